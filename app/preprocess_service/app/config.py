@@ -1,0 +1,137 @@
+"""The settings: one frozen, typed object from ``config.yaml`` and then the environment."""
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Annotated, Any, Literal, Self
+
+import yaml
+from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+
+CONFIG_FILE = Path(__file__).with_name("config.yaml")
+
+# Variable -> the key that it sets. Only these: a misspelt SERVICE_* variable stops the start like a misspelt key.
+ENVIRONMENT = {
+    "SERVICE_MODEL_HOST": ("model_server", "host"),
+    "SERVICE_MODEL_PORT": ("model_server", "port"),
+    "SERVICE_HOST": ("server", "host"),
+    "SERVICE_PORT": ("server", "port"),
+}
+
+Name = Annotated[str, Field(min_length=1)]
+Port = Annotated[int, Field(ge=1, le=65535)]
+Resampling = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+
+
+class ConfigError(Exception):
+    """The settings can't be used; the message names the key and the value."""
+
+
+class Section(BaseModel):
+    """A part of the settings: no key is optional, none unknown, none changes after the start."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
+
+
+class Picture(Section):
+    """How a photo becomes the model's input."""
+
+    width: int = Field(ge=1, le=4096, description="pixels")
+    height: int = Field(ge=1, le=4096, description="pixels")
+    resampling: Resampling
+    crop: float = Field(gt=0, le=1, description="part of the centre rectangle that is kept")
+    scale: float = Field(description="input = pixel * scale + offset, pixel in 0..255")
+    offset: float
+
+
+class ModelServer(Section):
+    """Where TensorFlow Serving, or the embedded model server, listens for gRPC."""
+
+    host: Name
+    port: Port
+    max_message_bytes: int = Field(ge=1024)
+
+
+class Server(Section):
+    """Where this service listens for HTTP."""
+
+    host: Name
+    port: Port
+
+
+class Limits(Section):
+    """What one request may cost."""
+
+    body_bytes: int = Field(ge=1024)
+    pixels: int = Field(ge=1)
+    deadline_seconds: float = Field(gt=0)
+    decode_threads: int = Field(ge=0, description="0: one for each core")
+
+
+class Config(Section):
+    """All settings; see ``config.yaml`` for what each is for."""
+
+    experiment_id: Name
+    signature_name: Name
+    model_input_name: Name | None
+    model_output_name: Name | None
+    labels: tuple[Name, ...] = Field(min_length=2)
+    picture: Picture
+    model_server: ModelServer
+    server: Server
+    limits: Limits
+
+    @model_validator(mode="after")
+    def _labels_are_distinct(self) -> Self:
+        if len(set(self.labels)) != len(self.labels):
+            raise ValueError("labels must differ from each other")
+        return self
+
+
+def load_config(environment: Mapping[str, str]) -> Config:
+    """Read the settings: the file that ``SERVICE_CONFIG`` names, else ``config.yaml``, then ``ENVIRONMENT``.
+
+    Raises:
+        ConfigError: the file can't be read, or a key is missing, unknown or has a value that can't be used.
+    """
+    path = Path(environment.get("SERVICE_CONFIG") or CONFIG_FILE)
+    settings = _read_yaml(path)
+    origins = _apply_environment(settings, environment)
+    try:
+        return Config.model_validate(settings)
+    except ValidationError as exc:
+        raise ConfigError("; ".join(_explain(error, path, origins) for error in exc.errors())) from exc
+
+
+def _read_yaml(path: Path) -> dict[str, Any]:
+    try:
+        settings = yaml.safe_load(path.read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, yaml.YAMLError) as exc:
+        raise ConfigError(f"{path} can't be read: {' '.join(str(exc).split())}") from exc
+    if not isinstance(settings, dict):
+        raise ConfigError(f"{path} must hold keys and values, not {type(settings).__name__}")
+    return settings
+
+
+def _apply_environment(settings: dict[str, Any], environment: Mapping[str, str]) -> dict[tuple[str, str], str]:
+    """Lay the environment over the settings; answer which variable set which key."""
+    unknown = sorted(n for n in environment if n.startswith("SERVICE_") and n not in {*ENVIRONMENT, "SERVICE_CONFIG"})
+    if unknown:
+        known = ", ".join([*ENVIRONMENT, "SERVICE_CONFIG"])
+        raise ConfigError(f"unknown environment variable {unknown[0]}; known are {known}")
+    origins = {}
+    for variable, (section, key) in ENVIRONMENT.items():
+        # Empty counts as unset: compose passes an undefined variable on as an empty one.
+        if environment.get(variable) and isinstance(settings.get(section), dict):
+            settings[section][key] = environment[variable]
+            origins[section, key] = variable
+    return origins
+
+
+def _explain(error: Any, path: Path, origins: dict[tuple[str, str], str]) -> str:
+    location = tuple(error["loc"])
+    name = origins.get(location) or f"{path.name}: {'.'.join(map(str, location)) or 'the file'}"
+    if error["type"] == "missing":
+        return f"{name} is missing"
+    if error["type"] == "extra_forbidden":
+        return f"{name} is no known key"
+    return f"{name}: {error['msg']}, not {error['input']!r}" if location else f"{name}: {error['msg']}"

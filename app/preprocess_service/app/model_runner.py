@@ -1,0 +1,211 @@
+"""The client of the model server: gRPC, its deadlines and its errors."""
+
+import logging
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import grpc
+import numpy as np
+from config import Config
+from errors import DeadlineExceeded, ModelError, ModelUnavailable, Overloaded, ServiceError
+from numpy.typing import NDArray
+from serving_messages import (
+    DT_FLOAT,
+    GetModelMetadataRequest,
+    GetModelStatusRequest,
+    ModelServiceStub,
+    ModelVersionStatus,
+    PredictionServiceStub,
+    PredictRequest,
+    PredictResponse,
+    SignatureDefMap,
+)
+
+logger = logging.getLogger(__name__)
+
+# What each refusal of the model server means for the one who sent the photo. NOT_FOUND is a model that is not loaded
+# (yet); ABORTED and CANCELLED happen while a server goes down; RESOURCE_EXHAUSTED is a full queue. The rest means that
+# the two services do not fit together, which no sender can mend.
+ERRORS: dict[grpc.StatusCode, type[ServiceError]] = {
+    grpc.StatusCode.CANCELLED: ModelUnavailable,
+    grpc.StatusCode.UNKNOWN: ModelError,
+    grpc.StatusCode.INVALID_ARGUMENT: ModelError,
+    grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
+    grpc.StatusCode.NOT_FOUND: ModelUnavailable,
+    grpc.StatusCode.ALREADY_EXISTS: ModelError,
+    grpc.StatusCode.PERMISSION_DENIED: ModelError,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
+    grpc.StatusCode.FAILED_PRECONDITION: ModelError,
+    grpc.StatusCode.ABORTED: ModelUnavailable,
+    grpc.StatusCode.OUT_OF_RANGE: ModelError,
+    grpc.StatusCode.UNIMPLEMENTED: ModelError,
+    grpc.StatusCode.INTERNAL: ModelError,
+    grpc.StatusCode.UNAVAILABLE: ModelUnavailable,
+    grpc.StatusCode.DATA_LOSS: ModelError,
+    grpc.StatusCode.UNAUTHENTICATED: ModelError,
+}
+
+MESSAGES: dict[type[ServiceError], str] = {
+    ModelError: "The model server could not work with this picture; its operator finds the reason in the log.",
+    ModelUnavailable: "The model is not available right now. Try again in a moment.",
+    Overloaded: "The model server has more work than it can do. Try again in a moment.",
+    DeadlineExceeded: "The model did not answer in time. Try again in a moment.",
+}
+
+
+@dataclass(frozen=True)
+class Signature:
+    """The names under which the model takes its one input and gives its one output."""
+
+    input_name: str
+    output_name: str
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """What the model said of one picture: ``probabilities`` in the order of the labels, each in 0..1."""
+
+    probabilities: dict[str, float]
+    model_version: int
+
+    @property
+    def label(self) -> str:
+        return max(self.probabilities, key=self.probabilities.__getitem__)
+
+
+class ModelRunner:
+    """Sends tensors to the model server and makes predictions of its answers.
+
+    Nothing is connected before ``open``, which needs a running event loop. One channel serves all requests; gRPC
+    connects when the first one is sent, and again by itself after the model server was away.
+    """
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._channel: grpc.aio.Channel | None = None
+        self._signature: Signature | None = None
+
+    async def open(self) -> None:
+        """Create the channel and its stubs."""
+        server = self._config.model_server
+        self._channel = grpc.aio.insecure_channel(
+            f"{server.host}:{server.port}",
+            options=[
+                ("grpc.max_send_message_length", server.max_message_bytes),
+                ("grpc.max_receive_message_length", server.max_message_bytes),
+                # After a restart of the model server the next request must not wait for gRPC's usual two minutes.
+                ("grpc.max_reconnect_backoff_ms", 1000),
+                # A proxy in the environment is meant for the web, never for the neighbour on the internal network.
+                ("grpc.enable_http_proxy", 0),
+            ],
+        )
+        self._predictions = PredictionServiceStub(self._channel)
+        self._models = ModelServiceStub(self._channel)
+
+    async def close(self) -> None:
+        """Close the channel; calls under way are cancelled."""
+        if self._channel is not None:
+            await self._channel.close()
+
+    async def predict(self, tensor: NDArray[np.float32], timeout: float) -> Prediction:
+        """Ask the model what is in one picture.
+
+        Args:
+            tensor: float32 ``[height, width, 3]``, as the model was trained on (``utils.to_tensor``).
+            timeout: seconds until the answer must be here.
+
+        Raises:
+            ModelUnavailable, Overloaded, DeadlineExceeded, ModelError: see ``ERRORS``; ModelError also where the
+                answer is not one probability for each label.
+        """
+        signature = self._signature or await self._ask_signature(timeout)
+        request = self._build_request(tensor, signature)
+        try:
+            response = await self._call(self._predictions.Predict, request, timeout)
+            return self._read_response(response, signature)
+        except ModelError:
+            # Another model may serve under the same name by now; ask anew next time.
+            self._signature = None
+            raise
+
+    async def model_version(self, timeout: float) -> int:
+        """The newest version that the model server reports AVAILABLE.
+
+        Raises:
+            ModelUnavailable: there is none, or the model server can't be reached in ``timeout`` seconds.
+        """
+        request = GetModelStatusRequest()
+        request.model_spec.name = self._config.experiment_id
+        response = await self._call(self._models.GetModelStatus, request, timeout)
+        available = [s.version for s in response.model_version_status if s.state == ModelVersionStatus.AVAILABLE]
+        if not available:
+            raise ModelUnavailable(MESSAGES[ModelUnavailable])
+        return int(max(available))
+
+    async def signature(self, timeout: float) -> Signature:
+        """The model's input and output name, asked of the model server unless the settings name them."""
+        return self._signature or await self._ask_signature(timeout)
+
+    async def _ask_signature(self, timeout: float) -> Signature:
+        input_name, output_name = self._config.model_input_name, self._config.model_output_name
+        if input_name is None or output_name is None:
+            request = GetModelMetadataRequest(metadata_field=["signature_def"])
+            request.model_spec.name = self._config.experiment_id
+            response = await self._call(self._predictions.GetModelMetadata, request, timeout)
+            signatures = SignatureDefMap()
+            response.metadata["signature_def"].Unpack(signatures)
+            definition = signatures.signature_def.get(self._config.signature_name)
+            if definition is None:
+                raise _model_error("the model has no signature %r", self._config.signature_name)
+            input_name = input_name or _only(definition.inputs, "input")
+            output_name = output_name or _only(definition.outputs, "output")
+        self._signature = Signature(input_name, output_name)
+        return self._signature
+
+    def _build_request(self, tensor: NDArray[np.float32], signature: Signature) -> PredictRequest:
+        request = PredictRequest()
+        request.model_spec.name = self._config.experiment_id
+        request.model_spec.signature_name = self._config.signature_name
+        request.output_filter.append(signature.output_name)
+        message = request.inputs[signature.input_name]
+        message.dtype = DT_FLOAT
+        for size in (1, *tensor.shape):
+            message.tensor_shape.dim.add(size=size)
+        message.tensor_content = tensor.astype("<f4", copy=False).tobytes()
+        return request
+
+    def _read_response(self, response: PredictResponse, signature: Signature) -> Prediction:
+        output = response.outputs[signature.output_name]
+        # TensorFlow Serving answers in float_val, or in tensor_content where it was told to.
+        values = np.frombuffer(output.tensor_content, "<f4").tolist() or list(output.float_val)
+        labels = self._config.labels
+        if output.dtype != DT_FLOAT or len(values) != len(labels):
+            raise _model_error("the answer has %d values for the labels %s", len(values), ", ".join(labels))
+        if not all(0 <= value <= 1 for value in values) or not math.isclose(sum(values), 1, abs_tol=1e-3):
+            raise _model_error("the answer is no distribution of probabilities: %s", values)
+        return Prediction(dict(zip(labels, values, strict=True)), int(response.model_spec.version.value))
+
+    async def _call(self, method: Any, request: Any, timeout: float) -> Any:
+        # gRPC takes a timeout of 0 for none at all.
+        if timeout <= 0:
+            raise DeadlineExceeded(MESSAGES[DeadlineExceeded])
+        try:
+            return await method(request, timeout=timeout)
+        except grpc.aio.AioRpcError as exc:
+            error = ERRORS[exc.code()]
+            logger.warning("model server: %s: %s", exc.code().name, exc.details())
+            raise error(MESSAGES[error]) from exc
+
+
+def _only(tensors: Any, kind: str) -> str:
+    if len(tensors) != 1:
+        names = ", ".join(sorted(tensors)) or "none"
+        raise _model_error("the model has %d %ss (%s); name one in config.yaml", len(tensors), kind, names)
+    return str(next(iter(tensors)))
+
+
+def _model_error(reason: str, *values: object) -> ModelError:
+    """A ModelError whose reason goes to the log; the sender can't do anything with it."""
+    logger.error("model server: " + reason, *values)
+    return ModelError(MESSAGES[ModelError])

@@ -1,0 +1,223 @@
+"""The HTTP face, over a real port, with a model that says what the test wants."""
+
+import asyncio
+import base64
+import socket
+import time
+import unittest
+from typing import Any
+
+import numpy as np
+import requests
+from http_server import serving
+from preprocess_service import app_server, config, errors, model_runner
+from utils import IMAGES, image_to_base64
+
+CAT = image_to_base64(IMAGES / "cat_1.jpg")
+
+
+class FakeRunner:
+    """Answers as told; remembers the tensor that it was given."""
+
+    def __init__(self) -> None:
+        self.answer: float | Exception = 0.25
+        self.state: int | Exception = 3
+        self.tensor: Any = None
+        self.opened = self.closed = False
+
+    async def open(self) -> None:
+        self.opened = True
+
+    async def close(self) -> None:
+        self.closed = True
+
+    async def predict(self, tensor: Any, timeout: float) -> Any:
+        self.tensor = tensor
+        if isinstance(self.answer, Exception):
+            raise self.answer
+        return model_runner.Prediction({"CAT": self.answer, "DOG": 1 - self.answer}, model_version=3)
+
+    async def model_version(self, timeout: float) -> int:
+        if isinstance(self.state, Exception):
+            raise self.state
+        return self.state
+
+    async def signature(self, timeout: float) -> Any:
+        return model_runner.Signature("pixels", "probabilities")
+
+
+def settings(**limits: Any) -> Any:
+    shipped = config.load_config({})
+    return shipped.model_copy(update={"limits": shipped.limits.model_copy(update=limits)})
+
+
+class AppServerTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.runner = FakeRunner()
+        self.url = self.enterContext(serving(app_server.create_app(settings(), self.runner)))
+
+    def post(self, **arguments: Any) -> requests.Response:
+        return requests.post(f"{self.url}/predict", timeout=10, **arguments)
+
+    def check_refusal(self, response: requests.Response, status: int, code: str, *words: str) -> None:
+        answer = response.json()
+        self.assertEqual((response.status_code, answer["status"], answer["code"]), (status, "Failed", code), answer)
+        self.assertEqual(set(answer), {"status", "msg", "code", "request_id"})
+        self.assertEqual(response.headers["x-request-id"], answer["request_id"])
+        for word in words:
+            self.assertIn(word, answer["msg"])
+
+    def test_a_photo_gets_its_label_and_confidence(self) -> None:
+        response = self.post(json={"image_b64": CAT}, headers={"X-Request-ID": "photo-1"})
+        self.assertEqual(response.status_code, 200)
+        self.assertEqual(
+            response.json(),
+            {
+                "status": "Success",
+                "pet_type": "DOG",
+                "model_conf": 75.0,
+                "probabilities": {"CAT": 0.25, "DOG": 0.75},
+                "model": {"name": "CAT-DOG", "version": 3},
+                "request_id": "photo-1",
+            },
+        )
+
+    def test_the_model_gets_the_picture_in_its_own_size(self) -> None:
+        self.post(json={"image_b64": CAT})
+        picture = settings().picture
+        self.assertEqual(self.runner.tensor.shape, (picture.height, picture.width, 3))
+        self.assertEqual(self.runner.tensor.dtype, np.float32)
+
+    def test_an_insane_request_id_is_replaced(self) -> None:
+        for sent in ("", "two words", "x" * 129, "<script>"):
+            with self.subTest(sent):
+                answer = self.post(json={"image_b64": CAT}, headers={"X-Request-ID": sent}).json()
+                self.assertRegex(answer["request_id"], "^[0-9a-f]{32}$")
+
+    def test_a_bad_body_is_refused_and_the_field_named(self) -> None:
+        for name, body, words in (
+            ("a missing field", "{}", ["'image_b64' is missing"]),
+            ("an unknown field", '{"image_b64": "QUJD", "image": 1}', ["'image' is unknown"]),
+            ("a number", '{"image_b64": 7}', ["'image_b64'", "string"]),
+            ("null", '{"image_b64": null}', ["'image_b64'", "string"]),
+            ("a list", "[]", ["not a JSON object"]),
+            ("no JSON", "image_b64=QUJD", ["not JSON"]),
+            ("half a JSON", '{"image_b64": "QUJD', ["not JSON"]),
+            ("not UTF-8", b'{"image_b64": "\xff"}', ["not JSON"]),
+            ("nothing", b"", ["not JSON"]),
+        ):
+            with self.subTest(name):
+                response = self.post(data=body, headers={"Content-Type": "application/json"})
+                self.check_refusal(response, 422, "invalid_request", *words, '{"image_b64": "<the picture in base64>"}')
+
+    def test_a_bad_picture_is_refused(self) -> None:
+        text = base64.b64encode(b"meow, said the dog").decode()
+        for name, sent, code, word in (
+            ("empty", "", "invalid_base64", "Image base64 invalid"),
+            ("no base64", "no base64!", "invalid_base64", "Image base64 invalid"),
+            ("a text", text, "invalid_image", "Send one of JPEG"),
+            ("half a JPEG", CAT[: len(CAT) // 8 * 4], "invalid_image", "truncated"),
+        ):
+            with self.subTest(name):
+                self.check_refusal(self.post(json={"image_b64": sent}), 400, code, word)
+
+    def test_a_body_of_another_type_is_refused(self) -> None:
+        response = self.post(data={"image_b64": "QUJD"})
+        self.check_refusal(response, 415, "unsupported_media_type", "application/x-www-form-urlencoded")
+
+    def test_json_is_taken_without_a_content_type_and_with_a_charset(self) -> None:
+        for content_type in (None, "application/json; charset=utf-8"):
+            with self.subTest(content_type):
+                body = f'{{"image_b64": "{CAT}"}}'.encode()
+                self.assertEqual(self.post(data=body, headers={"Content-Type": content_type}).status_code, 200)
+
+    def test_every_error_of_the_model_keeps_its_status(self) -> None:
+        for error in model_runner.MESSAGES:
+            with self.subTest(error.__name__):
+                self.runner.answer = error("Try again.")
+                response = self.post(json={"image_b64": CAT})
+                self.check_refusal(response, error.status, error.code, "Try again.")
+                self.assertEqual("Retry-After" in response.headers, error.status == 503)
+
+    def test_a_defect_of_ours_is_a_500_without_its_inside(self) -> None:
+        self.runner.answer = ZeroDivisionError("secret")
+        response = self.post(json={"image_b64": CAT})
+        self.check_refusal(response, 500, "internal_error", "request_id")
+        self.assertNotIn("secret", response.text)
+
+    def test_an_unknown_path_or_method_is_answered_in_the_same_form(self) -> None:
+        self.check_refusal(requests.get(f"{self.url}/cats", timeout=5), 404, "not_found", "/docs")
+        response = requests.get(f"{self.url}/predict", timeout=5)
+        self.check_refusal(response, 405, "method_not_allowed", "/docs")
+        self.assertEqual(response.headers["allow"], "POST")
+
+    def test_ready_means_available_and_predicting(self) -> None:
+        unavailable = errors.ModelUnavailable("not there")
+        for name, state, answer, status, ok, failing in (
+            ("both", 3, 0.5, 200, ["model", "prediction"], {}),
+            ("not loaded", unavailable, 0.5, 503, [], {"model": "not there"}),
+            ("no prediction", 3, unavailable, 503, ["model"], {"prediction": "not there"}),
+        ):
+            with self.subTest(name):
+                self.runner.state, self.runner.answer = state, answer
+                response = requests.get(f"{self.url}/readyz", timeout=5)
+                self.assertEqual((response.status_code, response.json()), (status, {"ok": ok, "failing": failing}))
+
+    def test_alive_does_not_ask_the_model_server(self) -> None:
+        self.runner.state = errors.ModelUnavailable("not there")
+        self.assertEqual(requests.get(f"{self.url}/livez", timeout=5).status_code, 200)
+
+    def test_the_model_is_described(self) -> None:
+        self.assertEqual(
+            requests.get(f"{self.url}/model", timeout=5).json(),
+            {
+                "name": "CAT-DOG",
+                "version": 3,
+                "labels": ["CAT", "DOG"],
+                "input_name": "pixels",
+                "input_shape": [settings().picture.height, settings().picture.width, 3],
+                "output_name": "probabilities",
+            },
+        )
+
+    def test_openapi_describes_the_routes_the_body_and_every_refusal(self) -> None:
+        paths = requests.get(f"{self.url}/openapi.json", timeout=5).json()["paths"]
+        self.assertEqual(set(paths), {"/predict", "/cat-dog_classification", "/model", "/livez", "/readyz"})
+        operation = paths["/predict"]["post"]
+        self.assertIn("image_b64", operation["requestBody"]["content"]["application/json"]["schema"]["properties"])
+        statuses = {str(error.status) for error in errors.ServiceError.__subclasses__()}
+        self.assertLessEqual(statuses | {"200"}, set(operation["responses"]))
+
+    def test_the_docs_open_from_the_root(self) -> None:
+        self.assertIn("swagger", requests.get(f"{self.url}/", timeout=5).text)
+
+    def test_a_client_that_goes_away_in_the_middle_of_its_body_does_no_harm(self) -> None:
+        with socket.create_connection(self.url.removeprefix("http://").split(":")) as client:
+            client.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+        self.assertEqual(self.post(json={"image_b64": CAT}).status_code, 200)
+
+
+class LimitsTest(unittest.TestCase):
+    def test_a_body_over_the_limit_is_refused_whether_its_length_was_told_or_not(self) -> None:
+        url = self.enterContext(serving(app_server.create_app(settings(body_bytes=2000), FakeRunner())))
+        for name, body in (("told", CAT.encode()), ("streamed", iter([CAT.encode()]))):
+            with self.subTest(name):
+                answer = requests.post(f"{url}/predict", data=body, timeout=5)
+                self.assertEqual((answer.status_code, answer.json()["code"]), (413, "image_too_large"))
+
+    def test_a_photo_that_is_late_is_answered_with_504(self) -> None:
+        class SlowRunner(FakeRunner):
+            async def predict(self, tensor: Any, timeout: float) -> Any:
+                await asyncio.sleep(60)
+
+        url = self.enterContext(serving(app_server.create_app(settings(deadline_seconds=0.3), SlowRunner())))
+        start = time.monotonic()
+        answer = requests.post(f"{url}/predict", json={"image_b64": CAT}, timeout=30)
+        self.assertEqual((answer.status_code, answer.json()["code"]), (504, "deadline_exceeded"))
+        self.assertLess(time.monotonic() - start, 30)
+
+    def test_the_runner_is_opened_and_closed_with_the_app(self) -> None:
+        runner = FakeRunner()
+        with serving(app_server.create_app(settings(), runner)):
+            self.assertTrue(runner.opened)
+        self.assertTrue(runner.closed)
