@@ -1,0 +1,56 @@
+"""Measures of a classifier on labelled photos; numpy only."""
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+# Two-sided 95 % point of the normal distribution.
+Z_95 = 1.959963984540054
+
+
+@dataclass(frozen=True)
+class Proportion:
+    """`right` of `total`, with the 95 % interval of Wilson (1927), which holds near 100 % and for small totals."""
+
+    right: int
+    total: int
+
+    @property
+    def value(self) -> float:
+        """The share, 0 to 1; 0 where there is nothing."""
+        return self.right / self.total if self.total else 0.0
+
+    @property
+    def interval(self) -> tuple[float, float]:
+        """Lower and upper end, each 0 to 1; (0, 1) where there is nothing."""
+        if not self.total:
+            return 0.0, 1.0
+        square = Z_95**2 / self.total
+        centre = (self.value + square / 2) / (1 + square)
+        half = Z_95 / (1 + square) * math.sqrt((self.value * (1 - self.value) + square / 4) / self.total)
+        return max(0.0, centre - half), min(1.0, centre + half)
+
+    def __str__(self) -> str:
+        low, high = self.interval
+        return f"{self.value:7.2%}  [{low:.2%}, {high:.2%}]  {self.right} of {self.total}"
+
+
+def proportion(right: NDArray[np.bool_]) -> Proportion:
+    """The share of true values in `right`."""
+    return Proportion(int(right.sum()), int(right.size))
+
+
+def confusion_matrix(actual: Sequence[int], predicted: Sequence[int], classes: int) -> NDArray[np.int64]:
+    """int64 [classes, classes]: how many photos of the class in the row were taken for that in the column."""
+    matrix = np.zeros((classes, classes), np.int64)
+    np.add.at(matrix, (np.asarray(actual, np.int64), np.asarray(predicted, np.int64)), 1)
+    return matrix
+
+
+def by_group(right: NDArray[np.bool_], groups: Sequence[str]) -> dict[str, Proportion]:
+    """The share of true values in each group, in the order of the groups' names."""
+    names = np.asarray(groups, object)
+    return {name: proportion(right[names == name]) for name in sorted(set(groups))}

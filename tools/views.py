@@ -1,0 +1,69 @@
+"""Random views of a training photo: what a head must not depend on.
+
+Small animals in big pictures, off-centre ones, odd light and soft copies are where a head trained on one source
+fails on another, so each view changes framing, light and sharpness at once.
+"""
+
+from collections.abc import Callable
+
+import numpy as np
+from PIL import Image, ImageEnhance, ImageFilter, ImageOps
+
+Picture = Image.Image
+Random = np.random.Generator
+
+# Two framings closer in and two farther out: the farther ones teach that the animal may be small.
+RANDOM_FRAMINGS = ("closer", "closer", "farther", "farther")
+
+
+def closer(image: Picture, random: Random) -> Picture:
+    """A random part of the photo: 35 to 100 % of its area, its shape changed by up to a third."""
+    area = random.uniform(0.35, 1.0) * image.width * image.height
+    aspect = image.width / image.height * np.exp(random.uniform(-0.29, 0.29))
+    width = min(image.width, max(1, round(np.sqrt(area * aspect))))
+    height = min(image.height, max(1, round(np.sqrt(area / aspect))))
+    left = int(random.integers(0, image.width - width + 1))
+    top = int(random.integers(0, image.height - height + 1))
+    return image.crop((left, top, left + width, top + height))
+
+
+def farther(image: Picture, random: Random) -> Picture:
+    """The photo at a random place of a canvas 1.1 to 2.2 times as wide and high, filled from its own edges."""
+    zoom = random.uniform(1.1, 2.2)
+    spare_width, spare_height = (round(side * (zoom - 1)) for side in image.size)
+    left, top = int(random.integers(0, spare_width + 1)), int(random.integers(0, spare_height + 1))
+    margins = ((top, spare_height - top), (left, spare_width - left), (0, 0))
+    fill = ("reflect", "edge", "symmetric")[int(random.integers(3))]
+    pad: Callable[..., np.ndarray] = np.pad
+    return Image.fromarray(pad(np.asarray(image), margins, mode=fill))
+
+
+def recolour(image: Picture, random: Random) -> Picture:
+    """Brightness and contrast changed by up to 40 %, colour by up to 60 %; one in ten without colour."""
+    for enhancer, strength in (
+        (ImageEnhance.Brightness, 0.4),
+        (ImageEnhance.Contrast, 0.4),
+        (ImageEnhance.Color, 0.6),
+    ):
+        image = enhancer(image).enhance(random.uniform(1 - strength, 1 + strength))
+    return image.convert("L").convert("RGB") if random.random() < 0.1 else image
+
+
+def soften(image: Picture, random: Random) -> Picture:
+    """Three in ten blurred by 0.3 to 1.2 pixels: the sources' copies differ most in sharpness."""
+    return image.filter(ImageFilter.GaussianBlur(random.uniform(0.3, 1.2))) if random.random() < 0.3 else image
+
+
+def training_views(image: Picture, random: Random) -> list[Picture]:
+    """The RGB photo itself, its mirror image, and one random view for each of RANDOM_FRAMINGS."""
+    views = [image, ImageOps.mirror(image)]
+    for framing in RANDOM_FRAMINGS:
+        view = (closer if framing == "closer" else farther)(image, random)
+        view = ImageOps.mirror(view) if random.random() < 0.5 else view
+        views.append(soften(recolour(view, random), random))
+    return views
+
+
+def plain_view(image: Picture, random: Random) -> list[Picture]:
+    """The photo as it is served."""
+    return [image]
