@@ -117,23 +117,23 @@ def set_up() -> None:
             f"{OLDEST_PYTHON[0]}.{OLDEST_PYTHON[1]} to {NEWEST_PYTHON[0]}.{NEWEST_PYTHON[1]}. "
             "Install one and start this with it, for example: python3.12 run.py serve"
         )
-    stamp = VENV / "requirements.sha256"
-    wanted = digest_of_requirements()
-    if stamp.is_file() and stamp.read_text() == wanted and Path(PYTHON).is_file():
+    # The Python and the requirements that the last complete installation was made with.
+    stamp = VENV / "installed.txt"
+    installed = stamp.read_text(encoding="utf-8") if stamp.is_file() else ""
+    wanted = f"{sys.version}\n{digest_of_requirements()}"
+    if installed == wanted:
         return
-    print(
-        f"Setting up {VENV.relative_to(ROOT)}: once, some minutes and 2.5 GB of disk, TensorFlow most of it.",
-        flush=True,
-    )
-    venv.create(VENV, with_pip=True, clear=True)
+    print(f"Setting up {VENV.name}: once, some minutes and 2.5 GB of disk, most of it TensorFlow.", flush=True)
+    # What another Python made, or what was broken off, is made anew; what only has other pins is brought up to them.
+    venv.create(VENV, with_pip=True, clear=not installed.startswith(f"{sys.version}\n"))
     install = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "-r", str(ROOT / "requirements.txt")]
     if subprocess.call(install):
         raise Problem("pip could not install requirements.txt; its last lines stand above. Mend that and start again")
-    stamp.write_text(wanted)
+    stamp.write_text(wanted, encoding="utf-8")
 
 
 def digest_of_requirements() -> str:
-    digest = hashlib.sha256(sys.version.encode())
+    digest = hashlib.sha256()
     for path in sorted(ROOT.glob("**/requirements*.txt")):
         if VENV not in path.parents:
             digest.update(path.read_bytes())

@@ -1,0 +1,50 @@
+"""What can go wrong, in two kinds.
+
+Failure
+├── ServingError    one request is refused: a gRPC status code and a text, the same on both faces
+└── StartError      the process can't start: one line that says what is wrong and what to do
+"""
+
+import grpc
+
+
+class Failure(Exception):
+    """The root of this program's own errors."""
+
+
+class StartError(Failure):
+    """The server can't start; the message is one line, written for the person at the terminal."""
+
+
+class ServingError(Failure):
+    """A request is refused with a gRPC status code; the texts are TensorFlow Serving's where it has one."""
+
+    def __init__(self, code: grpc.StatusCode, message: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+
+
+def invalid_argument(message: str) -> ServingError:
+    """Return the error that says that the request itself is at fault."""
+    return ServingError(grpc.StatusCode.INVALID_ARGUMENT, message)
+
+
+def not_found(message: str) -> ServingError:
+    """Return the error that says that the model or version is not served here."""
+    return ServingError(grpc.StatusCode.NOT_FOUND, message)
+
+
+def failed_precondition(message: str) -> ServingError:
+    """Return the error that says that the model can't answer requests of this kind."""
+    return ServingError(grpc.StatusCode.FAILED_PRECONDITION, message)
+
+
+def deadline_exceeded(message: str) -> ServingError:
+    """Return the error that says that the answer would come too late."""
+    return ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, message)
+
+
+def one_line(text: object) -> str:
+    """Return `text` with its line breaks and runs of spaces turned into single spaces."""
+    return " ".join(str(text).split())

@@ -1,0 +1,130 @@
+"""The gRPC face: PredictionService, ModelService and grpc.health.v1 on one port."""
+
+import functools
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Any
+
+import grpc
+import prediction
+from failures import ServingError, StartError
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
+from servables import Servables
+from tensorflow_messages import model_service_pb2_grpc, prediction_service_pb2_grpc
+from workers import Workers
+
+logger = logging.getLogger(__name__)
+
+# The whole server, both services by their full names, and by the short ones that TensorFlow Serving registers.
+HEALTH_SERVICES = (
+    "",
+    "tensorflow.serving.PredictionService",
+    "tensorflow.serving.ModelService",
+    "PredictionService",
+    "ModelService",
+)
+
+# TensorFlow Serving cuts its texts here: they travel in a header, and gRPC drops headers of more than 8 KiB.
+_MAX_TEXT = 1024
+_TRUNCATED = "...TRUNCATED"
+
+Method = Callable[[Any, Any, Any], Awaitable[Any]]
+
+
+def _status_of_errors(method: Method) -> Method:
+    """Make a ServingError the status of the call, and anything unexpected INTERNAL, with the details in the log."""
+
+    @functools.wraps(method)
+    async def call(self: Any, request: Any, context: Any) -> Any:
+        try:
+            return await method(self, request, context)
+        except ServingError as exc:
+            await context.abort(exc.code, _cut(exc.message))
+        except Exception:
+            logger.exception("%s failed", method.__name__)
+            await context.abort(grpc.StatusCode.INTERNAL, "Internal error; the server's log has the details")
+
+    return call
+
+
+def _cut(text: str) -> str:
+    return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + _TRUNCATED
+
+
+async def _unimplemented(_self: Any, _request: Any, context: Any) -> None:
+    await context.abort(grpc.StatusCode.UNIMPLEMENTED, "The embedded model server doesn't offer this method")
+
+
+class PredictionService:
+    """`tensorflow.serving.PredictionService`; no input may take more than `max_bytes`."""
+
+    def __init__(self, servables: Servables, workers: Workers, max_bytes: int) -> None:
+        self._servables = servables
+        self._workers = workers
+        self._max_bytes = max_bytes
+
+    @_status_of_errors
+    async def Predict(self, request: Any, context: Any) -> Any:
+        """Run one signature of a model."""
+        return await self._workers.run(
+            context.time_remaining(), prediction.predict, self._servables, request, self._max_bytes
+        )
+
+    @_status_of_errors
+    async def GetModelMetadata(self, request: Any, _context: Any) -> Any:
+        """Describe a model's signatures."""
+        return prediction.metadata(self._servables, request)
+
+    Classify = Regress = MultiInference = _unimplemented
+
+
+class ModelService:
+    """`tensorflow.serving.ModelService`."""
+
+    def __init__(self, servables: Servables) -> None:
+        self._servables = servables
+
+    @_status_of_errors
+    async def GetModelStatus(self, request: Any, _context: Any) -> Any:
+        """Report the versions of a model and their states."""
+        return prediction.status(self._servables, request)
+
+    HandleReloadConfigRequest = _unimplemented
+
+
+class GrpcServer:
+    """One port with all services on it."""
+
+    def __init__(self, servables: Servables, workers: Workers, max_bytes: int, with_health: bool) -> None:
+        self._server = grpc.aio.server(
+            options=[
+                # Otherwise a second server on the same port would start and take half of the calls.
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", max_bytes),
+                ("grpc.max_send_message_length", max_bytes),
+            ]
+        )
+        predictions = PredictionService(servables, workers, max_bytes)
+        prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(predictions, self._server)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(servables), self._server)
+        self._health = health.aio.HealthServicer()
+        if with_health:
+            health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
+
+    async def open(self, address: str) -> None:
+        """Listen on `host:port`; raises StartError where that is taken."""
+        try:
+            self._server.add_insecure_port(address)
+        except RuntimeError as exc:
+            raise StartError(f"gRPC can't listen on {address}: the port is taken; choose another --port.") from exc
+        await self._server.start()
+        for service in HEALTH_SERVICES:
+            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+
+    async def announce_end(self) -> None:
+        """Report NOT_SERVING from now on, so that load balancers turn away."""
+        await self._health.enter_graceful_shutdown()
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no more calls; cut off what is still open after `grace_s` seconds. A later call may shorten it."""
+        await self._server.stop(grace_s)

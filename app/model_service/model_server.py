@@ -1,0 +1,144 @@
+"""The embedded model server: TensorFlow Serving's gRPC and REST faces on one SavedModel, without Docker.
+
+    python model_server.py --port=8500 --rest_api_port=8501 --model_name=CAT-DOG --model_base_path=FOLDER
+
+It serves the highest version in the folder. The ports open when the model is loaded and warm; SIGTERM and Ctrl-C
+let the calls under way finish. Whatever stops the start is one line on stderr.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+
+import flags
+import sockets
+from engines import load_engines
+from failures import StartError
+from flags import Flags
+from grpc_api import GrpcServer
+from rest_api import RestApi
+from rest_server import RestServer
+from saved_model import latest_version, read_saved_model
+from servables import Servable, Servables
+from warmup import warm_up
+from workers import Threads, Workers
+
+logger = logging.getLogger("model_server")
+
+VERSION = "0.1.0"
+
+# What TensorFlow Serving exits with when it can't start.
+EXIT_START_FAILED = 255
+EXIT_INTERRUPTED = 130
+
+# Docker gives a container 10 s between SIGTERM and SIGKILL; calls that take longer are cut off before that.
+DRAIN_S = 8.0
+# Once no prediction runs: time for the last answers to reach the wire. Only open health watches use it up.
+FLUSH_S = 0.3
+
+
+def main(arguments: Sequence[str]) -> int:
+    """Serve until SIGTERM or SIGINT; return the exit status."""
+    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    try:
+        return _serve(flags.parse(arguments))
+    except flags.FlagError as exc:
+        sys.stderr.write(f"{exc}\n{flags.usage()}\n")
+        return EXIT_START_FAILED
+    except StartError as exc:
+        sys.stderr.write(f"{exc}\n")
+        return EXIT_START_FAILED
+    except KeyboardInterrupt:
+        return EXIT_INTERRUPTED
+
+
+def _serve(options: Flags) -> int:
+    if options.version:
+        sys.stdout.write(f"TensorFlow ModelServer (embedded stand-in): {VERSION}\n")
+        return 0
+    for warning in options.warnings:
+        logger.warning("%s", warning)
+    if any(warning.startswith("unknown argument") for warning in options.warnings):
+        sys.stderr.write(f"{flags.usage()}\n")
+    grpc_claim = sockets.claim(options.bind_address, options.port, "port")
+    rest_claim = _claim_rest(options)
+    threads = Threads.sharing(
+        options.tensorflow_intra_op_parallelism or options.tensorflow_session_parallelism,
+        options.tensorflow_inter_op_parallelism,
+    )
+    servable = load(options, threads)
+    grpc_claim.close()
+    if asyncio.run(_run(options, servable, threads, rest_claim)):
+        # Python would wait for that thread, for as long as it takes.
+        logger.info("Cut off a computation that nobody waits for any more")
+        logging.shutdown()
+        os._exit(0)
+    return 0
+
+
+def _claim_rest(options: Flags) -> socket.socket | None:
+    if options.rest_api_port == options.port:
+        logger.error("--rest_api_port is the same as --port: there is no HTTP/REST API")
+        return None
+    if not options.rest_api_port:
+        return None
+    return sockets.claim(options.bind_address, options.rest_api_port, "rest_api_port")
+
+
+def load(options: Flags, threads: Threads) -> Servable:
+    """Load and warm up the newest version of the model; raises StartError."""
+    version, folder = latest_version(options.model_name, Path(options.model_base_path))
+    model = read_saved_model(folder, version)
+    servable = Servable(options.model_name, model, load_engines(model, threads))
+    if options.enable_model_warmup:
+        warm_up(servable, options.num_request_iterations_for_warmup)
+    logger.info("Successfully loaded servable version {name: %s version: %d}", servable.name, version)
+    return servable
+
+
+async def _run(options: Flags, servable: Servable, threads: Threads, rest_claim: socket.socket | None) -> bool:
+    """Serve until a signal comes and the calls under way are answered; return whether a thread still computes."""
+    stop = _stop_event()
+    workers = Workers(threads.callers)
+    servables = Servables(servable)
+    limit = options.max_message_bytes
+    grpc_server = GrpcServer(servables, workers, limit, options.enable_grpc_healthcheck_service)
+    rest_server = RestServer(RestApi(servables, workers, options.rest_api_timeout_in_ms / 1000, limit), DRAIN_S)
+    await grpc_server.open(sockets.join(options.bind_address, options.port))
+    logger.info("Running gRPC ModelServer at %s ...", sockets.join(options.bind_address, options.port))
+    if rest_claim:
+        await rest_server.open(rest_claim)
+        logger.info("Exporting HTTP/REST API at:%s ...", sockets.join(options.bind_address, options.rest_api_port))
+    await stop.wait()
+    logger.info("Stopping: finishing what is under way")
+    await grpc_server.announce_end()
+    rest_server.announce_end()
+    await asyncio.gather(_drain(grpc_server, workers), rest_server.close())
+    workers.close()
+    return workers.is_computing
+
+
+async def _drain(grpc_server: GrpcServer, workers: Workers) -> None:
+    draining = asyncio.create_task(grpc_server.stop(DRAIN_S))
+    # Without this, a client that watches the health service would keep the process for the whole of DRAIN_S.
+    await asyncio.wait([asyncio.create_task(workers.wait_until_idle())], timeout=DRAIN_S)
+    await grpc_server.stop(FLUSH_S)
+    await draining
+
+
+def _stop_event() -> asyncio.Event:
+    """Return an event that SIGTERM and SIGINT set; `add_signal_handler` would not work on Windows."""
+    stop = asyncio.Event()
+    loop = asyncio.get_running_loop()
+    for number in (signal.SIGTERM, signal.SIGINT):
+        signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
+    return stop
+
+
+if __name__ == "__main__":
+    sys.exit(main(sys.argv[1:]))

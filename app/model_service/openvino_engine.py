@@ -1,0 +1,164 @@
+"""Computes a signature with OpenVINO, where OpenVINO computes what TensorFlow would.
+
+OpenVINO's CPU plugin computes 64-bit numbers in 32 bits (2**40 + 1 comes out as 1, 1e300 as 3.4e38), lets small
+integers saturate that in TensorFlow wrap around, knows no strings, and reads some graphs with inputs missing. So a
+signature is taken only where its inputs and outputs are of types that this leaves alone, and where what was compiled
+has exactly the signature's inputs and outputs. (Inside the graph nobody looks: 64-bit steps between float32 input and
+float32 output are computed in 32 bits.)
+"""
+
+import os
+import queue
+import shutil
+import sys
+import tempfile
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from pathlib import Path
+from types import ModuleType
+from typing import Any
+
+from failures import invalid_argument, one_line
+from saved_model import DEFAULT_SIGNATURE, SavedModel, Signature, TensorSpec, read_message, serving_graph
+from tensorflow_messages import types_pb2
+from tensors import KINDS, Array, type_name
+from workers import Threads
+
+_EXACT = frozenset({types_pb2.DT_FLOAT, types_pb2.DT_HALF, types_pb2.DT_INT32, types_pb2.DT_BOOL})
+# Pixels come as uint8, and what is done with them is done in float32.
+_EXACT_INPUTS = _EXACT | {types_pb2.DT_UINT8}
+# An int64 result of such inputs is a position or a count (ArgMax, TopK, Shape), which 32 bits hold.
+_EXACT_OUTPUTS = _EXACT | {types_pb2.DT_INT64}
+
+
+class Unsupported(Exception):
+    """OpenVINO can't compute this signature, or not exactly."""
+
+
+class OpenVinoEngine:
+    """A compiled signature and its infer requests, each of which computes one call at a time."""
+
+    def __init__(
+        self, openvino: ModuleType, compiled: Any, inputs: Mapping[str, int], outputs: Mapping[str, int], slots: int
+    ) -> None:
+        self._openvino = openvino
+        self._inputs = inputs
+        self._outputs = outputs
+        self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        self.slots = slots
+        for _ in range(slots):
+            self._requests.put(compiled.create_infer_request())
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+        """See engines.Engine; waits for a free infer request and gives up the interpreter lock meanwhile."""
+        request = self._requests.get()
+        try:
+            for alias, index in self._inputs.items():
+                request.set_input_tensor(index, self._tensor(inputs[alias]))
+            request.infer()
+            # A copy: the request's memory belongs to the next caller.
+            return {alias: request.get_output_tensor(self._outputs[alias]).data.copy() for alias in outputs}
+        except RuntimeError as exc:
+            raise invalid_argument(_cause(exc)) from exc
+        finally:
+            self._requests.put(request)
+
+    def _tensor(self, array: Array) -> Any:
+        # OpenVINO takes no view of read-only memory, which is what the bytes of a message are.
+        shared = array.flags.writeable and array.flags.c_contiguous
+        return self._openvino.Tensor(array, shared_memory=shared)
+
+
+def load(model: SavedModel, signature: Signature, threads: Threads) -> OpenVinoEngine:
+    """Compile `signature` for the CPU with float32 arithmetic; raises Unsupported."""
+    _check_types(signature)
+    openvino = import_openvino()
+    core = openvino.Core()
+    try:
+        with _folder_with_default(model, signature) as folder:
+            graph = core.read_model(str(folder))
+            compiled = core.compile_model(graph, "CPU", _settings(threads))
+    except RuntimeError as exc:
+        raise Unsupported(f"OpenVINO can't read it ({_cause(exc)})") from exc
+    inputs = match_ports(openvino, compiled.inputs, signature.inputs)
+    outputs = match_ports(openvino, compiled.outputs, signature.outputs)
+    return OpenVinoEngine(openvino, compiled, inputs, outputs, threads.callers)
+
+
+def _settings(threads: Threads) -> dict[str, object]:
+    # Without the precision hint, a CPU that has bfloat16 would use it and miss TensorFlow's numbers by 1e-2.
+    return {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads.compute, "NUM_STREAMS": threads.streams}
+
+
+def _check_types(signature: Signature) -> None:
+    for specs, exact in ((signature.inputs, _EXACT_INPUTS), (signature.outputs, _EXACT_OUTPUTS)):
+        for spec in specs.values():
+            if spec.dtype not in exact:
+                raise Unsupported(f"OpenVINO doesn't compute {type_name(spec.dtype)} exactly ({spec.alias})")
+
+
+def import_openvino() -> ModuleType:
+    """Return the package openvino without its conversion tools.
+
+    These report every import to Google Analytics, without asking. The package works without them, and its import
+    takes a quarter of the time.
+    """
+    sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]  # None forbids an import
+    import openvino
+
+    module: ModuleType = openvino
+    return module
+
+
+@contextmanager
+def _folder_with_default(model: SavedModel, signature: Signature) -> Iterator[Path]:
+    """Yield a SavedModel folder in which `signature` goes by the only name that OpenVINO reads."""
+    if signature.name == DEFAULT_SIGNATURE:
+        yield model.folder
+        return
+    with tempfile.TemporaryDirectory(prefix="signature_") as name:
+        folder = Path(name)
+        message = read_message(model.folder)
+        definitions = serving_graph(message, model.folder).signature_def
+        definitions[DEFAULT_SIGNATURE].CopyFrom(definitions[signature.name])
+        (folder / "saved_model.pb").write_bytes(message.SerializeToString())
+        _link(model.folder / "variables", folder / "variables")
+        yield folder
+
+
+def _link(source: Path, target: Path) -> None:
+    if not source.is_dir():
+        return
+    try:
+        os.symlink(source.resolve(), target, target_is_directory=True)
+    except OSError:
+        # On Windows only administrators and developers may make links.
+        shutil.copytree(source, target)
+
+
+def match_ports(openvino: ModuleType, ports: Sequence[Any], specs: Mapping[str, TensorSpec]) -> dict[str, int]:
+    """Return for each alias the index of its port; raises Unsupported unless they fit one to one."""
+    found: dict[str, int] = {}
+    for index, port in enumerate(ports):
+        for alias in port.get_names() & specs.keys():
+            _check_port(openvino, port, specs[alias])
+            found[alias] = index
+    if found.keys() != specs.keys() or len(set(found.values())) != len(ports):
+        read = sorted(alias for port in ports for alias in port.get_names())
+        raise Unsupported(f"OpenVINO reads {read} where the signature has {sorted(specs)}")
+    return found
+
+
+def _check_port(openvino: ModuleType, port: Any, spec: TensorSpec) -> None:
+    expected = openvino.Type(KINDS[spec.dtype].dtype)
+    if port.get_element_type() != expected:
+        raise Unsupported(f"OpenVINO reads {spec.alias} as {port.get_element_type()}, not as {expected}")
+    unknown = openvino.PartialShape.dynamic() if spec.shape is None else openvino.PartialShape(list(spec.shape))
+    if not port.get_partial_shape().compatible(unknown):
+        raise Unsupported(f"OpenVINO reads {spec.alias} as {port.get_partial_shape()}, not as {unknown}")
+
+
+def _cause(exc: RuntimeError) -> str:
+    """Return the part of OpenVINO's report that names a reason: the last line that says anything."""
+    lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
+    return one_line(lines[-1]) if lines else "no reason given"

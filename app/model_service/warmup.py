@@ -1,0 +1,121 @@
+"""Runs a model before anyone waits for it: the requests that came with it, or else one made up of zeros."""
+
+import logging
+import struct
+from collections.abc import Iterator
+from pathlib import Path
+
+import google_crc32c
+import numpy as np
+import prediction
+from failures import ServingError, StartError
+from saved_model import Signature, TensorSpec
+from servables import Servable, Servables
+from tensorflow_messages import DecodeError, load_prediction_log, predict_pb2
+from tensors import KINDS, Array
+
+logger = logging.getLogger(__name__)
+
+WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
+MAX_RECORDS = 1000
+
+_LENGTH = struct.Struct("<Q")
+_CHECKSUM = struct.Struct("<I")
+
+
+def warm_up(servable: Servable, iterations: int) -> None:
+    """Replay the model's warm-up file `iterations` times, or run each signature once on zeros where it has none.
+
+    Raises StartError if the file is broken or a request of it fails, or if the model can't even compute zeros of
+    a shape that its signature gives in full.
+    """
+    path = servable.model.folder / WARMUP_FILE
+    if path.is_file():
+        _replay(servable, path, iterations)
+        return
+    logger.info("No warmup data file found at %s", path)
+    for signature in map(servable.signature, servable.engines):
+        if signature is not None:
+            _run_on_zeros(servable, signature)
+
+
+def _replay(servable: Servable, path: Path, iterations: int) -> None:
+    servables = Servables(servable)
+    try:
+        for request in _requests(path):
+            # Of the recorded model_spec only the signature counts.
+            request.model_spec.name = servable.name
+            request.model_spec.ClearField("version_choice")
+            for _ in range(iterations):
+                prediction.predict(servables, request, max_bytes=2**63)
+    except ServingError as exc:
+        raise StartError(f"A warmup request in {path} failed ({exc.message}): record them again.") from exc
+
+
+def _requests(path: Path) -> Iterator[predict_pb2.PredictRequest]:
+    prediction_log = load_prediction_log()
+    for number, record in enumerate(read_records(path.read_bytes(), path)):
+        if number == MAX_RECORDS:
+            raise StartError(f"Number of warmup records exceeds the maximum ({MAX_RECORDS}) at {path}")
+        try:
+            log = prediction_log.PredictionLog.FromString(record)
+        except DecodeError as exc:
+            raise StartError(f"Failed to parse warmup record: {number} of {path}") from exc
+        if not log.HasField("predict_log"):
+            raise StartError(f"Unsupported log_type for warmup: {log.WhichOneof('log_type')} in {path}")
+        yield log.predict_log.request
+
+
+def read_records(content: bytes, path: Path) -> Iterator[bytes]:
+    """Yield the records of a TFRecord file: length, its checksum, data, its checksum, all little-endian.
+
+    Raises StartError, naming `path`, where the framing or a checksum is wrong.
+    """
+    position = 0
+    while position < len(content):
+        header, position = _checked(content, position, _LENGTH.size, path)
+        record, position = _checked(content, position, _LENGTH.unpack(header)[0], path)
+        yield record
+
+
+def _checked(content: bytes, start: int, size: int, path: Path) -> tuple[bytes, int]:
+    end = start + size
+    part, checksum = content[start:end], content[end : end + _CHECKSUM.size]
+    if len(checksum) < _CHECKSUM.size or _CHECKSUM.unpack(checksum)[0] != masked_crc32c(part):
+        raise StartError(f"{path} is broken at byte {start}. Please verify your warmup data is in TFRecord format.")
+    return part, end + _CHECKSUM.size
+
+
+def masked_crc32c(data: bytes) -> int:
+    """Return the CRC-32C of `data`, rotated and shifted as TFRecord stores it.
+
+    (A checksum stored among the data that it covers would otherwise weaken the next one.)
+    """
+    crc: int = google_crc32c.value(data)
+    return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
+
+
+def _run_on_zeros(servable: Servable, signature: Signature) -> None:
+    inputs = {alias: _zeros(spec) for alias, spec in signature.inputs.items()}
+    try:
+        # Each slot has memory of its own, which its first call allocates.
+        for _ in range(servable.engines[signature.name].slots):
+            prediction.run(servable, signature, inputs, list(signature.outputs))
+    except ServingError as exc:
+        if all(_is_sure(spec) for spec in signature.inputs.values()):
+            raise StartError(
+                f"{servable.model.folder} loads, but {signature.name} fails on zeros ({exc.message}): "
+                "export the model again."
+            ) from exc
+        logger.info("%s was not warmed up: it refuses zeros (%s)", signature.name, exc.message)
+
+
+def _zeros(spec: TensorSpec) -> Array:
+    kind = KINDS[spec.dtype]
+    shape = tuple(1 if size < 0 else size for size in spec.shape or ())
+    return np.full(shape, b"" if kind.is_string else 0, kind.dtype)
+
+
+def _is_sure(spec: TensorSpec) -> bool:
+    """Whether zeros are surely valid: nothing but the batch is unknown, and no string could want a meaning."""
+    return not KINDS[spec.dtype].is_string and spec.shape is not None and all(size >= 0 for size in spec.shape[1:])

@@ -1,0 +1,129 @@
+"""What the tests of the model server share: its flat modules, the models made for the tests, and its clients."""
+
+import atexit
+import contextlib
+import functools
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import processes
+
+sys.path.insert(0, str(processes.MODEL_SERVER.parent))
+try:
+    import engines
+    import failures
+    import flags
+    import grpc_api
+    import json_requests
+    import json_responses
+    import model_server
+    import openvino_engine
+    import prediction
+    import rest_api
+    import saved_model
+    import servables
+    import sockets
+    import tensorflow_messages
+    import tensors
+    import warmup
+    import workers
+finally:
+    sys.path.remove(str(processes.MODEL_SERVER.parent))
+
+__all__ = [
+    "Array",
+    "copy_of_model",
+    "engines",
+    "expected",
+    "failures",
+    "flags",
+    "grpc_api",
+    "json_requests",
+    "json_responses",
+    "model_server",
+    "openvino_engine",
+    "predict_request",
+    "prediction",
+    "rest_api",
+    "saved_model",
+    "saved_models",
+    "servables",
+    "shared_server",
+    "sockets",
+    "tensorflow_messages",
+    "tensors",
+    "to_tensor",
+    "warmup",
+    "workers",
+]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+MAKER = Path(__file__).with_name("saved_models.py")
+DATA_TYPES = {kind.dtype: kind.number for kind in tensors.KINDS.values()}
+
+
+@functools.cache
+def saved_models() -> Path:
+    """Return the folder that saved_models.py has filled: once in a run of tests, and gone at its end."""
+    folder = tempfile.mkdtemp(prefix="saved_models_")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    done = subprocess.run(
+        [sys.executable, str(MAKER), folder], capture_output=True, text=True, timeout=120, check=False
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"the test models could not be made:\n{done.stderr}")
+    return Path(folder)
+
+
+@functools.cache
+def shared_server(model: str, *flags: str) -> processes.ModelServer:
+    """Return a server of the model that runs until the end of the tests: for tests that leave it as it was."""
+    stack = contextlib.ExitStack()
+    server = stack.enter_context(processes.model_server(saved_models() / model, "CAT-DOG", *flags))
+    atexit.register(stack.close)
+    return server
+
+
+def copy_of_model(name: str, folder: str | Path) -> Path:
+    """Copy a model to a base path of its own in `folder`, for a test that spoils it; return its version folder."""
+    shutil.copytree(saved_models() / name, Path(folder, name))
+    return Path(folder, name, "1")
+
+
+def expected(model: str, signature: str = "serving_default") -> tuple[dict[str, Array], dict[str, Array]]:
+    """Return inputs for a signature, and the outputs that TensorFlow computed from them."""
+    sides: dict[str, dict[str, Array]] = {"in": {}, "out": {}}
+    with np.load(saved_models() / f"{model}.{signature}.npz") as arrays:
+        for key, array in arrays.items():
+            side, name = key.split()
+            sides[side][name] = array.astype(object) if array.dtype.kind == "S" else array
+    return sides["in"], sides["out"]
+
+
+def to_tensor(array: Array) -> Any:
+    """Return an array as the TensorProto that a client sends: raw content where the type has one."""
+    if array.dtype == np.object_:
+        return tensors.to_tensor(array, DATA_TYPES[array.dtype])
+    tensor = tensorflow_messages.tensor_pb2.TensorProto(dtype=DATA_TYPES[array.dtype], tensor_content=array.tobytes())
+    for size in array.shape:
+        tensor.tensor_shape.dim.add(size=size)
+    return tensor
+
+
+def predict_request(
+    inputs: Mapping[str, Array], name: str = "CAT-DOG", signature: str = "", output_filter: Iterable[str] = ()
+) -> Any:
+    """Return a PredictRequest for these inputs."""
+    request = tensorflow_messages.predict_pb2.PredictRequest(output_filter=output_filter)
+    request.model_spec.name = name
+    request.model_spec.signature_name = signature
+    for alias, array in inputs.items():
+        request.inputs[alias].CopyFrom(to_tensor(array))
+    return request

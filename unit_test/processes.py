@@ -1,0 +1,124 @@
+"""Starts the real services for the tests: on free ports, with their output kept, and gone when the test is."""
+
+import contextlib
+import os
+import socket
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+MODEL_SERVER = Path(__file__).parent.parent / "app" / "model_service" / "model_server.py"
+
+# How long a process may take to finish what is under way before it is killed.
+STOP_S = 10
+
+
+@dataclass(frozen=True)
+class Running:
+    """A process, and the file that its output goes to."""
+
+    process: subprocess.Popen[bytes]
+    log: Path
+
+    def output(self) -> str:
+        """Return what the process has written so far, stdout and stderr together."""
+        return self.log.read_text(encoding="utf-8", errors="replace")
+
+
+@dataclass(frozen=True)
+class ModelServer(Running):
+    """An embedded model server and where it listens."""
+
+    grpc_port: int
+    rest_port: int
+
+    @property
+    def url(self) -> str:
+        """The address of its REST face."""
+        return f"http://127.0.0.1:{self.rest_port}"
+
+
+def free_port() -> int:
+    """Return a TCP port that nobody listens on at the moment."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def answers(url: str) -> bool:
+    """Whether a GET of `url` is answered with a success."""
+    try:
+        with urllib.request.urlopen(url, timeout=1):
+            return True
+    except (OSError, urllib.error.HTTPError):
+        return False
+
+
+@contextlib.contextmanager
+def running(
+    command: Sequence[str | os.PathLike[str]],
+    ready: Callable[[], bool],
+    env: Mapping[str, str] | None = None,
+    timeout: float = 30,
+) -> Iterator[Running]:
+    """Run `command` with `env` added to the environment; yield once `ready()`, stop it at the end.
+
+    Raises AssertionError, with what the process wrote, if it ends before it is ready or isn't in `timeout` seconds.
+    """
+    # On Windows an open file can't be deleted: so a folder, which is cleaned up when the process has ended.
+    with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        log = Path(folder, "output.txt")
+        with log.open("wb") as output:
+            process = subprocess.Popen(
+                command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, env={**os.environ, **(env or {})}
+            )
+        started = Running(process, log)
+        try:
+            _wait_until(ready, started, timeout)
+            yield started
+        finally:
+            _stop(process)
+
+
+def _wait_until(ready: Callable[[], bool], started: Running, timeout: float) -> None:
+    deadline = time.monotonic() + timeout
+    while not ready():
+        if started.process.poll() is not None:
+            raise AssertionError(f"exited with {started.process.returncode} before it was ready:\n{started.output()}")
+        if time.monotonic() > deadline:
+            raise AssertionError(f"not ready within {timeout} s:\n{started.output()}")
+        time.sleep(0.02)
+
+
+def _stop(process: subprocess.Popen[bytes]) -> None:
+    process.terminate()
+    try:
+        process.wait(STOP_S)
+    except subprocess.TimeoutExpired:
+        process.kill()
+        process.wait()
+
+
+@contextlib.contextmanager
+def model_server(base_path: str | os.PathLike[str], model_name: str = "CAT-DOG", *flags: str) -> Iterator[ModelServer]:
+    """Run the embedded model server on `base_path`, a folder of versions; yield once it serves."""
+    grpc_port, rest_port = free_port(), free_port()
+    command = [
+        sys.executable,
+        str(MODEL_SERVER),
+        "--bind_address=127.0.0.1",
+        f"--port={grpc_port}",
+        f"--rest_api_port={rest_port}",
+        f"--model_name={model_name}",
+        f"--model_base_path={os.fspath(base_path)}",
+        *flags,
+    ]
+    with running(command, lambda: answers(f"http://127.0.0.1:{rest_port}/readyz")) as started:
+        yield ModelServer(started.process, started.log, grpc_port, rest_port)
