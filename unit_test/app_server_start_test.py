@@ -1,5 +1,6 @@
 """The preprocess service as a process: from any folder, one clear line where it can't start, quick to stop."""
 
+import io
 import os
 import signal
 import socket
@@ -8,11 +9,22 @@ import sys
 import tempfile
 import time
 import unittest
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 
+import requests
+from PIL import Image
 from preprocess_service import FOLDER
 from processes import answers, free_port, running
 
+RAW = {"Content-Type": "application/octet-stream"}
 COMMAND = [sys.executable, str(FOLDER / "app_server.py")]
+
+
+def megabytes(process: int, field: str) -> float:
+    """What Linux says of a process's memory: VmRSS now, VmHWM at its highest."""
+    status = Path(f"/proc/{process}/status").read_text(encoding="ascii")
+    return next(int(line.split()[1]) / 1000 for line in status.splitlines() if line.startswith(field))
 
 
 class AppServerStartTest(unittest.TestCase):
@@ -44,6 +56,27 @@ class AppServerStartTest(unittest.TestCase):
             with running(COMMAND, lambda: answers(f"{url}/livez"), env=place):
                 self.assertFalse(answers(f"{url}/readyz"))
             os.chdir(before)
+
+    @unittest.skipUnless(sys.platform == "linux", "reads /proc")
+    def test_the_biggest_photos_of_several_senders_fit_into_memory_which_comes_back(self) -> None:
+        port = free_port()
+        place = {"SERVICE_PORT": str(port), "SERVICE_MODEL_PORT": str(free_port())}
+        url = f"http://127.0.0.1:{port}"
+        # Transparent, since that takes the most; the answer is 503, as there is no model, but decoded it is.
+        file = io.BytesIO()
+        Image.new("RGBA", (7100, 7100), (90, 60, 30, 128)).save(file, "PNG")
+        with running(COMMAND, lambda: answers(f"{url}/livez"), env=place) as it:
+            before = megabytes(it.process.pid, "VmRSS")
+            with ThreadPoolExecutor(4) as senders:
+                statuses = list(
+                    senders.map(
+                        lambda data: requests.post(f"{url}/predict", data, headers=RAW).status_code,
+                        [file.getvalue()] * 4,
+                    )
+                )
+            self.assertEqual(statuses, [503] * 4)
+            self.assertLess(megabytes(it.process.pid, "VmHWM"), 600)
+            self.assertLess(megabytes(it.process.pid, "VmRSS"), 1.2 * before)
 
     @unittest.skipIf(os.name == "nt", "Windows has no SIGTERM")
     def test_sigterm_ends_it_at_once(self) -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import re
 import socket
 import time
 import unittest
@@ -10,7 +11,7 @@ from typing import Any
 import numpy as np
 import requests
 from http_server import serving
-from preprocess_service import app_server, config, errors, model_runner
+from preprocess_service import app_server, config, errors, messages, model_runner
 from utils import IMAGES, image_to_base64
 
 CAT = image_to_base64(IMAGES / "cat_1.jpg")
@@ -98,8 +99,8 @@ class AppServerTest(unittest.TestCase):
         for name, body, words in (
             ("a missing field", "{}", ["'image_b64' is missing"]),
             ("an unknown field", '{"image_b64": "QUJD", "image": 1}', ["'image' is unknown"]),
-            ("a number", '{"image_b64": 7}', ["'image_b64'", "string"]),
-            ("null", '{"image_b64": null}', ["'image_b64'", "string"]),
+            ("a number", '{"image_b64": 7}', ["'image_b64' is of the wrong type"]),
+            ("null", '{"image_b64": null}', ["'image_b64' is of the wrong type"]),
             ("a list", "[]", ["not a JSON object"]),
             ("no JSON", "image_b64=QUJD", ["not JSON"]),
             ("half a JSON", '{"image_b64": "QUJD', ["not JSON"]),
@@ -116,10 +117,78 @@ class AppServerTest(unittest.TestCase):
             ("empty", "", "invalid_base64", "Image base64 invalid"),
             ("no base64", "no base64!", "invalid_base64", "Image base64 invalid"),
             ("a text", text, "invalid_image", "Send one of JPEG"),
+            ("a PDF", base64.b64encode(b"%PDF-1.7 ...").decode(), "unsupported_media_type", "Portable Document"),
             ("half a JPEG", CAT[: len(CAT) // 8 * 4], "invalid_image", "truncated"),
         ):
             with self.subTest(name):
-                self.check_refusal(self.post(json={"image_b64": sent}), 400, code, word)
+                status = 415 if code == "unsupported_media_type" else 400
+                self.check_refusal(self.post(json={"image_b64": sent}), status, code, word)
+
+    def test_a_photo_is_taken_as_json_as_itself_and_as_a_form(self) -> None:
+        data = (IMAGES / "cat_1.jpg").read_bytes()
+        self.post(json={"image_b64": CAT})
+        expected = self.runner.tensor
+        for name, arguments in (
+            ("image/jpeg", {"data": data, "headers": {"Content-Type": "image/jpeg"}}),
+            ("another image type", {"data": data, "headers": {"Content-Type": "image/png"}}),
+            ("octet-stream", {"data": data, "headers": {"Content-Type": "application/octet-stream"}}),
+            ("form", {"files": {"file": ("cat.jpg", data, "image/jpeg")}}),
+        ):
+            with self.subTest(name):
+                self.runner.tensor = None
+                self.assertEqual(self.post(**arguments).status_code, 200)
+                np.testing.assert_array_equal(self.runner.tensor, expected)
+
+    def test_a_bad_form_is_refused_and_the_field_named(self) -> None:
+        for name, arguments, word in (
+            ("no file", {"files": {"file": (None, "text")}}, "multipart"),
+            ("another field", {"files": {"photo": ("cat.jpg", b"x")}}, "'photo'"),
+            ("two files", {"files": [("file", ("1.jpg", b"x")), ("file", ("2.jpg", b"x"))]}, "multipart"),
+            ("no boundary", {"data": b"x", "headers": {"Content-Type": "multipart/form-data"}}, "multipart"),
+            (
+                "half a form",
+                {"data": b"--b\r\n", "headers": {"Content-Type": "multipart/form-data; boundary=b"}},
+                "one",
+            ),
+        ):
+            with self.subTest(name):
+                self.check_refusal(self.post(**arguments), 422, "invalid_request", word)
+
+    def test_an_empty_picture_is_refused(self) -> None:
+        response = self.post(data=b"", headers={"Content-Type": "image/jpeg"})
+        self.check_refusal(response, 400, "invalid_image", "0 bytes")
+
+    def test_each_photo_of_a_batch_is_answered_on_its_own_and_in_order(self) -> None:
+        batch = {"images_b64": [CAT, "no base64!", 7, CAT]}
+        answer = requests.post(f"{self.url}/predict/batch", json=batch, timeout=5).json()
+        self.assertEqual(answer["status"], "Success")
+        outcomes = [item.get("pet_type") or item["code"] for item in answer["predictions"]]
+        self.assertEqual(outcomes, ["DOG", "invalid_base64", "invalid_request", "DOG"])
+        self.assertIn("images_b64.2", answer["predictions"][2]["msg"])
+
+    def test_a_batch_is_taken_as_a_form(self) -> None:
+        data = (IMAGES / "cat_1.jpg").read_bytes()
+        files = [("file", ("cat.jpg", data)), ("file", ("broken.jpg", data[:1000])), ("file", ("empty.jpg", b""))]
+        answer = requests.post(f"{self.url}/predict/batch", files=files, timeout=5).json()
+        outcomes = [item.get("pet_type") or item["code"] for item in answer["predictions"]]
+        self.assertEqual(outcomes, ["DOG", "invalid_image", "invalid_image"])
+
+    def test_a_batch_of_none_or_too_many_is_refused(self) -> None:
+        most = settings().limits.batch_items
+        for count in (0, most + 1):
+            with self.subTest(count):
+                response = requests.post(f"{self.url}/predict/batch", json={"images_b64": ["QUJD"] * count}, timeout=5)
+                self.check_refusal(response, 422, "invalid_request", str(most))
+
+    def test_a_refusal_speaks_the_senders_language_and_keeps_its_code(self) -> None:
+        for header, start in (("pt-BR,pt;q=0.9,en;q=0.8", "Base64 da imagem"), ("en;q=0.8,pt;q=0.1", "Image base64")):
+            with self.subTest(header):
+                response = self.post(json={"image_b64": "!"}, headers={"Accept-Language": header})
+                self.check_refusal(response, 400, "invalid_base64", start)
+
+    def test_the_time_of_each_step_is_told(self) -> None:
+        timing = self.post(json={"image_b64": CAT}).headers["server-timing"]
+        self.assertEqual(re.findall(r"(\w+);dur=[\d.]+", timing), ["read", "decode", "fit", "model", "total"])
 
     def test_a_body_of_another_type_is_refused(self) -> None:
         response = self.post(data={"image_b64": "QUJD"})
@@ -132,11 +201,11 @@ class AppServerTest(unittest.TestCase):
                 self.assertEqual(self.post(data=body, headers={"Content-Type": content_type}).status_code, 200)
 
     def test_every_error_of_the_model_keeps_its_status(self) -> None:
-        for error in model_runner.MESSAGES:
+        for error in set(model_runner.ERRORS.values()):
             with self.subTest(error.__name__):
-                self.runner.answer = error("Try again.")
+                self.runner.answer = error()
                 response = self.post(json={"image_b64": CAT})
-                self.check_refusal(response, error.status, error.code, "Try again.")
+                self.check_refusal(response, error.status, error.code, messages.MESSAGES[error.code]["en"])
                 self.assertEqual("Retry-After" in response.headers, error.status == 503)
 
     def test_a_defect_of_ours_is_a_500_without_its_inside(self) -> None:
@@ -152,11 +221,12 @@ class AppServerTest(unittest.TestCase):
         self.assertEqual(response.headers["allow"], "POST")
 
     def test_ready_means_available_and_predicting(self) -> None:
-        unavailable = errors.ModelUnavailable("not there")
+        unavailable = errors.ModelUnavailable()
+        reason = str(unavailable)
         for name, state, answer, status, ok, failing in (
             ("both", 3, 0.5, 200, ["model", "prediction"], {}),
-            ("not loaded", unavailable, 0.5, 503, [], {"model": "not there"}),
-            ("no prediction", 3, unavailable, 503, ["model"], {"prediction": "not there"}),
+            ("not loaded", unavailable, 0.5, 503, [], {"model": reason}),
+            ("no prediction", 3, unavailable, 503, ["model"], {"prediction": reason}),
         ):
             with self.subTest(name):
                 self.runner.state, self.runner.answer = state, answer
@@ -164,7 +234,7 @@ class AppServerTest(unittest.TestCase):
                 self.assertEqual((response.status_code, response.json()), (status, {"ok": ok, "failing": failing}))
 
     def test_alive_does_not_ask_the_model_server(self) -> None:
-        self.runner.state = errors.ModelUnavailable("not there")
+        self.runner.state = errors.ModelUnavailable()
         self.assertEqual(requests.get(f"{self.url}/livez", timeout=5).status_code, 200)
 
     def test_the_model_is_described(self) -> None:
@@ -182,14 +252,32 @@ class AppServerTest(unittest.TestCase):
 
     def test_openapi_describes_the_routes_the_body_and_every_refusal(self) -> None:
         paths = requests.get(f"{self.url}/openapi.json", timeout=5).json()["paths"]
-        self.assertEqual(set(paths), {"/predict", "/cat-dog_classification", "/model", "/livez", "/readyz"})
+        self.assertEqual(
+            set(paths), {"/predict", "/cat-dog_classification", "/predict/batch", "/model", "/livez", "/readyz"}
+        )
         operation = paths["/predict"]["post"]
         self.assertIn("image_b64", operation["requestBody"]["content"]["application/json"]["schema"]["properties"])
-        statuses = {str(error.status) for error in errors.ServiceError.__subclasses__()}
+        statuses = {str(error.status) for error in errors.ServiceError.__subclasses__()} - {"404", "405"}
         self.assertLessEqual(statuses | {"200"}, set(operation["responses"]))
 
-    def test_the_docs_open_from_the_root(self) -> None:
-        self.assertIn("swagger", requests.get(f"{self.url}/", timeout=5).text)
+    def test_the_examples_of_the_docs_work_when_pasted(self) -> None:
+        paths = requests.get(f"{self.url}/openapi.json", timeout=5).json()["paths"]
+        for path in ("/predict", "/predict/batch"):
+            with self.subTest(path):
+                example = paths[path]["post"]["requestBody"]["content"]["application/json"]["example"]
+                answer = requests.post(f"{self.url}{path}", json=example, timeout=5).json()
+                self.assertEqual(answer["status"], "Success")
+                self.assertNotIn("Failed", str(answer))
+
+    def test_the_page_its_parts_and_the_samples_are_served_under_a_strict_policy(self) -> None:
+        response = requests.get(f"{self.url}/", timeout=5)
+        self.assertIn("default-src 'none'", response.headers["content-security-policy"])
+        self.assertEqual(requests.get(f"{self.url}/samples/cat_1.jpg", timeout=5).headers["content-type"], "image/jpeg")
+        parts = re.findall(r'(?:src|href)="(/?static/[^"]+)"', response.text)
+        self.assertTrue(parts)
+        for part in parts:
+            with self.subTest(part):
+                self.assertEqual(requests.get(f"{self.url}/{part.lstrip('/')}", timeout=5).status_code, 200)
 
     def test_a_client_that_goes_away_in_the_middle_of_its_body_does_no_harm(self) -> None:
         with socket.create_connection(self.url.removeprefix("http://").split(":")) as client:

@@ -12,8 +12,10 @@ _own_utils = sys.modules.pop("utils", None)
 sys.path.insert(0, str(FOLDER))
 try:
     import app_server
+    import budget
     import config
     import errors
+    import messages
     import model_runner
     import pipeline
     import serving_messages
@@ -24,4 +26,15 @@ finally:
     if _own_utils is not None:
         sys.modules["utils"] = _own_utils
 
-__all__ = ["FOLDER", "app_server", "config", "errors", "model_runner", "pipeline", "service_utils", "serving_messages"]
+__all__ = [
+    "FOLDER",
+    "app_server",
+    "budget",
+    "config",
+    "errors",
+    "messages",
+    "model_runner",
+    "pipeline",
+    "service_utils",
+    "serving_messages",
+]

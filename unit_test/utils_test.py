@@ -129,10 +129,31 @@ class DecodeImageTest(unittest.TestCase):
             ("the head of a JPEG", jpeg[:20]),
             ("half a PNG", png[: len(png) // 2]),
             ("a PNG with a byte changed", png[:60] + bytes([png[60] ^ 0xFF]) + png[61:]),
-            ("a format that nobody asked for", save(quadrants(), "PPM")),
         ):
             with self.subTest(name), self.assertRaises(errors.InvalidImage):
                 decode(data)
+
+    def test_a_file_of_another_kind_is_refused_by_name(self) -> None:
+        for kind, data in (
+            ("PPM", save(quadrants(), "PPM")),
+            ("JPEG2000", save(quadrants(), "JPEG2000")),
+            ("Photoshop", b"8BPS\0\1" + bytes(20)),
+            ("Scalable Vector", b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"></svg>'),
+            ("Portable Document", b"%PDF-1.7\n"),
+            ("MPEG-4", b"\0\0\0\x18ftypmp42\0\0\0\0mp42isom"),
+        ):
+            with self.subTest(kind), self.assertRaises(errors.UnsupportedMediaType) as caught:
+                decode(data)
+            self.assertIn(kind, str(caught.exception))
+
+    def test_a_big_jpeg_at_reduced_scale_gives_the_same_tensor_nearly(self) -> None:
+        photo = Image.open(CAT).resize((3600, 2400), Image.Resampling.BICUBIC)
+        data = save(photo, "JPEG", quality=95)
+        reduced = service_utils.decode_image(data, 10**8, PICTURE)
+        self.assertLess(reduced.width, 3600)
+        whole = service_utils.to_tensor(service_utils.decode_image(data, 10**8), PICTURE)
+        difference = np.abs(service_utils.to_tensor(reduced, PICTURE) - whole)
+        self.assertLess(difference.mean(), 0.01)
 
     def test_too_many_pixels_are_refused_from_the_header_alone(self) -> None:
         # A PNG of a gigapixel whose picture data is missing: refused for its size, so nothing was decoded.
@@ -141,6 +162,12 @@ class DecodeImageTest(unittest.TestCase):
         gigapixel += zlib.crc32(gigapixel[12:29]).to_bytes(4, "big") + b"\0\0\0\x10IDAT"
         with self.assertRaisesRegex(errors.ImageTooLarge, "1 megapixel"):
             decode(gigapixel)
+
+    def test_webp_takes_twice_the_memory_and_so_half_the_pixels(self) -> None:
+        picture = Image.new("RGB", (1000, 600))
+        self.assertEqual(decode(save(picture, "PNG")).size, (1000, 600))
+        with self.assertRaisesRegex(errors.ImageTooLarge, "0.5 megapixels"):
+            decode(save(picture, "WEBP"))
 
 
 class ToTensorTest(unittest.TestCase):

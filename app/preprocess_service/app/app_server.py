@@ -1,8 +1,11 @@
-"""The HTTP face: a photo comes in as base64, CAT or DOG goes out.
+"""The HTTP face: a photo comes in, CAT or DOG goes out.
 
 Start it with ``python app/preprocess_service/app/app_server.py``, from any folder.
 """
 
+import asyncio
+import contextlib
+import ctypes
 import logging
 import os
 import re
@@ -12,76 +15,38 @@ import uuid
 import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any, Literal
+from pathlib import Path
+from typing import Annotated
 
+import openapi
 import uvicorn
+from answers import Failure, Health, ModelDescription, PredictBatchAnswer, PredictSuccess, failure, success
 from config import Config, ConfigError, load_config
-from errors import ImageTooLarge, InvalidRequest, ServiceError, UnsupportedMediaType
+from errors import InternalError, MethodNotAllowed, NotFound, ServiceError
 from fastapi import Depends, FastAPI, Request
-from fastapi.responses import JSONResponse, RedirectResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, Response
+from intake import Photo, read_batch, read_photo
+from messages import Language, negotiate
 from model_runner import ModelRunner
-from pipeline import PROBE_SECONDS, Pipeline, Runner
-from pydantic import BaseModel, ConfigDict, Field, ValidationError
+from pipeline import PROBE_SECONDS, Pipeline, Runner, Steps
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from starlette.staticfiles import StaticFiles
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-EXAMPLE = '{"image_b64": "<the picture in base64>"}'
+STATIC = Path(__file__).with_name("static")
+# The photos to try the page with; an image keeps the project's folders, so that they are found there too.
+SAMPLES = Path(__file__).resolve().parents[3] / "images"
+M_MMAP_THRESHOLD = -3  # <malloc.h>
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-
-
-class PredictRequest(BaseModel):
-    """A photo."""
-
-    model_config = ConfigDict(extra="forbid")
-
-    image_b64: str = Field(strict=True, description="The picture's bytes in base64; a `data:` URL is taken too.")
-
-
-class ModelInUse(BaseModel):
-    """Which model answered."""
-
-    name: str
-    version: int = Field(description="The version's folder in `prev_trained_models`.")
-
-
-class PredictSuccess(BaseModel):
-    """What is in the photo."""
-
-    status: Literal["Success"] = "Success"
-    pet_type: str = Field(description="The most probable label.", examples=["CAT"])
-    model_conf: float = Field(description="Its probability in percent.", ge=0, le=100, examples=[99.87])
-    probabilities: dict[str, float] = Field(examples=[{"CAT": 0.9987, "DOG": 0.0013}])
-    model: ModelInUse
-    request_id: str
-
-
-class Failure(BaseModel):
-    """Why there is no answer."""
-
-    status: Literal["Failed"] = "Failed"
-    msg: str = Field(description="What the sender can do about it.")
-    code: str = Field(description="What failed, for programs.", examples=["invalid_base64"])
-    request_id: str
-
-
-class Health(BaseModel):
-    """The outcome of each check by its name."""
-
-    ok: list[str]
-    failing: dict[str, str] = Field(description="The name of each failed check, and why.")
-
-
-class ModelDescription(BaseModel):
-    """The model in use and what it takes and gives."""
-
-    name: str
-    version: int
-    labels: tuple[str, ...]
-    input_name: str
-    input_shape: tuple[int, int, int] = Field(description="Height, width, channels.")
-    output_name: str
+PAGE_HEADERS = {
+    # Nothing from elsewhere, nothing inline; blob: and data: are the visitor's own photos.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+    "Cache-Control": "no-cache",
+}
 
 
 def get_pipeline(request: Request) -> Pipeline:
@@ -91,17 +56,34 @@ def get_pipeline(request: Request) -> Pipeline:
 PipelineOfApp = Annotated[Pipeline, Depends(get_pipeline)]
 
 
-async def predict(request: Request, pipeline: PipelineOfApp) -> PredictSuccess:
+async def predict(request: Request, response: Response, pipeline: PipelineOfApp) -> PredictSuccess:
     """Is it a cat or a dog?"""
-    photo = parse_request(request.headers, await read_body(request, pipeline.config.limits.body_bytes))
-    prediction = await pipeline.classify(photo.image_b64)
-    return PredictSuccess(
-        pet_type=prediction.label,
-        model_conf=round(100 * prediction.probabilities[prediction.label], 2),
-        probabilities={label: round(value, 6) for label, value in prediction.probabilities.items()},
-        model=ModelInUse(name=pipeline.config.experiment_id, version=prediction.model_version),
-        request_id=request.state.request_id,
-    )
+    steps = Steps()
+    with steps.step("read"):
+        photo = await read_photo(request, pipeline.config.limits)
+    prediction = await pipeline.classify(photo, steps)
+    response.headers["Server-Timing"] = steps.server_timing()
+    return success(prediction, pipeline.config, request.state.request_id)
+
+
+async def predict_batch(request: Request, response: Response, pipeline: PipelineOfApp) -> PredictBatchAnswer:
+    """Which of these are cats, which dogs? Each photo is answered on its own: a broken one spoils no other."""
+    steps = Steps()
+    with steps.step("read"):
+        photos = await read_batch(request, pipeline.config.limits)
+
+    async def answer(photo: Photo | ServiceError) -> PredictSuccess | Failure:
+        request_id = request.state.request_id
+        try:
+            if isinstance(photo, ServiceError):
+                raise photo
+            return success(await pipeline.classify(photo, steps), pipeline.config, request_id)
+        except ServiceError as exc:
+            return failure(exc, language_of(request), request_id)
+
+    predictions = await asyncio.gather(*(answer(photo) for photo in photos))
+    response.headers["Server-Timing"] = steps.server_timing()
+    return PredictBatchAnswer(predictions=predictions)
 
 
 async def describe_model(pipeline: PipelineOfApp) -> ModelDescription:
@@ -124,69 +106,25 @@ async def livez() -> Health:
     return Health(ok=["process"], failing={})
 
 
-async def readyz(pipeline: PipelineOfApp, response: Response) -> Health:
+async def readyz(request: Request, response: Response, pipeline: PipelineOfApp) -> Health:
     """Would a photo be answered now? Asks the model server for its state and for a prediction."""
     checks = await pipeline.check()
-    failing = {name: str(error) for name, error in checks.items() if error is not None}
+    failing = {name: error.text(language_of(request)) for name, error in checks.items() if error is not None}
     response.status_code = 503 if failing else 200
     return Health(ok=[name for name in checks if name not in failing], failing=failing)
 
 
-async def index() -> RedirectResponse:
-    return RedirectResponse("/docs")
+async def page() -> FileResponse:
+    return FileResponse(STATIC / "index.html", headers=PAGE_HEADERS)
 
 
-async def read_body(request: Request, limit: int) -> bytes:
-    """Take in the body; one that is over ``limit`` bytes is refused while it streams, not after.
-
-    Raises:
-        ImageTooLarge: at the first byte too many, or at once where Content-Length already tells.
-    """
-    message = f"The body has more than {limit} bytes. Send a smaller picture."
-    declared = request.headers.get("content-length", "")
-    if declared.isdecimal() and int(declared) > limit:
-        raise ImageTooLarge(message)
-    body = bytearray()
-    async for chunk in request.stream():
-        body += chunk
-        if len(body) > limit:
-            raise ImageTooLarge(message)
-    return bytes(body)
+def language_of(request: Request) -> Language:
+    return negotiate(request.headers.get("accept-language", ""))
 
 
-def parse_request(headers: Headers, body: bytes) -> PredictRequest:
-    """Read the JSON of a request.
-
-    Raises:
-        UnsupportedMediaType: the body says that it is something other than JSON.
-        InvalidRequest: it is not JSON, or a field is missing, unknown or of the wrong type.
-    """
-    media_type = headers.get("content-type", "application/json").partition(";")[0].strip().lower()
-    if media_type != "application/json" and not media_type.endswith("+json"):
-        raise UnsupportedMediaType(f"Bodies of type {media_type} are not taken. Send {EXAMPLE} as application/json.")
-    try:
-        return PredictRequest.model_validate_json(body)
-    except ValidationError as exc:
-        raise InvalidRequest(f"{_explain(exc.errors()[0])} Send {EXAMPLE}.") from exc
-
-
-def _explain(error: Any) -> str:
-    field = ".".join(map(str, error["loc"]))
-    match error["type"]:
-        case "json_invalid":
-            return "The body is not JSON."
-        case "model_type":
-            return "The body is not a JSON object."
-        case "missing":
-            return f"Field '{field}' is missing."
-        case "extra_forbidden":
-            return f"Field '{field}' is unknown."
-        case _:
-            return f"Field '{field}': {error['msg']}."
-
-
-class RequestId:
-    """Gives every request an id: the sender's own ``X-Request-ID`` if it is sane, else a new one."""
+class ResponseHeaders:
+    """Gives every answer the request's id (the sender's own ``X-Request-ID`` if it is sane, else a new one) and says
+    that no browser should guess its type."""
 
     def __init__(self, app: ASGIApp) -> None:
         self._app = app
@@ -199,30 +137,30 @@ class RequestId:
         request_id = sent if SANE_REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
         scope.setdefault("state", {})["request_id"] = request_id
 
-        async def send_with_id(message: Message) -> None:
+        async def send_with_headers(message: Message) -> None:
             if message["type"] == "http.response.start":
-                MutableHeaders(scope=message)["x-request-id"] = request_id
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
             await send(message)
 
-        await self._app(scope, receive, send_with_id)
-
-
-def failure(request: Request, status: int, code: str, message: str, headers: dict[str, str]) -> JSONResponse:
-    request_id = request.state.request_id
-    body = Failure(msg=message, code=code, request_id=request_id)
-    # The header once more: Starlette answers what is unexpected outside of every middleware.
-    return JSONResponse(body.model_dump(), status, headers | {"X-Request-ID": request_id})
+        await self._app(scope, receive, send_with_headers)
 
 
 async def on_service_error(request: Request, exc: ServiceError) -> JSONResponse:
-    headers = {"Retry-After": str(exc.retry_after_seconds)} if exc.retry_after_seconds else {}
-    return failure(request, exc.status, exc.code, str(exc), headers)
+    request_id, language = request.state.request_id, language_of(request)
+    # The id once more: Starlette answers what is unexpected outside of every middleware.
+    headers = {"X-Request-ID": request_id, "Content-Language": language, "Vary": "Accept-Language"}
+    if exc.retry_after_seconds is not None:
+        headers["Retry-After"] = str(exc.retry_after_seconds)
+    return JSONResponse(failure(exc, language, request_id).model_dump(), exc.status, headers)
 
 
 async def on_http_exception(request: Request, exc: HTTPException) -> JSONResponse:
-    code = {404: "not_found", 405: "method_not_allowed"}.get(exc.status_code, "invalid_request")
-    message = f"{exc.detail}: {request.method} {request.url.path}. See /docs for what there is."
-    return failure(request, exc.status_code, code, message, dict(exc.headers or {}))
+    error = {404: NotFound, 405: MethodNotAllowed}.get(exc.status_code, InternalError)
+    answer = await on_service_error(request, error(path=request.url.path, method=request.method))
+    answer.headers.update(exc.headers or {})
+    return answer
 
 
 async def on_client_disconnect(request: Request, exc: ClientDisconnect) -> Response:
@@ -232,29 +170,7 @@ async def on_client_disconnect(request: Request, exc: ClientDisconnect) -> Respo
 
 async def on_unexpected(request: Request, exc: Exception) -> JSONResponse:
     """A defect of ours: uvicorn logs the traceback, the sender gets the id to report it by."""
-    message = "Something went wrong here. Report it with this request_id."
-    return failure(request, 500, "internal_error", message, {})
-
-
-REFUSALS: dict[int | str, dict[str, Any]] = {
-    status: {"model": Failure, "description": description}
-    for status, description in {
-        400: "`invalid_base64`, `invalid_image`",
-        413: "`image_too_large`",
-        415: "`unsupported_media_type`",
-        422: "`invalid_request`",
-        502: "`model_error`",
-        503: "`overloaded`, `model_unavailable`; see Retry-After",
-        504: "`deadline_exceeded`",
-    }.items()
-}
-# The body is read by hand (with a limit, while it streams), so FastAPI can't see its type.
-REQUEST_BODY = {
-    "requestBody": {
-        "required": True,
-        "content": {"application/json": {"schema": PredictRequest.model_json_schema()}},
-    }
-}
+    return await on_service_error(request, InternalError())
 
 
 def create_app(config: Config, runner: Runner) -> FastAPI:
@@ -268,14 +184,17 @@ def create_app(config: Config, runner: Runner) -> FastAPI:
         yield
         await pipeline.close()
 
-    app = FastAPI(title="CAT or DOG", description=__doc__.splitlines()[0], lifespan=lifespan)
+    app = FastAPI(title="CAT or DOG", description=openapi.DESCRIPTION, lifespan=lifespan)
     for path in ("/predict", "/cat-dog_classification"):
-        app.post(path, responses=REFUSALS, openapi_extra=REQUEST_BODY)(predict)
-    app.get("/model", responses={status: REFUSALS[status] for status in (502, 503, 504)})(describe_model)
+        app.post(path, responses=openapi.REFUSALS, openapi_extra=openapi.photo_body())(predict)
+    app.post("/predict/batch", responses=openapi.REFUSALS, openapi_extra=openapi.batch_body())(predict_batch)
+    app.get("/model", responses={status: openapi.REFUSALS[status] for status in (502, 503, 504)})(describe_model)
     app.get("/livez")(livez)
     app.get("/readyz", responses={503: {"model": Health}})(readyz)
-    app.get("/", include_in_schema=False)(index)
-    app.add_middleware(RequestId)
+    app.get("/", include_in_schema=False)(page)
+    app.mount("/static", StaticFiles(directory=STATIC))
+    app.mount("/samples", StaticFiles(directory=SAMPLES, check_dir=False))
+    app.add_middleware(ResponseHeaders)
     for error, handler in {
         ServiceError: on_service_error,
         HTTPException: on_http_exception,
@@ -287,7 +206,7 @@ def create_app(config: Config, runner: Runner) -> FastAPI:
 
 
 def main() -> int:
-    """Serve until SIGTERM or Ctrl-C. Answers the exit status; every problem with the start is one line on stderr."""
+    """Serve until SIGTERM or Ctrl-C; answers the exit status. A problem with the start is one line on stderr."""
     try:
         config = load_config(os.environ)
         listener = listen(config.server.host, config.server.port)
@@ -297,9 +216,22 @@ def main() -> int:
     logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
     # Pillow warns of every oddity in a photo; our log is for the operator, who can't mend other people's photos.
     warnings.filterwarnings("ignore", module=r"PIL\.")
+    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    give_memory_back()
     app = create_app(config, ModelRunner(config))
     uvicorn.Server(uvicorn.Config(app, server_header=False)).run(sockets=[listener])
     return 0
+
+
+def give_memory_back() -> None:
+    """Let the memory of a big photo go back to the system when it is freed.
+
+    glibc takes a freed block of megabytes for a sign that more of that size will come, and keeps them from then on
+    (mallopt(3), M_MMAP_THRESHOLD); a fixed threshold ends that. Other C libraries have no such habit.
+    """
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):
+            ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)
 
 
 def listen(host: str, port: int) -> socket.socket:

@@ -63,6 +63,7 @@ class Limits(Section):
 
     body_bytes: int = Field(ge=1024)
     pixels: int = Field(ge=1)
+    batch_items: int = Field(ge=1)
     deadline_seconds: float = Field(gt=0)
     decode_threads: int = Field(ge=0, description="0: one for each core")
 

@@ -3,27 +3,46 @@
     ServiceError
     ├── InvalidBase64          400  invalid_base64
     ├── InvalidImage           400  invalid_image
+    ├── NotFound               404  not_found
+    ├── MethodNotAllowed       405  method_not_allowed
     ├── ImageTooLarge          413  image_too_large
     ├── UnsupportedMediaType   415  unsupported_media_type
     ├── InvalidRequest         422  invalid_request
+    ├── InternalError          500  internal_error
     ├── ModelError             502  model_error
     ├── Overloaded             503  overloaded           Retry-After
     ├── ModelUnavailable       503  model_unavailable    Retry-After
     └── DeadlineExceeded       504  deadline_exceeded
 
-Each is named after the step that failed. Its message is written for the sender and says what to do;
+Each is named after the step that failed. Its message (``messages.py``) is written for the sender and says what to do;
 what the inside said stays in ``__cause__`` and reaches the log only.
 """
 
 from typing import ClassVar
 
+from messages import Language, say
+
 
 class ServiceError(Exception):
-    """A request that can't be answered; ``str(error)`` is the message for its sender."""
+    """A request that can't be answered.
+
+    Args:
+        message: a key of ``messages.MESSAGES``; by default the one that is named like the code.
+        values: what the message's ``{places}`` are filled with.
+    """
 
     status: ClassVar[int]
     code: ClassVar[str]
     retry_after_seconds: ClassVar[int | None] = None
+
+    def __init__(self, message: str | None = None, **values: object) -> None:
+        self._message = message or self.code
+        self._values = values
+        super().__init__(self.text("en"))
+
+    def text(self, language: Language) -> str:
+        """What the sender is told."""
+        return say(self._message, language, self._values)
 
 
 class InvalidBase64(ServiceError):
@@ -38,6 +57,20 @@ class InvalidImage(ServiceError):
 
     status = 400
     code = "invalid_image"
+
+
+class NotFound(ServiceError):
+    """There is no such route."""
+
+    status = 404
+    code = "not_found"
+
+
+class MethodNotAllowed(ServiceError):
+    """The route takes another method."""
+
+    status = 405
+    code = "method_not_allowed"
 
 
 class ImageTooLarge(ServiceError):
@@ -59,6 +92,13 @@ class InvalidRequest(ServiceError):
 
     status = 422
     code = "invalid_request"
+
+
+class InternalError(ServiceError):
+    """A defect of this service."""
+
+    status = 500
+    code = "internal_error"
 
 
 class ModelError(ServiceError):

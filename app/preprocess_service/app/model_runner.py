@@ -46,13 +46,6 @@ ERRORS: dict[grpc.StatusCode, type[ServiceError]] = {
     grpc.StatusCode.UNAUTHENTICATED: ModelError,
 }
 
-MESSAGES: dict[type[ServiceError], str] = {
-    ModelError: "The model server could not work with this picture; its operator finds the reason in the log.",
-    ModelUnavailable: "The model is not available right now. Try again in a moment.",
-    Overloaded: "The model server has more work than it can do. Try again in a moment.",
-    DeadlineExceeded: "The model did not answer in time. Try again in a moment.",
-}
-
 
 @dataclass(frozen=True)
 class Signature:
@@ -140,7 +133,7 @@ class ModelRunner:
         response = await self._call(self._models.GetModelStatus, request, timeout)
         available = [s.version for s in response.model_version_status if s.state == ModelVersionStatus.AVAILABLE]
         if not available:
-            raise ModelUnavailable(MESSAGES[ModelUnavailable])
+            raise ModelUnavailable
         return int(max(available))
 
     async def signature(self, timeout: float) -> Signature:
@@ -189,13 +182,12 @@ class ModelRunner:
     async def _call(self, method: Any, request: Any, timeout: float) -> Any:
         # gRPC takes a timeout of 0 for none at all.
         if timeout <= 0:
-            raise DeadlineExceeded(MESSAGES[DeadlineExceeded])
+            raise DeadlineExceeded
         try:
             return await method(request, timeout=timeout)
         except grpc.aio.AioRpcError as exc:
-            error = ERRORS[exc.code()]
             logger.warning("model server: %s: %s", exc.code().name, exc.details())
-            raise error(MESSAGES[error]) from exc
+            raise ERRORS[exc.code()] from exc
 
 
 def _only(tensors: Any, kind: str) -> str:
@@ -208,4 +200,4 @@ def _only(tensors: Any, kind: str) -> str:
 def _model_error(reason: str, *values: object) -> ModelError:
     """A ModelError whose reason goes to the log; the sender can't do anything with it."""
     logger.error("model server: " + reason, *values)
-    return ModelError(MESSAGES[ModelError])
+    return ModelError()

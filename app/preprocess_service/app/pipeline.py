@@ -1,14 +1,18 @@
-"""What happens to one photo: body -> tensor -> prediction, within one deadline."""
+"""What happens to one photo: bytes -> tensor -> prediction, within one deadline."""
 
 import asyncio
 import os
 import time
+from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
+from budget import PixelBudget
 from config import Config
 from errors import DeadlineExceeded, ServiceError
+from intake import Photo
 from model_runner import Prediction, Signature
 from numpy.typing import NDArray
 from utils import decode_base64, decode_image, to_tensor
@@ -27,12 +31,36 @@ class Runner(Protocol):
     async def signature(self, timeout: float) -> Signature: ...
 
 
+class Steps:
+    """Seconds that each step of a request took."""
+
+    def __init__(self) -> None:
+        self._start = time.monotonic()
+        self.seconds: dict[str, float] = {}
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Count what runs in this block for ``name``."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0) + time.monotonic() - start
+
+    def server_timing(self) -> str:
+        """The Server-Timing header: every step and the total so far, in milliseconds."""
+        seconds = self.seconds | {"total": time.monotonic() - self._start}
+        return ", ".join(f"{name};dur={1000 * value:.1f}" for name, value in seconds.items())
+
+
 class Pipeline:
     """Prepares photos in a bounded thread pool, so that the event loop never waits for Pillow, and asks the model."""
 
     def __init__(self, config: Config, runner: Runner) -> None:
         self.config = config
         self.runner = runner
+        # The biggest photo that is taken, or many small ones, at the same time.
+        self._budget = PixelBudget(config.limits.pixels)
         self._threads = ThreadPoolExecutor(config.limits.decode_threads or os.cpu_count(), "decode")
 
     async def open(self) -> None:
@@ -42,7 +70,7 @@ class Pipeline:
         self._threads.shutdown(wait=False, cancel_futures=True)
         await self.runner.close()
 
-    async def classify(self, image_b64: str) -> Prediction:
+    async def classify(self, photo: Photo, steps: Steps) -> Prediction:
         """Say what is in a photo.
 
         Raises:
@@ -53,10 +81,11 @@ class Pipeline:
         try:
             async with asyncio.timeout(seconds):
                 loop = asyncio.get_running_loop()
-                tensor = await loop.run_in_executor(self._threads, self._prepare, image_b64)
-                return await self.runner.predict(tensor, deadline - time.monotonic())
+                tensor = await loop.run_in_executor(self._threads, self._prepare, photo, steps)
+                with steps.step("model"):
+                    return await self.runner.predict(tensor, deadline - time.monotonic())
         except TimeoutError as exc:
-            raise DeadlineExceeded("The answer did not come in time. Try again in a moment.") from exc
+            raise DeadlineExceeded from exc
 
     async def check(self) -> dict[str, ServiceError | None]:
         """Try what a request needs: the model is AVAILABLE, and a prediction (of a grey picture) comes back."""
@@ -73,6 +102,10 @@ class Pipeline:
             checks[step] = exc
         return checks
 
-    def _prepare(self, image_b64: str) -> NDArray[np.float32]:
-        image = decode_image(decode_base64(image_b64), self.config.limits.pixels)
-        return to_tensor(image, self.config.picture)
+    def _prepare(self, photo: Photo, steps: Steps) -> NDArray[np.float32]:
+        picture = self.config.picture
+        with steps.step("decode"):
+            data = decode_base64(photo) if isinstance(photo, str) else photo
+            image = decode_image(data, self.config.limits.pixels, picture, self._budget)
+        with steps.step("fit"):
+            return to_tensor(image, picture)

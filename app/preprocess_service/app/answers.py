@@ -1,0 +1,77 @@
+"""What goes out: every body that this service answers with."""
+
+from typing import Literal
+
+from config import Config
+from errors import ServiceError
+from messages import Language
+from model_runner import Prediction
+from pydantic import BaseModel, Field
+
+
+class ModelInUse(BaseModel):
+    """Which model answered."""
+
+    name: str
+    version: int = Field(description="The version's folder in `prev_trained_models`.")
+
+
+class PredictSuccess(BaseModel):
+    """What is in the photo."""
+
+    status: Literal["Success"] = "Success"
+    pet_type: str = Field(description="The most probable label.", examples=["CAT"])
+    model_conf: float = Field(description="Its probability in percent.", ge=0, le=100, examples=[99.87])
+    probabilities: dict[str, float] = Field(
+        description="Of each label, 0 to 1.", examples=[{"CAT": 0.998712, "DOG": 0.001288}]
+    )
+    model: ModelInUse
+    request_id: str = Field(description="As in the header X-Request-ID.")
+
+
+class Failure(BaseModel):
+    """Why there is no answer."""
+
+    status: Literal["Failed"] = "Failed"
+    msg: str = Field(description="What the sender can do about it, in the language of Accept-Language (en, pt).")
+    code: str = Field(description="What failed, for programs.", examples=["invalid_base64"])
+    request_id: str = Field(description="As in the header X-Request-ID.")
+
+
+class PredictBatchAnswer(BaseModel):
+    """What is in each photo, or why there is no answer to it, in the order in which they came."""
+
+    status: Literal["Success"] = "Success"
+    predictions: list[PredictSuccess | Failure]
+
+
+class Health(BaseModel):
+    """The outcome of each check by its name."""
+
+    ok: list[str]
+    failing: dict[str, str] = Field(description="The name of each failed check, and why.")
+
+
+class ModelDescription(BaseModel):
+    """The model in use and what it takes and gives."""
+
+    name: str
+    version: int
+    labels: tuple[str, ...]
+    input_name: str
+    input_shape: tuple[int, int, int] = Field(description="Height, width, channels.")
+    output_name: str
+
+
+def success(prediction: Prediction, config: Config, request_id: str) -> PredictSuccess:
+    return PredictSuccess(
+        pet_type=prediction.label,
+        model_conf=round(100 * prediction.probabilities[prediction.label], 2),
+        probabilities={label: round(value, 6) for label, value in prediction.probabilities.items()},
+        model=ModelInUse(name=config.experiment_id, version=prediction.model_version),
+        request_id=request_id,
+    )
+
+
+def failure(error: ServiceError, language: Language, request_id: str) -> Failure:
+    return Failure(msg=error.text(language), code=error.code, request_id=request_id)

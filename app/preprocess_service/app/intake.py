@@ -1,0 +1,160 @@
+"""What came in: the photos of a request, whichever way they were sent."""
+
+from collections.abc import AsyncGenerator
+from typing import Any, TypeVar
+
+from config import Limits
+from errors import ImageTooLarge, InvalidRequest, ServiceError, UnsupportedMediaType
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+# Base64 as text, or a file's own bytes.
+Photo = str | bytes
+Model = TypeVar("Model", bound=BaseModel)
+
+EXAMPLE = '{"image_b64": "<the picture in base64>"}'
+BATCH_EXAMPLE = '{"images_b64": ["<a picture in base64>", ...]}'
+FORM_EXAMPLE = "multipart/form-data with the picture in the field 'file'"
+
+
+class PredictRequest(BaseModel):
+    """A photo."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    image_b64: str = Field(strict=True, description="The picture's bytes in base64; a `data:` URL is taken too.")
+
+
+class PredictBatchRequest(BaseModel):
+    """Several photos."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    images_b64: list[JsonValue] = Field(
+        description="Each as in `/predict`.", json_schema_extra={"items": {"type": "string"}}
+    )
+
+
+async def read_photo(request: Request, limits: Limits) -> Photo:
+    """Take in one photo: JSON with ``image_b64``, a form with ``file``, or the picture itself.
+
+    Raises:
+        ImageTooLarge: the body is over the limit; told while it streams, not after it was read.
+        UnsupportedMediaType: a body of another type.
+        InvalidRequest: not JSON, or a field is missing, unknown or of the wrong type.
+    """
+    match _kind(request):
+        case "json":
+            return _parse(PredictRequest, await _read(request, limits), EXAMPLE).image_b64
+        case "form":
+            files = await _read_form(request, limits, max_files=1)
+            if len(files) != 1:
+                raise InvalidRequest("form_one_file")
+            return files[0]
+        case _:
+            return await _read(request, limits)
+
+
+async def read_batch(request: Request, limits: Limits) -> list[Photo | ServiceError]:
+    """Take in several photos: JSON with ``images_b64``, or a form with several ``file``.
+
+    Returns:
+        For each a photo, or why it is none: the others are answered all the same.
+
+    Raises:
+        ServiceError: as in ``read_photo``; also where there are none, or too many.
+    """
+    match _kind(request):
+        case "json":
+            items = _parse(PredictBatchRequest, await _read(request, limits), BATCH_EXAMPLE).images_b64
+            photos = [_text(item, number) for number, item in enumerate(items)]
+        case "form":
+            photos = [*await _read_form(request, limits, max_files=limits.batch_items + 1)]
+        case _:
+            raise _unsupported(request, BATCH_EXAMPLE)
+    if not 1 <= len(photos) <= limits.batch_items:
+        raise InvalidRequest("batch_items", items=limits.batch_items, sent=len(photos))
+    return photos
+
+
+def _text(item: JsonValue, number: int) -> Photo | ServiceError:
+    if isinstance(item, str):
+        return item
+    return InvalidRequest("field_type", field=f"images_b64.{number}", example=BATCH_EXAMPLE)
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+
+
+def _kind(request: Request) -> str:
+    media_type = _media_type(request)
+    if media_type == "application/json" or media_type.endswith("+json"):
+        return "json"
+    if media_type == "multipart/form-data":
+        return "form"
+    # Programs that don't know a file's type say octet-stream; what it is, its bytes tell.
+    if media_type.startswith("image/") or media_type == "application/octet-stream":
+        return "image"
+    raise _unsupported(request, EXAMPLE)
+
+
+def _unsupported(request: Request, example: str) -> UnsupportedMediaType:
+    return UnsupportedMediaType("media_type", media_type=_media_type(request), example=example)
+
+
+async def _read(request: Request, limits: Limits) -> bytes:
+    return b"".join([chunk async for chunk in _stream(request, limits)])
+
+
+async def _stream(request: Request, limits: Limits) -> AsyncGenerator[bytes, None]:
+    """The body's parts, as long as they are within the limit; at once none where Content-Length is already over it."""
+    too_large = ImageTooLarge("body_bytes", megabytes=f"{limits.body_bytes / 1e6:.3g}")
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limits.body_bytes:
+        raise too_large
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limits.body_bytes:
+            raise too_large
+        yield chunk
+
+
+async def _read_form(request: Request, limits: Limits, max_files: int) -> list[bytes]:
+    parser = MultiPartParser(
+        request.headers, _stream(request, limits), max_files=max_files, max_fields=0, max_part_size=limits.body_bytes
+    )
+    # Bounded already, and a container may have no folder for temporary files.
+    parser.spool_max_size = limits.body_bytes
+    try:
+        form = await parser.parse()
+    except (MultiPartException, KeyError) as exc:
+        raise InvalidRequest("form_invalid") from exc
+    try:
+        unknown = [name for name in form if name != "file"]
+        if unknown:
+            raise InvalidRequest("field_unknown", field=unknown[0], example=FORM_EXAMPLE)
+        return [await file.read() for file in form.getlist("file") if isinstance(file, UploadFile)]
+    finally:
+        await form.close()
+
+
+def _parse(model: type[Model], body: bytes, example: str) -> Model:
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as exc:
+        raise _explain(exc.errors(include_input=False)[0], example) from exc
+
+
+def _explain(error: Any, example: str) -> InvalidRequest:
+    field = ".".join(map(str, error["loc"]))
+    message = {
+        "json_invalid": "json_invalid",
+        "model_type": "json_not_object",
+        "missing": "field_missing",
+        "extra_forbidden": "field_unknown",
+    }.get(error["type"], "field_type")
+    return InvalidRequest(message, field=field, example=example)

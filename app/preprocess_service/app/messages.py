@@ -1,0 +1,127 @@
+"""What the service says to people, in English and in Brazilian Portuguese."""
+
+from typing import Literal
+
+Language = Literal["en", "pt"]
+
+MESSAGES: dict[str, dict[Language, str]] = {
+    "base64_empty": {
+        "en": "Image base64 invalid: the text is empty. Send the picture's bytes as base64.",
+        "pt": "Base64 da imagem inválido: o texto está vazio. Envie os bytes da imagem em base64.",
+    },
+    "base64_invalid": {
+        "en": "Image base64 invalid. Send the picture's bytes as base64, nothing else.",
+        "pt": "Base64 da imagem inválido. Envie os bytes da imagem em base64, nada mais.",
+    },
+    "image_empty": {
+        "en": "There is no picture: it has 0 bytes. Send the file's bytes.",
+        "pt": "Não há imagem: são 0 bytes. Envie os bytes do arquivo.",
+    },
+    "image_unknown": {
+        "en": "This is not a picture that can be read. Send one of {formats}.",
+        "pt": "Isto não é uma imagem que possa ser lida. Envie um destes formatos: {formats}.",
+    },
+    "image_broken": {
+        "en": "The picture is truncated or broken. Save it again and send that file.",
+        "pt": "A imagem está cortada ou corrompida. Salve-a de novo e envie esse arquivo.",
+    },
+    "image_format": {
+        "en": "Pictures of this format are not taken: {name}. Send one of {formats}.",
+        "pt": "Imagens deste formato não são aceitas: {name}. Envie um destes formatos: {formats}.",
+    },
+    "image_pixels": {
+        "en": "The picture has more than {megapixels} megapixels. Send a smaller one.",
+        "pt": "A imagem tem mais de {megapixels} megapixels. Envie uma menor.",
+    },
+    "body_bytes": {
+        "en": "The body has more than {megabytes} MB. Send a smaller picture.",
+        "pt": "O corpo da requisição tem mais de {megabytes} MB. Envie uma imagem menor.",
+    },
+    "media_type": {
+        "en": "Bodies of type {media_type} are not taken. Send {example} as application/json, "
+        "the picture itself as image/*, or a form with the field 'file'.",
+        "pt": "Corpos do tipo {media_type} não são aceitos. Envie {example} como application/json, "
+        "a própria imagem como image/*, ou um formulário com o campo 'file'.",
+    },
+    "json_invalid": {
+        "en": "The body is not JSON. Send {example}.",
+        "pt": "O corpo não é JSON. Envie {example}.",
+    },
+    "json_not_object": {
+        "en": "The body is not a JSON object. Send {example}.",
+        "pt": "O corpo não é um objeto JSON. Envie {example}.",
+    },
+    "field_missing": {
+        "en": "Field '{field}' is missing. Send {example}.",
+        "pt": "Falta o campo '{field}'. Envie {example}.",
+    },
+    "field_unknown": {
+        "en": "Field '{field}' is unknown. Send {example}.",
+        "pt": "O campo '{field}' é desconhecido. Envie {example}.",
+    },
+    "field_type": {
+        "en": "Field '{field}' is of the wrong type. Send {example}.",
+        "pt": "O campo '{field}' é do tipo errado. Envie {example}.",
+    },
+    "form_invalid": {
+        "en": "The form can't be read. Send multipart/form-data with the picture in the field 'file'.",
+        "pt": "O formulário não pode ser lido. Envie multipart/form-data com a imagem no campo 'file'.",
+    },
+    "form_one_file": {
+        "en": "The form must hold one picture, in the field 'file'. For several use /predict/batch.",
+        "pt": "O formulário deve ter uma imagem, no campo 'file'. Para várias use /predict/batch.",
+    },
+    "batch_items": {
+        "en": "A batch holds 1 to {items} pictures; this one has {sent}. Send it in parts.",
+        "pt": "Um lote tem de 1 a {items} imagens; este tem {sent}. Envie-o em partes.",
+    },
+    "model_error": {
+        "en": "The model server could not work with this picture; its operator finds the reason in the log.",
+        "pt": "O servidor do modelo não pôde usar esta imagem; o operador encontra o motivo no log.",
+    },
+    "overloaded": {
+        "en": "There is more work than can be done right now. Try again in a moment.",
+        "pt": "Há mais trabalho do que é possível atender agora. Tente de novo em instantes.",
+    },
+    "model_unavailable": {
+        "en": "The model is not available right now. Try again in a moment.",
+        "pt": "O modelo não está disponível agora. Tente de novo em instantes.",
+    },
+    "deadline_exceeded": {
+        "en": "The answer did not come in time. Try again in a moment.",
+        "pt": "A resposta não chegou a tempo. Tente de novo em instantes.",
+    },
+    "not_found": {
+        "en": "There is nothing at {path}. See /docs for what there is.",
+        "pt": "Não há nada em {path}. Veja em /docs o que existe.",
+    },
+    "method_not_allowed": {
+        "en": "{path} does not take {method}. See /docs for what it takes.",
+        "pt": "{path} não aceita {method}. Veja em /docs o que ele aceita.",
+    },
+    "internal_error": {
+        "en": "Something went wrong here. Report it with this request_id.",
+        "pt": "Algo deu errado aqui. Informe o problema com este request_id.",
+    },
+}
+
+
+def say(message: str, language: Language, values: dict[str, object]) -> str:
+    """The text of a message, its ``{places}`` filled from ``values``."""
+    return MESSAGES[message][language].format(**values)
+
+
+def negotiate(accept_language: str) -> Language:
+    """The language that an Accept-Language header likes best (RFC 9110, 12.5.4); English where it likes neither."""
+    best: Language = "en"
+    best_quality = 0.0
+    for part in accept_language.lower().split(","):
+        tag, _, quality = part.partition(";q=")
+        language = tag.strip().partition("-")[0]
+        try:
+            weight = float(quality or 1)
+        except ValueError:
+            continue
+        if language in ("en", "pt") and weight > best_quality:
+            best, best_quality = ("pt" if language == "pt" else "en"), weight
+    return best
