@@ -24,6 +24,7 @@ class FakeRunner:
         self.answer: float | Exception = 0.25
         self.state: int | Exception = 3
         self.tensor: Any = None
+        self.domain_score: float | None = None
         self.opened = self.closed = False
 
     async def open(self) -> None:
@@ -36,7 +37,8 @@ class FakeRunner:
         self.tensor = tensor
         if isinstance(self.answer, Exception):
             raise self.answer
-        return model_runner.Prediction({"CAT": self.answer, "DOG": 1 - self.answer}, model_version=3)
+        probabilities = {"CAT": self.answer, "DOG": 1 - self.answer}
+        return model_runner.Prediction(probabilities, 3, self.domain_score)
 
     async def model_version(self, timeout: float) -> int:
         if isinstance(self.state, Exception):
@@ -82,6 +84,15 @@ class AppServerTest(unittest.TestCase):
                 "request_id": "photo-1",
             },
         )
+
+    def test_a_photo_of_neither_is_told_where_the_model_can_tell(self) -> None:
+        threshold = settings().domain_threshold
+        for name, score, in_domain in (("at the threshold", threshold, True), ("below it", threshold - 0.001, False)):
+            with self.subTest(name):
+                self.runner.domain_score = score
+                answer = self.post(json={"image_b64": CAT}).json()
+                self.assertEqual((answer["in_domain"], answer["pet_type"]), (in_domain, "DOG"))
+                self.assertAlmostEqual(answer["domain_score"], score, places=5)
 
     def test_the_model_gets_the_picture_in_its_own_size(self) -> None:
         self.post(json={"image_b64": CAT})

@@ -16,7 +16,8 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
     add_PredictionServiceServicer_to_server,
 )
 
-SHIPPED = config.load_config({})
+# A model without a domain score, whatever the shipped one has.
+SHIPPED = config.load_config({}).model_copy(update={"model_output_name": None, "domain_output_name": None})
 TENSOR = np.linspace(-1, 1, 4 * 5 * 3, dtype=np.float32).reshape(4, 5, 3)
 
 
@@ -26,6 +27,7 @@ class FakeModelServer(PredictionServiceServicer, ModelServiceServicer):  # type:
     def __init__(self) -> None:
         self.inputs, self.outputs = ["pixels"], ["scores"]
         self.values: list[float] = [0.125, 0.875]
+        self.domain_score = 0.75
         self.in_content = False
         self.states = {2: messages.ModelVersionStatus.AVAILABLE, 1: messages.ModelVersionStatus.END}
         self.refusal: tuple[grpc.StatusCode, str] | None = None
@@ -40,12 +42,13 @@ class FakeModelServer(PredictionServiceServicer, ModelServiceServicer):  # type:
             context.abort(*self.refusal)
         response = messages.PredictResponse()
         response.model_spec.version.value = 2
-        output = response.outputs[self.outputs[0]]
-        output.dtype = messages.DT_FLOAT
-        if self.in_content:
-            output.tensor_content = np.array(self.values, "<f4").tobytes()
-        else:
-            output.float_val.extend(self.values)
+        for name, values in zip(self.outputs, (self.values, [self.domain_score]), strict=False):
+            output = response.outputs[name]
+            output.dtype = messages.DT_FLOAT
+            if self.in_content:
+                output.tensor_content = np.array(values, "<f4").tobytes()
+            else:
+                output.float_val.extend(values)
         return response
 
     def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
@@ -120,6 +123,20 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         with self.assertLogs("model_runner", "ERROR") as log, self.assertRaises(errors.ModelError):
             await self.runner.predict(TENSOR, 5)
         self.assertIn("2 inputs (pixels, size)", log.output[0])
+
+    async def test_a_domain_score_is_asked_for_and_comes_back(self) -> None:
+        self.model.outputs = ["scores", "domain"]
+        runner = await self.open_runner(self.runner._config.model_server.port, domain_output_name="domain")
+        self.assertEqual((await runner.predict(TENSOR, 5)).domain_score, 0.75)
+        self.assertEqual(list(self.model.request.output_filter), ["scores", "domain"])
+        for name, score in (("too high", 1.5), ("no number", float("nan"))):
+            with self.subTest(name):
+                self.model.domain_score = score
+                with self.assertLogs("model_runner", "ERROR"), self.assertRaises(errors.ModelError):
+                    await runner.predict(TENSOR, 5)
+
+    async def test_without_a_domain_output_there_is_no_score(self) -> None:
+        self.assertIsNone((await self.runner.predict(TENSOR, 5)).domain_score)
 
     async def test_after_an_error_of_the_model_the_names_are_asked_anew(self) -> None:
         await self.runner.predict(TENSOR, 5)

@@ -25,6 +25,12 @@ class PredictSuccess(BaseModel):
     probabilities: dict[str, float] = Field(
         description="Of each label, 0 to 1.", examples=[{"CAT": 0.998712, "DOG": 0.001288}]
     )
+    in_domain: bool | None = Field(
+        None, description="False: this is probably neither. Absent where the model can't tell.", examples=[True]
+    )
+    domain_score: float | None = Field(
+        None, description="How much this is a photo of what the model knows.", ge=0, le=1, examples=[0.98]
+    )
     model: ModelInUse
     request_id: str = Field(description="As in the header X-Request-ID.")
 
@@ -64,10 +70,13 @@ class ModelDescription(BaseModel):
 
 
 def success(prediction: Prediction, config: Config, request_id: str) -> PredictSuccess:
+    score = prediction.domain_score
     return PredictSuccess(
         pet_type=prediction.label,
         model_conf=round(100 * prediction.probabilities[prediction.label], 2),
         probabilities={label: round(value, 6) for label, value in prediction.probabilities.items()},
+        in_domain=None if score is None else score >= config.domain_threshold,
+        domain_score=None if score is None else round(score, 6),
         model=ModelInUse(name=config.experiment_id, version=prediction.model_version),
         request_id=request_id,
     )

@@ -185,9 +185,12 @@ def create_app(config: Config, runner: Runner) -> FastAPI:
         await pipeline.close()
 
     app = FastAPI(title="CAT or DOG", description=openapi.DESCRIPTION, lifespan=lifespan)
-    for path in ("/predict", "/cat-dog_classification"):
-        app.post(path, responses=openapi.REFUSALS, openapi_extra=openapi.photo_body())(predict)
-    app.post("/predict/batch", responses=openapi.REFUSALS, openapi_extra=openapi.batch_body())(predict_batch)
+    for path, route, body in (
+        ("/predict", predict, openapi.photo_body()),
+        ("/cat-dog_classification", predict, openapi.photo_body()),
+        ("/predict/batch", predict_batch, openapi.batch_body()),
+    ):
+        app.post(path, responses=openapi.REFUSALS, openapi_extra=body, response_model_exclude_none=True)(route)
     app.get("/model", responses={status: openapi.REFUSALS[status] for status in (502, 503, 504)})(describe_model)
     app.get("/livez")(livez)
     app.get("/readyz", responses={503: {"model": Health}})(readyz)

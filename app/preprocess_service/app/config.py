@@ -75,6 +75,8 @@ class Config(Section):
     signature_name: Name
     model_input_name: Name | None
     model_output_name: Name | None
+    domain_output_name: Name | None
+    domain_threshold: float = Field(ge=0, le=1)
     labels: tuple[Name, ...] = Field(min_length=2)
     picture: Picture
     model_server: ModelServer

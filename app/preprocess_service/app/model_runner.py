@@ -49,18 +49,28 @@ ERRORS: dict[grpc.StatusCode, type[ServiceError]] = {
 
 @dataclass(frozen=True)
 class Signature:
-    """The names under which the model takes its one input and gives its one output."""
+    """The names under which the model takes its one input and gives its outputs."""
 
     input_name: str
     output_name: str
+    domain_output_name: str | None = None
+
+    @property
+    def outputs(self) -> list[str]:
+        return [name for name in (self.output_name, self.domain_output_name) if name]
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model said of one picture: ``probabilities`` in the order of the labels, each in 0..1."""
+    """What the model said of one picture.
+
+    ``probabilities`` are in the order of the labels, each in 0..1. ``domain_score``, 0..1, tells how much the picture
+    is one of what the model knows; None where the model has no such output.
+    """
 
     probabilities: dict[str, float]
     model_version: int
+    domain_score: float | None = None
 
     @property
     def label(self) -> str:
@@ -152,15 +162,16 @@ class ModelRunner:
             if definition is None:
                 raise _model_error("the model has no signature %r", self._config.signature_name)
             input_name = input_name or _only(definition.inputs, "input")
-            output_name = output_name or _only(definition.outputs, "output")
-        self._signature = Signature(input_name, output_name)
+            others = [name for name in definition.outputs if name != self._config.domain_output_name]
+            output_name = output_name or _only(others, "output")
+        self._signature = Signature(input_name, output_name, self._config.domain_output_name)
         return self._signature
 
     def _build_request(self, tensor: NDArray[np.float32], signature: Signature) -> PredictRequest:
         request = PredictRequest()
         request.model_spec.name = self._config.experiment_id
         request.model_spec.signature_name = self._config.signature_name
-        request.output_filter.append(signature.output_name)
+        request.output_filter.extend(signature.outputs)
         message = request.inputs[signature.input_name]
         message.dtype = DT_FLOAT
         for size in (1, *tensor.shape):
@@ -169,15 +180,17 @@ class ModelRunner:
         return request
 
     def _read_response(self, response: PredictResponse, signature: Signature) -> Prediction:
-        output = response.outputs[signature.output_name]
-        # TensorFlow Serving answers in float_val, or in tensor_content where it was told to.
-        values = np.frombuffer(output.tensor_content, "<f4").tolist() or list(output.float_val)
         labels = self._config.labels
-        if output.dtype != DT_FLOAT or len(values) != len(labels):
-            raise _model_error("the answer has %d values for the labels %s", len(values), ", ".join(labels))
+        values = _read_floats(response, signature.output_name, len(labels))
         if not all(0 <= value <= 1 for value in values) or not math.isclose(sum(values), 1, abs_tol=1e-3):
             raise _model_error("the answer is no distribution of probabilities: %s", values)
-        return Prediction(dict(zip(labels, values, strict=True)), int(response.model_spec.version.value))
+        domain_score = None
+        if signature.domain_output_name:
+            (domain_score,) = _read_floats(response, signature.domain_output_name, 1)
+            if not 0 <= domain_score <= 1:
+                raise _model_error("%s is not in 0..1: %s", signature.domain_output_name, domain_score)
+        version = int(response.model_spec.version.value)
+        return Prediction(dict(zip(labels, values, strict=True)), version, domain_score)
 
     async def _call(self, method: Any, request: Any, timeout: float) -> Any:
         # gRPC takes a timeout of 0 for none at all.
@@ -188,6 +201,15 @@ class ModelRunner:
         except grpc.aio.AioRpcError as exc:
             logger.warning("model server: %s: %s", exc.code().name, exc.details())
             raise ERRORS[exc.code()] from exc
+
+
+def _read_floats(response: PredictResponse, name: str, count: int) -> list[float]:
+    output = response.outputs[name]
+    # TensorFlow Serving answers in float_val, or in tensor_content where it was told to.
+    values: list[float] = np.frombuffer(output.tensor_content, "<f4").tolist() or list(output.float_val)
+    if output.dtype != DT_FLOAT or len(values) != count:
+        raise _model_error("%s has %d values, not %d", name, len(values), count)
+    return values
 
 
 def _only(tensors: Any, kind: str) -> str:
