@@ -9,6 +9,8 @@
 The first command makes `.venv` and installs the pinned requirements; later ones start at once.
 """
 
+from __future__ import annotations  # so that an old Python gets as far as being told that it is one
+
 import argparse
 import contextlib
 import hashlib

@@ -31,7 +31,7 @@ class ParseTest(unittest.TestCase):
         cases = {
             "": "JSON Parse error: The document is empty",
             "x": "JSON Parse error: Invalid value. at offset: 0",
-            '{"inputs": [1, ]}': "JSON Parse error: Invalid value. at offset: 15",
+            '{"inputs": [x]}': "JSON Parse error: Invalid value. at offset: 12",
             '{"inputs": 1} 2': "The document root must not be followed by other values. at offset: 14",
             "[1]": r"JSON Value: \[1\] Is not object",
             "[" * 100_000: "too long or too deeply nested",

@@ -7,6 +7,7 @@ import asyncio
 import contextlib
 import ctypes
 import logging
+import mimetypes
 import os
 import re
 import socket
@@ -16,7 +17,7 @@ import warnings
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import openapi
 import uvicorn
@@ -45,8 +46,9 @@ PAGE_HEADERS = {
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
-    "Cache-Control": "no-cache",
 }
+# What browsers must be told, whatever a Windows registry says of these suffixes: they refuse a script of another type.
+PAGE_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
 def get_pipeline(request: Request) -> Pipeline:
@@ -115,11 +117,20 @@ async def readyz(request: Request, response: Response, pipeline: PipelineOfApp) 
 
 
 async def page() -> FileResponse:
-    return FileResponse(STATIC / "index.html", headers=PAGE_HEADERS)
+    return FileResponse(STATIC / "index.html", headers=PAGE_HEADERS | {"Cache-Control": "no-cache"})
 
 
 def language_of(request: Request) -> Language:
     return negotiate(request.headers.get("accept-language", ""))
+
+
+class PageFiles(StaticFiles):
+    """Files that a browser asks for again each time (an unchanged one comes as 304), so that it never mixes versions."""
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers["Cache-Control"] = "no-cache"
+        return response
 
 
 class ResponseHeaders:
@@ -184,6 +195,8 @@ def create_app(config: Config, runner: Runner) -> FastAPI:
         yield
         await pipeline.close()
 
+    for suffix, media_type in PAGE_TYPES.items():
+        mimetypes.add_type(media_type, suffix)
     app = FastAPI(title="CAT or DOG", description=openapi.DESCRIPTION, lifespan=lifespan)
     for path, route, body in (
         ("/predict", predict, openapi.photo_body()),
@@ -195,8 +208,8 @@ def create_app(config: Config, runner: Runner) -> FastAPI:
     app.get("/livez")(livez)
     app.get("/readyz", responses={503: {"model": Health}})(readyz)
     app.get("/", include_in_schema=False)(page)
-    app.mount("/static", StaticFiles(directory=STATIC))
-    app.mount("/samples", StaticFiles(directory=SAMPLES, check_dir=False))
+    app.mount("/static", PageFiles(directory=STATIC))
+    app.mount("/samples", PageFiles(directory=SAMPLES, check_dir=False))
     app.add_middleware(ResponseHeaders)
     for error, handler in {
         ServiceError: on_service_error,

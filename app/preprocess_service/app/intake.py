@@ -131,12 +131,15 @@ async def _read_form(request: Request, limits: Limits, max_files: int) -> list[b
     parser.spool_max_size = limits.body_bytes
     try:
         form = await parser.parse()
-    except (MultiPartException, KeyError) as exc:
+    # ValueError: the sender's charset may be one that Python can't look up, or that can't decode the names.
+    except (MultiPartException, KeyError, ValueError) as exc:
         raise InvalidRequest("form_invalid") from exc
     try:
         unknown = [name for name in form if name != "file"]
         if unknown:
-            raise InvalidRequest("field_unknown", field=unknown[0], example=FORM_EXAMPLE)
+            # The same charset may have made half a surrogate pair of it, which no answer can hold.
+            name = unknown[0].encode("utf-8", "replace").decode("utf-8")
+            raise InvalidRequest("field_unknown", field=name, example=FORM_EXAMPLE)
         return [await file.read() for file in form.getlist("file") if isinstance(file, UploadFile)]
     finally:
         await form.close()

@@ -1,0 +1,120 @@
+// One photo's way to the service and back.
+
+export const ENDPOINT = new URL("predict", document.baseURI).href;
+
+const PATIENCE_SECONDS = 60;
+// A body this large may be refused and the connection closed while the browser still sends it.
+const LARGE_BYTES = 10e6;
+
+// The steps that the service tells of, in their order; `total` is all of its time.
+const STEPS = ["read", "decode", "fit", "model"];
+
+// What to call a file's type in a request; the browser knows none for HEIC, and what it says is up to the system.
+export function mediaType(file) {
+  return /^image\/[\w.+-]+$/.test(file.type) ? file.type : "application/octet-stream";
+}
+
+// The service's answer with the time of each step, or why there is none:
+// {answer, times} or {problem, ...what belongs to it}. Rejects only where `signal` aborts.
+export async function classify(file, language, signal) {
+  if (!(await isReadable(file))) return { problem: "unreadable" };
+  signal.throwIfAborted();
+  const start = performance.now();
+  const patience = limited(signal);
+  try {
+    const response = await fetch(ENDPOINT, {
+      method: "POST",
+      headers: { "Content-Type": mediaType(file), "Accept-Language": language },
+      body: file,
+      signal: patience.signal,
+    });
+    const text = await response.text();
+    return understand(response, parse(text), performance.now() - start);
+  } catch {
+    signal.throwIfAborted();
+    if (patience.signal.aborted) return { problem: "late", seconds: PATIENCE_SECONDS };
+    return file.size > LARGE_BYTES ? { problem: "interrupted", bytes: file.size } : { problem: "unreachable" };
+  } finally {
+    patience.end();
+  }
+}
+
+// A signal that aborts with `signal`, or when the patience is at its end.
+// (AbortSignal.any and timeout say the same in a line, but phones of 2022 don't know them.)
+function limited(signal) {
+  const controller = new AbortController();
+  const abort = () => controller.abort();
+  const timer = setTimeout(abort, PATIENCE_SECONDS * 1000);
+  signal.addEventListener("abort", abort);
+  const end = () => {
+    clearTimeout(timer);
+    signal.removeEventListener("abort", abort);
+  };
+  return { signal: controller.signal, end };
+}
+
+// The model in use, or null where the service does not know it yet.
+export async function describeModel() {
+  try {
+    const response = await fetch(new URL("model", document.baseURI));
+    return response.ok ? await response.json() : null;
+  } catch {
+    return null;
+  }
+}
+
+// A folder, or a file that has been moved since it was chosen, looks like a file until one reads it.
+async function isReadable(file) {
+  try {
+    await file.slice(0, 1).arrayBuffer();
+    return true;
+  } catch {
+    return false;
+  }
+}
+
+function understand(response, answer, roundTrip) {
+  const { status } = response;
+  if (!response.ok) {
+    const wait = Number.parseInt(response.headers.get("Retry-After"), 10);
+    const said = typeof answer?.msg === "string";
+    return {
+      problem: said ? "refused" : "wordless",
+      status,
+      wait,
+      answer,
+      language: response.headers.get("Content-Language"),
+    };
+  }
+  if (!isAnswer(answer)) return { problem: "nonsense", status };
+  return { answer, times: timesOf(response.headers.get("Server-Timing") ?? "", roundTrip) };
+}
+
+function isAnswer(answer) {
+  const values = Object.values(answer?.probabilities ?? {});
+  return (
+    typeof answer?.pet_type === "string" && values.length > 0 && values.every((value) => typeof value === "number")
+  );
+}
+
+// {roundTrip, steps: [[name, milliseconds], ...]}; what is left of the service's total is `other`,
+// what is left of the round trip `network`.
+function timesOf(header, roundTrip) {
+  const told = Object.fromEntries(
+    [...header.matchAll(/([\w-]+)\s*;[^,]*?dur=([\d.]+)/g)].map(([, name, value]) => [name, Number(value)]),
+  );
+  const steps = STEPS.filter((name) => name in told).map((name) => [name, told[name]]);
+  if ("total" in told) {
+    const known = steps.reduce((sum, [, value]) => sum + value, 0);
+    steps.push(["other", Math.max(0, told.total - known)], ["network", Math.max(0, roundTrip - told.total)]);
+  }
+  return { roundTrip, steps };
+}
+
+function parse(text) {
+  try {
+    return JSON.parse(text);
+  } catch {
+    return null;
+  }
+}
