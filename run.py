@@ -161,6 +161,8 @@ def pair(http_port: int, grpc_port: int, rest_port: int) -> Iterator[list[subpro
     with stop_on_sigterm():
         try:
             processes.append(start(model_server, {}))
+            # In this order, so that a first look at the log shows no warnings of a model server that is still loading.
+            wait_until_ready(f"http://127.0.0.1:{rest_port}/readyz", processes)
             processes.append(start([str(PREPROCESS_SERVICE / "app_server.py")], place))
             wait_until_ready(f"http://127.0.0.1:{http_port}/readyz", processes)
             yield processes
