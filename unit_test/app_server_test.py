@@ -2,10 +2,12 @@
 
 import asyncio
 import base64
+import json
 import re
 import socket
-import time
+import threading
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import numpy as np
@@ -33,8 +35,8 @@ class FakeRunner:
     async def close(self) -> None:
         self.closed = True
 
-    async def predict(self, tensor: Any, timeout: float) -> Any:
-        self.tensor = tensor
+    async def predict(self, tensor: Any, timeout: float, request_id: str = "") -> Any:
+        self.tensor, self.timeout, self.request_id = tensor, timeout, request_id
         if isinstance(self.answer, Exception):
             raise self.answer
         probabilities = {"CAT": self.answer, "DOG": 1 - self.answer}
@@ -47,6 +49,33 @@ class FakeRunner:
 
     async def signature(self, timeout: float) -> Any:
         return model_runner.Signature("pixels", "probabilities")
+
+
+class HeldRunner(FakeRunner):
+    """Answers nobody before it is released."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.was_cancelled = threading.Event()
+        self._begun = threading.Semaphore(0)
+        self._released = threading.Event()
+
+    def wait_for(self, count: int) -> bool:
+        """Whether that many predictions have begun, within 10 s each."""
+        return all(self._begun.acquire(timeout=10) for _ in range(count))
+
+    def release(self) -> None:
+        self._released.set()
+
+    async def predict(self, tensor: Any, timeout: float, request_id: str = "") -> Any:
+        self._begun.release()
+        try:
+            while not self._released.is_set():
+                await asyncio.sleep(0.01)
+        except asyncio.CancelledError:
+            self.was_cancelled.set()
+            raise
+        return await super().predict(tensor, timeout, request_id)
 
 
 def settings(**limits: Any) -> Any:
@@ -305,15 +334,91 @@ class LimitsTest(unittest.TestCase):
                 self.assertEqual((answer.status_code, answer.json()["code"]), (413, "image_too_large"))
 
     def test_a_photo_that_is_late_is_answered_with_504(self) -> None:
-        class SlowRunner(FakeRunner):
-            async def predict(self, tensor: Any, timeout: float) -> Any:
-                await asyncio.sleep(60)
-
-        url = self.enterContext(serving(app_server.create_app(settings(deadline_seconds=0.3), SlowRunner())))
-        start = time.monotonic()
+        url = self.enterContext(serving(app_server.create_app(settings(deadline_seconds=0.3), HeldRunner())))
         answer = requests.post(f"{url}/predict", json={"image_b64": CAT}, timeout=30)
         self.assertEqual((answer.status_code, answer.json()["code"]), (504, "deadline_exceeded"))
-        self.assertLess(time.monotonic() - start, 30)
+
+    def test_the_sender_may_lower_the_deadline_but_not_raise_it(self) -> None:
+        runner = FakeRunner()
+        url = self.enterContext(serving(app_server.create_app(settings(deadline_seconds=8), runner)))
+        for sent, most in (("5000", 5), ("60000", 8)):
+            with self.subTest(sent):
+                headers = {"X-Request-Timeout-Ms": sent}
+                requests.post(f"{url}/predict", json={"image_b64": CAT}, headers=headers, timeout=30)
+                self.assertTrue(most - 3 < runner.timeout <= most, runner.timeout)
+
+    def test_a_deadline_that_is_no_number_is_refused(self) -> None:
+        url = self.enterContext(serving(app_server.create_app(settings(), FakeRunner())))
+        for sent in ("", "0", "-5", "1.5", "soon", "9" * 30):
+            with self.subTest(sent):
+                headers = {"X-Request-Timeout-Ms": sent}
+                answer = requests.post(f"{url}/predict", json={"image_b64": CAT}, headers=headers, timeout=30)
+                self.assertEqual((answer.status_code, answer.json()["code"]), (422, "invalid_request"))
+                self.assertIn("X-Request-Timeout-Ms", answer.json()["msg"])
+
+    def test_a_sender_that_is_too_slow_with_its_body_is_cut_off(self) -> None:
+        url = self.enterContext(serving(app_server.create_app(settings(deadline_seconds=0.3), FakeRunner())))
+        with socket.create_connection(url.removeprefix("http://").split(":"), timeout=30) as client:
+            client.sendall(b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 1000\r\n\r\n{")
+            self.assertTrue(client.recv(1000).startswith(b"HTTP/1.1 504"))
+
+    def test_more_than_there_is_room_for_is_refused_at_once_and_the_rest_answered(self) -> None:
+        runner = HeldRunner()
+        url = self.enterContext(serving(app_server.create_app(settings(in_flight=2), runner)))
+        with ThreadPoolExecutor(2) as senders:
+            held = [senders.submit(requests.post, f"{url}/predict", json={"image_b64": CAT}) for _ in range(2)]
+            self.assertTrue(runner.wait_for(2))
+            answer = requests.post(f"{url}/predict", json={"image_b64": CAT}, timeout=30)
+            self.assertEqual((answer.status_code, answer.json()["code"]), (503, "overloaded"))
+            self.assertIn("retry-after", answer.headers)
+            self.assertEqual(requests.get(f"{url}/livez", timeout=30).status_code, 200)
+            runner.release()
+            self.assertEqual([request.result().status_code for request in held], [200, 200])
+        self.assertIn("catdog_shed_total 1.0", requests.get(f"{url}/metrics", timeout=5).text)
+
+    def test_work_for_a_sender_that_went_away_is_dropped(self) -> None:
+        runner = HeldRunner()
+        url = self.enterContext(serving(app_server.create_app(settings(), runner)))
+        body = json.dumps({"image_b64": CAT}).encode()
+        head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
+        with socket.create_connection(url.removeprefix("http://").split(":")) as client:
+            client.sendall(head.encode() + body)
+            self.assertTrue(runner.wait_for(1))
+        self.assertTrue(runner.was_cancelled.wait(10))
+
+    def test_each_request_is_one_line_of_json_without_the_picture(self) -> None:
+        url = self.enterContext(serving(app_server.create_app(settings(), FakeRunner())))
+        with self.assertLogs("request", "INFO") as log:
+            requests.post(f"{url}/predict", json={"image_b64": CAT}, headers={"X-Request-ID": "one"}, timeout=5)
+            requests.post(f"{url}/predict", json={"image_b64": "!"}, timeout=5)
+            requests.get(f"{url}/readyz", timeout=5)
+        lines = [json.loads(record.getMessage()) for record in log.records]
+        self.assertEqual([(line["status"], line["code"]) for line in lines], [(200, "ok"), (400, "invalid_base64")])
+        self.assertEqual((lines[0]["request_id"], lines[0]["route"], lines[0]["bytes"]), ("one", "/predict", len(CAT)))
+        self.assertEqual(list(lines[0]["ms"]), ["read", "decode", "fit", "model", "total"])
+        self.assertNotIn(CAT[:50], str(log.output))
+
+    def test_the_request_id_goes_on_to_the_model_server(self) -> None:
+        runner = FakeRunner()
+        url = self.enterContext(serving(app_server.create_app(settings(), runner)))
+        requests.post(f"{url}/predict", json={"image_b64": CAT}, headers={"X-Request-ID": "one"}, timeout=5)
+        self.assertEqual(runner.request_id, "one")
+
+    def test_requests_are_counted_by_route_and_status(self) -> None:
+        url = self.enterContext(serving(app_server.create_app(settings(), FakeRunner())))
+        for body in ({"image_b64": CAT}, {"image_b64": "!"}):
+            requests.post(f"{url}/predict", json=body, timeout=5)
+        requests.get(f"{url}/no/such/{'path' * 9}", timeout=5)
+        text = requests.get(f"{url}/metrics", timeout=5).text
+        for line in (
+            'catdog_requests_total{route="/predict",status="200"} 1.0',
+            'catdog_requests_total{route="/predict",status="400"} 1.0',
+            'catdog_requests_total{route="none",status="404"} 1.0',
+            'catdog_step_seconds_count{step="model"} 1.0',
+            "catdog_model_version 3.0",
+        ):
+            with self.subTest(line):
+                self.assertIn(line, text)
 
     def test_the_runner_is_opened_and_closed_with_the_app(self) -> None:
         runner = FakeRunner()

@@ -12,19 +12,23 @@ MODEL_SERVICE = ROOT / "app" / "model_service"
 
 # Each module of the preprocess service and the ones of ours that it may import.
 LADDER = {
-    "messages": set(),
-    "config": set(),
-    "serving_messages": set(),
     "budget": set(),
+    "config": set(),
+    "messages": set(),
+    "metrics": set(),
+    "page": set(),
+    "serving_messages": set(),
     "errors": {"messages"},
+    "job": {"errors"},
+    "edge": {"metrics"},
     "utils": {"budget", "config", "errors"},
     "model_runner": {"config", "errors", "serving_messages"},
     "intake": {"config", "errors"},
     "answers": {"config", "errors", "messages", "model_runner"},
     "openapi": {"answers", "errors", "intake"},
-    "pipeline": {"budget", "config", "errors", "intake", "model_runner", "utils"},
-    "app_server": {"answers", "config", "errors", "intake", "messages", "model_runner", "openapi", "pipeline"},
+    "pipeline": {"budget", "config", "errors", "intake", "job", "metrics", "model_runner", "utils"},
 }
+LADDER["app_server"] = set(LADDER) - {"budget", "serving_messages", "utils"}
 # The one module of the preprocess service that knows each library.
 ALONE = {
     "fastapi": "app_server",

@@ -172,6 +172,20 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
                 await self.runner.predict(TENSOR, timeout)
         self.assertEqual(len(remaining), 1)
 
+    async def test_a_model_server_that_is_away_for_a_moment_is_asked_once_more(self) -> None:
+        def refuse_first(context: Any) -> None:
+            self.model.before_answer = lambda context: None
+            context.abort(grpc.StatusCode.UNAVAILABLE, "restarting")
+
+        self.model.before_answer = refuse_first
+        self.assertEqual((await self.runner.predict(TENSOR, 5)).label, "DOG")
+
+    async def test_the_request_id_travels_as_metadata(self) -> None:
+        seen: list[Any] = []
+        self.model.before_answer = lambda context: seen.extend(context.invocation_metadata())
+        await self.runner.predict(TENSOR, 5, "one")
+        self.assertIn(("x-request-id", "one"), [tuple(item) for item in seen])
+
     async def test_without_a_model_server_it_is_unavailable(self) -> None:
         self.server.stop(None).wait()
         with self.assertLogs("model_runner", "WARNING"), self.assertRaises(errors.ModelUnavailable):

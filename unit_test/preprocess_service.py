@@ -15,6 +15,7 @@ try:
     import budget
     import config
     import errors
+    import job
     import messages
     import model_runner
     import pipeline
@@ -32,6 +33,7 @@ __all__ = [
     "budget",
     "config",
     "errors",
+    "job",
     "messages",
     "model_runner",
     "pipeline",

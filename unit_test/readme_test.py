@@ -18,7 +18,7 @@ class ReadmeTest(unittest.TestCase):
         app = app_server.create_app(settings, model_runner.ModelRunner(settings))
         served = {f"{method.upper()} {path}" for path, item in app.openapi()["paths"].items() for method in item}
         listed = set(re.findall(r"`((?:GET|POST) /[^`]*)`", README.partition("## The HTTP face")[2].partition("##")[0]))
-        self.assertEqual(listed - {"GET /", "GET /docs", "GET /openapi.json"}, served)
+        self.assertEqual(listed - {"GET /", "GET /metrics", "GET /docs", "GET /openapi.json"}, served)
 
     def test_it_names_every_variable_of_the_environment(self) -> None:
         self.assertEqual(set(re.findall(r"`(SERVICE_\w+)`", README)), {*config.ENVIRONMENT, "SERVICE_CONFIG"})

@@ -7,48 +7,36 @@ import asyncio
 import contextlib
 import ctypes
 import logging
-import mimetypes
 import os
-import re
 import socket
 import sys
-import uuid
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable
 from contextlib import asynccontextmanager
-from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, TypeVar
 
 import openapi
 import uvicorn
 from answers import Failure, Health, ModelDescription, PredictBatchAnswer, PredictSuccess, failure, success
 from config import Config, ConfigError, load_config
-from errors import InternalError, MethodNotAllowed, NotFound, ServiceError
+from edge import Edge
+from errors import DeadlineExceeded, InternalError, InvalidRequest, MethodNotAllowed, NotFound, ServiceError
 from fastapi import Depends, FastAPI, Request
-from fastapi.responses import FileResponse, JSONResponse, Response
+from fastapi.responses import JSONResponse, Response
 from intake import Photo, read_batch, read_photo
+from job import Job
 from messages import Language, negotiate
+from metrics import Metrics
 from model_runner import ModelRunner
-from pipeline import PROBE_SECONDS, Pipeline, Runner, Steps
-from starlette.datastructures import Headers, MutableHeaders
+from page import FOLDER, SAMPLES, PageFiles, page
+from pipeline import PROBE_SECONDS, Pipeline, Runner
+from prometheus_client import CONTENT_TYPE_LATEST
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
-from starlette.staticfiles import StaticFiles
-from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-STATIC = Path(__file__).with_name("static")
-# The photos to try the page with; an image keeps the project's folders, so that they are found there too.
-SAMPLES = Path(__file__).resolve().parents[3] / "images"
+Answer = TypeVar("Answer")
+
 M_MMAP_THRESHOLD = -3  # <malloc.h>
-SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-PAGE_HEADERS = {
-    # Nothing from elsewhere, nothing inline; blob: and data: are the visitor's own photos.
-    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
-    "connect-src 'self'; media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
-    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
-}
-# What browsers must be told, whatever a Windows registry says of these suffixes: they refuse a script of another type.
-PAGE_TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
 def get_pipeline(request: Request) -> Pipeline:
@@ -60,32 +48,80 @@ PipelineOfApp = Annotated[Pipeline, Depends(get_pipeline)]
 
 async def predict(request: Request, response: Response, pipeline: PipelineOfApp) -> PredictSuccess:
     """Is it a cat or a dog?"""
-    steps = Steps()
-    with steps.step("read"):
-        photo = await read_photo(request, pipeline.config.limits)
-    prediction = await pipeline.classify(photo, steps)
-    response.headers["Server-Timing"] = steps.server_timing()
-    return success(prediction, pipeline.config, request.state.request_id)
+    job = start_job(request, pipeline.config.limits.deadline_seconds)
+    async with job.limit():
+        with job.step("read"):
+            photo = await read_photo(request, pipeline.config.limits)
+        job.bytes = len(photo)
+        with pipeline.admit():
+            prediction = await unless_gone(request, pipeline.classify(photo, job))
+    response.headers["Server-Timing"] = job.server_timing()
+    return success(prediction, pipeline.config, job.request_id)
 
 
 async def predict_batch(request: Request, response: Response, pipeline: PipelineOfApp) -> PredictBatchAnswer:
     """Which of these are cats, which dogs? Each photo is answered on its own: a broken one spoils no other."""
-    steps = Steps()
-    with steps.step("read"):
-        photos = await read_batch(request, pipeline.config.limits)
+    job = start_job(request, pipeline.config.limits.deadline_seconds)
 
     async def answer(photo: Photo | ServiceError) -> PredictSuccess | Failure:
-        request_id = request.state.request_id
         try:
             if isinstance(photo, ServiceError):
                 raise photo
-            return success(await pipeline.classify(photo, steps), pipeline.config, request_id)
+            return success(await pipeline.classify(photo, job), pipeline.config, job.request_id)
         except ServiceError as exc:
-            return failure(exc, language_of(request), request_id)
+            return failure(exc, language_of(request), job.request_id)
 
-    predictions = await asyncio.gather(*(answer(photo) for photo in photos))
-    response.headers["Server-Timing"] = steps.server_timing()
+    async with job.limit():
+        with job.step("read"):
+            photos = await read_batch(request, pipeline.config.limits)
+        job.bytes = sum(len(photo) for photo in photos if not isinstance(photo, ServiceError))
+        with pipeline.admit():
+            predictions = await unless_gone(request, gather(answer(photo) for photo in photos))
+    response.headers["Server-Timing"] = job.server_timing()
     return PredictBatchAnswer(predictions=predictions)
+
+
+def start_job(request: Request, seconds: float) -> Job:
+    """The request's time budget starts here; its sender may have less patience than we, never more.
+
+    Raises:
+        InvalidRequest: X-Request-Timeout-Ms is no number of milliseconds.
+    """
+    sent = request.headers.get("x-request-timeout-ms")
+    if sent is not None:
+        if not (sent.isascii() and sent.isdecimal() and len(sent) < 10 and int(sent)):
+            raise InvalidRequest("timeout_header")
+        seconds = min(seconds, int(sent) / 1000)
+    job = Job(request.state.request_id, seconds)
+    request.state.job = job
+    return job
+
+
+async def gather(works: Iterable[Awaitable[Answer]]) -> list[Answer]:
+    return await asyncio.gather(*works)
+
+
+async def unless_gone(request: Request, work: Coroutine[Any, Any, Answer]) -> Answer:
+    """Do ``work``, and drop it as soon as the sender is gone.
+
+    Raises:
+        ClientDisconnect: it is.
+    """
+    answer = asyncio.ensure_future(work)
+    gone = asyncio.ensure_future(_until_gone(request))
+    try:
+        await asyncio.wait((answer, gone), return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise ClientDisconnect
+        return answer.result()
+    finally:
+        answer.cancel()
+        gone.cancel()
+
+
+async def _until_gone(request: Request) -> None:
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 async def describe_model(pipeline: PipelineOfApp) -> ModelDescription:
@@ -116,50 +152,19 @@ async def readyz(request: Request, response: Response, pipeline: PipelineOfApp) 
     return Health(ok=[name for name in checks if name not in failing], failing=failing)
 
 
-async def page() -> FileResponse:
-    return FileResponse(STATIC / "index.html", headers=PAGE_HEADERS | {"Cache-Control": "no-cache"})
+async def render_metrics(request: Request) -> Response:
+    return Response(request.app.state.metrics.render(), media_type=CONTENT_TYPE_LATEST)
 
 
 def language_of(request: Request) -> Language:
     return negotiate(request.headers.get("accept-language", ""))
 
 
-class PageFiles(StaticFiles):
-    """Files that a browser asks for again each time (an unchanged one comes as 304), so that it never mixes versions."""
-
-    def file_response(self, *args: Any, **kwargs: Any) -> Response:
-        response = super().file_response(*args, **kwargs)
-        response.headers["Cache-Control"] = "no-cache"
-        return response
-
-
-class ResponseHeaders:
-    """Gives every answer the request's id (the sender's own ``X-Request-ID`` if it is sane, else a new one) and says
-    that no browser should guess its type."""
-
-    def __init__(self, app: ASGIApp) -> None:
-        self._app = app
-
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
-        if scope["type"] != "http":
-            await self._app(scope, receive, send)
-            return
-        sent = Headers(scope=scope).get("x-request-id", "")
-        request_id = sent if SANE_REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
-        scope.setdefault("state", {})["request_id"] = request_id
-
-        async def send_with_headers(message: Message) -> None:
-            if message["type"] == "http.response.start":
-                headers = MutableHeaders(scope=message)
-                headers["X-Request-ID"] = request_id
-                headers["X-Content-Type-Options"] = "nosniff"
-            await send(message)
-
-        await self._app(scope, receive, send_with_headers)
-
-
 async def on_service_error(request: Request, exc: ServiceError) -> JSONResponse:
     request_id, language = request.state.request_id, language_of(request)
+    request.state.code = exc.code
+    if isinstance(exc, DeadlineExceeded):
+        request.app.state.metrics.expired.inc()
     # The id once more: Starlette answers what is unexpected outside of every middleware.
     headers = {"X-Request-ID": request_id, "Content-Language": language, "Vary": "Accept-Language"}
     if exc.retry_after_seconds is not None:
@@ -176,6 +181,8 @@ async def on_http_exception(request: Request, exc: HTTPException) -> JSONRespons
 
 async def on_client_disconnect(request: Request, exc: ClientDisconnect) -> Response:
     """Nobody is left to read this answer; without a handler it would be logged as our error."""
+    request.state.code = "gone"
+    request.app.state.metrics.gone.inc()
     return Response(status_code=400)
 
 
@@ -186,17 +193,16 @@ async def on_unexpected(request: Request, exc: Exception) -> JSONResponse:
 
 def create_app(config: Config, runner: Runner) -> FastAPI:
     """Build the service; nothing is opened before its lifespan starts."""
+    metrics = Metrics()
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        pipeline = Pipeline(config, runner)
+        pipeline = Pipeline(config, runner, metrics)
         await pipeline.open()
         app.state.pipeline = pipeline
         yield
         await pipeline.close()
 
-    for suffix, media_type in PAGE_TYPES.items():
-        mimetypes.add_type(media_type, suffix)
     app = FastAPI(title="CAT or DOG", description=openapi.DESCRIPTION, lifespan=lifespan)
     for path, route, body in (
         ("/predict", predict, openapi.photo_body()),
@@ -207,10 +213,12 @@ def create_app(config: Config, runner: Runner) -> FastAPI:
     app.get("/model", responses={status: openapi.REFUSALS[status] for status in (502, 503, 504)})(describe_model)
     app.get("/livez")(livez)
     app.get("/readyz", responses={503: {"model": Health}})(readyz)
+    app.get("/metrics", include_in_schema=False)(render_metrics)
     app.get("/", include_in_schema=False)(page)
-    app.mount("/static", PageFiles(directory=STATIC))
-    app.mount("/samples", PageFiles(directory=SAMPLES, check_dir=False))
-    app.add_middleware(ResponseHeaders)
+    app.mount("/static", PageFiles(FOLDER))
+    app.mount("/samples", PageFiles(SAMPLES))
+    app.state.metrics = metrics
+    app.add_middleware(Edge, metrics=metrics)
     for error, handler in {
         ServiceError: on_service_error,
         HTTPException: on_http_exception,
@@ -229,13 +237,13 @@ def main() -> int:
     except (ConfigError, OSError) as exc:
         sys.stderr.write(f"app_server: {exc}\n")
         return 1
-    logging.basicConfig(level=logging.INFO, format="%(levelname)s %(name)s: %(message)s")
+    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
     # Pillow warns of every oddity in a photo; our log is for the operator, who can't mend other people's photos.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     give_memory_back()
     app = create_app(config, ModelRunner(config))
-    uvicorn.Server(uvicorn.Config(app, server_header=False)).run(sockets=[listener])
+    uvicorn.Server(uvicorn.Config(app, server_header=False, access_log=False)).run(sockets=[listener])
     return 0
 
 

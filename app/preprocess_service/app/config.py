@@ -65,6 +65,7 @@ class Limits(Section):
     pixels: int = Field(ge=1)
     batch_items: int = Field(ge=1)
     deadline_seconds: float = Field(gt=0)
+    in_flight: int = Field(ge=0, description="0: chosen from the cores")
     decode_threads: int = Field(ge=0, description="0: one for each core")
 
 

@@ -51,6 +51,10 @@ MESSAGES: dict[str, dict[Language, str]] = {
         "en": "The body is not a JSON object. Send {example}.",
         "pt": "O corpo não é um objeto JSON. Envie {example}.",
     },
+    "json_parts": {
+        "en": "The JSON has far more items or fields than a request can have. Send {example}.",
+        "pt": "O JSON tem muito mais itens ou campos do que uma requisição pode ter. Envie {example}.",
+    },
     "field_missing": {
         "en": "Field '{field}' is missing. Send {example}.",
         "pt": "Falta o campo '{field}'. Envie {example}.",
@@ -62,6 +66,10 @@ MESSAGES: dict[str, dict[Language, str]] = {
     "field_type": {
         "en": "Field '{field}' is of the wrong type. Send {example}.",
         "pt": "O campo '{field}' é do tipo errado. Envie {example}.",
+    },
+    "timeout_header": {
+        "en": "The header X-Request-Timeout-Ms must be a whole number of milliseconds, 1 or more.",
+        "pt": "O cabeçalho X-Request-Timeout-Ms deve ser um número inteiro de milissegundos, 1 ou mais.",
     },
     "form_invalid": {
         "en": "The form can't be read. Send multipart/form-data with the picture in the field 'file'.",

@@ -1,5 +1,6 @@
 """The client of the model server: gRPC, its deadlines and its errors."""
 
+import json
 import logging
 import math
 from dataclasses import dataclass
@@ -44,6 +45,25 @@ ERRORS: dict[grpc.StatusCode, type[ServiceError]] = {
     grpc.StatusCode.UNAVAILABLE: ModelUnavailable,
     grpc.StatusCode.DATA_LOSS: ModelError,
     grpc.StatusCode.UNAUTHENTICATED: ModelError,
+}
+
+
+# How gRPC itself shares the calls out and tries once more, within the call's deadline: UNAVAILABLE says that the model
+# server has not begun with it, or that the connection broke, and a prediction asked for twice does no harm.
+SERVICE_CONFIG = {
+    "loadBalancingConfig": [{"round_robin": {}}],
+    "methodConfig": [
+        {
+            "name": [{"service": "tensorflow.serving.PredictionService"}],
+            "retryPolicy": {
+                "maxAttempts": 2,
+                "initialBackoff": "0.05s",
+                "maxBackoff": "0.2s",
+                "backoffMultiplier": 2,
+                "retryableStatusCodes": ["UNAVAILABLE"],
+            },
+        }
+    ],
 }
 
 
@@ -93,8 +113,11 @@ class ModelRunner:
         """Create the channel and its stubs."""
         server = self._config.model_server
         self._channel = grpc.aio.insecure_channel(
-            f"{server.host}:{server.port}",
+            # Every address behind the name, in turn: what is away is left out, what comes back is found again.
+            f"dns:///{server.host}:{server.port}",
             options=[
+                ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
+                ("grpc.dns_min_time_between_resolutions_ms", 1000),
                 ("grpc.max_send_message_length", server.max_message_bytes),
                 ("grpc.max_receive_message_length", server.max_message_bytes),
                 # After a restart of the model server the next request must not wait for gRPC's usual two minutes.
@@ -111,12 +134,13 @@ class ModelRunner:
         if self._channel is not None:
             await self._channel.close()
 
-    async def predict(self, tensor: NDArray[np.float32], timeout: float) -> Prediction:
+    async def predict(self, tensor: NDArray[np.float32], timeout: float, request_id: str = "") -> Prediction:
         """Ask the model what is in one picture.
 
         Args:
             tensor: float32 ``[height, width, 3]``, as the model was trained on (``utils.to_tensor``).
             timeout: seconds until the answer must be here.
+            request_id: told to the model server as metadata, so that both logs can be read together.
 
         Raises:
             ModelUnavailable, Overloaded, DeadlineExceeded, ModelError: see ``ERRORS``; ModelError also where the
@@ -125,7 +149,7 @@ class ModelRunner:
         signature = self._signature or await self._ask_signature(timeout)
         request = self._build_request(tensor, signature)
         try:
-            response = await self._call(self._predictions.Predict, request, timeout)
+            response = await self._call(self._predictions.Predict, request, timeout, request_id)
             return self._read_response(response, signature)
         except ModelError:
             # Another model may serve under the same name by now; ask anew next time.
@@ -192,12 +216,14 @@ class ModelRunner:
         version = int(response.model_spec.version.value)
         return Prediction(dict(zip(labels, values, strict=True)), version, domain_score)
 
-    async def _call(self, method: Any, request: Any, timeout: float) -> Any:
+    async def _call(self, method: Any, request: Any, timeout: float, request_id: str = "") -> Any:
         # gRPC takes a timeout of 0 for none at all.
         if timeout <= 0:
             raise DeadlineExceeded
         try:
-            return await method(request, timeout=timeout)
+            return await method(
+                request, timeout=timeout, metadata=[("x-request-id", request_id)] if request_id else None
+            )
         except grpc.aio.AioRpcError as exc:
             logger.warning("model server: %s: %s", exc.code().name, exc.details())
             raise ERRORS[exc.code()] from exc

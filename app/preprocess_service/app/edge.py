@@ -1,0 +1,74 @@
+"""What happens to every request at the edge: its id, its headers, its line in the log, its place in the counts."""
+
+import json
+import logging
+import re
+import time
+import uuid
+
+from metrics import Metrics
+from starlette.datastructures import Headers, MutableHeaders
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+# Asked every few seconds by whoever watches the service; their lines would hide all others.
+QUIET = ("/livez", "/readyz", "/metrics")
+
+logger = logging.getLogger("request")
+
+
+class Edge:
+    """Gives every answer the request's id (the sender's own ``X-Request-ID`` if it is sane, else a new one), says that
+    no browser should guess its type, and writes one line of JSON about it: never the picture."""
+
+    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+        self._app = app
+        self._metrics = metrics
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        start = time.monotonic()
+        sent = Headers(scope=scope).get("x-request-id", "")
+        request_id = sent if SANE_REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
+        state = scope.setdefault("state", {})
+        state["request_id"] = request_id
+        status = 500
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                headers = MutableHeaders(scope=message)
+                headers["X-Request-ID"] = request_id
+                headers["X-Content-Type-Options"] = "nosniff"
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        finally:
+            self._account(scope, status, time.monotonic() - start)
+
+    def _account(self, scope: Scope, status: int, seconds: float) -> None:
+        # The path of the route, not what was asked for: that is any text at all.
+        route = getattr(scope.get("route"), "path", "none")
+        state = scope["state"]
+        job = state.get("job")
+        steps = (job.seconds if job else {}) | {"total": seconds}
+        self._metrics.requests.labels(route, status).inc()
+        if job:
+            for step, value in steps.items():
+                self._metrics.step_seconds.labels(step).observe(value)
+        if route in QUIET:
+            return
+        line = {
+            "request_id": state["request_id"],
+            "method": scope["method"],
+            "route": route,
+            "status": status,
+            "code": state.get("code", "ok"),
+            "bytes": job.bytes if job else 0,
+            "ms": {step: round(1000 * value, 1) for step, value in steps.items()},
+        }
+        logger.info("%s", json.dumps(line))

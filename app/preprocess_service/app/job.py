@@ -1,0 +1,66 @@
+"""One request on its way: its id, how long it may still take, and how long each step took."""
+
+import asyncio
+import time
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager, contextmanager
+
+from errors import DeadlineExceeded
+
+
+class Job:
+    """What the steps of one request share.
+
+    Args:
+        request_id: the id that the sender, both logs and the model server know it by.
+        seconds: from now to when the answer must be out.
+    """
+
+    def __init__(self, request_id: str, seconds: float) -> None:
+        self.request_id = request_id
+        self.seconds: dict[str, float] = {}
+        self.bytes = 0
+        self._start = time.monotonic()
+        self._deadline = self._start + seconds
+
+    def remaining(self) -> float:
+        """Seconds that are left, more than 0.
+
+        Raises:
+            DeadlineExceeded: none is.
+        """
+        left = self._deadline - time.monotonic()
+        if left <= 0:
+            raise DeadlineExceeded
+        return left
+
+    @asynccontextmanager
+    async def limit(self) -> AsyncIterator[None]:
+        """Cancel what runs in this block when the deadline passes.
+
+        Raises:
+            DeadlineExceeded: it passed.
+        """
+        try:
+            async with asyncio.timeout(self.remaining()):
+                yield
+        except TimeoutError as exc:
+            raise DeadlineExceeded from exc
+
+    @contextmanager
+    def step(self, name: str) -> Iterator[None]:
+        """Count the time of this block for ``name``."""
+        start = time.monotonic()
+        try:
+            yield
+        finally:
+            self.seconds[name] = self.seconds.get(name, 0) + time.monotonic() - start
+
+    def total(self) -> float:
+        """Seconds since the request came."""
+        return time.monotonic() - self._start
+
+    def server_timing(self) -> str:
+        """The Server-Timing header: every step and the total so far, in milliseconds."""
+        steps = self.seconds | {"total": self.total()}
+        return ", ".join(f"{name};dur={1000 * seconds:.1f}" for name, seconds in steps.items())

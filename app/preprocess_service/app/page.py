@@ -1,0 +1,40 @@
+"""The page at / and its parts: served as they are, under a policy that lets nothing else in."""
+
+import mimetypes
+from pathlib import Path
+from typing import Any
+
+from starlette.responses import FileResponse, Response
+from starlette.staticfiles import StaticFiles
+
+FOLDER = Path(__file__).with_name("static")
+# The photos to try it with; an image keeps the project's folders, so that they are found there too.
+SAMPLES = Path(__file__).resolve().parents[3] / "images"
+HEADERS = {
+    # Nothing from elsewhere, nothing inline; blob: and data: are the visitor's own photos.
+    "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
+    "connect-src 'self'; media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
+    "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
+}
+# A browser asks again each time, and an unchanged file comes as 304; so it never mixes the parts of two versions.
+ALWAYS_ASK = {"Cache-Control": "no-cache"}
+# What a browser must be told, whatever a Windows registry says of these suffixes: it refuses a script of another type.
+TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
+
+
+class PageFiles(StaticFiles):
+    """The files of one folder."""
+
+    def __init__(self, folder: Path) -> None:
+        super().__init__(directory=folder, check_dir=False)
+        for suffix, media_type in TYPES.items():
+            mimetypes.add_type(media_type, suffix)
+
+    def file_response(self, *args: Any, **kwargs: Any) -> Response:
+        response = super().file_response(*args, **kwargs)
+        response.headers.update(ALWAYS_ASK)
+        return response
+
+
+async def page() -> FileResponse:
+    return FileResponse(FOLDER / "index.html", headers=HEADERS | ALWAYS_ASK)
