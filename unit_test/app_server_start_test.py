@@ -87,3 +87,19 @@ class AppServerStartTest(unittest.TestCase):
             it.process.wait(10)
             self.assertLess(time.monotonic() - start, 10)
             self.assertNotIn("Traceback", it.output())
+
+    @unittest.skipIf(os.name == "nt", "Windows has no SIGTERM")
+    def test_before_it_ends_it_says_that_it_is_not_ready_and_goes_on_answering(self) -> None:
+        port = free_port()
+        url = f"http://127.0.0.1:{port}"
+        place = {"SERVICE_PORT": str(port), "SERVICE_MODEL_PORT": str(free_port()), "SERVICE_DRAIN_SECONDS": "60"}
+        with running(COMMAND, lambda: answers(f"{url}/livez"), env=place) as it:
+            it.process.send_signal(signal.SIGTERM)
+            while "process" not in (failing := requests.get(f"{url}/readyz", timeout=10).json()["failing"]):
+                time.sleep(0.05)
+            self.assertIn("about to end", failing["process"])
+            self.assertTrue(answers(f"{url}/livez"))
+            it.process.send_signal(signal.SIGTERM)
+            # Uvicorn ends in order and then by the signal itself, as a shell expects.
+            self.assertEqual(it.process.wait(30), -signal.SIGTERM)
+            self.assertNotIn("Traceback", it.output())

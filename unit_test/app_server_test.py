@@ -264,9 +264,9 @@ class AppServerTest(unittest.TestCase):
         unavailable = errors.ModelUnavailable()
         reason = str(unavailable)
         for name, state, answer, status, ok, failing in (
-            ("both", 3, 0.5, 200, ["model", "prediction"], {}),
-            ("not loaded", unavailable, 0.5, 503, [], {"model": reason}),
-            ("no prediction", 3, unavailable, 503, ["model"], {"prediction": reason}),
+            ("both", 3, 0.5, 200, ["process", "model", "prediction"], {}),
+            ("not loaded", unavailable, 0.5, 503, ["process"], {"model": reason}),
+            ("no prediction", 3, unavailable, 503, ["process", "model"], {"prediction": reason}),
         ):
             with self.subTest(name):
                 self.runner.state, self.runner.answer = state, answer

@@ -12,14 +12,14 @@ from pydantic import BaseModel, Field
 class ModelInUse(BaseModel):
     """Which model answered."""
 
-    name: str
-    version: int = Field(description="The version's folder in `prev_trained_models`.")
+    name: str = Field(description="Its folder in `prev_trained_models`.", examples=["CAT-DOG"])
+    version: int = Field(description="The version's folder in that one.", examples=[1])
 
 
 class PredictSuccess(BaseModel):
     """What is in the photo."""
 
-    status: Literal["Success"] = "Success"
+    status: Literal["Success"] = Field("Success", description="There is an answer.")
     pet_type: str = Field(description="The most probable label.", examples=["CAT"])
     model_conf: float = Field(description="Its probability in percent.", ge=0, le=100, examples=[99.87])
     probabilities: dict[str, float] = Field(
@@ -31,14 +31,14 @@ class PredictSuccess(BaseModel):
     domain_score: float | None = Field(
         None, description="How much this is a photo of what the model knows.", ge=0, le=1, examples=[0.98]
     )
-    model: ModelInUse
+    model: ModelInUse = Field(description="Which model answered.")
     request_id: str = Field(description="As in the header X-Request-ID.")
 
 
 class Failure(BaseModel):
     """Why there is no answer."""
 
-    status: Literal["Failed"] = "Failed"
+    status: Literal["Failed"] = Field("Failed", description="There is no answer.")
     msg: str = Field(description="What the sender can do about it, in the language of Accept-Language (en, pt).")
     code: str = Field(description="What failed, for programs.", examples=["invalid_base64"])
     request_id: str = Field(description="As in the header X-Request-ID.")
@@ -47,26 +47,26 @@ class Failure(BaseModel):
 class PredictBatchAnswer(BaseModel):
     """What is in each photo, or why there is no answer to it, in the order in which they came."""
 
-    status: Literal["Success"] = "Success"
-    predictions: list[PredictSuccess | Failure]
+    status: Literal["Success"] = Field("Success", description="The batch was read; each photo has a status of its own.")
+    predictions: list[PredictSuccess | Failure] = Field(description="One for each photo.")
 
 
 class Health(BaseModel):
     """The outcome of each check by its name."""
 
-    ok: list[str]
+    ok: list[str] = Field(description="The names of the checks that passed.", examples=[["model", "prediction"]])
     failing: dict[str, str] = Field(description="The name of each failed check, and why.")
 
 
 class ModelDescription(BaseModel):
     """The model in use and what it takes and gives."""
 
-    name: str
-    version: int
-    labels: tuple[str, ...]
-    input_name: str
-    input_shape: tuple[int, int, int] = Field(description="Height, width, channels.")
-    output_name: str
+    name: str = Field(description="Its folder in `prev_trained_models`.", examples=["CAT-DOG"])
+    version: int = Field(description="The version in use.", examples=[1])
+    labels: tuple[str, ...] = Field(description="In the order of the model's output.", examples=[["CAT", "DOG"]])
+    input_name: str = Field(description="Of the signature's input.")
+    input_shape: list[int] = Field(description="Height, width, channels.", min_length=3, max_length=3)
+    output_name: str = Field(description="Of the signature's output.")
 
 
 def success(prediction: Prediction, config: Config, request_id: str) -> PredictSuccess:

@@ -13,6 +13,7 @@ import sys
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable
 from contextlib import asynccontextmanager
+from types import FrameType
 from typing import Annotated, Any, TypeVar
 
 import openapi
@@ -134,7 +135,7 @@ async def describe_model(pipeline: PipelineOfApp) -> ModelDescription:
         version=version,
         labels=config.labels,
         input_name=signature.input_name,
-        input_shape=(config.picture.height, config.picture.width, 3),
+        input_shape=[config.picture.height, config.picture.width, 3],
         output_name=signature.output_name,
     )
 
@@ -207,12 +208,12 @@ def create_app(config: Config, runner: Runner) -> FastAPI:
     for path, route, body in (
         ("/predict", predict, openapi.photo_body()),
         ("/cat-dog_classification", predict, openapi.photo_body()),
-        ("/predict/batch", predict_batch, openapi.batch_body()),
+        ("/predict/batch", predict_batch, openapi.batch_body(config.limits.batch_items)),
     ):
-        app.post(path, responses=openapi.REFUSALS, openapi_extra=body, response_model_exclude_none=True)(route)
-    app.get("/model", responses={status: openapi.REFUSALS[status] for status in (502, 503, 504)})(describe_model)
-    app.get("/livez")(livez)
-    app.get("/readyz", responses={503: {"model": Health}})(readyz)
+        app.post(path, responses=openapi.PREDICTION, openapi_extra=body, response_model_exclude_none=True)(route)
+    app.get("/model", responses=openapi.MODEL)(describe_model)
+    app.get("/livez", responses=openapi.LIVE)(livez)
+    app.get("/readyz", responses=openapi.READY)(readyz)
     app.get("/metrics", include_in_schema=False)(render_metrics)
     app.get("/", include_in_schema=False)(page)
     app.mount("/static", PageFiles(FOLDER))
@@ -243,8 +244,26 @@ def main() -> int:
     logging.getLogger("PIL").setLevel(logging.CRITICAL)
     give_memory_back()
     app = create_app(config, ModelRunner(config))
-    uvicorn.Server(uvicorn.Config(app, server_header=False, access_log=False)).run(sockets=[listener])
+    Server(app, config.server.drain_seconds).run(sockets=[listener])
     return 0
+
+
+class Server(uvicorn.Server):
+    """Says for ``drain_seconds`` that it is not ready, so that whoever shares requests out turns away in time; then
+    stops to listen, finishes what is in flight and ends. A second signal ends it at once."""
+
+    def __init__(self, app: FastAPI, drain_seconds: float) -> None:
+        super().__init__(uvicorn.Config(app, server_header=False, access_log=False))
+        self._app = app
+        self._drain_seconds = drain_seconds
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        pipeline: Pipeline | None = getattr(self._app.state, "pipeline", None)
+        if pipeline is None or pipeline.is_draining or not self._drain_seconds:
+            super().handle_exit(sig, frame)
+            return
+        pipeline.is_draining = True
+        asyncio.get_running_loop().call_later(self._drain_seconds, super().handle_exit, sig, frame)
 
 
 def give_memory_back() -> None:

@@ -15,6 +15,7 @@ ENVIRONMENT = {
     "SERVICE_MODEL_PORT": ("model_server", "port"),
     "SERVICE_HOST": ("server", "host"),
     "SERVICE_PORT": ("server", "port"),
+    "SERVICE_DRAIN_SECONDS": ("server", "drain_seconds"),
 }
 
 Name = Annotated[str, Field(min_length=1)]
@@ -52,10 +53,11 @@ class ModelServer(Section):
 
 
 class Server(Section):
-    """Where this service listens for HTTP."""
+    """Where this service listens for HTTP, and how it ends."""
 
     host: Name
     port: Port
+    drain_seconds: float = Field(ge=0)
 
 
 class Limits(Section):

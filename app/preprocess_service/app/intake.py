@@ -37,7 +37,7 @@ class PredictBatchRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     images_b64: list[JsonValue] = Field(
-        description="Each as in `/predict`.", json_schema_extra={"items": {"type": "string"}}
+        description="Texts, each as in `/predict`. What is none is refused in its own place; the others are answered."
     )
 
 

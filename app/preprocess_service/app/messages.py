@@ -91,6 +91,10 @@ MESSAGES: dict[str, dict[Language, str]] = {
         "en": "There is more work than can be done right now. Try again in a moment.",
         "pt": "Há mais trabalho do que é possível atender agora. Tente de novo em instantes.",
     },
+    "draining": {
+        "en": "This process is about to end. Ask another, or try again in a moment.",
+        "pt": "Este processo está prestes a terminar. Use outro, ou tente de novo em instantes.",
+    },
     "model_unavailable": {
         "en": "The model is not available right now. Try again in a moment.",
         "pt": "O modelo não está disponível agora. Tente de novo em instantes.",

@@ -7,7 +7,7 @@ import base64
 from pathlib import Path
 from typing import Any
 
-from answers import Failure
+from answers import Failure, Health
 from errors import ServiceError
 from intake import PredictBatchRequest, PredictRequest
 
@@ -16,17 +16,64 @@ DESCRIPTION = "A photo comes in, CAT or DOG goes out."
 EXAMPLE_PHOTO = Path(__file__).with_name("static") / "example.jpg"
 
 _BINARY = {"type": "string", "format": "binary"}
+# The second for programs that don't know a file's type.
+_IMAGE_TYPES = ("image/*", "application/octet-stream")
+
+
+_TEXT = {"type": "string"}
+_REQUEST_ID = {
+    "description": "What this request is called in the answer and in the logs: the sender's own if it is made of "
+    "letters, digits, `.`, `_` and `-`, up to 128 of them; else a new one.",
+    "schema": _TEXT,
+}
+_HEADERS = {"X-Request-ID": _REQUEST_ID | {"required": True}}
+_PREDICTION_HEADERS = _HEADERS | {
+    "Server-Timing": {
+        "description": "Milliseconds that each step took, and the total.",
+        "required": True,
+        "schema": _TEXT | {"pattern": "total;dur=[0-9.]+$"},
+    }
+}
+_REFUSAL_HEADERS = _HEADERS | {
+    "Content-Language": {"description": "Of `msg`.", "required": True, "schema": _TEXT | {"enum": ["en", "pt"]}}
+}
+_RETRY_AFTER = {
+    "description": "Seconds to wait before the next try.",
+    "required": True,
+    "schema": {"type": "integer", "minimum": 1},
+}
+_PARAMETERS = [
+    {"name": "Accept-Language", "in": "header", "description": "Language of `msg`: en or pt.", "schema": _TEXT},
+    {"name": "X-Request-ID", "in": "header"} | _REQUEST_ID,
+    {
+        "name": "X-Request-Timeout-Ms",
+        "in": "header",
+        "description": "Milliseconds until the answer is of no use any more; lowers the service's own limit.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
+    },
+]
 
 
 def _refusals() -> dict[int | str, dict[str, Any]]:
     codes: dict[int | str, list[str]] = {}
     for error in ServiceError.__subclasses__():
+        # What is no route, or no method of it, has no place in a list of what routes answer.
         if error.status not in (404, 405):
             codes.setdefault(error.status, []).append(f"`{error.code}`")
-    return {status: {"model": Failure, "description": ", ".join(named)} for status, named in sorted(codes.items())}
+    return {status: _refusal(status, named) for status, named in sorted(codes.items())}
+
+
+def _refusal(status: int | str, codes: list[str]) -> dict[str, Any]:
+    headers = _REFUSAL_HEADERS | ({"Retry-After": _RETRY_AFTER} if status == 503 else {})
+    return {"model": Failure, "description": ", ".join(codes), "headers": headers}
 
 
 REFUSALS = _refusals()
+# Each route's answers beside its own type.
+PREDICTION = {200: {"headers": _PREDICTION_HEADERS}} | REFUSALS
+MODEL = {200: {"headers": _HEADERS}} | {status: REFUSALS[status] for status in (500, 502, 503, 504)}
+LIVE: dict[int | str, dict[str, Any]] = {200: {"headers": _HEADERS}}
+READY = LIVE | {503: {"model": Health, "description": "Not now; `failing` says why.", "headers": _HEADERS}}
 
 
 def photo_body() -> dict[str, Any]:
@@ -35,22 +82,26 @@ def photo_body() -> dict[str, Any]:
     return _body(PredictRequest.model_json_schema(), {"image_b64": _example()}, form)
 
 
-def batch_body() -> dict[str, Any]:
-    """The body of /predict/batch: JSON or a form."""
-    files = {"type": "array", "items": _BINARY, "minItems": 1}
+def batch_body(most_items: int) -> dict[str, Any]:
+    """The body of /predict/batch: JSON or a form, with up to ``most_items`` photos."""
+    count = {"minItems": 1, "maxItems": most_items}
+    files = {"type": "array", "items": _BINARY} | count
     form = {"type": "object", "properties": {"file": files}, "required": ["file"], "additionalProperties": False}
-    body = _body(PredictBatchRequest.model_json_schema(), {"images_b64": [_example(), _example()]}, form)
-    del body["requestBody"]["content"]["image/*"]
+    schema = PredictBatchRequest.model_json_schema()
+    schema["properties"]["images_b64"] |= count
+    body = _body(schema, {"images_b64": [_example(), _example()]}, form)
+    for media_type in _IMAGE_TYPES:
+        del body["requestBody"]["content"][media_type]
     return body
 
 
 def _body(schema: dict[str, Any], example: dict[str, Any], form: dict[str, Any]) -> dict[str, Any]:
     content = {
         "application/json": {"schema": schema, "example": example},
-        "image/*": {"schema": _BINARY},
+        **{media_type: {"schema": _BINARY} for media_type in _IMAGE_TYPES},
         "multipart/form-data": {"schema": form},
     }
-    return {"requestBody": {"required": True, "content": content}}
+    return {"requestBody": {"required": True, "content": content}, "parameters": _PARAMETERS}
 
 
 def _example() -> str:

@@ -42,6 +42,7 @@ class Pipeline:
         self.config = config
         self.runner = runner
         self.metrics = metrics
+        self.is_draining = False
         self._admitted = 0
         self._places = config.limits.in_flight or PLACES_PER_CORE * (os.cpu_count() or 1)
         # The biggest photo that is taken, or many small ones, at the same time.
@@ -86,8 +87,8 @@ class Pipeline:
             self._admitted -= 1
 
     async def check(self) -> dict[str, ServiceError | None]:
-        """Try what a request needs: the model is AVAILABLE, and a prediction (of a grey picture) comes back."""
-        checks: dict[str, ServiceError | None] = {}
+        """Try what a request needs: this process stays, the model is AVAILABLE, a prediction (of grey) comes back."""
+        checks: dict[str, ServiceError | None] = {"process": Overloaded("draining") if self.is_draining else None}
         grey = np.zeros((self.config.picture.height, self.config.picture.width, 3), np.float32)
         try:
             step = "model"
