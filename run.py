@@ -103,7 +103,8 @@ def e2e(options: argparse.Namespace) -> int:
         if subprocess.call([*compose, "up", "--build", "--detach"], cwd=ROOT, env=environment):
             raise Problem("the containers could not be built or started; the reason stands above")
         wait_until_ready(f"http://localhost:{environment['SERVICE_PORT']}/readyz", [])
-        return run_tests("localhost_test.py", int(environment["SERVICE_PORT"]))
+        port = int(environment["SERVICE_PORT"])
+        return run_tests("localhost_test.py", port) or run_tests("formats_test.py", port)
     except Problem:
         subprocess.call([*compose, "logs", "--tail=50"], cwd=ROOT, env=environment)
         raise

@@ -376,6 +376,19 @@ class LimitsTest(unittest.TestCase):
             self.assertEqual([request.result().status_code for request in held], [200, 200])
         self.assertIn("catdog_shed_total 1.0", requests.get(f"{url}/metrics", timeout=5).text)
 
+    def test_bodies_that_together_take_too_much_memory_are_refused_until_there_is_room(self) -> None:
+        runner = HeldRunner()
+        room = int(1.5 * len(CAT))
+        url = self.enterContext(serving(app_server.create_app(settings(buffered_bytes=room), runner)))
+        with ThreadPoolExecutor(1) as senders:
+            held = senders.submit(requests.post, f"{url}/predict", json={"image_b64": CAT})
+            self.assertTrue(runner.wait_for(1))
+            answer = requests.post(f"{url}/predict", json={"image_b64": CAT}, timeout=30)
+            self.assertEqual((answer.status_code, answer.json()["code"]), (503, "overloaded"))
+            runner.release()
+            self.assertEqual(held.result().status_code, 200)
+        self.assertEqual(requests.post(f"{url}/predict", json={"image_b64": CAT}, timeout=30).status_code, 200)
+
     def test_work_for_a_sender_that_went_away_is_dropped(self) -> None:
         runner = HeldRunner()
         url = self.enterContext(serving(app_server.create_app(settings(), runner)))

@@ -50,12 +50,13 @@ PipelineOfApp = Annotated[Pipeline, Depends(get_pipeline)]
 async def predict(request: Request, response: Response, pipeline: PipelineOfApp) -> PredictSuccess:
     """Is it a cat or a dog?"""
     job = start_job(request, pipeline.config.limits.deadline_seconds)
-    async with job.limit():
-        with job.step("read"):
-            photo = await read_photo(request, pipeline.config.limits)
-        job.bytes = len(photo)
-        with pipeline.admit():
-            prediction = await unless_gone(request, pipeline.classify(photo, job))
+    with pipeline.buffer() as hold:
+        async with job.limit():
+            with job.step("read"):
+                photo = await read_photo(request, pipeline.config.limits, hold)
+            job.bytes = len(photo)
+            with pipeline.admit():
+                prediction = await unless_gone(request, pipeline.classify(photo, job))
     response.headers["Server-Timing"] = job.server_timing()
     return success(prediction, pipeline.config, job.request_id)
 
@@ -72,12 +73,13 @@ async def predict_batch(request: Request, response: Response, pipeline: Pipeline
         except ServiceError as exc:
             return failure(exc, language_of(request), job.request_id)
 
-    async with job.limit():
-        with job.step("read"):
-            photos = await read_batch(request, pipeline.config.limits)
-        job.bytes = sum(len(photo) for photo in photos if not isinstance(photo, ServiceError))
-        with pipeline.admit():
-            predictions = await unless_gone(request, gather(answer(photo) for photo in photos))
+    with pipeline.buffer() as hold:
+        async with job.limit():
+            with job.step("read"):
+                photos = await read_batch(request, pipeline.config.limits, hold)
+            job.bytes = sum(len(photo) for photo in photos if not isinstance(photo, ServiceError))
+            with pipeline.admit():
+                predictions = await unless_gone(request, gather(answer(photo) for photo in photos))
     response.headers["Server-Timing"] = job.server_timing()
     return PredictBatchAnswer(predictions=predictions)
 

@@ -64,6 +64,7 @@ class Limits(Section):
     """What one request may cost."""
 
     body_bytes: int = Field(ge=1024)
+    buffered_bytes: int = Field(ge=1024)
     pixels: int = Field(ge=1)
     batch_items: int = Field(ge=1)
     deadline_seconds: float = Field(gt=0)

@@ -1,6 +1,6 @@
 """What came in: the photos of a request, whichever way they were sent."""
 
-from collections.abc import AsyncGenerator
+from collections.abc import AsyncGenerator, Callable
 from typing import Any, TypeVar
 
 from config import Limits
@@ -13,6 +13,9 @@ from starlette.requests import Request
 # Base64 as text, or a file's own bytes.
 Photo = str | bytes
 Model = TypeVar("Model", bound=BaseModel)
+
+# Told of every part of a body that comes in; raises Overloaded where there is no room for it.
+Hold = Callable[[int], None]
 
 EXAMPLE = '{"image_b64": "<the picture in base64>"}'
 BATCH_EXAMPLE = '{"images_b64": ["<a picture in base64>", ...]}'
@@ -41,7 +44,7 @@ class PredictBatchRequest(BaseModel):
     )
 
 
-async def read_photo(request: Request, limits: Limits) -> Photo:
+async def read_photo(request: Request, limits: Limits, hold: Hold) -> Photo:
     """Take in one photo: JSON with ``image_b64``, a form with ``file``, or the picture itself.
 
     Raises:
@@ -51,17 +54,17 @@ async def read_photo(request: Request, limits: Limits) -> Photo:
     """
     match _kind(request):
         case "json":
-            return _parse(PredictRequest, await _read(request, limits), limits, EXAMPLE).image_b64
+            return _parse(PredictRequest, await _read(request, limits, hold), limits, EXAMPLE).image_b64
         case "form":
-            files = await _read_form(request, limits, max_files=1)
+            files = await _read_form(request, limits, hold, max_files=1)
             if len(files) != 1:
                 raise InvalidRequest("form_one_file")
             return files[0]
         case _:
-            return await _read(request, limits)
+            return await _read(request, limits, hold)
 
 
-async def read_batch(request: Request, limits: Limits) -> list[Photo | ServiceError]:
+async def read_batch(request: Request, limits: Limits, hold: Hold) -> list[Photo | ServiceError]:
     """Take in several photos: JSON with ``images_b64``, or a form with several ``file``.
 
     Returns:
@@ -72,10 +75,10 @@ async def read_batch(request: Request, limits: Limits) -> list[Photo | ServiceEr
     """
     match _kind(request):
         case "json":
-            items = _parse(PredictBatchRequest, await _read(request, limits), limits, BATCH_EXAMPLE).images_b64
+            items = _parse(PredictBatchRequest, await _read(request, limits, hold), limits, BATCH_EXAMPLE).images_b64
             photos = [_text(item, number) for number, item in enumerate(items)]
         case "form":
-            photos = [*await _read_form(request, limits, max_files=limits.batch_items + 1)]
+            photos = [*await _read_form(request, limits, hold, max_files=limits.batch_items + 1)]
         case _:
             raise _unsupported(request, BATCH_EXAMPLE)
     if not 1 <= len(photos) <= limits.batch_items:
@@ -109,11 +112,11 @@ def _unsupported(request: Request, example: str) -> UnsupportedMediaType:
     return UnsupportedMediaType("media_type", media_type=_media_type(request), example=example)
 
 
-async def _read(request: Request, limits: Limits) -> bytes:
-    return b"".join([chunk async for chunk in _stream(request, limits)])
+async def _read(request: Request, limits: Limits, hold: Hold) -> bytes:
+    return b"".join([chunk async for chunk in _stream(request, limits, hold)])
 
 
-async def _stream(request: Request, limits: Limits) -> AsyncGenerator[bytes, None]:
+async def _stream(request: Request, limits: Limits, hold: Hold) -> AsyncGenerator[bytes, None]:
     """The body's parts, as long as they are within the limit; at once none where Content-Length is already over it."""
     too_large = ImageTooLarge("body_bytes", megabytes=f"{limits.body_bytes / 1e6:.3g}")
     declared = request.headers.get("content-length", "")
@@ -124,12 +127,17 @@ async def _stream(request: Request, limits: Limits) -> AsyncGenerator[bytes, Non
         size += len(chunk)
         if size > limits.body_bytes:
             raise too_large
+        hold(len(chunk))
         yield chunk
 
 
-async def _read_form(request: Request, limits: Limits, max_files: int) -> list[bytes]:
+async def _read_form(request: Request, limits: Limits, hold: Hold, max_files: int) -> list[bytes]:
     parser = MultiPartParser(
-        request.headers, _stream(request, limits), max_files=max_files, max_fields=0, max_part_size=limits.body_bytes
+        request.headers,
+        _stream(request, limits, hold),
+        max_files=max_files,
+        max_fields=0,
+        max_part_size=limits.body_bytes,
     )
     # Bounded already, and a container may have no folder for temporary files.
     parser.spool_max_size = limits.body_bytes

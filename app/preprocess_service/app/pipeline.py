@@ -11,7 +11,7 @@ import numpy as np
 from budget import PixelBudget
 from config import Config
 from errors import Overloaded, ServiceError
-from intake import Photo
+from intake import Hold, Photo
 from job import Job
 from metrics import Metrics
 from model_runner import Prediction, Signature
@@ -44,6 +44,7 @@ class Pipeline:
         self.metrics = metrics
         self.is_draining = False
         self._admitted = 0
+        self._buffered = 0
         self._places = config.limits.in_flight or PLACES_PER_CORE * (os.cpu_count() or 1)
         # The biggest photo that is taken, or many small ones, at the same time.
         self._budget = PixelBudget(config.limits.pixels)
@@ -69,6 +70,28 @@ class Pipeline:
                 prediction = await self.runner.predict(tensor, job.remaining(), job.request_id)
         self.metrics.model_version.set(prediction.model_version)
         return prediction
+
+    @contextmanager
+    def buffer(self) -> Iterator[Hold]:
+        """Room for one body, part by part as it comes in, until this block ends.
+
+        Raises:
+            Overloaded: the bodies of all requests together would take more than ``limits.buffered_bytes``.
+        """
+        held = 0
+
+        def hold(size: int) -> None:
+            nonlocal held
+            if self._buffered + size > self.config.limits.buffered_bytes:
+                self.metrics.shed.inc()
+                raise Overloaded
+            self._buffered += size
+            held += size
+
+        try:
+            yield hold
+        finally:
+            self._buffered -= held
 
     @contextmanager
     def admit(self) -> Iterator[None]:
