@@ -309,6 +309,15 @@ class AppServerTest(unittest.TestCase):
                 self.assertEqual(answer["status"], "Success")
                 self.assertNotIn("Failed", str(answer))
 
+    def test_the_docs_load_nothing_from_elsewhere(self) -> None:
+        html = requests.get(f"{self.url}/docs", timeout=5).text
+        parts = re.findall(r'(?:src|href)="([^"]+)"', html)
+        self.assertTrue(parts)
+        for part in parts:
+            with self.subTest(part):
+                self.assertTrue(part.startswith("/"))
+                self.assertEqual(requests.get(f"{self.url}{part}", timeout=5).status_code, 200)
+
     def test_the_page_its_parts_and_the_samples_are_served_under_a_strict_policy(self) -> None:
         response = requests.get(f"{self.url}/", timeout=5)
         self.assertIn("default-src 'none'", response.headers["content-security-policy"])

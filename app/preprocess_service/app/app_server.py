@@ -24,6 +24,7 @@ from edge import Edge
 from errors import DeadlineExceeded, InternalError, InvalidRequest, MethodNotAllowed, NotFound, ServiceError
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
+from fastapi_offline import FastAPIOffline
 from intake import Photo, read_batch, read_photo
 from job import Job
 from messages import Language, negotiate
@@ -206,7 +207,13 @@ def create_app(config: Config, runner: Runner) -> FastAPI:
         yield
         await pipeline.close()
 
-    app = FastAPI(title="CAT or DOG", description=openapi.DESCRIPTION, lifespan=lifespan)
+    app = FastAPIOffline(
+        title="CAT or DOG",
+        description=openapi.DESCRIPTION,
+        lifespan=lifespan,
+        redoc_url=None,
+        favicon_url="/static/favicon.svg",
+    )
     for path, route, body in (
         ("/predict", predict, openapi.photo_body()),
         ("/cat-dog_classification", predict, openapi.photo_body()),
