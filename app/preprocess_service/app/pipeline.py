@@ -93,6 +93,16 @@ class Pipeline:
         finally:
             self._buffered -= held
 
+    def refuse_if_full(self) -> None:
+        """Tell a request that there is no place for it, before its body is read.
+
+        Raises:
+            Overloaded: there is none.
+        """
+        if self._admitted >= self._places:
+            self.metrics.shed.inc()
+            raise Overloaded
+
     @contextmanager
     def admit(self) -> Iterator[None]:
         """Hold a place for one request.
@@ -100,9 +110,7 @@ class Pipeline:
         Raises:
             Overloaded: all are taken. Told at once: whoever waits in a queue that is too long waits for nothing.
         """
-        if self._admitted >= self._places:
-            self.metrics.shed.inc()
-            raise Overloaded
+        self.refuse_if_full()
         self._admitted += 1
         try:
             yield
