@@ -23,7 +23,7 @@ try:
     import utils as service_utils
 finally:
     sys.path.remove(str(FOLDER))
-    del sys.modules["utils"]
+    sys.modules.pop("utils", None)
     if _own_utils is not None:
         sys.modules["utils"] = _own_utils
 

@@ -19,7 +19,7 @@ class ModelInUse(BaseModel):
 class PredictSuccess(BaseModel):
     """What is in the photo."""
 
-    status: Literal["Success"] = Field("Success", description="There is an answer.")
+    status: Literal["Success"] = Field(default="Success", description="There is an answer.")
     pet_type: str = Field(description="The most probable label.", examples=["CAT"])
     model_conf: float = Field(description="Its probability in percent.", ge=0, le=100, examples=[99.87])
     probabilities: dict[str, float] = Field(
@@ -38,7 +38,7 @@ class PredictSuccess(BaseModel):
 class Failure(BaseModel):
     """Why there is no answer."""
 
-    status: Literal["Failed"] = Field("Failed", description="There is no answer.")
+    status: Literal["Failed"] = Field(default="Failed", description="There is no answer.")
     msg: str = Field(description="What the sender can do about it, in the language of Accept-Language (en, pt).")
     code: str = Field(description="What failed, for programs.", examples=["invalid_base64"])
     request_id: str = Field(description="As in the header X-Request-ID.")
@@ -47,7 +47,9 @@ class Failure(BaseModel):
 class PredictBatchAnswer(BaseModel):
     """What is in each photo, or why there is no answer to it, in the order in which they came."""
 
-    status: Literal["Success"] = Field("Success", description="The batch was read; each photo has a status of its own.")
+    status: Literal["Success"] = Field(
+        default="Success", description="The batch was read; each photo has a status of its own."
+    )
     predictions: list[PredictSuccess | Failure] = Field(description="One for each photo.")
 
 

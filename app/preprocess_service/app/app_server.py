@@ -251,9 +251,11 @@ def main() -> int:
         sys.stderr.write(f"app_server: {exc}\n")
         return 1
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
-    # Pillow warns of every oddity in a photo; our log is for the operator, who can't mend other people's photos.
+    # Pillow warns of every oddity in a photo, python_multipart of every one in a form; our log is for the operator,
+    # who can't mend what other people send.
     warnings.filterwarnings("ignore", module=r"PIL\.")
-    logging.getLogger("PIL").setLevel(logging.CRITICAL)
+    for library in ("PIL", "python_multipart"):
+        logging.getLogger(library).setLevel(logging.CRITICAL)
     give_memory_back()
     app = create_app(config, ModelRunner(config))
     Server(app, config.server.drain_seconds).run(sockets=[listener])

@@ -40,7 +40,10 @@ class PredictBatchRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     images_b64: list[JsonValue] = Field(
-        description="Texts, each as in `/predict`. What is none is refused in its own place; the others are answered."
+        description="Several pictures.",
+        json_schema_extra={
+            "items": {"description": "Text as in `/predict`; anything else is refused in its own place in the answer."}
+        },
     )
 
 

@@ -1,0 +1,276 @@
+"""Looks for bytes that the preprocess service can't cope with, guided by coverage (atheris, on Linux).
+
+    python -m venv fuzzing && fuzzing/bin/pip install -r requirements.txt atheris==3.0.0
+    fuzzing/bin/python tools/fuzz_decoder.py --seconds 600
+    fuzzing/bin/python tools/fuzz_decoder.py --seeds FOLDER --corpus FOLDER
+    fuzzing/bin/python tools/fuzz_decoder.py --input crash-0123456789abcdef
+
+Photos, base64, JSON and forms go the way that they go in the service, without the network and the model. A finding is
+whatever raises anything but a ServiceError, an answer that can't be written as JSON, a tensor that is none, more than
+2 s or 500 MB for one input. It ends the run with status 77 and is kept as crash-* in the folder of --findings.
+
+The HTTP face has a fuzzer of its own. With a pair running (python run.py serve), for ten minutes:
+
+    fuzzing/bin/pip install schemathesis==4.32.5
+    fuzzing/bin/schemathesis --config-file unit_test/schemathesis.toml run http://127.0.0.1:7998/openapi.json \\
+        --max-time 600 --workers 2 --continue-on-failure --generation-database none --warnings off
+
+An ST201 for a form that holds nothing but `file` is no finding: an unknown field was meant to be in it, of a value that
+leaves nothing in the form as it is sent, such as an empty list.
+"""
+
+import argparse
+import asyncio
+import io
+import json
+import logging
+import random
+import struct
+import sys
+import tempfile
+import time
+import warnings
+import zlib
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+# Its folder is on the path of nothing else, and it has no types.
+import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]
+import numpy as np
+
+# What is not instrumented here is not seen by the fuzzer; C is not in any case.
+with atheris.instrument_imports(include=["PIL", "pi_heif", "puremagic", "python_multipart", "starlette.formparsers"]):
+    import pi_heif
+    import puremagic  # noqa: F401 - imported first here, so that it is instrumented
+    import starlette.formparsers  # noqa: F401 - likewise
+    from PIL import Image, ImageFile, PngImagePlugin  # noqa: F401 - likewise
+    from service import PROJECT, ServiceError, read_config
+with atheris.instrument_imports(include=["intake", "utils", "budget", "errors", "messages"]):
+    import intake
+    import utils
+from starlette.requests import Request
+
+CONFIG = read_config(None)
+LIMIT_SECONDS = 2.0
+# The service itself takes 89 MB; with this it stays under 600.
+LIMIT_MEGABYTES = 500.0
+# Longer inputs are hardly explored any further, only more slowly.
+LONGEST_INPUT = 100_000
+PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
+
+
+class Finding(Exception):
+    """An input that the service does not cope with."""
+
+
+def photo(data: bytes) -> None:
+    """A file's bytes, to the tensor."""
+    picture = CONFIG.picture
+    tensor = utils.to_tensor(utils.decode_image(data, CONFIG.limits.pixels, picture), picture)
+    lowest, highest = picture.offset, 255 * picture.scale + picture.offset
+    if tensor.shape != (picture.height, picture.width, 3) or tensor.dtype != np.float32:
+        raise Finding(f"a tensor {tensor.shape} {tensor.dtype}")
+    if not (np.isfinite(tensor).all() and tensor.min() >= lowest - 1e-4 and tensor.max() <= highest + 1e-4):
+        raise Finding(f"values from {tensor.min()} to {tensor.max()}")
+
+
+def base64(data: bytes) -> None:
+    """Text, as it stands in the JSON, to bytes."""
+    if not utils.decode_base64(data.decode("utf-8", "replace")):
+        raise Finding("empty bytes from base64 that was taken")
+
+
+def body(data: bytes) -> None:
+    """A request's body, the media type in its first line; sent in two parts."""
+    media_type, _, content = data.partition(b"\n")
+    parts = [content[: len(content) // 2], content[len(content) // 2 :]]
+    for read in (intake.read_photo, intake.read_batch):
+        try:
+            photos = EVENTS.run_until_complete(read(request(media_type, parts), CONFIG.limits, unlimited))
+        except ServiceError as exc:
+            check_answer(exc)
+            continue
+        for item in photos if isinstance(photos, list) else [photos]:
+            if isinstance(item, ServiceError):
+                check_answer(item)
+            elif not isinstance(item, (str, bytes)):
+                raise Finding(f"a photo that is {type(item)}")
+
+
+def unlimited(count: int) -> None:
+    """Room for these bytes beside those of other requests: there are none."""
+
+
+def request(media_type: bytes, parts: list[bytes]) -> Request:
+    """A POST of these parts."""
+    messages: list[dict[str, Any]] = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
+    messages.append({"type": "http.request", "body": b"", "more_body": False})
+    waiting = iter(messages)
+
+    async def receive() -> dict[str, Any]:
+        return next(waiting)
+
+    return Request({"type": "http", "method": "POST", "path": "/", "headers": [(b"content-type", media_type)]}, receive)
+
+
+def check_answer(error: ServiceError) -> None:
+    """The sender must get it as JSON in UTF-8, in both languages; raises UnicodeEncodeError."""
+    for language in ("en", "pt"):
+        json.dumps(error.text(language), ensure_ascii=False).encode()
+
+
+TARGETS = (photo, base64, body)
+EVENTS = asyncio.new_event_loop()
+
+
+def one_input(data: bytes) -> None:
+    """Run one input, the target in its first byte; raises what is found."""
+    target = TARGETS[data[0] % len(TARGETS)] if data else photo
+    before = memory("VmRSS", reset=True)
+    wall, processor = time.monotonic(), time.process_time()
+    try:
+        target(data[1:])
+    except ServiceError as exc:
+        check_answer(exc)
+    # The lesser: other programs of a busy machine lengthen the one, a decoder's own threads the other.
+    seconds = min(time.monotonic() - wall, time.process_time() - processor)
+    if seconds > LIMIT_SECONDS:
+        raise Finding(f"took {seconds:.1f} s")
+    megabytes = memory("VmHWM") - before
+    if megabytes > LIMIT_MEGABYTES:
+        raise Finding(f"took {megabytes:.0f} MB")
+
+
+def memory(field: str, reset: bool = False) -> float:
+    """Megabytes of this process: VmRSS now, VmHWM at most since the last reset."""
+    if reset:
+        Path("/proc/self/clear_refs").write_text("5")
+    status = Path("/proc/self/status").read_text()
+    return int(status.partition(f"{field}:")[2].split(maxsplit=1)[0]) / 1024
+
+
+def mutate(data: bytes, max_size: int, seed: int) -> bytes:
+    """Another input from one; half of the PNGs with right checksums, or none would get past its first chunk."""
+    changed: bytes = atheris.Mutate(data, max_size)
+    if changed[1:9] == PNG_SIGNATURE and random.Random(seed).random() < 0.5:
+        return changed[:9] + b"".join(mended_chunks(changed[9:]))
+    return changed
+
+
+def mended_chunks(data: bytes) -> Iterator[bytes]:
+    """The chunks of a PNG, each with the checksum that it should have; what is after the last whole one as it is."""
+    while len(data) >= 12:
+        length = struct.unpack(">I", data[:4])[0]
+        if length > len(data) - 12:
+            break
+        chunk = data[4 : 8 + length]
+        yield data[:4] + chunk + struct.pack(">I", zlib.crc32(chunk))
+        data = data[12 + length :]
+    yield data
+
+
+def made_photos() -> Iterator[bytes]:
+    """A small picture in every format that Pillow writes, in every mode and with every option that matters."""
+    base = Image.linear_gradient("L").resize((24, 16))
+    exif = Image.Exif()
+    exif[0x0112] = 6
+    frames = {"save_all": True, "append_images": [Image.new("RGB", base.size, "red")]}
+    compressions = ("raw", "tiff_lzw", "tiff_adobe_deflate", "packbits", "jpeg", "group4", "zstd", "webp", "lzma")
+    variants: list[tuple[str, str, dict[str, Any]]] = [
+        *(("JPEG", mode, {}) for mode in ("L", "RGB", "CMYK")),
+        *(("JPEG", "RGB", options) for options in ({"progressive": True}, {"exif": exif}, {"subsampling": 2})),
+        *(("PNG", mode, {}) for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "I;16", "I")),
+        *(("PNG", "RGB", options) for options in (frames, {"exif": exif}, {"transparency": (0, 0, 0)})),
+        ("PNG", "P", {"transparency": 3}),
+        *(("WEBP", mode, options) for mode in ("RGB", "RGBA") for options in ({}, {"lossless": True}, frames)),
+        *(("GIF", mode, options) for mode in ("L", "P") for options in ({}, frames, {"transparency": 3})),
+        *(("BMP", mode, {}) for mode in ("1", "L", "P", "RGB", "RGBA")),
+        *(
+            ("TIFF", mode, {})
+            for mode in ("1", "L", "LA", "P", "RGB", "RGBA", "CMYK", "YCbCr", "LAB", "I;16", "I", "F")
+        ),
+        *(("TIFF", "1" if name == "group4" else "RGB", {"compression": name}) for name in compressions),
+        *(("AVIF", mode, {"exif": exif}) for mode in ("RGB", "RGBA")),
+        ("AVIF", "RGB", frames),
+    ]
+    for name, mode, options in variants:
+        stream = io.BytesIO()
+        try:
+            # "I;16" is only reached from "I".
+            (base.convert("I") if mode == "I;16" else base).convert(mode).save(stream, name, **options)
+        except (OSError, ValueError, KeyError):
+            # This build of Pillow has no such codec.
+            continue
+        yield stream.getvalue()
+
+
+def made_texts() -> Iterator[bytes]:
+    """Base64 and bodies as people send them, and some as they should not; with the byte that names their target."""
+    small = b"R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
+    for text in (small, b"data:image/gif;base64," + small, b"data:;a=b;base64,QUJD", b"Q-_D\n QQ"):
+        yield b"\x01" + text
+    part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a.gif"\r\nContent-Type: image/gif\r\n\r\n'
+    photo_part = part + b"GIF89a\r\n"
+    for content in (
+        b'application/json\n{"image_b64": "' + small + b'"}',
+        b'application/json\n{"images_b64": ["' + small + b'", 7, null, {"a": [1e999, "\\ud83d\\ude00"]}]}',
+        b'application/problem+json; charset=utf-8\n{"image_b64": "QUJD", "\\u0000": 1}',
+        b"application/octet-stream\nGIF89a",
+        b"text/plain\nQUJD",
+        b"multipart/form-data; boundary=b\n" + photo_part + b"--b--\r\n",
+        b"multipart/form-data; boundary=b\n" + photo_part + photo_part + b"--b--\r\n",
+        b"multipart/form-data; boundary=b; charset=utf-16\n" + photo_part.replace(b"file", b"foto") + b"--b--\r\n",
+        b"multipart/form-data; boundary=b; charset=utf-7\n" + photo_part.replace(b"file", b"+2AA-") + b"--b--\r\n",
+        b"multipart/form-data\n" + photo_part,
+    ):
+        yield b"\x02" + content
+
+
+def write_seeds(folder: Path, sources: list[Path]) -> None:
+    """Put everything to begin with into `folder`; files that are too long are left out."""
+    photos = [path.read_bytes() for source in sources for path in sorted(source.rglob("*")) if path.is_file()]
+    inputs = [b"\x00" + data for data in (*made_photos(), *photos)] + list(made_texts())
+    for number, data in enumerate(inputs):
+        if len(data) <= LONGEST_INPUT:
+            (folder / f"{number:05}").write_bytes(data)
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--seconds", type=int, default=600, help="how long (default: %(default)s)")
+    parser.add_argument("--seeds", type=Path, action="append", default=[], help="folder of files to begin with, too")
+    parser.add_argument("--corpus", type=Path, help="folder that keeps what was learnt, for the next run")
+    parser.add_argument("--findings", type=Path, default=Path(tempfile.gettempdir()), help="(default: %(default)s)")
+    parser.add_argument("--input", type=Path, help="run this one, a finding of before, and nothing else")
+    return parser.parse_args()
+
+
+def main() -> None:
+    """Fuzz; libFuzzer ends the process itself, with 77 where something was found."""
+    options = parse_arguments()
+    # What the libraries say of each broken input is not what is looked for.
+    logging.disable()
+    warnings.simplefilter("ignore")
+    pi_heif.options.DECODE_THREADS = 1
+    if options.input:
+        one_input(options.input.read_bytes())
+        return
+    with tempfile.TemporaryDirectory() as seeds:
+        write_seeds(Path(seeds), [PROJECT / "images", *options.seeds])
+        folders = [str(options.corpus), seeds] if options.corpus else [seeds]
+        flags = [
+            f"-max_total_time={options.seconds}",
+            f"-artifact_prefix={options.findings}/",
+            f"-max_len={LONGEST_INPUT}",
+            # Above our own limits, for what never comes back to be measured by them.
+            "-timeout=60",
+            "-rss_limit_mb=2000",
+        ]
+        atheris.Setup([sys.argv[0], *flags, *folders], one_input, custom_mutator=mutate)
+        atheris.Fuzz()
+
+
+if __name__ == "__main__":
+    main()
