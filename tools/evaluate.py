@@ -2,10 +2,12 @@
 
     python tools/evaluate.py PHOTOS                                    the running service, http://localhost:7998
     python tools/evaluate.py PHOTOS --url http://host:port             another service
-    python tools/evaluate.py PHOTOS --model prev_trained_models/CAT-DOG/1    straight through the SavedModel
+    python tools/evaluate.py PHOTOS --model prev_trained_models/CAT-DOG/2    straight through the SavedModel
 
-Prints accuracy with its 95 % interval (Wilson), the confusion matrix, and accuracy by source where an INDEX.csv with
-the columns path and source lies in the folder or its parent. A photo that is refused is counted and named.
+Prints accuracy with its 95 % interval (Wilson), the confusion matrix, calibration, and accuracy by source where an
+INDEX.csv with the columns path and source lies in the folder or its parent. A photo that is refused is counted and
+named. --neither FOLDER measures the score that tells photos of neither, by subfolder; --pictures FOLDER writes a
+reliability diagram and a contact sheet of the worst mistakes; --cost times a --model on one core.
 """
 
 import argparse
@@ -13,25 +15,38 @@ import json
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from measures import Proportion, by_group, confusion_matrix, proportion
+from cost import openvino_milliseconds, tensorflow_milliseconds
+from domain import domain_report, print_domain
+from measures import (
+    Proportion,
+    by_group,
+    confusion_matrix,
+    expected_calibration_error,
+    proportion,
+    reliability,
+)
 from numpy.typing import NDArray
-from photos import Photo, PhotosError, find_index, find_photos, read_labels
-from predictors import ModelPredictor, Predictor, PredictorError, RefusedPhoto, ServicePredictor
+from photos import Photo, PhotosError, find_index, find_photos, find_unlabelled, read_labels
+from predictors import ModelPredictor, Prediction, Predictor, PredictorError, RefusedPhoto, ServicePredictor
 from service import PROJECT, ConfigError, read_config
 from tqdm import tqdm
 
 
 @dataclass(frozen=True)
 class Answers:
-    """`probabilities` float32 [photos, classes] for the `photos` that were answered; `refused` name -> reason."""
+    """What the `photos` that were answered got; `refused` name -> reason.
+
+    `probabilities` float32 [photos, classes]; `domain` float32 [photos], NaN where the model has no such score.
+    """
 
     photos: list[Photo]
     probabilities: NDArray[np.float32]
+    domain: NDArray[np.float32]
     refused: dict[str, str]
 
     @property
@@ -53,7 +68,7 @@ class Answers:
 def ask(photos: Sequence[Photo], predictor: Predictor, clients: int) -> Answers:
     """The answers for all `photos`, `clients` at a time, with a progress bar; raises PredictorError."""
 
-    def one(photo: Photo) -> NDArray[np.float32] | str:
+    def one(photo: Photo) -> Prediction | str:
         try:
             return predictor(photo.path.read_bytes())
         except RefusedPhoto as exc:
@@ -66,13 +81,33 @@ def ask(photos: Sequence[Photo], predictor: Predictor, clients: int) -> Answers:
     if not answered:
         raise PredictorError(f"every photo was refused, the first with: {results[0]}")
     refused = {str(photo.path): result for photo, result in pairs if isinstance(result, str)}
-    return Answers([photo for photo, _ in answered], np.stack([result for _, result in answered]), refused)
+    return Answers(
+        [photo for photo, _ in answered],
+        np.stack([result.probabilities for _, result in answered]),
+        np.array([np.nan if result.domain is None else result.domain for _, result in answered], np.float32),
+        refused,
+    )
 
 
 def share_json(share: Proportion) -> dict[str, Any]:
     """A proportion for the JSON report; shares are 0 to 1."""
     low, high = share.interval
     return {"right": share.right, "photos": share.total, "accuracy": share.value, "interval_95": [low, high]}
+
+
+def calibration(answers: Answers) -> dict[str, Any]:
+    """Bins of confidence and the expected calibration error, ready for JSON."""
+    bins = reliability(answers.probabilities.max(1), answers.right)
+    return {"ece": expected_calibration_error(bins), "bins": [asdict(found) for found in bins]}
+
+
+def worst(answers: Answers, most: int = 36) -> list[tuple[Path, str]]:
+    """The mistakes that were surest of themselves, at `most`: path and what was said."""
+    wrong = [number for number in np.argsort(-answers.probabilities.max(1)) if not answers.right[number]]
+    sure = answers.probabilities.max(1)
+    return [(answers.photos[number].path, f"said {answers.predicted[number]}, {sure[number]:.1%}") for number in wrong][
+        :most
+    ]
 
 
 def report(answers: Answers, labels: Sequence[str]) -> dict[str, Any]:
@@ -86,6 +121,7 @@ def report(answers: Answers, labels: Sequence[str]) -> dict[str, Any]:
         "by_class": {name: share_json(share) for name, share in classes.items()},
         "by_source": {name: share_json(share) for name, share in sources.items()} if len(sources) > 1 else {},
         "confusion_matrix": {"rows": "actual", "columns": "predicted", "counts": matrix.tolist()},
+        "calibration": calibration(answers),
         "mistakes": [
             {
                 "photo": str(photo.path),
@@ -112,6 +148,7 @@ def print_report(answers: Answers, labels: Sequence[str]) -> None:
     print("\nactual \\ predicted" + "".join(f"{label:>10}" for label in labels))
     for label, counts in zip(labels, matrix, strict=True):
         print(f"{label:18}" + "".join(f"{count:10d}" for count in counts))
+    print(f"\nexpected calibration error {calibration(answers)['ece']:.4f}")
     if answers.refused:
         print(f"\nrefused: {len(answers.refused)}")
         for name, reason in answers.refused.items():
@@ -130,6 +167,10 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--config", type=Path, help="config.yaml for --model (default: the service's)")
     parser.add_argument("--index", type=Path, help="INDEX.csv (default: the one in the folder or its parent)")
     parser.add_argument("--clients", type=int, default=4, help="photos in flight (default: %(default)s)")
+    parser.add_argument("--neither", type=Path, help="folder of photos without any of the classes")
+    parser.add_argument("--threshold", type=float, help="of the domain score (default: config.yaml's)")
+    parser.add_argument("--cost", action="store_true", help="time --model on one core, OpenVINO and TensorFlow")
+    parser.add_argument("--pictures", type=Path, help="write reliability.png and mistakes.png into this folder")
     parser.add_argument("--json", type=Path, help="write all figures there")
     return parser.parse_args(arguments)
 
@@ -145,8 +186,39 @@ def evaluate(options: argparse.Namespace) -> None:
     )
     answers = ask(photos, predictor, options.clients)
     print_report(answers, labels)
+    found = report(answers, labels)
+    if options.neither:
+        threshold = options.threshold
+        threshold = read_config(options.config).domain_threshold if threshold is None else threshold
+        outside = ask(find_unlabelled(options.neither), predictor, options.clients)
+        groups = [photo.source for photo in outside.photos]
+        found["neither"] = domain_report(answers.domain, outside.domain, groups, threshold)
+        print_domain(found["neither"])
+    if options.cost and options.model:
+        found["milliseconds"] = milliseconds(options.model)
+        print(f"\nmilliseconds a photo on one core: {found['milliseconds']}")
+    if options.pictures:
+        draw(answers, options.pictures)
     if options.json:
-        options.json.write_text(json.dumps(report(answers, labels), indent=2) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+
+
+def milliseconds(model: Path) -> dict[str, float | None]:
+    """The network's own time for one photo on one core, by runtime; None where the runtime is missing."""
+    return {
+        "openvino": openvino_milliseconds({"": model})[""],
+        "tensorflow": tensorflow_milliseconds(model),
+    }
+
+
+def draw(answers: Answers, folder: Path) -> None:
+    """Writes reliability.png and mistakes.png."""
+    import charts  # matplotlib takes a second, and only this needs it
+
+    folder.mkdir(parents=True, exist_ok=True)
+    bins = reliability(answers.probabilities.max(1), answers.right)
+    charts.draw_reliability(bins, expected_calibration_error(bins), folder / "reliability.png")
+    charts.contact_sheet(worst(answers), folder / "mistakes.png")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -8,8 +8,11 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+from warmup_requests import write_warmup
+
 INPUT_NAME = "image"
 OUTPUT_NAME = "probabilities"
+DOMAIN_NAME = "domain_score"
 
 
 class ExportError(Exception):
@@ -45,11 +48,14 @@ def folder_written_beside(target: Path) -> Iterator[Path]:
         shutil.rmtree(scratch, ignore_errors=True)
 
 
-def write_saved_model(target: Path, size: tuple[int, int], outputs: Callable[[Any], dict[str, Any]]) -> None:
+def write_saved_model(
+    target: Path, size: tuple[int, int], outputs: Callable[[Any], dict[str, Any]], warm: bool = False
+) -> None:
     """Writes the graph that `outputs` builds on a float32 input `image` [batch, height, width, 3] to `target`.
 
     `size` is (height, width); `outputs` maps the input tensor to named output tensors. The graph is flat, without
     functions or variables, so that TensorFlow Serving and OpenVINO both see the signature's names as they stand.
+    `warm` adds the warm-up file; the name in its request is that of the folder above `target`.
     """
     # What TensorFlow says of missing GPUs and of this flat kind of graph being an old one is of no use here.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
@@ -67,5 +73,7 @@ def write_saved_model(target: Path, size: tuple[int, int], outputs: Callable[[An
             builder.save()
             # Made for variables, of which there are none; git would not keep it, so nobody shall see it.
             (folder / "variables").rmdir()
+            if warm:
+                write_warmup(folder, size, INPUT_NAME, target.parent.name)
         except tf.errors.OpError as exc:
             raise ExportError(f"{target}: {exc.message}") from exc

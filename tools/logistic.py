@@ -43,6 +43,10 @@ class Scaler:
         """Scaled copy of float32 `features` [n, features]."""
         return (features - self.mean) / self.deviation
 
+    def redo(self, head: LinearHead) -> LinearHead:
+        """The head that does on scaled features what `head` does on raw ones: the way back from `undo`."""
+        return LinearHead(head.kernel * self.deviation, head.bias + float(self.mean @ head.kernel))
+
     def undo(self, head: LinearHead) -> LinearHead:
         """The head that does on raw features what `head` does on scaled ones."""
         kernel = head.kernel / self.deviation
@@ -50,14 +54,19 @@ class Scaler:
 
 
 def fit_path(
-    features: Array, second: NDArray[np.bool_], weights: Array, penalties: Sequence[float]
+    features: Array,
+    second: NDArray[np.bool_],
+    weights: Array,
+    penalties: Sequence[float],
+    start: LinearHead | None = None,
 ) -> list[LinearHead]:
     """For each penalty, in order, the head that minimises sum(weights * log loss) + penalty / 2 * |kernel|^2.
 
     `features` float32 [n, features], scaled; `second` [n] tells the photos of the second class; `weights` float32
     [n] sum to 1; the bias is not penalised. Each fit starts from the last one's end: name strong penalties first.
+    `start` saves steps where a head is known that is near the first one.
     """
-    solution = np.zeros(features.shape[1] + 1)
+    solution = np.append(start.kernel, start.bias) if start else np.zeros(features.shape[1] + 1)
     heads = []
     for penalty in penalties:
         for _ in range(MAX_STEPS):

@@ -54,3 +54,36 @@ def by_group(right: NDArray[np.bool_], groups: Sequence[str]) -> dict[str, Propo
     """The share of true values in each group, in the order of the groups' names."""
     names = np.asarray(groups, object)
     return {name: proportion(right[names == name]) for name in sorted(set(groups))}
+
+
+@dataclass(frozen=True)
+class Bin:
+    """Answers of about the same confidence: how many, their mean confidence and the share that is right, 0 to 1."""
+
+    count: int
+    confidence: float
+    accuracy: float
+
+
+def reliability(confidences: NDArray[np.float32], right: NDArray[np.bool_], bins: int = 15) -> list[Bin]:
+    """Bins of equal width over 0 to 1 (Guo et al. 2017, arXiv:1706.04599, use 15), empty ones left out."""
+    numbers = np.minimum((confidences * bins).astype(int), bins - 1)
+    members = [numbers == number for number in range(bins)]
+    return [
+        Bin(int(chosen.sum()), float(confidences[chosen].mean()), float(right[chosen].mean()))
+        for chosen in members
+        if chosen.any()
+    ]
+
+
+def expected_calibration_error(bins: Sequence[Bin]) -> float:
+    """The mean distance of confidence from accuracy, each bin weighted by its answers, 0 to 1."""
+    total = sum(found.count for found in bins)
+    return sum(found.count * abs(found.confidence - found.accuracy) for found in bins) / total if total else 0.0
+
+
+def auroc(inside: NDArray[np.float32], outside: NDArray[np.float32]) -> float:
+    """The chance that a random score of `inside` is above one of `outside`, ties counting half, 0 to 1."""
+    ordered = np.sort(outside)
+    below = np.searchsorted(ordered, inside, "left") + np.searchsorted(ordered, inside, "right")
+    return float(below.sum() / 2 / (len(inside) * len(outside)))

@@ -84,6 +84,14 @@ def find_photos(folder: Path, labels: Sequence[str], index: Path | None = None) 
     return photos
 
 
+def find_unlabelled(folder: Path) -> list[Photo]:
+    """Every photo in `folder`, its first subfolder as the source, class -1; raises PhotosError where there is none."""
+    files = list(_photo_files(folder)) if folder.is_dir() else []
+    if not files:
+        raise PhotosError(f"{folder}: no photos in it")
+    return [Photo(path, -1, path.relative_to(folder).parts[0]) for path in files]
+
+
 def _relative(path: Path, base: Path) -> str:
     resolved = path.resolve()
     return resolved.relative_to(base).as_posix() if resolved.is_relative_to(base) else resolved.as_posix()

@@ -3,11 +3,13 @@
 import base64
 import threading
 from collections.abc import Sequence
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol
 
 import numpy as np
 import requests
+from export import DOMAIN_NAME
 from numpy.typing import NDArray
 from service import Config, decode_image, to_tensor
 
@@ -22,11 +24,19 @@ class RefusedPhoto(Exception):
     """This one photo can't be read; the message is the service's or the decoder's."""
 
 
+@dataclass(frozen=True)
+class Prediction:
+    """`probabilities` float32 [classes]; `domain`, 0 to 1, high for what the model knows, None if it has no such."""
+
+    probabilities: Array
+    domain: float | None = None
+
+
 class Predictor(Protocol):
     """Callable from several threads at once."""
 
-    def __call__(self, data: bytes) -> Array:
-        """Probabilities float32 [classes] for a photo's bytes; raises RefusedPhoto and PredictorError."""
+    def __call__(self, data: bytes) -> Prediction:
+        """The answer for a photo's bytes; raises RefusedPhoto and PredictorError."""
 
 
 class ServicePredictor:
@@ -45,7 +55,7 @@ class ServicePredictor:
         session: requests.Session = self._local.session
         return session
 
-    def __call__(self, data: bytes) -> Array:
+    def __call__(self, data: bytes) -> Prediction:
         body = {"image_b64": base64.b64encode(data).decode("ascii")}
         try:
             response = self._session().post(self._address, json=body, timeout=self._timeout_seconds)
@@ -57,9 +67,10 @@ class ServicePredictor:
         if response.status_code != 200:
             raise PredictorError(f"{self._address}: status {response.status_code}: {answer}")
         try:
-            return np.array([answer["probabilities"][label] for label in self._labels], np.float32)
+            probabilities = np.array([answer["probabilities"][label] for label in self._labels], np.float32)
         except (KeyError, TypeError) as exc:
             raise PredictorError(f"{self._address}: no probabilities of {self._labels} in {answer}") from exc
+        return Prediction(probabilities, answer.get("domain_score"))
 
 
 class ModelPredictor:
@@ -83,7 +94,7 @@ class ModelPredictor:
         self._classes = classes
         self._local = threading.local()
 
-    def __call__(self, data: bytes) -> Array:
+    def __call__(self, data: bytes) -> Prediction:
         try:
             image = decode_image(data, self._config.limits.pixels)
             batch = to_tensor(image, self._config.picture)[None]
@@ -91,7 +102,11 @@ class ModelPredictor:
             raise RefusedPhoto(str(exc)) from exc
         if not hasattr(self._local, "request"):
             self._local.request = self._compiled.create_infer_request()
-        probabilities = np.array(self._local.request.infer([batch])[0][0], np.float32)
+        results = self._local.request.infer([batch])
+        outputs = {output.any_name: results[output][0] for output in self._compiled.outputs}
+        domain = float(outputs.pop(DOMAIN_NAME)) if DOMAIN_NAME in outputs else None
+        (first,) = outputs.values()
+        probabilities = np.array(first, np.float32)
         if probabilities.shape != (self._classes,):
             raise PredictorError(f"the model answers {probabilities.shape}, not one probability for each label")
-        return probabilities
+        return Prediction(probabilities, domain)

@@ -4,9 +4,11 @@
 
 DATA holds train/{class}/ and val/{class}/ with photos, the classes named as in labels.txt (in any case), and
 perhaps INDEX.csv with the columns path and source. The backbone keeps its ImageNet weights; the head is a logistic
-regression on the pooled features of several views of each training photo. Photos are prepared by the preprocess
-service's own functions, with the recipe of its config.yaml. The penalty is the one that does best on sources that
-the head was not trained on (leave one source out). Features are kept in --cache: a stopped run goes on from there.
+regression on the pooled features of several views of each training photo, and on what ImageNet's own classifier
+says of dogs against cats (see animals.py). A temperature is fitted on left-out sources. Photos are prepared by the
+preprocess service's own functions, with the recipe of its config.yaml. Of several penalties the one is taken that
+does best on sources that the head was not trained on (leave one source out). Features are kept
+in --cache: a stopped run goes on.
 """
 
 import argparse
@@ -15,133 +17,47 @@ import json
 import os
 import sys
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import animals
 import features
 import numpy as np
 import photos
 import views
 from efficientnet_lite import VARIANTS, Network, WeightsError, installed_weights, load_network, pooled_features
-from export import OUTPUT_NAME, ExportError, next_version, write_saved_model
-from logistic import LinearHead, Scaler, fit_path
+from export import DOMAIN_NAME, OUTPUT_NAME, ExportError, next_version, write_saved_model
+from heads import Chosen, Examples, HeadError, choose_head, hits, mean_accuracy
 from measures import Proportion, by_group, proportion
 from numpy.typing import NDArray
 from service import PROJECT, Config, ConfigError, decode_image, read_config, to_tensor
-from tqdm import tqdm
 
 Array = NDArray[np.float32]
+
+# The photo, its mirror image and two closer parts: with the farther views as well, left-out sources did worse.
+VIEWS = (0, 1, 2, 3)
 
 
 class TrainError(Exception):
     """Training can't go on; the message says why."""
 
 
-@dataclass(frozen=True)
-class Examples:
-    """Photos as the head sees them: `values` float32 [photos, views, features], `second` [photos], `sources`."""
-
-    values: Array
-    second: NDArray[np.bool_]
-    sources: NDArray[np.object_]
-
-    @classmethod
-    def of(cls, found: features.Features) -> "Examples":
-        """The readable photos of `found`."""
-        second = np.array([photo.label == 1 for photo in found.photos])
-        return cls(found.values, second, np.array([photo.source for photo in found.photos], object))
-
-    def where(self, chosen: NDArray[np.bool_]) -> "Examples":
-        """Only the `chosen` photos."""
-        return Examples(self.values[chosen], self.second[chosen], self.sources[chosen])
-
-    @property
-    def both_classes(self) -> bool:
-        """Whether there is a photo of each class."""
-        return bool(self.second.any() and not self.second.all())
-
-
-def photo_weights(examples: Examples, exponent: float) -> Array:
-    """float32 [photos], in sum 1: half for each class, and a source of n photos counts as n ** `exponent`.
-
-    1 counts every photo alike, so that the largest source drowns the others; 0 counts every source alike.
-    """
-    weights = np.zeros(len(examples.second), np.float64)
-    for source in set(examples.sources):
-        members = examples.sources == source
-        weights[members] = float(members.sum()) ** (exponent - 1)
-    for members in (examples.second, ~examples.second):
-        weights[members] *= 0.5 / weights[members].sum()
-    return weights.astype(np.float32)
-
-
-def fit_heads(examples: Examples, exponent: float, penalties: Sequence[float]) -> list[LinearHead]:
-    """For each penalty a head for raw features, fitted on every view of every photo."""
-    count = examples.values.shape[1]
-    flat = examples.values.reshape(-1, examples.values.shape[2])
-    scaler = Scaler.of(flat)
-    weights = np.repeat(photo_weights(examples, exponent) / count, count)
-    heads = fit_path(scaler.apply(flat), np.repeat(examples.second, count), weights, penalties)
-    return [scaler.undo(head) for head in heads]
-
-
-def hits(head: LinearHead, examples: Examples) -> NDArray[np.bool_]:
-    """[photos]: whether the head is right on the first view, the photo as it is served."""
-    return np.asarray((head.logits(examples.values[:, 0]) > 0) == examples.second)
-
-
-def leave_one_source_out(
-    examples: Examples, exponent: float, penalties: Sequence[float]
-) -> list[dict[str, Proportion]]:
-    """For each penalty the accuracy on each source, of a head that was fitted on all the other sources.
-
-    A source without which a class would have no photos is passed over.
-    """
-    results: list[dict[str, Proportion]] = [{} for _ in penalties]
-    for source in tqdm(sorted(set(examples.sources)), desc="leave one source out", unit="source"):
-        held_out = examples.sources == source
-        rest = examples.where(~held_out)
-        if rest.both_classes:
-            for result, head in zip(results, fit_heads(rest, exponent, penalties), strict=True):
-                result[source] = proportion(hits(head, examples.where(held_out)))
-    return results
-
-
-def mean_accuracy(result: dict[str, Proportion]) -> float:
-    """The mean over sources, each counting alike, 0 to 1."""
-    return sum(share.value for share in result.values()) / len(result)
-
-
-def choose_head(
-    examples: Examples, exponent: float, penalties: Sequence[float]
-) -> tuple[LinearHead, float, dict[str, Proportion]]:
-    """The head on all sources, its penalty, and what that penalty reached on left-out sources (may be empty)."""
-    ordered = sorted(penalties, reverse=True)
-    results = leave_one_source_out(examples, exponent, ordered) if len(set(examples.sources)) > 1 else []
-    if len(ordered) > 1 and not any(results):
-        raise TrainError("choosing a penalty needs an INDEX.csv with several sources: give one --penalty instead")
-    # Of equals the strongest penalty: max keeps the first.
-    best = max(range(len(ordered)), key=lambda number: mean_accuracy(results[number])) if any(results) else 0
-    for penalty, result in zip(ordered, results, strict=False):
-        print(f"penalty {penalty:<8g} mean over left-out sources {mean_accuracy(result):.2%}" if result else "")
-    head = fit_heads(examples, exponent, ordered[: best + 1])[-1]
-    return head, ordered[best], results[best] if any(results) else {}
-
-
-def export(network: Network, head: LinearHead, config: Config, target: Path) -> None:
-    """Writes the SavedModel: backbone, mean over places, head, softmax over the two classes."""
-    # Softmax over (-z/2, z/2) is the logistic function of z, and grows into more classes or a temperature.
-    kernel = np.outer(head.kernel, [-0.5, 0.5]).astype(np.float32)
-    bias = np.array([-head.bias / 2, head.bias / 2], np.float32)
+def export(network: Network, chosen: Chosen, config: Config, target: Path) -> None:
+    """Writes the SavedModel: backbone, mean over places, ImageNet's odds, head, temperature, softmax."""
+    # Softmax over (-z/2, z/2) is the logistic function of z.
+    scaled = chosen.head.kernel / chosen.temperature
+    kernel = np.outer(scaled, [-0.5, 0.5]).astype(np.float32)
+    bias = np.array([-0.5, 0.5], np.float32) * np.float32(chosen.head.bias / chosen.temperature)
 
     def outputs(image: Any) -> dict[str, Any]:
         import tensorflow as tf
 
-        logits = tf.nn.bias_add(tf.matmul(pooled_features(network, image), kernel), bias)
-        return {OUTPUT_NAME: tf.nn.softmax(logits)}
+        pooled = pooled_features(network, image)
+        odds, domain = animals.graph(pooled, network.classifier)
+        logits = tf.matmul(pooled, tf.constant(kernel[:-1])) + tf.matmul(odds, tf.constant(kernel[-1:]))
+        return {OUTPUT_NAME: tf.nn.softmax(tf.nn.bias_add(logits, bias)), DOMAIN_NAME: domain}
 
-    write_saved_model(target, (config.picture.height, config.picture.width), outputs)
+    write_saved_model(target, (config.picture.height, config.picture.width), outputs, warm=True)
 
 
 def fingerprint(config: Config, weights: Path, variant: str) -> dict[str, object]:
@@ -186,7 +102,7 @@ def read_examples(
         )
         result = features.extract(found[part], extraction, options.cache, options.workers, part)
         report_broken(part, result)
-        examples.append(Examples.of(result))
+        examples.append(Examples.of(result, network))
     return examples[0], examples[1]
 
 
@@ -220,13 +136,15 @@ def train(options: argparse.Namespace) -> Path:
     weights = options.weights or installed_weights(VARIANTS[options.variant])
     network = load_network(VARIANTS[options.variant], weights)
     training, validation = read_examples(options, config, labels, network, weights)
-    head, penalty, left_out = choose_head(training, options.source_exponent, options.penalty)
-    if left_out:
-        show(f"sources left out of training (penalty {penalty:g})", left_out)
-    right = hits(head, validation)
+    training = training.with_views(options.views)
+    chosen = choose_head(training, options.source_exponent, options.penalty)
+    if chosen.left_out:
+        show(f"sources left out of training (penalty {chosen.penalty:g})", chosen.left_out)
+        print(f"  mean {mean_accuracy(chosen.left_out):.2%}; temperature {chosen.temperature:.3f}")
+    right = hits(chosen.head, validation)
     shares = {"all": proportion(right)} | by_group(right, list(validation.sources))
     show("val", shares)
-    export(network, head, config, target)
+    export(network, chosen, config, target)
     print(f"\nwrote {target}")
     return target
 
@@ -242,9 +160,17 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--weights", type=Path, help="the backbone's .pth (default: the installed package's)")
     parser.add_argument("--config", type=Path, help="config.yaml with the picture recipe (default: the service's)")
     parser.add_argument("--index", type=Path, help="INDEX.csv (default: the one in the folder or its parent)")
-    parser.add_argument("--penalty", type=float, nargs="+", default=[1.0, 0.3, 0.1, 0.03], help="strengths to try")
+    parser.add_argument("--penalty", type=float, nargs="+", default=[0.1], help="strengths to try")
     parser.add_argument(
         "--source-exponent", type=float, default=1.0, help="a source of n photos counts as n to this power"
+    )
+    parser.add_argument(
+        "--views",
+        type=int,
+        nargs="+",
+        default=list(VIEWS),
+        choices=range(2 + len(views.RANDOM_FRAMINGS)),
+        help="which views to fit on: 0 the photo, 1 its mirror image, then closer ones, then farther ones",
     )
     cache = PROJECT / ".build" / "features"
     parser.add_argument("--cache", type=Path, default=cache, help="where features are kept (default: %(default)s)")
@@ -257,7 +183,7 @@ def main(arguments: list[str] | None = None) -> int:
     """0, or 2 with one line that says what is wrong."""
     try:
         train(parse_arguments(arguments))
-    except (TrainError, photos.PhotosError, WeightsError, ConfigError, ExportError, OSError) as exc:
+    except (TrainError, HeadError, photos.PhotosError, WeightsError, ConfigError, ExportError, OSError) as exc:
         print(f"train: {exc}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

@@ -17,7 +17,7 @@ import numpy as np
 from tool_modules import PROJECT, evaluate, measures
 
 IMAGES = PROJECT / "images"
-MODEL = PROJECT / "prev_trained_models" / "CAT-DOG" / "1"
+MODEL = PROJECT / "prev_trained_models" / "CAT-DOG" / "2"
 
 
 class Service(BaseHTTPRequestHandler):

@@ -16,10 +16,13 @@ _own_utils = sys.modules.pop("utils", None)
 _path = list(sys.path)
 sys.path.insert(0, str(FOLDER))
 try:
+    import animals
+    import domain
     import efficientnet_lite
     import evaluate
     import export
     import features
+    import heads
     import logistic
     import measures
     import photos
@@ -36,10 +39,13 @@ finally:
 __all__ = [
     "FOLDER",
     "PROJECT",
+    "animals",
+    "domain",
     "efficientnet_lite",
     "evaluate",
     "export",
     "features",
+    "heads",
     "logistic",
     "measures",
     "photos",

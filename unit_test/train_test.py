@@ -10,7 +10,7 @@ from pathlib import Path
 
 import numpy as np
 from PIL import Image
-from tool_modules import PROJECT, export, logistic, photos, run_tool, service, train, views
+from tool_modules import PROJECT, export, heads, logistic, photos, run_tool, service, train, views
 
 
 def write_photo(path: Path, red: int, blue: int, random: np.random.Generator) -> None:
@@ -76,11 +76,17 @@ class TrainTest(FolderCase):
         self.assertEqual(sorted(path.name for path in self.model.iterdir()), ["1", "labels.txt"])
 
         compiled = openvino.Core().compile_model(str(self.model / "1"), "CPU")
-        self.assertEqual([compiled.inputs[0].names, compiled.outputs[0].names], [{"image"}, {"probabilities"}])
+        self.assertEqual(compiled.inputs[0].names, {"image"})
+        self.assertEqual(
+            {name for output in compiled.outputs for name in output.names}, {"probabilities", "domain_score"}
+        )
+        self.assertTrue((self.model / "1" / "assets.extra" / "tf_serving_warmup_requests").is_file())
         picture = service.read_config(self.config).picture
         for label, expected in (("cat", 0), ("dog", 1)):
             image = service.decode_image((self.data / "val" / label / "0.png").read_bytes(), 10**6)
-            probabilities = compiled(service.to_tensor(image, picture)[None])["probabilities"][0]
+            answer = compiled(service.to_tensor(image, picture)[None])
+            probabilities = answer["probabilities"][0]
+            self.assertTrue(0 <= float(answer["domain_score"][0]) <= 1)
             self.assertAlmostEqual(float(probabilities.sum()), 1.0, places=5)
             self.assertEqual(int(probabilities.argmax()), expected, label)
 
@@ -140,20 +146,31 @@ class WeightsTest(unittest.TestCase):
     def setUp(self) -> None:
         second = np.array([False] * 6 + [True] * 2)
         sources = np.array(["big"] * 4 + ["small"] * 4, object)
-        self.examples = train.Examples(np.zeros((8, 1, 1), np.float32), second, sources)
+        self.examples = heads.Examples(np.zeros((8, 1, 1), np.float32), second, sources)
 
     def test_classes_weigh_the_same(self) -> None:
         for exponent in (0.0, 0.5, 1.0):
-            weights = train.photo_weights(self.examples, exponent)
+            weights = heads.photo_weights(self.examples, exponent)
             self.assertAlmostEqual(float(weights[:6].sum()), 0.5, places=6)
             self.assertAlmostEqual(float(weights[6:].sum()), 0.5, places=6)
 
     def test_exponent_of_nought_lets_a_small_source_weigh_as_much_as_a_big_one(self) -> None:
         sources = np.array(["big"] * 5 + ["small"] + ["big"] * 2, object)
-        examples = train.Examples(self.examples.values, self.examples.second, sources)
-        weights = train.photo_weights(examples, 0.0)
+        examples = heads.Examples(self.examples.values, self.examples.second, sources)
+        weights = heads.photo_weights(examples, 0.0)
         self.assertAlmostEqual(float(weights[5] / weights[0]), 7.0, places=4)
-        self.assertAlmostEqual(float(train.photo_weights(examples, 1.0)[5]), 0.5 / 6, places=6)
+        self.assertAlmostEqual(float(heads.photo_weights(examples, 1.0)[5]), 0.5 / 6, places=6)
+
+
+class TemperatureTest(unittest.TestCase):
+    def test_logits_that_are_twice_too_sure_are_halved(self) -> None:
+        random = np.random.default_rng(3)
+        true = random.normal(size=4000) * 2
+        second = random.uniform(size=4000) < 1 / (1 + np.exp(-true))
+        sources = np.array(["garden"] * 4000, object)
+        examples = heads.Examples(np.zeros((4000, 1, 1), np.float32), second, sources)
+        logits = np.where(np.arange(4000) < 5, np.nan, 2 * true)
+        self.assertAlmostEqual(heads.temperature(examples, logits, 1.0), 2.0, delta=0.2)
 
 
 class LogisticTest(unittest.TestCase):
@@ -174,6 +191,13 @@ class LogisticTest(unittest.TestCase):
         (alone,) = logistic.fit_path(self.features, self.second, self.weights, [0.01])
         np.testing.assert_allclose(path[-1].kernel, alone.kernel, atol=1e-4)
         self.assertLess(np.abs(path[0].kernel).sum(), np.abs(path[-1].kernel).sum())
+
+    def test_way_back_from_raw_features_is_exact(self) -> None:
+        scaler = logistic.Scaler.of(self.features * 3 + 1)
+        head = logistic.LinearHead(np.array([1.0, 2.0, 3.0]), 0.5)
+        back = scaler.redo(scaler.undo(head))
+        np.testing.assert_allclose(back.kernel, head.kernel, rtol=1e-6)
+        self.assertAlmostEqual(back.bias, head.bias, places=5)
 
     def test_head_for_raw_features_answers_like_the_one_for_scaled_features(self) -> None:
         raw = self.features * np.array([3, 0.1, 1], np.float32) + np.array([1, 2, 3], np.float32)

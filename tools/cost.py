@@ -1,0 +1,88 @@
+"""What one photo costs: the network's own time on one core, in OpenVINO and in TensorFlow; nothing else is timed.
+
+python tools/cost.py MODEL [MODEL ...]       version folders, measured in turn, so that they share the weather
+"""
+
+import argparse
+import json
+import os
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from pathlib import Path
+
+import numpy as np
+
+CALLS = 200
+WARM_UP_CALLS = 10
+
+# TensorFlow takes its number of threads once per process, and OpenVINO's would share the core with it: own programs.
+_TENSORFLOW = "import sys; sys.path.insert(0, sys.argv[1]); import cost; cost.time_tensorflow(sys.argv[2], sys.argv[3])"
+
+
+def time_in_turn(calls: Mapping[str, Callable[[], object]], rounds: int = CALLS) -> dict[str, float]:
+    """Milliseconds of each call, the median of `rounds`, taken in turn."""
+    for call in calls.values():
+        for _ in range(WARM_UP_CALLS):
+            call()
+    times: dict[str, list[float]] = {name: [] for name in calls}
+    for _ in range(rounds):
+        for name, call in calls.items():
+            start = time.perf_counter()
+            call()
+            times[name].append((time.perf_counter() - start) * 1000)
+    return {name: float(np.median(taken)) for name, taken in times.items()}
+
+
+def openvino_call(model: Path) -> Callable[[], object]:
+    """One inference of one random picture, float32, one thread."""
+    import openvino
+
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
+    compiled = openvino.Core().compile_model(str(model), "CPU", settings)
+    shape = [1, *(side.get_length() for side in list(compiled.inputs[0].partial_shape)[1:])]
+    picture = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
+    request = compiled.create_infer_request()
+    return lambda: request.infer([picture])
+
+
+def openvino_milliseconds(models: Mapping[str, Path], rounds: int = CALLS) -> dict[str, float]:
+    """Milliseconds for each of `models`, in one run."""
+    return time_in_turn({name: openvino_call(path) for name, path in models.items()}, rounds)
+
+
+def time_tensorflow(model: str, rounds: str) -> None:
+    """Prints the milliseconds of one inference on one thread; for a process of its own."""
+    import tensorflow as tf
+
+    tf.config.threading.set_intra_op_parallelism_threads(1)
+    tf.config.threading.set_inter_op_parallelism_threads(1)
+    signature = tf.saved_model.load(model).signatures["serving_default"]
+    (name, spec), *_ = signature.structured_input_signature[1].items()
+    shape = [1, *spec.shape[1:]]
+    picture = tf.constant(np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32))
+    taken = time_in_turn({"": lambda: signature(**{name: picture})}, int(rounds))
+    print(json.dumps(taken[""]))
+
+
+def tensorflow_milliseconds(model: Path, rounds: int = CALLS) -> float | None:
+    """Milliseconds of one inference in TensorFlow; None where it is not installed or fails."""
+    command = [sys.executable, "-c", _TENSORFLOW, str(Path(__file__).parent), str(model), str(rounds)]
+    environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    return float(json.loads(done.stdout)) if done.returncode == 0 else None
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Prints milliseconds in OpenVINO for each model."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("models", type=Path, nargs="+", help="version folders")
+    options = parser.parse_args(arguments)
+    for name, taken in openvino_milliseconds({str(path): path for path in options.models}).items():
+        print(f"{taken:7.2f} ms  {name}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
