@@ -74,7 +74,8 @@ class AppServerStartTest(unittest.TestCase):
                         [file.getvalue()] * 4,
                     )
                 )
-            self.assertEqual(statuses, [503] * 4)
+            # 504 where a slow machine takes longer than the deadline for them.
+            self.assertLessEqual(set(statuses), {503, 504})
             self.assertLess(megabytes(it.process.pid, "VmHWM"), 600)
             self.assertLess(megabytes(it.process.pid, "VmRSS"), 1.2 * before)
 

@@ -23,14 +23,18 @@ try:
     import json_requests
     import json_responses
     import model_server
+    import monitoring
     import openvino_engine
     import prediction
+    import prometheus_text
+    import readiness
     import rest_api
     import saved_model
     import servables
     import sockets
     import tensorflow_messages
     import tensors
+    import version_watch
     import warmup
     import workers
 finally:
@@ -47,9 +51,12 @@ __all__ = [
     "json_requests",
     "json_responses",
     "model_server",
+    "monitoring",
     "openvino_engine",
     "predict_request",
     "prediction",
+    "prometheus_text",
+    "readiness",
     "rest_api",
     "saved_model",
     "saved_models",
@@ -59,6 +66,7 @@ __all__ = [
     "tensorflow_messages",
     "tensors",
     "to_tensor",
+    "version_watch",
     "warmup",
     "workers",
 ]

@@ -123,6 +123,13 @@ class StartTest(unittest.TestCase):
         self.assertEqual(done.returncode, 0)
         self.assertRegex(done.stdout, r"^TensorFlow ModelServer \(embedded stand-in\): \d+\.\d+\.\d+\n$")
 
+    def test_help_is_the_usage_and_no_mistake(self) -> None:
+        done = start("--help")
+        self.assertEqual((done.returncode, done.stderr), (0, ""))
+        self.assertTrue(done.stdout.startswith("usage: model_server.py\n"), done.stdout)
+        for flag in ("model_base_path", "file_system_poll_wait_seconds", "max_queued_requests", "stuck_call_seconds"):
+            self.assertIn(f"\t--{flag}=", done.stdout)
+
     def test_an_unknown_flag_is_named_and_passed_over(self) -> None:
         with processes.model_server(saved_models() / "image", "CAT-DOG", "--prot=8500") as server:
             self.assertIn("unknown argument: --prot=8500", server.output())

@@ -5,6 +5,7 @@ import os
 import threading
 import time
 import unittest
+from typing import Any
 
 import grpc
 from model_server_fixtures import failures, workers
@@ -17,6 +18,10 @@ class ThreadsTest(unittest.TestCase):
         self.assertEqual(workers.Threads.sharing(16), workers.Threads(16, 4))
         self.assertEqual(workers.Threads.sharing(16, 2), workers.Threads(16, 2))
 
+    def test_a_queue_whose_length_is_not_given_grows_with_the_cores(self) -> None:
+        self.assertEqual(workers.queue_length(0), 16 * workers.usable_cores())
+        self.assertEqual(workers.queue_length(3), 3)
+
     @unittest.skipUnless(hasattr(os, "sched_setaffinity"), "only Linux confines a process to some cores")
     def test_cores_that_the_process_may_not_use_are_not_counted(self) -> None:
         allowed = os.sched_getaffinity(0)
@@ -27,7 +32,7 @@ class ThreadsTest(unittest.TestCase):
 
 class WorkersTest(unittest.IsolatedAsyncioTestCase):
     def setUp(self) -> None:
-        self.workers = workers.Workers(1)
+        self.workers = workers.Workers(1, 2)
         self.addCleanup(self.workers.close)
         self.release = threading.Event()
         self.addCleanup(self.release.set)
@@ -49,7 +54,29 @@ class WorkersTest(unittest.IsolatedAsyncioTestCase):
             await late
         await busy
         self.assertEqual(caught.exception.code, grpc.StatusCode.DEADLINE_EXCEEDED)
-        self.assertEqual(computed, [])
+        self.assertEqual((computed, self.workers.expired), ([], 1))
+
+    async def test_a_call_that_comes_after_its_deadline_is_dropped(self) -> None:
+        computed: list[str] = []
+        with self.assertRaises(failures.ServingError) as caught:
+            await self.workers.run(0, computed.append, "late")
+        self.assertEqual(caught.exception.code, grpc.StatusCode.DEADLINE_EXCEEDED)
+        self.assertEqual((computed, self.workers.expired), ([], 1))
+        self.assertTrue(await self.workers.run(None, lambda: True), "its thread is free for the next")
+
+    async def test_a_call_that_is_given_up_at_its_deadline_counts_as_expired(self) -> None:
+        """gRPC cancels it, a little before the deadline comes here: the message took its time."""
+        busy = asyncio.create_task(self.workers.run(None, self.release.wait))
+        await asyncio.sleep(0.01)
+        for remaining, counts in ((60.0, (0, 1)), (0.05, (1, 1))):
+            call = asyncio.create_task(self.workers.run(remaining, time.sleep, 0))
+            await asyncio.sleep(0.01)
+            call.cancel()
+            with self.assertRaises(asyncio.CancelledError):
+                await call
+            self.assertEqual((self.workers.expired, self.workers.abandoned), counts)
+        self.release.set()
+        await busy
 
     async def test_a_call_whose_caller_has_gone_is_dropped(self) -> None:
         computed: list[str] = []
@@ -62,17 +89,91 @@ class WorkersTest(unittest.IsolatedAsyncioTestCase):
         self.release.set()
         await busy
         await self.workers.run(None, time.sleep, 0)
-        self.assertEqual(computed, [])
+        self.assertEqual((computed, self.workers.abandoned), ([], 1))
 
     async def test_a_call_whose_caller_has_gone_computes_on_once_it_has_begun(self) -> None:
         gone = asyncio.create_task(self.workers.run(None, self.release.wait))
         await asyncio.sleep(0.05)
         gone.cancel()
         await asyncio.wait_for(self.workers.wait_until_idle(), 5)
-        self.assertTrue(self.workers.is_computing)
+        self.assertEqual(self.workers.computing, 1)
         self.release.set()
         await self.workers.run(None, time.sleep, 0)
-        self.assertFalse(self.workers.is_computing)
+        self.assertEqual(self.workers.computing, 0)
+
+    async def test_a_call_that_finds_the_queue_full_is_refused_at_once(self) -> None:
+        calls = [asyncio.create_task(self.workers.run(None, self.release.wait)) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        self.assertEqual((self.workers.computing, self.workers.waiting), (1, 2))
+        with self.assertRaises(failures.ServingError) as caught:
+            await self.workers.run(None, time.sleep, 0)
+        self.assertEqual(caught.exception.code, grpc.StatusCode.UNAVAILABLE)
+        self.assertEqual(
+            caught.exception.message, "The batch scheduling queue to which this task was submitted is full"
+        )
+        self.assertEqual((self.workers.shed, [call.done() for call in calls]), (1, [False] * 3))
+        self.release.set()
+        self.assertEqual(await asyncio.gather(*calls), [True] * 3)
+        self.assertTrue(await self.workers.run(None, lambda: True), "there is room again")
+
+    async def test_calls_are_computed_in_the_order_in_which_they_came(self) -> None:
+        computed: list[int] = []
+        calls: list[asyncio.Task[Any]] = [asyncio.create_task(self.workers.run(None, self.release.wait))]
+        calls += [asyncio.create_task(self.workers.run(None, computed.append, number)) for number in (1, 2)]
+        await asyncio.sleep(0.01)
+        self.release.set()
+        await asyncio.gather(*calls)
+        self.assertEqual(computed, [1, 2])
+
+    async def test_what_is_given_up_makes_room_in_the_queue(self) -> None:
+        calls = [asyncio.create_task(self.workers.run(None, self.release.wait)) for _ in range(3)]
+        await asyncio.sleep(0.01)
+        calls[2].cancel()
+        await asyncio.sleep(0.01)
+        another = asyncio.create_task(self.workers.run(None, lambda: "computed"))
+        await asyncio.sleep(0.01)
+        self.release.set()
+        self.assertEqual(await another, "computed")
+
+    async def test_a_queue_of_no_length_lets_compute_and_refuses_the_rest(self) -> None:
+        self.workers = workers.Workers(1, 0)
+        self.addCleanup(self.workers.close)
+        call = asyncio.create_task(self.workers.run(None, self.release.wait))
+        await asyncio.sleep(0.01)
+        with self.assertRaises(failures.ServingError):
+            await self.workers.run(None, time.sleep, 0)
+        self.release.set()
+        self.assertTrue(await call)
+
+    async def test_a_caller_that_goes_at_any_moment_leaves_its_thread_free(self) -> None:
+        """Also between the queue and the thread, where nobody would notice the loss of a thread but the next."""
+        for yields in range(30):
+            call = asyncio.create_task(self.workers.run(None, time.sleep, 0))
+            for _ in range(yields % 6):
+                await asyncio.sleep(0)
+            call.cancel()
+            await asyncio.wait([call])
+        self.assertEqual(await asyncio.wait_for(self.workers.run(None, lambda: "computed"), 5), "computed")
+
+    async def test_an_error_is_the_callers_and_frees_the_thread(self) -> None:
+        for _ in range(3):
+            with self.assertRaises(ZeroDivisionError):
+                await self.workers.run(None, divmod, 1, 0)
+        self.assertEqual(await asyncio.wait_for(self.workers.run(None, lambda: "computed"), 5), "computed")
+
+    async def test_the_longest_call_is_the_one_that_has_computed_longest(self) -> None:
+        self.assertEqual(self.workers.longest(), 0)
+        gone = asyncio.create_task(self.workers.run(None, self.release.wait))
+        await asyncio.sleep(0.05)
+        gone.cancel()
+        first = self.workers.longest()
+        self.assertGreater(first, 0.04)
+        await asyncio.sleep(0.01)
+        self.assertGreater(self.workers.longest(), first, "it computes on, whoever has gone")
+        self.release.set()
+        await self.workers.run(None, time.sleep, 0)
+        await asyncio.sleep(0.01)
+        self.assertEqual(self.workers.longest(), 0)
 
     async def test_idle_means_that_no_call_runs_or_waits(self) -> None:
         calls = [asyncio.create_task(self.workers.run(None, self.release.wait)) for _ in range(3)]

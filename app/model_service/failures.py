@@ -2,7 +2,7 @@
 
 Failure
 ├── ServingError    one request is refused: a gRPC status code and a text, the same on both faces
-└── StartError      the process can't start: one line that says what is wrong and what to do
+└── StartError      the process can't start, or a version can't be loaded: one line that says why and what to do
 """
 
 import grpc
@@ -13,7 +13,14 @@ class Failure(Exception):
 
 
 class StartError(Failure):
-    """The server can't start; the message is one line, written for the person at the terminal."""
+    """The server can't start; the message is one line, written for the person at the terminal.
+
+    Where it is a new version that can't be loaded, the server runs on, and `code` is what GetModelStatus gives.
+    """
+
+    def __init__(self, message: str, code: grpc.StatusCode = grpc.StatusCode.FAILED_PRECONDITION) -> None:
+        super().__init__(message)
+        self.code = code
 
 
 class ServingError(Failure):
@@ -43,6 +50,11 @@ def failed_precondition(message: str) -> ServingError:
 def deadline_exceeded(message: str) -> ServingError:
     """Return the error that says that the answer would come too late."""
     return ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, message)
+
+
+def unavailable(message: str) -> ServingError:
+    """Return the error that says that there is no room for the request now: it may be sent again later."""
+    return ServingError(grpc.StatusCode.UNAVAILABLE, message)
 
 
 def one_line(text: object) -> str:

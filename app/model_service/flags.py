@@ -24,8 +24,14 @@ class Flags:
     bind_address: str = "0.0.0.0"
     model_name: str = "default"
     model_base_path: str = ""
+    file_system_poll_wait_seconds: int = 1
+    max_num_load_retries: int = 5
+    load_retry_interval_micros: int = 60_000_000
     rest_api_timeout_in_ms: int = 30_000
     max_message_bytes: int = 64 * 2**20
+    max_queued_requests: int = 0
+    stuck_call_seconds: int = 30
+    monitoring_config_file: str = ""
     tensorflow_session_parallelism: int = 0
     tensorflow_intra_op_parallelism: int = 0
     tensorflow_inter_op_parallelism: int = 0
@@ -33,6 +39,7 @@ class Flags:
     num_request_iterations_for_warmup: int = 1
     enable_grpc_healthcheck_service: bool = True
     version: bool = False
+    help: bool = False
     warnings: tuple[str, ...] = field(default=())
 
 
@@ -42,8 +49,14 @@ HELP = {
     "bind_address": "address to listen on (not in TensorFlow Serving)",
     "model_name": "name under which the model is served",
     "model_base_path": "folder that holds the version folders (required)",
+    "file_system_poll_wait_seconds": "seconds between looks for new versions; 0 or less: only at the start",
+    "max_num_load_retries": "how often a version that can't be loaded is tried again; at the start: never",
+    "load_retry_interval_micros": "microseconds between these attempts",
     "rest_api_timeout_in_ms": "how long an HTTP call may take",
     "max_message_bytes": "largest message and tensor taken (not in TensorFlow Serving)",
+    "max_queued_requests": "calls that may wait, others are refused; 0: 16 for each core (not in TensorFlow Serving)",
+    "stuck_call_seconds": "a longer call turns the health to NOT_SERVING; 0: no call does (not in TensorFlow Serving)",
+    "monitoring_config_file": "text form of a MonitoringConfig, which turns the metrics for Prometheus on",
     "tensorflow_session_parallelism": "threads to compute with; 0: one for each core",
     "tensorflow_intra_op_parallelism": "threads for one call; 0: chosen from the cores",
     "tensorflow_inter_op_parallelism": "calls computed at the same time; 0: chosen from the cores",
@@ -51,6 +64,7 @@ HELP = {
     "num_request_iterations_for_warmup": "how often each warm-up request is run",
     "enable_grpc_healthcheck_service": "serve grpc.health.v1",
     "version": "print the version and exit",
+    "help": "print this list and exit",
 }
 
 # Flags of TensorFlow Serving's that ask for something this server can't do, by the value that doesn't ask.
@@ -59,7 +73,6 @@ _REFUSED = {
     "enable_batching": "false",
     "batching_parameters_file": "",
     "enable_per_model_batching_parameters": "false",
-    "monitoring_config_file": "",
     "ssl_config_file": "",
     "grpc_socket_path": "",
     "rest_api_enable_cors_support": "false",
@@ -71,13 +84,10 @@ _REFUSED = {
 # Flags that tune what this server does in a way of its own.
 _WITHOUT_EFFECT = frozenset(
     {
-        "file_system_poll_wait_seconds",
         "model_config_file_poll_wait_seconds",
         "rest_api_num_threads",
         "grpc_max_threads",
         "grpc_channel_arguments",
-        "max_num_load_retries",
-        "load_retry_interval_micros",
         "num_load_threads",
         "num_unload_threads",
         "flush_filesystem_caches",
@@ -133,13 +143,18 @@ def _boolean(text: str) -> bool:
 
 
 def _checked(flags: Flags) -> Flags:
-    if flags.version:
+    if flags.version or flags.help:
         return flags
     ranges = {
         "port": (1, 65535),
         "rest_api_port": (0, 65535),
+        "file_system_poll_wait_seconds": (-(2**31), 2**31 - 1),
+        "max_num_load_retries": (0, 2**31 - 1),
+        "load_retry_interval_micros": (0, 2**63 - 1),
         "rest_api_timeout_in_ms": (1, 2**31),
         "max_message_bytes": (1, 2**31 - 1),
+        "max_queued_requests": (0, 2**31 - 1),
+        "stuck_call_seconds": (0, 2**31 - 1),
         "tensorflow_session_parallelism": (0, 1024),
         "tensorflow_intra_op_parallelism": (0, 1024),
         "tensorflow_inter_op_parallelism": (0, 1024),

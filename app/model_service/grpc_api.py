@@ -1,5 +1,6 @@
 """The gRPC face: PredictionService, ModelService and grpc.health.v1 on one port."""
 
+import asyncio
 import functools
 import logging
 from collections.abc import Awaitable, Callable
@@ -7,11 +8,11 @@ from typing import Any
 
 import grpc
 import prediction
+from backend import Backend
 from failures import ServingError, StartError
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from servables import Servables
 from tensorflow_messages import model_service_pb2_grpc, prediction_service_pb2_grpc
-from workers import Workers
 
 logger = logging.getLogger(__name__)
 
@@ -23,6 +24,9 @@ HEALTH_SERVICES = (
     "PredictionService",
     "ModelService",
 )
+
+# How far the health service may lag behind the truth: as long as TensorFlow Serving's manager takes between two looks.
+_FOLLOW_S = 0.1
 
 # TensorFlow Serving cuts its texts here: they travel in a header, and gRPC drops headers of more than 8 KiB.
 _MAX_TEXT = 1024
@@ -56,24 +60,24 @@ async def _unimplemented(_self: Any, _request: Any, context: Any) -> None:
 
 
 class PredictionService:
-    """`tensorflow.serving.PredictionService`; no input may take more than `max_bytes`."""
+    """`tensorflow.serving.PredictionService`."""
 
-    def __init__(self, servables: Servables, workers: Workers, max_bytes: int) -> None:
-        self._servables = servables
-        self._workers = workers
-        self._max_bytes = max_bytes
+    def __init__(self, backend: Backend) -> None:
+        self._backend = backend
 
     @_status_of_errors
     async def Predict(self, request: Any, context: Any) -> Any:
         """Run one signature of a model."""
-        return await self._workers.run(
-            context.time_remaining(), prediction.predict, self._servables, request, self._max_bytes
-        )
+        backend = self._backend
+        with backend.monitoring.request(request.model_spec.name, "Predict", "GRPC"):
+            return await backend.workers.run(
+                context.time_remaining(), prediction.predict, backend.servables, request, backend.max_bytes
+            )
 
     @_status_of_errors
     async def GetModelMetadata(self, request: Any, _context: Any) -> Any:
         """Describe a model's signatures."""
-        return prediction.metadata(self._servables, request)
+        return prediction.metadata(self._backend.servables, request)
 
     Classify = Regress = MultiInference = _unimplemented
 
@@ -95,18 +99,20 @@ class ModelService:
 class GrpcServer:
     """One port with all services on it."""
 
-    def __init__(self, servables: Servables, workers: Workers, max_bytes: int, with_health: bool) -> None:
+    def __init__(self, backend: Backend, with_health: bool) -> None:
         self._server = grpc.aio.server(
             options=[
                 # Otherwise a second server on the same port would start and take half of the calls.
                 ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", max_bytes),
-                ("grpc.max_send_message_length", max_bytes),
+                ("grpc.max_receive_message_length", backend.max_bytes),
+                ("grpc.max_send_message_length", backend.max_bytes),
             ]
         )
-        predictions = PredictionService(servables, workers, max_bytes)
+        predictions, models = PredictionService(backend), ModelService(backend.servables)
         prediction_service_pb2_grpc.add_PredictionServiceServicer_to_server(predictions, self._server)
-        model_service_pb2_grpc.add_ModelServiceServicer_to_server(ModelService(servables), self._server)
+        model_service_pb2_grpc.add_ModelServiceServicer_to_server(models, self._server)
+        self._readiness = backend.readiness
+        self._following: asyncio.Task[None] | None = None
         self._health = health.aio.HealthServicer()
         if with_health:
             health_pb2_grpc.add_HealthServicer_to_server(self._health, self._server)
@@ -118,11 +124,30 @@ class GrpcServer:
         except RuntimeError as exc:
             raise StartError(f"gRPC can't listen on {address}: the port is taken; choose another --port.") from exc
         await self._server.start()
+        await self._report(health_pb2.HealthCheckResponse.SERVING)
+        self._following = asyncio.create_task(self._follow())
+
+    async def _follow(self) -> None:
+        """Keep grpc.health.v1 at what is true: its watchers want to be told, so it can't be worked out when asked."""
+        reported = health_pb2.HealthCheckResponse.SERVING
+        while True:
+            failing = self._readiness.failing()
+            states = health_pb2.HealthCheckResponse
+            state = states.NOT_SERVING if failing else states.SERVING
+            if state != reported:
+                logger.log(logging.WARNING if failing else logging.INFO, "Health: %s", failing or "serving again")
+                await self._report(state)
+                reported = state
+            await asyncio.sleep(_FOLLOW_S)
+
+    async def _report(self, state: int) -> None:
         for service in HEALTH_SERVICES:
-            await self._health.set(service, health_pb2.HealthCheckResponse.SERVING)
+            await self._health.set(service, state)
 
     async def announce_end(self) -> None:
         """Report NOT_SERVING from now on, so that load balancers turn away."""
+        if self._following:
+            self._following.cancel()
         await self._health.enter_graceful_shutdown()
 
     async def stop(self, grace_s: float) -> None:

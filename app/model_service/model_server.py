@@ -2,8 +2,8 @@
 
     python model_server.py --port=8500 --rest_api_port=8501 --model_name=CAT-DOG --model_base_path=FOLDER
 
-It serves the highest version in the folder. The ports open when the model is loaded and warm; SIGTERM and Ctrl-C
-let the calls under way finish. Whatever stops the start is one line on stderr.
+It serves the highest version in the folder, and a higher one as soon as it comes. The ports open when the model is
+loaded and warm; SIGTERM and Ctrl-C let the calls under way finish. Whatever stops the start is one line on stderr.
 """
 
 import asyncio
@@ -13,20 +13,25 @@ import signal
 import socket
 import sys
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 
 import flags
 import sockets
-from engines import load_engines
+from backend import Backend
+from engines import Engine, load_engines
 from failures import StartError
 from flags import Flags
 from grpc_api import GrpcServer
+from monitoring import Monitoring, read_path
+from readiness import Readiness
 from rest_api import RestApi
 from rest_server import RestServer
 from saved_model import latest_version, read_saved_model
-from servables import Servable, Servables
+from servables import Servable, Servables, label
+from version_watch import Load, Schedule, VersionWatch
 from warmup import warm_up
-from workers import Threads, Workers
+from workers import Threads, Workers, queue_length
 
 logger = logging.getLogger("model_server")
 
@@ -58,6 +63,9 @@ def main(arguments: Sequence[str]) -> int:
 
 
 def _serve(options: Flags) -> int:
+    if options.help:
+        sys.stdout.write(f"{flags.usage()}\n")
+        return 0
     if options.version:
         sys.stdout.write(f"TensorFlow ModelServer (embedded stand-in): {VERSION}\n")
         return 0
@@ -65,16 +73,22 @@ def _serve(options: Flags) -> int:
         logger.warning("%s", warning)
     if any(warning.startswith("unknown argument") for warning in options.warnings):
         sys.stderr.write(f"{flags.usage()}\n")
+    monitoring_path = _monitoring_path(options)
     grpc_claim = sockets.claim(options.bind_address, options.port, "port")
     rest_claim = _claim_rest(options)
     threads = Threads.sharing(
         options.tensorflow_intra_op_parallelism or options.tensorflow_session_parallelism,
         options.tensorflow_inter_op_parallelism,
     )
-    servable = load(options, threads)
+    monitoring = Monitoring(monitoring_path)
+    load = partial(load_version, options, threads, monitoring)
+    servables = Servables(load_first(options, load))
+    workers = Workers(threads.callers, queue_length(options.max_queued_requests))
+    readiness = Readiness(servables, workers, options.model_name, options.stuck_call_seconds)
+    backend = Backend(servables, workers, readiness, monitoring, options.max_message_bytes)
     grpc_claim.close()
-    if asyncio.run(_run(options, servable, threads, rest_claim)):
-        # Python would wait for that thread, for as long as it takes.
+    if asyncio.run(_run(options, backend, load, rest_claim)):
+        # Python would wait for that thread, for as long as it takes, or tear down the engine under it.
         logger.info("Cut off a computation that nobody waits for any more")
         logging.shutdown()
         os._exit(0)
@@ -90,37 +104,58 @@ def _claim_rest(options: Flags) -> socket.socket | None:
     return sockets.claim(options.bind_address, options.rest_api_port, "rest_api_port")
 
 
-def load(options: Flags, threads: Threads) -> Servable:
+def _monitoring_path(options: Flags) -> str | None:
+    path = read_path(options.monitoring_config_file)
+    if path and not options.rest_api_port:
+        logger.warning("There are no metrics without a --rest_api_port: that is where they are read")
+    return path
+
+
+def load_first(options: Flags, load: Load) -> Servable:
     """Load and warm up the newest version of the model; raises StartError."""
     version, folder = latest_version(options.model_name, Path(options.model_base_path))
-    model = read_saved_model(folder, version)
-    servable = Servable(options.model_name, model, load_engines(model, threads))
-    if options.enable_model_warmup:
-        warm_up(servable, options.num_request_iterations_for_warmup)
-    logger.info("Successfully loaded servable version {name: %s version: %d}", servable.name, version)
+    servable = load(version, folder)
+    logger.info("Successfully loaded servable version %s", label(servable.name, version))
     return servable
 
 
-async def _run(options: Flags, servable: Servable, threads: Threads, rest_claim: socket.socket | None) -> bool:
-    """Serve until a signal comes and the calls under way are answered; return whether a thread still computes."""
+def load_version(options: Flags, threads: Threads, monitoring: Monitoring, version: int, folder: Path) -> Servable:
+    """Load and warm up the version in `folder`; raises StartError."""
+    model = read_saved_model(folder, version)
+    engines = load_engines(model, threads)
+    timed: dict[str, Engine] = {name: monitoring.timed(one, options.model_name) for name, one in engines.items()}
+    servable = Servable(options.model_name, model, timed)
+    if options.enable_model_warmup:
+        warm_up(servable, options.num_request_iterations_for_warmup)
+    return servable
+
+
+async def _run(options: Flags, backend: Backend, load: Load, rest_claim: socket.socket | None) -> bool:
+    """Serve until a signal comes and the calls under way are answered; return whether a thread is still at work."""
     stop = _stop_event()
-    workers = Workers(threads.callers)
-    servables = Servables(servable)
-    limit = options.max_message_bytes
-    grpc_server = GrpcServer(servables, workers, limit, options.enable_grpc_healthcheck_service)
-    rest_server = RestServer(RestApi(servables, workers, options.rest_api_timeout_in_ms / 1000, limit), DRAIN_S)
+    grpc_server = GrpcServer(backend, options.enable_grpc_healthcheck_service)
+    rest_server = RestServer(RestApi(backend, options.rest_api_timeout_in_ms / 1000), DRAIN_S)
     await grpc_server.open(sockets.join(options.bind_address, options.port))
     logger.info("Running gRPC ModelServer at %s ...", sockets.join(options.bind_address, options.port))
     if rest_claim:
         await rest_server.open(rest_claim)
         logger.info("Exporting HTTP/REST API at:%s ...", sockets.join(options.bind_address, options.rest_api_port))
+    watch = _version_watch(options, backend.servables, load)
+    watch.start()
     await stop.wait()
     logger.info("Stopping: finishing what is under way")
+    watch.stop()
+    backend.readiness.is_stopping = True
     await grpc_server.announce_end()
-    rest_server.announce_end()
-    await asyncio.gather(_drain(grpc_server, workers), rest_server.close())
-    workers.close()
-    return workers.is_computing
+    await asyncio.gather(_drain(grpc_server, backend.workers), rest_server.close())
+    backend.workers.close()
+    return bool(backend.workers.computing) or watch.is_loading
+
+
+def _version_watch(options: Flags, servables: Servables, load: Load) -> VersionWatch:
+    poll_s, retry_s = options.file_system_poll_wait_seconds, options.load_retry_interval_micros / 1e6
+    schedule = Schedule(poll_s, options.max_num_load_retries, retry_s)
+    return VersionWatch(servables, options.model_name, Path(options.model_base_path), load, schedule)
 
 
 async def _drain(grpc_server: GrpcServer, workers: Workers) -> None:

@@ -16,7 +16,11 @@ from tensors import KINDS, Array, to_array, to_tensor
 def predict(servables: Servables, request: predict_pb2.PredictRequest, max_bytes: int) -> predict_pb2.PredictResponse:
     """Answer PredictionService.Predict; no input may take more than `max_bytes` of memory."""
     _check_has_spec(request)
-    servable = servables.find(request.model_spec)
+    with servables.use(request.model_spec) as servable:
+        return _predict(servable, request, max_bytes)
+
+
+def _predict(servable: Servable, request: predict_pb2.PredictRequest, max_bytes: int) -> predict_pb2.PredictResponse:
     signature = servable.signature(request.model_spec.signature_name)
     if signature is None:
         raise failed_precondition(f'Serving signature key "{request.model_spec.signature_name}" not found.')
@@ -64,14 +68,16 @@ def metadata(
 def status(
     servables: Servables, request: get_model_status_pb2.GetModelStatusRequest
 ) -> get_model_status_pb2.GetModelStatusResponse:
-    """Answer ModelService.GetModelStatus: what is served is loaded and warm, so every version is AVAILABLE."""
+    """Answer ModelService.GetModelStatus: every version that was ever to be served, newest first."""
     _check_has_spec(request)
     response = get_model_status_pb2.GetModelStatusResponse()
-    for servable in servables.versions(request.model_spec):
-        entry = response.model_version_status.add(version=servable.version)
-        entry.state = get_model_status_pb2.ModelVersionStatus.AVAILABLE
-        # OK without a text, which is how a message without content reads; but it has to be there.
+    for version in servables.statuses(request.model_spec):
+        entry = response.model_version_status.add(version=version.version, state=version.state)
+        # OK without a text is how a message without content reads; but it has to be there.
         entry.status.SetInParent()
+        # TensorFlow's error codes are gRPC's.
+        entry.status.error_code = version.code.value[0]
+        entry.status.error_message = version.message
     return response
 
 

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import re
 import zlib
+from collections.abc import Coroutine
 from typing import Any
 from urllib.parse import unquote
 
@@ -11,13 +12,13 @@ import grpc
 import json_requests
 import json_responses
 import prediction
+from backend import Backend
 from failures import ServingError, deadline_exceeded, invalid_argument
 from servables import Servables
 from starlette.requests import ClientDisconnect, Request
-from starlette.responses import HTMLResponse, JSONResponse, Response
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 from tensorflow_messages import MessageToDict, get_model_metadata_pb2, get_model_status_pb2, model_pb2
-from workers import Workers
 
 logger = logging.getLogger(__name__)
 
@@ -44,23 +45,27 @@ HTTP_STATUSES = {
 _VERSION = r"(?:(?:/versions/(?P<version>\d+))|(?:/labels/(?P<label>[^/:]+)))?"
 _POST = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<method>classify|regress|predict)", re.I | re.A)
 _GET = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?:/(?P<method>metadata))?", re.I | re.A)
+_PATTERNS = {"POST": _POST, "GET": _GET}
 
 _MAX_VERSION = 2**63 - 1
 
 
-class _TooLarge(Exception):
-    """A body is over the limit, as it came or once it is decompressed."""
+class _TooLarge(ServingError):
+    """A body is over the limit, as it came or once it is unpacked; HTTP has a status of its own for that."""
+
+    def __init__(self, max_bytes: int) -> None:
+        text = f"The body is larger than {max_bytes} bytes (--max_message_bytes)"
+        super().__init__(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
 
 
 class RestApi:
     """The ASGI application; each handler parses, makes one call and renders."""
 
-    def __init__(self, servables: Servables, workers: Workers, timeout_s: float, max_bytes: int) -> None:
-        self._servables = servables
-        self._workers = workers
+    def __init__(self, backend: Backend, timeout_s: float) -> None:
+        self._backend = backend
+        self._servables = backend.servables
         self._timeout_s = timeout_s
-        self._max_bytes = max_bytes
-        self.is_stopping = False
+        self._max_bytes = backend.max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -70,38 +75,42 @@ class RestApi:
     async def _respond(self, request: Request) -> Response:
         try:
             return await self._route(request)
+        except _TooLarge as exc:
+            return _error(413, exc.message)
         except ServingError as exc:
             return _error(HTTP_STATUSES[exc.code], exc.message)
-        except _TooLarge:
-            return _error(413, f"The body is larger than {self._max_bytes} bytes (--max_message_bytes)")
-        except ClientDisconnect:
-            return Response(status_code=499)
         except Exception:
             logger.exception("%s %s failed", request.method, request.url.path)
             return _error(500, "Internal error; the server's log has the details")
 
     async def _route(self, request: Request) -> Response:
-        # As it was sent: %2F in a name is not a slash.
-        path = request.scope["raw_path"].decode("ascii", "replace").partition("?")[0]
+        path = _path(request)
         if path == "/livez":
             return JSONResponse({"ok": ["process"], "failing": {}})
         if path == "/readyz":
             return self._readyz()
+        if path == self._backend.monitoring.path:
+            return PlainTextResponse(self._backend.metrics())
         if not path.lower().startswith("/v1/"):
             return HTMLResponse("<h1>Not Found</h1>", 404)
         if request.method == "OPTIONS":
             origin = request.headers.get("origin", "")
             return Response(status_code=200 if "http://" in origin or "https://" in origin else 400)
-        if request.method == "POST" and (match := _POST.fullmatch(path)):
+        pattern = _PATTERNS.get(request.method)
+        match = pattern.fullmatch(path) if pattern else None
+        with self._backend.monitoring.request(*_counted_as(match), "REST"):
+            return await self._call(request, match)
+
+    async def _call(self, request: Request, match: re.Match[str] | None) -> Response:
+        if match is None:
+            raise invalid_argument(f"Malformed request: {request.method} {_path(request)}")
+        if request.method == "POST":
             return await self._post(request, match)
-        if request.method == "GET" and (match := _GET.fullmatch(path)):
-            return self._get(match)
-        raise invalid_argument(f"Malformed request: {request.method} {path}")
+        return self._get(match)
 
     def _readyz(self) -> Response:
-        # The port opens when the model is warm, so there is one reason left not to send requests.
-        if self.is_stopping:
-            return JSONResponse({"ok": [], "failing": {"model": "the server is stopping"}}, 503)
+        if reason := self._backend.readiness.failing():
+            return JSONResponse({"ok": [], "failing": {"model": reason}}, 503)
         return JSONResponse({"ok": ["model"], "failing": {}})
 
     def _get(self, match: re.Match[str]) -> Response:
@@ -128,7 +137,8 @@ class RestApi:
         body = await self._body(request)
         try:
             async with asyncio.timeout(self._timeout_s):
-                answer = await self._workers.run(self._timeout_s, predict, self._servables, spec, body)
+                call = self._backend.workers.run(self._timeout_s, predict, self._servables, spec, body)
+                answer = await _while_client_waits(request, call)
         except TimeoutError as exc:
             raise deadline_exceeded(f"No answer within {self._timeout_s:g} s (--rest_api_timeout_in_ms)") from exc
         return Response(answer, media_type="application/json")
@@ -136,26 +146,68 @@ class RestApi:
     async def _body(self, request: Request) -> bytes:
         """Return the body, unpacked if it came as gzip; raises _TooLarge without reading on."""
         parts, size = [], 0
-        async for part in request.stream():
-            parts.append(part)
-            size += len(part)
-            if size > self._max_bytes:
-                raise _TooLarge
+        try:
+            async for part in request.stream():
+                parts.append(part)
+                size += len(part)
+                if size > self._max_bytes:
+                    raise _TooLarge(self._max_bytes)
+        except ClientDisconnect as exc:
+            raise _client_gone() from exc
         body = b"".join(parts)
         return _unzipped(body, self._max_bytes) if request.headers.get("content-encoding") == "gzip" else body
+
+
+async def _while_client_waits(request: Request, call: Coroutine[Any, Any, bytes]) -> bytes:
+    """Return what `call` returns; cancels it and raises ServingError CANCELLED once nobody waits for it."""
+    answer = asyncio.create_task(call)
+    gone = asyncio.create_task(_client_leaves(request))
+    try:
+        await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise _client_gone()
+        return answer.result()
+    finally:
+        answer.cancel()
+        gone.cancel()
+
+
+async def _client_leaves(request: Request) -> None:
+    """Return when the connection ends; the body has been read, so nothing else is left to come."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
 
 
 def predict(servables: Servables, spec: model_pb2.ModelSpec, body: bytes) -> bytes:
     """Answer a predict request: JSON in, JSON out; raises ServingError. Takes the CPU: not for the event loop."""
     document = json_requests.parse(body)
     name = json_requests.signature_name(document)
-    servable = servables.find(spec)
-    signature = servable.signature(name)
-    if signature is None:
-        raise invalid_argument(f'Serving signature name: "{name}" not found in signature def')
-    inputs, is_row_format = json_requests.to_inputs(document, signature)
-    results = prediction.run(servable, signature, inputs, list(signature.outputs))
+    with servables.use(spec) as servable:
+        signature = servable.signature(name)
+        if signature is None:
+            raise invalid_argument(f'Serving signature name: "{name}" not found in signature def')
+        inputs, is_row_format = json_requests.to_inputs(document, signature)
+        results = prediction.run(servable, signature, inputs, list(signature.outputs))
     return json_responses.render(results, is_row_format)
+
+
+def _path(request: Request) -> str:
+    # As it was sent: %2F in a name is not a slash.
+    raw: bytes = request.scope["raw_path"]
+    return raw.decode("ascii", "replace").partition("?")[0]
+
+
+def _counted_as(match: re.Match[str] | None) -> tuple[str, str]:
+    """Return the model and the API that a request counts under; only a POST names its API."""
+    if match is None:
+        return "", ""
+    is_post = match.re is _POST
+    return unquote(match["name"] or ""), match["method"].lower() if is_post else ""
+
+
+def _client_gone() -> ServingError:
+    # Nobody reads this; the status is what is counted.
+    return ServingError(grpc.StatusCode.CANCELLED, "The client has gone")
 
 
 def _spec(match: re.Match[str]) -> model_pb2.ModelSpec:
@@ -178,7 +230,7 @@ def _unzipped(body: bytes, max_bytes: int) -> bytes:
     except zlib.error as exc:
         raise invalid_argument(f"The body is not valid gzip ({exc})") from exc
     if len(unpacked) > max_bytes:
-        raise _TooLarge
+        raise _TooLarge(max_bytes)
     if not unpacker.eof:
         raise invalid_argument("The body is not valid gzip (it is cut off)")
     return unpacked

@@ -26,7 +26,6 @@ class RestServer:
     """One port with the REST face on it."""
 
     def __init__(self, api: RestApi, drain_s: float) -> None:
-        self._api = api
         config = uvicorn.Config(
             api,
             lifespan="off",
@@ -51,10 +50,6 @@ class RestServer:
         self._serving = asyncio.create_task(self._server.serve([claimed]))
         while not self._server.started and not self._serving.done():
             await asyncio.sleep(_POLL_S)
-
-    def announce_end(self) -> None:
-        """Report from now on that the server is not ready, so that load balancers turn away."""
-        self._api.is_stopping = True
 
     async def close(self) -> None:
         """Take no more requests and finish those under way."""

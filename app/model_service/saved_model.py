@@ -6,6 +6,7 @@ from pathlib import Path
 from types import MappingProxyType
 
 from failures import StartError, one_line
+from grpc import StatusCode as Code
 from tensorflow_messages import DecodeError, get_model_metadata_pb2, meta_graph_pb2, saved_model_pb2
 from tensors import KINDS, Array, to_array
 
@@ -61,23 +62,34 @@ class SavedModel:
 
 
 def latest_version(model_name: str, base_path: Path) -> tuple[int, Path]:
-    """Return the highest version below `base_path` and its folder; `00001` counts as 1.
-
-    Raises StartError where there is no such folder.
-    """
-    if not base_path.is_dir():
-        raise StartError(
-            f"Could not find base path {base_path} for servable {model_name}: "
-            "point --model_base_path at the folder that holds the version folders."
-        )
-    versions = {int(child.name): child for child in base_path.iterdir() if _is_version(child)}
+    """Return the highest version below `base_path` and its folder; raises StartError where there is none."""
+    versions = find_versions(model_name, base_path)
     if not versions:
-        raise StartError(
-            f"No versions of servable {model_name} found under base path {base_path}. "
-            "Did you forget to name your leaf directory as a number (eg. '/1/')?"
-        )
+        raise StartError(no_versions(model_name, base_path))
     newest = max(versions)
     return newest, versions[newest]
+
+
+def find_versions(model_name: str, base_path: Path) -> dict[int, Path]:
+    """Return the version folders below `base_path` by their number; `00001` counts as 1.
+
+    Raises StartError where `base_path` itself is missing or can't be listed.
+    """
+    try:
+        return {int(child.name): child for child in base_path.iterdir() if _is_version(child)}
+    except OSError as exc:
+        raise StartError(
+            f"Could not find base path {base_path} for servable {model_name} ({exc.strerror}): "
+            "point --model_base_path at the folder that holds the version folders."
+        ) from exc
+
+
+def no_versions(model_name: str, base_path: Path) -> str:
+    """Return TensorFlow Serving's line about a base path without a version."""
+    return (
+        f"No versions of servable {model_name} found under base path {base_path}. "
+        "Did you forget to name your leaf directory as a number (eg. '/1/')?"
+    )
 
 
 def _is_version(path: Path) -> bool:
@@ -94,7 +106,8 @@ def read_saved_model(folder: Path, version: int) -> SavedModel:
     if _has_variables(graph) and not (folder / "variables" / "variables.index").is_file():
         raise StartError(
             f"{folder} is incomplete: its graph has variables, but variables/variables.index is missing. "
-            "Copy the whole folder again."
+            "Copy the whole folder again.",
+            Code.NOT_FOUND,
         )
     definitions = get_model_metadata_pb2.SignatureDefMap()
     for name, definition in graph.signature_def.items():
@@ -110,9 +123,13 @@ def read_message(folder: Path) -> saved_model_pb2.SavedModel:
     try:
         return saved_model_pb2.SavedModel.FromString(path.read_bytes())
     except OSError as exc:
-        raise StartError(f"{path} can't be read ({exc.strerror}): is the model folder copied completely?") from exc
+        raise StartError(
+            f"{path} can't be read ({exc.strerror}): is the model folder copied completely?", Code.NOT_FOUND
+        ) from exc
     except DecodeError as exc:
-        raise StartError(f"{path} is broken ({one_line(exc)}): copy or export the model again.") from exc
+        raise StartError(
+            f"{path} is broken ({one_line(exc)}): copy or export the model again.", Code.DATA_LOSS
+        ) from exc
 
 
 def serving_graph(message: saved_model_pb2.SavedModel, folder: Path) -> meta_graph_pb2.MetaGraphDef:
@@ -122,7 +139,8 @@ def serving_graph(message: saved_model_pb2.SavedModel, folder: Path) -> meta_gra
             return graph
     raise StartError(
         f'{folder / "saved_model.pb"} holds no graph with the tag "{SERVE_TAG}": it is empty, broken or was '
-        "exported for something else; export the model again."
+        "exported for something else; export the model again.",
+        Code.NOT_FOUND,
     )
 
 

@@ -29,7 +29,9 @@ def _register_bare_tensorflow() -> None:
 # The one thing that happens at import: without it the imports below would run all of TensorFlow.
 _register_bare_tensorflow()
 
-from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]  # protobuf ships no types # noqa: E402
+# protobuf ships no types.
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format  # type: ignore[import-untyped]  # noqa: E402
+from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]  # noqa: E402
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # noqa: E402
 from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2  # noqa: E402
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2  # noqa: E402
@@ -42,9 +44,12 @@ from tensorflow_serving.apis import (  # noqa: E402
     prediction_service_pb2_grpc,
 )
 
+ParseError = text_format.ParseError
+
 __all__ = [
     "DecodeError",
     "MessageToDict",
+    "ParseError",
     "TensorFlowMissing",
     "get_model_metadata_pb2",
     "get_model_status_pb2",
@@ -53,6 +58,7 @@ __all__ = [
     "meta_graph_pb2",
     "model_pb2",
     "model_service_pb2_grpc",
+    "parse_monitoring_config",
     "predict_pb2",
     "prediction_service_pb2_grpc",
     "saved_model_pb2",
@@ -65,6 +71,27 @@ __all__ = [
 def load_prediction_log() -> Any:
     """Return the module of `PredictionLog`: fifteen more message modules, wanted only by a warm-up file."""
     return importlib.import_module("tensorflow_serving.apis.prediction_log_pb2")
+
+
+def parse_monitoring_config(text: str) -> Any:
+    """Return a MonitoringConfig read from its text form; raises ParseError.
+
+    The package tensorflow-serving-api lacks this one, which is TensorFlow Serving's config/monitoring_config.proto.
+    """
+    field = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="monitoring_config.proto", package="tensorflow.serving")
+    file.syntax = "proto3"
+    prometheus = file.message_type.add(name="PrometheusConfig")
+    prometheus.field.add(name="enable", number=1, type=field.TYPE_BOOL, label=field.LABEL_OPTIONAL)
+    prometheus.field.add(name="path", number=2, type=field.TYPE_STRING, label=field.LABEL_OPTIONAL)
+    monitoring = file.message_type.add(name="MonitoringConfig")
+    of_prometheus = monitoring.field.add(name="prometheus_config", number=1, type=field.TYPE_MESSAGE)
+    of_prometheus.label = field.LABEL_OPTIONAL
+    of_prometheus.type_name = ".tensorflow.serving.PrometheusConfig"
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    message = message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.serving.MonitoringConfig"))
+    return text_format.Parse(text, message())
 
 
 def load_tensorflow() -> ModuleType:

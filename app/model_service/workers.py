@@ -4,20 +4,34 @@ import asyncio
 import os
 import time
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import suppress
 from dataclasses import dataclass
+from functools import partial
 from typing import ParamSpec, TypeVar
 
-from failures import deadline_exceeded
+from failures import deadline_exceeded, unavailable
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
+
+# A client gives up at its deadline, which lies this much before ours at most: the time that its request travelled.
+_EARLY_S = 0.1
 
 
 def usable_cores() -> int:
     """Return how many cores this process may run on: in a container fewer than the machine has, perhaps."""
     confined = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
     return len(confined(0)) if confined else os.cpu_count() or 1
+
+
+# What the preprocess service on a machine of the same size has at work at once: so one alone is never refused.
+_QUEUED_PER_CORE = 16
+
+
+def queue_length(asked: int) -> int:
+    """Return how many calls may wait where `asked` are asked for; 0 means 16 for each core."""
+    return asked or _QUEUED_PER_CORE * usable_cores()
 
 
 @dataclass(frozen=True)
@@ -40,14 +54,23 @@ class Threads:
 
 
 class Workers:
-    """A fixed number of threads; what they can't take yet waits, and is dropped if its caller has gone."""
+    """A fixed number of threads, and a queue that is as short as it is meant to be.
 
-    def __init__(self, count: int) -> None:
+    What waits stands in the event loop and not before the threads: so one that is given up leaves nothing behind.
+    """
+
+    def __init__(self, count: int, max_waiting: int) -> None:
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="worker")
-        self._running = 0
-        self._computing: set[object] = set()
+        self._free = asyncio.Semaphore(count)
+        self._max_waiting = max_waiting
+        self._callers = 0
+        self._began: dict[object, float] = {}
         self._idle = asyncio.Event()
         self._idle.set()
+        self.waiting = 0
+        self.shed = 0
+        self.expired = 0
+        self.abandoned = 0
 
     async def run(
         self,
@@ -59,33 +82,72 @@ class Workers:
     ) -> Result:
         """Return what `call` returns; cancelling the caller drops a call that has not begun.
 
-        Raises ServingError DEADLINE_EXCEEDED if `remaining` seconds (None: no limit) have passed before it begins.
+        Raises ServingError DEADLINE_EXCEEDED if `remaining` seconds (None: no limit) have passed before it begins,
+        and UNAVAILABLE at once where as many calls wait already as may.
         """
         latest = None if remaining is None else time.monotonic() + remaining
-
-        def begin() -> Result:
-            if latest is not None and time.monotonic() > latest:
-                raise deadline_exceeded("The deadline passed before the computation began")
-            token = object()
-            self._computing.add(token)
-            try:
-                return call(*args, **kwargs)
-            finally:
-                self._computing.discard(token)
-
-        self._running += 1
+        self._callers += 1
         self._idle.clear()
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, begin)
+            await self._wait_for_thread(latest)
+            return await asyncio.wrap_future(self._begin(partial(call, *args, **kwargs)))
         finally:
-            self._running -= 1
-            if not self._running:
+            self._callers -= 1
+            if not self._callers:
                 self._idle.set()
 
+    async def _wait_for_thread(self, latest: float | None) -> None:
+        if self._free.locked() and self.waiting >= self._max_waiting:
+            self.shed += 1
+            # TensorFlow Serving's text where its queue, that of its batches, is full.
+            raise unavailable("The batch scheduling queue to which this task was submitted is full")
+        self.waiting += 1
+        try:
+            await self._free.acquire()
+        except asyncio.CancelledError:
+            # gRPC cancels a call for either reason.
+            self._count_dropped(latest)
+            raise
+        finally:
+            self.waiting -= 1
+        if _is_past(latest):
+            self._free.release()
+            self._count_dropped(latest)
+            raise deadline_exceeded("The deadline passed before the computation began")
+
+    def _count_dropped(self, latest: float | None) -> None:
+        if _is_past(latest, _EARLY_S):
+            self.expired += 1
+        else:
+            self.abandoned += 1
+
+    def _begin(self, call: Callable[[], Result]) -> Future[Result]:
+        loop = asyncio.get_running_loop()
+        token = object()
+
+        def end() -> None:
+            del self._began[token]
+            self._free.release()
+
+        def tell_loop(_: Future[Result]) -> None:
+            # A thread that outlasts the loop has nobody left to tell.
+            with suppress(RuntimeError):
+                loop.call_soon_threadsafe(end)
+
+        self._began[token] = time.monotonic()
+        computation = self._threads.submit(call)
+        # When the thread is free, not when the caller ends: it may have gone, and nothing can interrupt the thread.
+        computation.add_done_callback(tell_loop)
+        return computation
+
     @property
-    def is_computing(self) -> bool:
-        """Whether a thread computes, be it for a caller that has gone: nothing can interrupt it."""
-        return bool(self._computing)
+    def computing(self) -> int:
+        """How many calls compute, be it for callers that have gone: nothing can interrupt them."""
+        return len(self._began)
+
+    def longest(self) -> float:
+        """Return for how many seconds the oldest of the calls that compute has done so; 0 where none does."""
+        return max((time.monotonic() - began for began in self._began.values()), default=0.0)
 
     async def wait_until_idle(self) -> None:
         """Return when no caller waits for a call any more."""
@@ -94,3 +156,7 @@ class Workers:
     def close(self) -> None:
         """Let the threads end; calls that have not begun are dropped."""
         self._threads.shutdown(wait=False, cancel_futures=True)
+
+
+def _is_past(latest: float | None, early_s: float = 0.0) -> bool:
+    return latest is not None and time.monotonic() + early_s >= latest

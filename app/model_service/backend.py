@@ -1,0 +1,23 @@
+"""What both faces stand in front of."""
+
+from dataclasses import dataclass
+
+from monitoring import Monitoring
+from readiness import Readiness
+from servables import Servables
+from workers import Workers
+
+
+@dataclass(frozen=True)
+class Backend:
+    """The models, the threads they compute in, and what is known of both; no message may exceed `max_bytes`."""
+
+    servables: Servables
+    workers: Workers
+    readiness: Readiness
+    monitoring: Monitoring
+    max_bytes: int
+
+    def metrics(self) -> str:
+        """Return everything that is measured, as Prometheus reads it."""
+        return self.monitoring.page(self.workers, self.servables, self.readiness)

@@ -1,0 +1,116 @@
+"""What is counted and timed while the server runs: TensorFlow Serving's metrics by its names, and a few of ours."""
+
+import asyncio
+import time
+from collections.abc import Iterator, Mapping, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from engines import Engine
+from failures import ServingError, StartError, one_line
+from grpc import StatusCode
+from prometheus_text import Counter, Histogram, sample
+from readiness import Readiness
+from servables import Servables
+from tensorflow_messages import ParseError, parse_monitoring_config
+from tensors import Array
+from workers import Workers
+
+DEFAULT_PATH = "/monitoring/prometheus/metrics"
+
+# Microseconds, up to 25 minutes: TensorFlow Serving's own.
+_LATENCIES_US = [10 * 1.8**power for power in range(33)]
+
+
+def read_path(config_file: str) -> str | None:
+    """Return the path that a `--monitoring_config_file` asks for the metrics at; None where it asks for none.
+
+    Raises StartError where the file can't be read or is no MonitoringConfig.
+    """
+    if not config_file:
+        return None
+    try:
+        config = parse_monitoring_config(Path(config_file).read_text(encoding="utf-8"))
+    except (OSError, UnicodeDecodeError, ParseError) as exc:
+        raise StartError(f"--monitoring_config_file={config_file} can't be read: {one_line(exc)}.") from exc
+    if not config.prometheus_config.enable:
+        return None
+    path: str = config.prometheus_config.path or DEFAULT_PATH
+    if not path.startswith("/"):
+        raise StartError(f"--monitoring_config_file={config_file}: the path must begin with a slash, not be {path}.")
+    return path
+
+
+class Monitoring:
+    """Everything that is measured, from all threads; `path` is where it can be read, if anywhere."""
+
+    def __init__(self, path: str | None = None) -> None:
+        self.path = path
+        prefix = ":tensorflow:serving:"
+        self._requests = Counter(f"{prefix}request_count", "model_name", "status")
+        self._latency = Histogram(f"{prefix}request_latency", _LATENCIES_US, "model_name", "API", "entrypoint")
+        self._runtime = Histogram(f"{prefix}runtime_latency", _LATENCIES_US, "model_name", "API", "runtime")
+
+    @contextmanager
+    def request(self, model_name: str, api: str, entrypoint: str) -> Iterator[None]:
+        """Count the request that the block answers, by how it ends, and time it if it is answered well."""
+        began = time.perf_counter()
+        code = StatusCode.INTERNAL
+        try:
+            yield
+            code = StatusCode.OK
+            self._latency.observe((time.perf_counter() - began) * 1e6, model_name, api, entrypoint)
+        except ServingError as exc:
+            code = exc.code
+            raise
+        except asyncio.CancelledError:
+            code = StatusCode.CANCELLED
+            raise
+        finally:
+            self._requests.count(model_name, code.name)
+
+    def timed(self, engine: Engine, model_name: str) -> "TimedEngine":
+        """Return an engine that reports how long each of its calls computes."""
+        return TimedEngine(engine, self._runtime, model_name)
+
+    def page(self, workers: Workers, servables: Servables, readiness: Readiness) -> str:
+        """Return everything as Prometheus reads it."""
+        lines = [*self._requests.lines(), *self._latency.lines(), *self._runtime.lines()]
+        gauges = {
+            "queue_length": workers.waiting,
+            "computing": workers.computing,
+            "longest_call_seconds": workers.longest(),
+            "ready": int(not readiness.failing()),
+        }
+        counters = {"shed": workers.shed, "expired": workers.expired, "abandoned": workers.abandoned}
+        for name, value in gauges.items():
+            lines += [f"# TYPE model_server_{name} gauge", sample(f"model_server_{name}", value)]
+        for name, value in counters.items():
+            lines += [f"# TYPE model_server_{name}_total counter", sample(f"model_server_{name}_total", value)]
+        lines.append("# TYPE model_server_loaded_version gauge")
+        for model_name, version in servables.loaded().items():
+            lines.append(sample("model_server_loaded_version", version, {"model_name": model_name}))
+        return "\n".join(lines) + "\n"
+
+
+@dataclass(frozen=True)
+class TimedEngine:
+    """An engine that is timed; the calls that fail are not, as in TensorFlow Serving."""
+
+    engine: Engine
+    runtime: Histogram
+    model_name: str
+
+    @property
+    def slots(self) -> int:
+        """See engines.Engine."""
+        return self.engine.slots
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+        """See engines.Engine."""
+        began = time.perf_counter()
+        results = self.engine.run(inputs, outputs)
+        # TensorFlow Serving calls whatever runs a SavedModel TF1, and dashboards ask for that.
+        self.runtime.observe((time.perf_counter() - began) * 1e6, self.model_name, "Predict", "TF1")
+        return results

@@ -1,0 +1,97 @@
+"""A monitoring config is TensorFlow Serving's text proto, and requests count by how they end."""
+
+import asyncio
+import tempfile
+import unittest
+from pathlib import Path
+from typing import Any
+
+from model_server_fixtures import failures, monitoring, servables, workers
+
+
+class ReadPathTest(unittest.TestCase):
+    def read(self, text: str) -> Any:
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "monitoring.config")
+            file.write_text(text)
+            return monitoring.read_path(str(file))
+
+    def test_only_an_enabled_config_asks_for_metrics(self) -> None:
+        cases = {
+            'prometheus_config { enable: true, path: "/metrics" }': "/metrics",
+            'prometheus_config: {\n  enable: true\n  path: "/metrics"  # here\n}': "/metrics",
+            "prometheus_config { enable: true }": "/monitoring/prometheus/metrics",
+            'prometheus_config { enable: false, path: "/metrics" }': None,
+            'prometheus_config { path: "/metrics" }': None,
+            "": None,
+        }
+        for text, path in cases.items():
+            with self.subTest(text):
+                self.assertEqual(self.read(text), path)
+        self.assertIsNone(monitoring.read_path(""))
+
+    def test_what_is_no_config_stops_the_start_in_one_line(self) -> None:
+        for text in ("prometheus_config { enabled: true }", "prometheus: yes", "{", "prometheus_config { enable: 7 }"):
+            with (
+                self.subTest(text),
+                self.assertRaisesRegex(failures.StartError, "^--monitoring_config_file=[^\\n]*\\Z"),
+            ):
+                self.read(text)
+        with self.assertRaisesRegex(failures.StartError, "No such file"):
+            monitoring.read_path("/no/such/file")
+
+    def test_a_path_that_no_request_can_name_stops_the_start(self) -> None:
+        with self.assertRaisesRegex(failures.StartError, "must begin with a slash"):
+            self.read('prometheus_config { enable: true, path: "metrics" }')
+
+
+class RequestTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.monitoring = monitoring.Monitoring()
+
+    def page(self) -> list[str]:
+        ready: Any = type("AlwaysReady", (), {"failing": lambda self: ""})()
+        page: str = self.monitoring.page(workers.Workers(1, 1), servables.Servables(), ready)
+        return page.splitlines()
+
+    def count(self, error: BaseException | None) -> str:
+        """Return the one line that counts a request which ends with this error."""
+        try:
+            with self.monitoring.request("M", "Predict", "GRPC"):
+                if error:
+                    raise error
+        except BaseException as exc:
+            self.assertIs(exc, error, "it is counted, not caught")
+        (line,) = [line for line in self.page() if line.startswith(":tensorflow:serving:request_count")]
+        return line
+
+    def test_a_request_counts_by_how_it_ends(self) -> None:
+        cases: dict[str, BaseException | None] = {
+            "OK": None,
+            "NOT_FOUND": failures.not_found("no"),
+            "UNAVAILABLE": failures.unavailable("full"),
+            "CANCELLED": asyncio.CancelledError(),
+            "INTERNAL": ZeroDivisionError(),
+        }
+        for status, error in cases.items():
+            self.monitoring = monitoring.Monitoring()
+            with self.subTest(status):
+                line = self.count(error)
+                self.assertEqual(line, f':tensorflow:serving:request_count{{model_name="M",status="{status}"}} 1')
+
+    def test_only_what_is_answered_well_is_timed(self) -> None:
+        self.count(failures.not_found("no"))
+        self.assertFalse([line for line in self.page() if line.startswith(":tensorflow:serving:request_latency")])
+        with self.monitoring.request("M", "Predict", "GRPC"):
+            pass
+        labels = 'model_name="M",API="Predict",entrypoint="GRPC"'
+        page = self.page()
+        self.assertIn(f":tensorflow:serving:request_latency_count{{{labels}}} 1", page)
+        buckets = [line for line in page if line.startswith(":tensorflow:serving:request_latency_bucket")]
+        self.assertEqual(len(buckets), 34)
+        self.assertTrue(buckets[1].startswith(f':tensorflow:serving:request_latency_bucket{{{labels},le="18"}}'))
+        self.assertTrue(buckets[-1].endswith('le="+Inf"} 1'))
+
+
+if __name__ == "__main__":
+    unittest.main()
