@@ -3,7 +3,7 @@
     python tools/compare_with_tensorflow.py --server localhost:8500 --photos FOLDER
 
 The client is the stock one: full TensorFlow, `tf.make_tensor_proto` and `tf.make_ndarray`, the stubs of
-`tensorflow-serving-api`. Exits with 1 where a probability differs by more than `--tolerance`.
+`tensorflow-serving-api`. Exits with 1 where an output differs by more than `--tolerance`.
 """
 
 import argparse
@@ -38,18 +38,18 @@ def main() -> int:
     local = tf.saved_model.load(str(options.model / str(version))).signatures[SIGNATURE]
     remote = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(options.server))
     (input_name,) = local.structured_input_signature[1]
-    (output_name,) = local.structured_outputs
     worst = 0.0
     for path in tqdm(paths, unit="photo"):
         tensor = to_tensor(decode_image(path.read_bytes(), config.limits.pixels), config.picture)[np.newaxis]
-        expected = local(**{input_name: tf.constant(tensor)})[output_name].numpy()
+        expected = local(**{input_name: tf.constant(tensor)})
         request = predict_pb2.PredictRequest()
         request.model_spec.name = config.experiment_id
         request.model_spec.signature_name = SIGNATURE
         request.inputs[input_name].CopyFrom(tf.make_tensor_proto(tensor))
-        answer = tf.make_ndarray(remote.Predict(request, timeout=10).outputs[output_name])
-        worst = max(worst, float(np.abs(answer - expected).max()))
-    print(f"{len(paths)} photos: the largest difference of a probability is {worst:.1e}")
+        answer = remote.Predict(request, timeout=10).outputs
+        for name, values in expected.items():
+            worst = max(worst, float(np.abs(tf.make_ndarray(answer[name]) - values.numpy()).max()))
+    print(f"{len(paths)} photos: the largest difference of an output is {worst:.1e}")
     return int(worst > options.tolerance)
 
 

@@ -453,7 +453,7 @@ class ForEveryoneTest(PageTest):
         for name in ("cat_1.jpg", "notes.txt"):
             visit.card(name)
         heard = visit.page.get_by_role("log").inner_text()
-        self.assertRegex(heard, r"cat_1\.jpg: Cat, \d\d\.\d\d %")
+        self.assertRegex(heard, r"cat_1\.jpg: Cat, (> )?\d\d\.\d\d %")
         self.assertIn("notes.txt: No answer. ", heard)
 
     def test_axe_finds_nothing_in_any_state_colour_or_width(self) -> None:
