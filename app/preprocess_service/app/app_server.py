@@ -41,7 +41,7 @@ Answer = TypeVar("Answer")
 M_MMAP_THRESHOLD = -3  # <malloc.h>
 
 
-# Async, though it waits for nothing: FastAPI sends every plain function through a thread, 0.3 ms a request.
+# Async, though it waits for nothing: FastAPI sends every plain function to a thread and back.
 async def get_pipeline(request: Request) -> Pipeline:
     return request.app.state.pipeline  # type: ignore[no-any-return]  # Starlette's state is untyped by design
 

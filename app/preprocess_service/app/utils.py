@@ -19,7 +19,7 @@ from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
 # The only decoders that are ever tried: Pillow has 40 more, and each is a door for hostile files.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
 _OUR_SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".avif", ".heif"}
-# Pillow's decoder of WebP holds the whole picture four times over, those of other formats twice at most.
+# Pillow's decoder of WebP holds the whole picture four times over at its peak, those of other formats about twice.
 _WEIGHTS = {"WEBP": 2}
 # How far into a file its kind is looked for: past the XML declaration and comments of an SVG.
 _MAGIC_BYTES = 512
