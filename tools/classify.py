@@ -16,7 +16,6 @@ import glob
 import io
 import json
 import sys
-import threading
 import time
 from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -25,6 +24,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
+from sessions import Sessions
 from tqdm import tqdm
 
 _NAMES = "jpg jpeg jpe jfif png apng webp gif bmp dib tif tiff avif heic heif hif"
@@ -88,14 +88,7 @@ class Client:
         self._url = url.rstrip("/")
         # Octet-stream: what a photo is its bytes tell, better than its name does.
         self._headers = {"Content-Type": "application/octet-stream", "Accept-Language": language}
-        self._local = threading.local()
-
-    def _session(self) -> requests.Session:
-        # A session is not safe across threads, and one for each photo would open a connection for each.
-        if not hasattr(self._local, "session"):
-            self._local.session = requests.Session()
-        session: requests.Session = self._local.session
-        return session
+        self._sessions = Sessions()
 
     def __call__(self, path: Path) -> Answer:
         """The answer to one photo; raises ServiceAway."""
@@ -126,7 +119,7 @@ class Client:
     def _post(self, path: Path) -> requests.Response:
         # Opened anew for each attempt, and streamed: it may be a film of gigabytes, which is refused by its length.
         with path.open("rb") as photo:
-            return self._session().post(
+            return self._sessions.mine().post(
                 f"{self._url}/predict", data=photo, headers=self._headers, timeout=TIMEOUT_SECONDS
             )
 
@@ -145,7 +138,7 @@ class Client:
     def check_alive(self) -> None:
         """Whether anything listens there at all; raises ServiceAway."""
         try:
-            self._session().get(f"{self._url}/livez", timeout=TIMEOUT_SECONDS)
+            self._sessions.mine().get(f"{self._url}/livez", timeout=TIMEOUT_SECONDS)
         except ValueError as exc:
             raise ServiceAway(f"--url {self._url}: {exc}") from exc
         except requests.RequestException as exc:

@@ -12,6 +12,7 @@ import requests
 from export import DOMAIN_NAME
 from numpy.typing import NDArray
 from service import Config, decode_image, to_tensor
+from sessions import Sessions
 
 Array = NDArray[np.float32]
 
@@ -46,19 +47,12 @@ class ServicePredictor:
         self._address = url.rstrip("/") + "/predict"
         self._labels = [label.upper() for label in labels]
         self._timeout_seconds = timeout_seconds
-        self._local = threading.local()
-
-    def _session(self) -> requests.Session:
-        # A session is not safe across threads, and one for each photo would open a connection for each.
-        if not hasattr(self._local, "session"):
-            self._local.session = requests.Session()
-        session: requests.Session = self._local.session
-        return session
+        self._sessions = Sessions()
 
     def __call__(self, data: bytes) -> Prediction:
         body = {"image_b64": base64.b64encode(data).decode("ascii")}
         try:
-            response = self._session().post(self._address, json=body, timeout=self._timeout_seconds)
+            response = self._sessions.mine().post(self._address, json=body, timeout=self._timeout_seconds)
             answer = response.json()
         except (requests.RequestException, ValueError) as exc:
             raise PredictorError(f"{self._address}: {exc}") from exc
