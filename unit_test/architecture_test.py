@@ -17,6 +17,7 @@ LADDER = {
     "messages": set(),
     "metrics": set(),
     "page": set(),
+    "processors": set(),
     "serving_messages": set(),
     "errors": {"messages"},
     "job": {"errors"},
@@ -26,9 +27,9 @@ LADDER = {
     "intake": {"config", "errors"},
     "answers": {"config", "errors", "messages", "model_runner"},
     "openapi": {"answers", "errors", "intake"},
-    "pipeline": {"budget", "config", "errors", "intake", "job", "metrics", "model_runner", "utils"},
+    "pipeline": {"budget", "config", "errors", "intake", "job", "metrics", "model_runner", "processors", "utils"},
 }
-LADDER["app_server"] = set(LADDER) - {"budget", "serving_messages", "utils"}
+LADDER["app_server"] = set(LADDER) - {"budget", "processors", "serving_messages", "utils"}
 # The one module of the preprocess service that knows each library.
 ALONE = {
     "fastapi": "app_server",

@@ -16,6 +16,7 @@ import processes
 
 sys.path.insert(0, str(processes.MODEL_SERVER.parent))
 try:
+    import cores
     import engines
     import failures
     import flags
@@ -43,6 +44,7 @@ finally:
 __all__ = [
     "Array",
     "copy_of_model",
+    "cores",
     "engines",
     "expected",
     "failures",

@@ -193,5 +193,16 @@ class StuckCallTest(OverloadTestCase):
         self.assertTrue(processes.answers(f"{self.server.url}/readyz"))
 
 
+class ExitWhenStuckTest(OverloadTestCase):
+    flags = ("--stuck_call_seconds=1", "--exit_when_stuck")
+
+    def test_a_server_that_is_asked_to_ends_after_a_stuck_call_and_says_why(self) -> None:
+        self.begin(1).result()
+        call = self.begin(ENDLESS)
+        self.assertEqual(self.server.process.wait(TIMEOUT_S), 1, self.server.output())
+        self.assertIn("a call computes for more than 1 s (--stuck_call_seconds): ending", self.server.output())
+        self.assertEqual(call.code(), grpc.StatusCode.UNAVAILABLE)
+
+
 if __name__ == "__main__":
     unittest.main()

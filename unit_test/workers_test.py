@@ -1,7 +1,6 @@
 """Models compute in a few threads: the event loop goes on, and what nobody waits for any more is not computed."""
 
 import asyncio
-import os
 import threading
 import time
 import unittest
@@ -21,13 +20,6 @@ class ThreadsTest(unittest.TestCase):
     def test_a_queue_whose_length_is_not_given_grows_with_the_cores(self) -> None:
         self.assertEqual(workers.queue_length(0), 16 * workers.usable_cores())
         self.assertEqual(workers.queue_length(3), 3)
-
-    @unittest.skipUnless(hasattr(os, "sched_setaffinity"), "only Linux confines a process to some cores")
-    def test_cores_that_the_process_may_not_use_are_not_counted(self) -> None:
-        allowed = os.sched_getaffinity(0)
-        self.addCleanup(os.sched_setaffinity, 0, allowed)
-        os.sched_setaffinity(0, {min(allowed)})
-        self.assertEqual(workers.usable_cores(), 1)
 
 
 class WorkersTest(unittest.IsolatedAsyncioTestCase):

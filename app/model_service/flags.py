@@ -31,6 +31,7 @@ class Flags:
     max_message_bytes: int = 64 * 2**20
     max_queued_requests: int = 0
     stuck_call_seconds: int = 30
+    exit_when_stuck: bool = False
     monitoring_config_file: str = ""
     tensorflow_session_parallelism: int = 0
     tensorflow_intra_op_parallelism: int = 0
@@ -56,6 +57,7 @@ HELP = {
     "max_message_bytes": "largest message and tensor taken (not in TensorFlow Serving)",
     "max_queued_requests": "calls that may wait, others are refused; 0: 16 for each core (not in TensorFlow Serving)",
     "stuck_call_seconds": "a longer call turns the health to NOT_SERVING; 0: no call does (not in TensorFlow Serving)",
+    "exit_when_stuck": "end after such a call, for whoever starts this anew (not in TensorFlow Serving)",
     "monitoring_config_file": "text form of a MonitoringConfig, which turns the metrics for Prometheus on",
     "tensorflow_session_parallelism": "threads to compute with; 0: one for each core",
     "tensorflow_intra_op_parallelism": "threads for one call; 0: chosen from the cores",

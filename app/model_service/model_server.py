@@ -39,12 +39,14 @@ VERSION = "0.1.0"
 
 # What TensorFlow Serving exits with when it can't start.
 EXIT_START_FAILED = 255
+EXIT_STUCK = 1
 EXIT_INTERRUPTED = 130
 
 # Docker gives a container 10 s between SIGTERM and SIGKILL; calls that take longer are cut off before that.
 DRAIN_S = 8.0
 # Once no prediction runs: time for the last answers to reach the wire. Only open health watches use it up.
 FLUSH_S = 0.3
+STUCK_LOOK_S = 1.0
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -91,7 +93,7 @@ def _serve(options: Flags) -> int:
         # Python would wait for that thread, for as long as it takes, or tear down the engine under it.
         logger.info("Cut off a computation that nobody waits for any more")
         logging.shutdown()
-        os._exit(0)
+        os._exit(EXIT_STUCK if readiness.is_stuck else 0)
     return 0
 
 
@@ -142,7 +144,10 @@ async def _run(options: Flags, backend: Backend, load: Load, rest_claim: socket.
         logger.info("Exporting HTTP/REST API at:%s ...", sockets.join(options.bind_address, options.rest_api_port))
     watch = _version_watch(options, backend.servables, load)
     watch.start()
+    stuck_watch = asyncio.create_task(_stop_when_stuck(backend.readiness, stop)) if options.exit_when_stuck else None
     await stop.wait()
+    if stuck_watch:
+        stuck_watch.cancel()
     logger.info("Stopping: finishing what is under way")
     watch.stop()
     backend.readiness.is_stopping = True
@@ -150,6 +155,14 @@ async def _run(options: Flags, backend: Backend, load: Load, rest_claim: socket.
     await asyncio.gather(_drain(grpc_server, backend.workers), rest_server.close())
     backend.workers.close()
     return bool(backend.workers.computing) or watch.is_loading
+
+
+async def _stop_when_stuck(readiness: Readiness, stop: asyncio.Event) -> None:
+    # Docker starts a container anew that has ended, not one that is unhealthy.
+    while not readiness.is_stuck:
+        await asyncio.sleep(STUCK_LOOK_S)
+    logger.error("%s: ending, to be started anew (--exit_when_stuck)", readiness.failing())
+    stop.set()
 
 
 def _version_watch(options: Flags, servables: Servables, load: Load) -> VersionWatch:

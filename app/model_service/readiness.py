@@ -17,12 +17,17 @@ class Readiness:
         self._stuck_s = stuck_s
         self.is_stopping = False
 
+    @property
+    def is_stuck(self) -> bool:
+        """Whether a call computes for so long that it will hardly end."""
+        return bool(self._stuck_s) and self._workers.longest() > self._stuck_s
+
     def failing(self) -> str:
         """Return why no requests should be sent here, or nothing where all is well."""
         if self.is_stopping:
             return "the server is stopping"
         if not self._servables.available(self._model_name):
             return f"no version of {self._model_name} is available"
-        if self._stuck_s and self._workers.longest() > self._stuck_s:
+        if self.is_stuck:
             return f"a call computes for more than {self._stuck_s:g} s (--stuck_call_seconds)"
         return ""

@@ -1,7 +1,6 @@
 """The threads in which models compute, so that the event loop never waits for them."""
 
 import asyncio
-import os
 import time
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -10,6 +9,7 @@ from dataclasses import dataclass
 from functools import partial
 from typing import ParamSpec, TypeVar
 
+from cores import usable_cores
 from failures import deadline_exceeded, unavailable
 
 Parameters = ParamSpec("Parameters")
@@ -17,12 +17,6 @@ Result = TypeVar("Result")
 
 # A client gives up at its deadline, which lies this much before ours at most: the time that its request travelled.
 _EARLY_S = 0.1
-
-
-def usable_cores() -> int:
-    """Return how many cores this process may run on: in a container fewer than the machine has, perhaps."""
-    confined = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
-    return len(confined(0)) if confined else os.cpu_count() or 1
 
 
 # What the preprocess service on a machine of the same size has at work at once: so one alone is never refused.

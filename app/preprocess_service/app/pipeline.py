@@ -1,7 +1,6 @@
 """What happens to one photo: bytes -> tensor -> prediction, within one deadline."""
 
 import asyncio
-import os
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ from job import Job
 from metrics import Metrics
 from model_runner import Prediction, Signature
 from numpy.typing import NDArray
+from processors import usable_cores
 from utils import decode_base64, decode_image, to_tensor
 
 # A probe that waits longer than this is of no use to whoever sent it; orchestrators wait 1 to 5 s.
@@ -45,10 +45,10 @@ class Pipeline:
         self.is_draining = False
         self._admitted = 0
         self._buffered = 0
-        self._places = config.limits.in_flight or PLACES_PER_CORE * (os.cpu_count() or 1)
+        self._places = config.limits.in_flight or PLACES_PER_CORE * usable_cores()
         # The biggest photo that is taken, or many small ones, at the same time.
         self._budget = PixelBudget(config.limits.pixels)
-        self._threads = ThreadPoolExecutor(config.limits.decode_threads or os.cpu_count(), "decode")
+        self._threads = ThreadPoolExecutor(config.limits.decode_threads or usable_cores(), "decode")
 
     async def open(self) -> None:
         await self.runner.open()
