@@ -40,6 +40,7 @@ ALONE = {
     "PIL": "utils",
     "pi_heif": "utils",
     "puremagic": "utils",
+    "pybase64": "utils",
     "yaml": "config",
 }
 
