@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import requests
 from http_server import serving
-from preprocess_service import app_server, config, errors, messages, model_runner
+from preprocess_service import app_server, config, errors, logs, messages, metrics, model_runner
 from utils import IMAGES, image_to_base64
 
 CAT = image_to_base64(IMAGES / "cat_1.jpg")
@@ -228,7 +228,7 @@ class AppServerTest(unittest.TestCase):
 
     def test_the_time_of_each_step_is_told(self) -> None:
         timing = self.post(json={"image_b64": CAT}).headers["server-timing"]
-        self.assertEqual(re.findall(r"(\w+);dur=[\d.]+", timing), ["read", "decode", "fit", "model", "total"])
+        self.assertEqual(re.findall(r"(\w+);dur=[\d.]+", timing), ["read", "queue", "decode", "fit", "model", "total"])
 
     def test_a_body_of_another_type_is_refused(self) -> None:
         response = self.post(data={"image_b64": "QUJD"})
@@ -268,9 +268,10 @@ class AppServerTest(unittest.TestCase):
             ("not loaded", unavailable, 0.5, 503, ["process"], {"model": reason}),
             ("no prediction", 3, unavailable, 503, ["process", "model"], {"prediction": reason}),
         ):
-            with self.subTest(name):
-                self.runner.state, self.runner.answer = state, answer
-                response = requests.get(f"{self.url}/readyz", timeout=5)
+            # Each with a service of its own: one look is good for a second.
+            with self.subTest(name), serving(app_server.create_app(settings(), runner := FakeRunner())) as url:
+                runner.state, runner.answer = state, answer
+                response = requests.get(f"{url}/readyz", timeout=5)
                 self.assertEqual((response.status_code, response.json()), (status, {"ok": ok, "failing": failing}))
 
     def test_alive_does_not_ask_the_model_server(self) -> None:
@@ -414,11 +415,12 @@ class LimitsTest(unittest.TestCase):
             requests.post(f"{url}/predict", json={"image_b64": CAT}, headers={"X-Request-ID": "one"}, timeout=5)
             requests.post(f"{url}/predict", json={"image_b64": "!"}, timeout=5)
             requests.get(f"{url}/readyz", timeout=5)
-        lines = [json.loads(record.getMessage()) for record in log.records]
+        lines = [json.loads(logs.JsonFormatter().format(record)) for record in log.records]
         self.assertEqual([(line["status"], line["code"]) for line in lines], [(200, "ok"), (400, "invalid_base64")])
         self.assertEqual((lines[0]["request_id"], lines[0]["route"], lines[0]["bytes"]), ("one", "/predict", len(CAT)))
-        self.assertEqual(list(lines[0]["ms"]), ["read", "decode", "fit", "model", "total"])
-        self.assertNotIn(CAT[:50], str(log.output))
+        self.assertEqual(lines[0]["pictures"], [{"format": "JPEG", "width": 451, "height": 300}])
+        self.assertEqual(list(lines[0]["seconds"]), ["read", "queue", "decode", "fit", "model", "total"])
+        self.assertNotIn(CAT[:50], str(lines))
 
     def test_the_request_id_goes_on_to_the_model_server(self) -> None:
         runner = FakeRunner()
@@ -426,7 +428,7 @@ class LimitsTest(unittest.TestCase):
         requests.post(f"{url}/predict", json={"image_b64": CAT}, headers={"X-Request-ID": "one"}, timeout=5)
         self.assertEqual(runner.request_id, "one")
 
-    def test_requests_are_counted_by_route_and_status(self) -> None:
+    def test_requests_are_counted_by_route_and_status_and_timed_by_step(self) -> None:
         url = self.enterContext(serving(app_server.create_app(settings(), FakeRunner())))
         for body in ({"image_b64": CAT}, {"image_b64": "!"}):
             requests.post(f"{url}/predict", json=body, timeout=5)
@@ -436,11 +438,45 @@ class LimitsTest(unittest.TestCase):
             'catdog_requests_total{route="/predict",status="200"} 1.0',
             'catdog_requests_total{route="/predict",status="400"} 1.0',
             'catdog_requests_total{route="none",status="404"} 1.0',
-            'catdog_step_seconds_count{step="model"} 1.0',
+            'catdog_failures_total{code="invalid_base64"} 1.0',
+            *(f'catdog_step_seconds_count{{step="{step}"}} {n}.0' for step, n in (("model", 1), ("total", 2))),
+            f"catdog_photo_bytes_sum {len(CAT) + 1}.0",
+            'catdog_predictions_total{label="DOG"} 1.0',
             "catdog_model_version 3.0",
+            f'catdog_build_info{{model="CAT-DOG",version="{metrics.VERSION}"}} 1.0',
+            "process_start_time_seconds ",
         ):
             with self.subTest(line):
                 self.assertIn(line, text)
+
+    def test_what_is_at_work_and_what_waits_is_counted(self) -> None:
+        runner = HeldRunner()
+        limits = {"in_flight": 7, "decode_threads": 1}
+        url = self.enterContext(serving(app_server.create_app(settings(**limits), runner)))
+        with ThreadPoolExecutor(1) as senders:
+            held = senders.submit(requests.post, f"{url}/predict", json={"image_b64": CAT})
+            self.assertTrue(runner.wait_for(1))
+            text = requests.get(f"{url}/metrics", timeout=5).text
+            runner.release()
+            held.result()
+        for name, value in (("in_flight", 1), ("places", 7), ("places_taken", 1), ("queue_length", 0)):
+            with self.subTest(name):
+                self.assertIn(f"catdog_{name} {value}.0", text)
+        self.assertRegex(text, "catdog_buffered_bytes [1-9]")
+        text = requests.get(f"{url}/metrics", timeout=5).text
+        for name in ("in_flight", "places_taken", "queue_length", "buffered_bytes"):
+            with self.subTest(name):
+                self.assertIn(f"catdog_{name} 0.0", text)
+
+    def test_a_scrape_finds_the_state_of_the_model_server_though_nobody_asked_before(self) -> None:
+        for state, expected in ((3, 1), (errors.ModelUnavailable(), 0)):
+            with (
+                self.subTest(expected=expected),
+                serving(app_server.create_app(settings(), runner := FakeRunner())) as url,
+            ):
+                runner.state = state
+                text = requests.get(f"{url}/metrics", timeout=5).text
+                self.assertIn(f"catdog_model_ready {expected}.0", text)
 
     def test_the_runner_is_opened_and_closed_with_the_app(self) -> None:
         runner = FakeRunner()

@@ -14,6 +14,7 @@ MODEL_SERVICE = ROOT / "app" / "model_service"
 LADDER = {
     "budget": set(),
     "config": set(),
+    "logs": set(),
     "messages": set(),
     "metrics": set(),
     "page": set(),
@@ -27,7 +28,19 @@ LADDER = {
     "intake": {"config", "errors"},
     "answers": {"config", "errors", "messages", "model_runner"},
     "openapi": {"answers", "errors", "intake"},
-    "pipeline": {"budget", "config", "errors", "intake", "job", "metrics", "model_runner", "processors", "utils"},
+    "probe": {"config", "errors", "metrics"},
+    "pipeline": {
+        "budget",
+        "config",
+        "errors",
+        "intake",
+        "job",
+        "metrics",
+        "model_runner",
+        "probe",
+        "processors",
+        "utils",
+    },
 }
 LADDER["app_server"] = set(LADDER) - {"budget", "processors", "serving_messages", "utils"}
 # The one module of the preprocess service that knows each library.
@@ -42,6 +55,7 @@ ALONE = {
     "puremagic": "utils",
     "pybase64": "utils",
     "yaml": "config",
+    "prometheus_client": "metrics",
 }
 
 

@@ -16,9 +16,12 @@ try:
     import config
     import errors
     import job
+    import logs
     import messages
+    import metrics
     import model_runner
     import pipeline
+    import probe
     import serving_messages
     import utils as service_utils
 finally:
@@ -34,9 +37,12 @@ __all__ = [
     "config",
     "errors",
     "job",
+    "logs",
     "messages",
+    "metrics",
     "model_runner",
     "pipeline",
+    "probe",
     "service_utils",
     "serving_messages",
 ]

@@ -3,10 +3,12 @@
 import re
 import subprocess
 import sys
+import tomllib
 import unittest
 from pathlib import Path
 
-from preprocess_service import app_server, config, model_runner
+from model_server_fixtures import model_server
+from preprocess_service import app_server, config, metrics, model_runner
 
 ROOT = Path(__file__).parent.parent
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -51,3 +53,7 @@ class ReadmeTest(unittest.TestCase):
         printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
         self.assertEqual(printed.strip(), "(3, 11) (3, 13)")
         self.assertIn("Python 3.11, 3.12 or 3.13", README)
+
+    def test_the_version_is_the_same_everywhere(self) -> None:
+        project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+        self.assertEqual({metrics.VERSION, model_server.VERSION}, {project["version"]})

@@ -27,12 +27,13 @@ from fastapi.responses import JSONResponse, Response
 from fastapi_offline import FastAPIOffline
 from intake import Photo, read_batch, read_photo
 from job import Job
+from logs import log_json
 from messages import Language, negotiate
-from metrics import Metrics
+from metrics import CONTENT_TYPE, VERSION, Metrics
 from model_runner import ModelRunner
 from page import FOLDER, SAMPLES, PageFiles, page
-from pipeline import PROBE_SECONDS, Pipeline, Runner
-from prometheus_client import CONTENT_TYPE_LATEST
+from pipeline import Pipeline, Runner
+from probe import PROBE_SECONDS
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 
@@ -159,8 +160,8 @@ async def readyz(request: Request, response: Response, pipeline: PipelineOfApp) 
     return Health(ok=[name for name in checks if name not in failing], failing=failing)
 
 
-async def render_metrics(request: Request) -> Response:
-    return Response(request.app.state.metrics.render(), media_type=CONTENT_TYPE_LATEST)
+async def render_metrics(pipeline: PipelineOfApp) -> Response:
+    return Response(await pipeline.render_metrics(), media_type=CONTENT_TYPE)
 
 
 def language_of(request: Request) -> Language:
@@ -200,7 +201,7 @@ async def on_unexpected(request: Request, exc: Exception) -> JSONResponse:
 
 def create_app(config: Config, runner: Runner) -> FastAPI:
     """Build the service; nothing is opened before its lifespan starts."""
-    metrics = Metrics()
+    metrics = Metrics(config.experiment_id)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -212,6 +213,7 @@ def create_app(config: Config, runner: Runner) -> FastAPI:
 
     app = FastAPIOffline(
         title="CAT or DOG",
+        version=VERSION,
         description=openapi.DESCRIPTION,
         lifespan=lifespan,
         redoc_url=None,
@@ -250,7 +252,7 @@ def main() -> int:
     except (ConfigError, OSError) as exc:
         sys.stderr.write(f"app_server: {exc}\n")
         return 1
-    logging.basicConfig(level=logging.INFO, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_json()
     # Pillow warns of every oddity in a photo, python_multipart of every one in a form; our log is for the operator,
     # who can't mend what other people send.
     warnings.filterwarnings("ignore", module=r"PIL\.")
@@ -267,7 +269,8 @@ class Server(uvicorn.Server):
     stops to listen, finishes what is in flight and ends. A second signal ends it at once."""
 
     def __init__(self, app: FastAPI, drain_seconds: float) -> None:
-        super().__init__(uvicorn.Config(app, server_header=False, access_log=False))
+        super().__init__(uvicorn.Config(app, server_header=False, access_log=False, log_config=None))
+        app.state.metrics.connections.set_function(lambda: len(self.server_state.connections))
         self._app = app
         self._drain_seconds = drain_seconds
 

@@ -1,6 +1,5 @@
 """What happens to every request at the edge: its id, its headers, its line in the log, its place in the counts."""
 
-import json
 import logging
 import re
 import time
@@ -54,21 +53,23 @@ class Edge:
         # The path of the route, not what was asked for: that is any text at all.
         route = getattr(scope.get("route"), "path", "none")
         state = scope["state"]
+        code = state.get("code", "ok")
         job = state.get("job")
-        steps = (job.seconds if job else {}) | {"total": seconds}
-        self._metrics.requests.labels(route, status).inc()
+        steps = (job.seconds() if job else {}) | {"total": seconds}
+        self._metrics.answered(route, status, code)
         if job:
-            for step, value in steps.items():
-                self._metrics.step_seconds.labels(step).observe(value)
+            self._metrics.timed(steps)
+            self._metrics.photo_bytes.observe(job.bytes)
         if route in QUIET:
             return
-        line = {
+        fields = {
             "request_id": state["request_id"],
             "method": scope["method"],
             "route": route,
             "status": status,
-            "code": state.get("code", "ok"),
+            "code": code,
             "bytes": job.bytes if job else 0,
-            "ms": {step: round(1000 * value, 1) for step, value in steps.items()},
+            "pictures": [{"format": name, "width": w, "height": h} for name, w, h in (job.pictures if job else ())],
+            "seconds": {step: round(value, 5) for step, value in steps.items()},
         }
-        logger.info("%s", json.dumps(line))
+        logger.info("%s %s %d %s", scope["method"], route, status, code, extra={"fields": fields})

@@ -1,4 +1,4 @@
-"""One request on its way: its id, how long it may still take, and how long each step took."""
+"""One request on its way: its id, how long it may still take, what it is about, and how long each step took."""
 
 import asyncio
 import time
@@ -18,8 +18,10 @@ class Job:
 
     def __init__(self, request_id: str, seconds: float) -> None:
         self.request_id = request_id
-        self.seconds: dict[str, float] = {}
         self.bytes = 0
+        # Format, width and height of each picture that could be opened.
+        self.pictures: list[tuple[str, int, int]] = []
+        self._taken: list[tuple[str, float]] = []
         self._start = time.monotonic()
         self._deadline = self._start + seconds
 
@@ -49,12 +51,23 @@ class Job:
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
-        """Count the time of this block for ``name``."""
+        """Count the time of this block for ``name``; several threads may do so at once, for the photos of a batch."""
         start = time.monotonic()
         try:
             yield
         finally:
-            self.seconds[name] = self.seconds.get(name, 0) + time.monotonic() - start
+            self.took(name, time.monotonic() - start)
+
+    def took(self, name: str, seconds: float) -> None:
+        """Count this time for the step ``name``."""
+        self._taken.append((name, seconds))
+
+    def seconds(self) -> dict[str, float]:
+        """How long each step took so far, in the order of the steps; those of a batch in sum."""
+        sums: dict[str, float] = {}
+        for name, seconds in self._taken:
+            sums[name] = sums.get(name, 0) + seconds
+        return sums
 
     def total(self) -> float:
         """Seconds since the request came."""
@@ -62,5 +75,5 @@ class Job:
 
     def server_timing(self) -> str:
         """The Server-Timing header: every step and the total so far, in milliseconds."""
-        steps = self.seconds | {"total": self.total()}
+        steps = self.seconds() | {"total": self.total()}
         return ", ".join(f"{name};dur={1000 * seconds:.1f}" for name, seconds in steps.items())

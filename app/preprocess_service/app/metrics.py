@@ -1,28 +1,90 @@
 """What is counted, in Prometheus' words."""
 
-from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram, generate_latest
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    GCCollector,
+    Histogram,
+    Info,
+    PlatformCollector,
+    ProcessCollector,
+    generate_latest,
+)
 
+VERSION = "0.1.0"
+# Of what ``render`` gives.
+CONTENT_TYPE = CONTENT_TYPE_LATEST
+
+# The steps of a request in their order; ``queue`` is the wait for a thread that decodes.
+STEPS = ("read", "queue", "decode", "fit", "model", "total")
 # From a small photo on a fast machine to a request that waited for its deadline.
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
+# From a thumbnail to the largest body that is taken.
+_BYTES = (10e3, 30e3, 100e3, 300e3, 1e6, 3e6, 10e6, 30e6)
 
 
 class Metrics:
     """One set for each app, in a registry of its own, so that two apps in one process don't mix."""
 
-    def __init__(self) -> None:
+    def __init__(self, model_name: str = "") -> None:
         self.registry = CollectorRegistry()
-        self.requests = Counter("catdog_requests", "Requests answered.", ["route", "status"], registry=self.registry)
+        self._add_traffic()
+        self._add_load()
+        self.model_ready = self._gauge("model_ready", "1: the model was found AVAILABLE and predicting, not long ago.")
+        self.model_version = self._gauge("model_version", "The version that answered last.")
+        build = Info("catdog_build", "Of this service; model: the one that it asks for.", registry=self.registry)
+        build.info({"version": VERSION, "model": model_name})
+        for collector in (ProcessCollector, PlatformCollector, GCCollector):
+            collector(registry=self.registry)
+
+    def _add_traffic(self) -> None:
+        registry = self.registry
+        self.requests = Counter("catdog_requests", "Requests answered.", ["route", "status"], registry=registry)
+        self.failures = Counter("catdog_failures", "Those not answered with success.", ["code"], registry=registry)
         self.step_seconds = Histogram(
-            "catdog_step_seconds", "Seconds by step of a request.", ["step"], buckets=_SECONDS, registry=self.registry
+            "catdog_step_seconds", "Seconds by step of a request.", ["step"], buckets=_SECONDS, registry=registry
         )
-        self.in_flight = Gauge("catdog_in_flight", "Photos being prepared or predicted.", registry=self.registry)
-        self.shed = Counter("catdog_shed", "Requests refused since too many were in flight.", registry=self.registry)
-        self.expired = Counter("catdog_expired", "Requests whose deadline passed.", registry=self.registry)
-        self.gone = Counter("catdog_gone", "Requests whose sender went away.", registry=self.registry)
-        self.model_ready = Gauge(
-            "catdog_model_ready", "1: the last look found the model AVAILABLE and predicting.", registry=self.registry
+        self.photo_bytes = Histogram(
+            "catdog_photo_bytes", "Bytes of a request's photos, as sent.", buckets=_BYTES, registry=registry
         )
-        self.model_version = Gauge("catdog_model_version", "The version that answered last.", registry=self.registry)
+        self.predictions = Counter("catdog_predictions", "Photos by what was seen.", ["label"], registry=registry)
+        self.shed = Counter("catdog_shed", "Requests refused since too many were in flight.", registry=registry)
+        self.expired = Counter("catdog_expired", "Requests whose deadline passed.", registry=registry)
+        self.gone = Counter("catdog_gone", "Requests whose sender went away.", registry=registry)
+        # Kept here, since labels() takes a lock and several times as long as counting does.
+        self._of_step = {step: self.step_seconds.labels(step) for step in STEPS}
+        self._of_answer: dict[tuple[str, int], Counter] = {}
+        self._of_code: dict[str, Counter] = {}
+
+    def _add_load(self) -> None:
+        self.in_flight = self._gauge("in_flight", "Photos being prepared or predicted.")
+        self.queue_length = self._gauge("queue_length", "Photos that wait for a thread to be decoded in.")
+        self.places = self._gauge("places", "Requests that may be at work at the same time; others are refused.")
+        self.places_taken = self._gauge("places_taken", "Requests at work.")
+        self.buffered_bytes = self._gauge("buffered_bytes", "Bodies of all requests at work together.")
+        self.connections = self._gauge("connections", "Open HTTP connections.")
+
+    def _gauge(self, name: str, text: str) -> Gauge:
+        return Gauge(f"catdog_{name}", text, registry=self.registry)
+
+    def answered(self, route: str, status: int, code: str) -> None:
+        """Count one request; ``code`` is ``ok`` or says what failed."""
+        answer = self._of_answer.get((route, status))
+        if answer is None:
+            answer = self._of_answer[route, status] = self.requests.labels(route, status)
+        answer.inc()
+        if code != "ok":
+            failure = self._of_code.get(code)
+            if failure is None:
+                failure = self._of_code[code] = self.failures.labels(code)
+            failure.inc()
+
+    def timed(self, seconds: dict[str, float]) -> None:
+        """Take down how long each step of one request took."""
+        for step, value in seconds.items():
+            self._of_step[step].observe(value)
 
     def render(self) -> bytes:
         """The text format that Prometheus reads."""

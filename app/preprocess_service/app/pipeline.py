@@ -1,6 +1,7 @@
 """What happens to one photo: bytes -> tensor -> prediction, within one deadline."""
 
 import asyncio
+import time
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
@@ -9,17 +10,16 @@ from typing import Protocol
 import numpy as np
 from budget import PixelBudget
 from config import Config
-from errors import Overloaded, ServiceError
+from errors import Overloaded
 from intake import Hold, Photo
 from job import Job
 from metrics import Metrics
 from model_runner import Prediction, Signature
 from numpy.typing import NDArray
+from probe import Checks, Probe
 from processors import usable_cores
 from utils import decode_base64, decode_image, to_tensor
 
-# A probe that waits longer than this is of no use to whoever sent it; orchestrators wait 1 to 5 s.
-PROBE_SECONDS = 2.0
 # Enough that no core ever waits for work, few enough that the last in line is still answered within a fraction of a
 # second: at 50 photos a second and core, 16 of them are 0.3 s.
 PLACES_PER_CORE = 16
@@ -48,13 +48,22 @@ class Pipeline:
         self._places = config.limits.in_flight or PLACES_PER_CORE * usable_cores()
         # The biggest photo that is taken, or many small ones, at the same time.
         self._budget = PixelBudget(config.limits.pixels)
+        self._probe = Probe(runner, config.picture, metrics)
+        # A set, since a photo leaves it in whichever thread begins with it, and once more if it never came to that.
+        self._waiting: set[object] = set()
         self._threads = ThreadPoolExecutor(config.limits.decode_threads or usable_cores(), "decode")
+        metrics.queue_length.set_function(lambda: len(self._waiting))
+        metrics.places.set(self._places)
+        metrics.places_taken.set_function(lambda: self._admitted)
+        metrics.buffered_bytes.set_function(lambda: self._buffered)
+        self._of_label = {label: metrics.predictions.labels(label) for label in config.labels}
 
     async def open(self) -> None:
         await self.runner.open()
 
     async def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
+        await self._probe.close()
         await self.runner.close()
 
     async def classify(self, photo: Photo, job: Job) -> Prediction:
@@ -64,11 +73,12 @@ class Pipeline:
             ServiceError: the one that names the step that failed.
         """
         with self.metrics.in_flight.track_inprogress():
-            loop = asyncio.get_running_loop()
-            tensor = await loop.run_in_executor(self._threads, self._prepare, photo, job)
+            tensor = await self._in_thread(photo, job)
             with job.step("model"):
                 prediction = await self.runner.predict(tensor, job.remaining(), job.request_id)
+        self._probe.answered()
         self.metrics.model_version.set(prediction.model_version)
+        self._of_label[prediction.label].inc()
         return prediction
 
     @contextmanager
@@ -117,21 +127,30 @@ class Pipeline:
         finally:
             self._admitted -= 1
 
-    async def check(self) -> dict[str, ServiceError | None]:
+    async def check(self) -> Checks:
         """Try what a request needs: this process stays, the model is AVAILABLE, a prediction (of grey) comes back."""
-        checks: dict[str, ServiceError | None] = {"process": Overloaded("draining") if self.is_draining else None}
-        grey = np.zeros((self.config.picture.height, self.config.picture.width, 3), np.float32)
+        checks = await self._probe.check()
+        return {"process": Overloaded("draining") if self.is_draining else None, **checks}
+
+    async def render_metrics(self) -> bytes:
+        """Everything that is counted, with the state of the model server as it is now."""
+        await self._probe.refresh()
+        return self.metrics.render()
+
+    async def _in_thread(self, photo: Photo, job: Job) -> NDArray[np.float32]:
+        waits = object()
+        queued = time.monotonic()
+
+        def prepare() -> NDArray[np.float32]:
+            self._waiting.discard(waits)
+            job.took("queue", time.monotonic() - queued)
+            return self._prepare(photo, job)
+
+        self._waiting.add(waits)
         try:
-            step = "model"
-            await self.runner.model_version(PROBE_SECONDS)
-            checks[step] = None
-            step = "prediction"
-            await self.runner.predict(grey, PROBE_SECONDS)
-            checks[step] = None
-        except ServiceError as exc:
-            checks[step] = exc
-        self.metrics.model_ready.set(all(error is None for error in checks.values()))
-        return checks
+            return await asyncio.get_running_loop().run_in_executor(self._threads, prepare)
+        finally:
+            self._waiting.discard(waits)
 
     def _prepare(self, photo: Photo, job: Job) -> NDArray[np.float32]:
         picture = self.config.picture
@@ -139,6 +158,6 @@ class Pipeline:
         job.remaining()
         with job.step("decode"):
             data = decode_base64(photo) if isinstance(photo, str) else photo
-            image = decode_image(data, self.config.limits.pixels, picture, self._budget)
+            image = decode_image(data, self.config.limits.pixels, picture, self._budget, job.pictures.append)
         with job.step("fit"):
             return to_tensor(image, picture)

@@ -7,6 +7,7 @@ import io
 import math
 import re
 import string
+from collections.abc import Callable
 
 import numpy as np
 import pi_heif
@@ -76,7 +77,11 @@ def decode_base64(text: str) -> bytes:
 
 
 def decode_image(
-    data: bytes, max_pixels: int, picture: Picture | None = None, budget: PixelBudget | None = None
+    data: bytes,
+    max_pixels: int,
+    picture: Picture | None = None,
+    budget: PixelBudget | None = None,
+    note: Callable[[tuple[str, int, int]], object] | None = None,
 ) -> Image.Image:
     """Decode a photo's first frame to RGB, turned the way its EXIF orientation says.
 
@@ -85,6 +90,7 @@ def decode_image(
         max_pixels: limit on width * height (half of it for WebP), checked from the header, before anything is decoded.
         picture: the size that is wanted in the end; a big photo then comes at a reduced scale. None: the whole photo.
         budget: what the decoded pixels are taken from, until the photo has its final scale.
+        note: told of the format, width and height as soon as they are known, before anything is refused for them.
 
     Raises:
         InvalidImage: not a picture, truncated or broken.
@@ -97,6 +103,8 @@ def decode_image(
     budget = budget or PixelBudget(max_pixels)
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
+            if note is not None:
+                note((image.format or "", image.width, image.height))
             weight = _WEIGHTS.get(image.format or "", 1)
             pixels = image.width * image.height * weight
             if pixels > max_pixels:
