@@ -13,6 +13,7 @@ MODEL_SERVICE = ROOT / "app" / "model_service"
 # Each module of the preprocess service and the ones of ours that it may import.
 LADDER = {
     "budget": set(),
+    "channel": set(),
     "config": set(),
     "logs": set(),
     "messages": set(),
@@ -24,7 +25,7 @@ LADDER = {
     "job": {"errors"},
     "edge": {"metrics"},
     "utils": {"budget", "config", "errors"},
-    "model_runner": {"config", "errors", "serving_messages"},
+    "model_runner": {"channel", "config", "errors", "serving_messages"},
     "intake": {"config", "errors"},
     "answers": {"config", "errors", "messages", "model_runner"},
     "openapi": {"answers", "errors", "intake"},
@@ -42,7 +43,7 @@ LADDER = {
         "utils",
     },
 }
-LADDER["app_server"] = set(LADDER) - {"budget", "processors", "serving_messages", "utils"}
+LADDER["app_server"] = set(LADDER) - {"budget", "channel", "processors", "serving_messages", "utils"}
 # The one module of the preprocess service that knows each library.
 ALONE = {
     "fastapi": "app_server",

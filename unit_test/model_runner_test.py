@@ -1,5 +1,7 @@
 """The client of the model server, against a server that answers what the test wants."""
 
+import asyncio
+import contextlib
 import unittest
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -7,6 +9,7 @@ from typing import Any
 
 import grpc
 import numpy as np
+from grpc_health.v1 import health, health_pb2, health_pb2_grpc
 from preprocess_service import config, errors, model_runner
 from preprocess_service import serving_messages as messages
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
@@ -32,6 +35,8 @@ class FakeModelServer(PredictionServiceServicer, ModelServiceServicer):  # type:
         self.states = {2: messages.ModelVersionStatus.AVAILABLE, 1: messages.ModelVersionStatus.END}
         self.refusal: tuple[grpc.StatusCode, str] | None = None
         self.before_answer: Callable[[Any], None] = lambda context: None
+        self.change_answer: Callable[[Any], None] = lambda response: None
+        self.signatures: bytes | None = None
         self.request: Any = None
         self.metadata_calls = 0
 
@@ -49,6 +54,7 @@ class FakeModelServer(PredictionServiceServicer, ModelServiceServicer):  # type:
                 output.tensor_content = np.array(values, "<f4").tobytes()
             else:
                 output.float_val.extend(values)
+        self.change_answer(response)
         return response
 
     def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
@@ -61,6 +67,8 @@ class FakeModelServer(PredictionServiceServicer, ModelServiceServicer):  # type:
             definition.outputs[name].dtype = messages.DT_FLOAT
         response = get_model_metadata_pb2.GetModelMetadataResponse()
         response.metadata["signature_def"].Pack(signatures)
+        if self.signatures is not None:
+            response.metadata["signature_def"].value = self.signatures
         return response
 
     def GetModelStatus(self, request: Any, context: grpc.ServicerContext) -> Any:
@@ -178,7 +186,57 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
             context.abort(grpc.StatusCode.UNAVAILABLE, "restarting")
 
         self.model.before_answer = refuse_first
-        self.assertEqual((await self.runner.predict(TENSOR, 5)).label, "DOG")
+        # As big as a real picture: gRPC by itself keeps only 256 KiB to send again.
+        picture = np.zeros((224, 224, 3), np.float32)
+        self.assertEqual((await self.runner.predict(picture, 5)).label, "DOG")
+
+    async def test_it_is_asked_once_more_and_not_more_often(self) -> None:
+        attempts: list[Any] = []
+        self.model.before_answer = attempts.append
+        self.model.refusal = (grpc.StatusCode.UNAVAILABLE, "restarting")
+        with self.assertLogs("model_runner", "WARNING"), self.assertRaises(errors.ModelUnavailable):
+            await self.runner.predict(TENSOR, 5)
+        self.assertEqual(len(attempts), 2)
+
+    async def test_a_server_that_says_it_is_not_well_gets_no_calls(self) -> None:
+        states: Any = health_pb2.HealthCheckResponse
+        server = grpc.server(ThreadPoolExecutor(4))
+        add_PredictionServiceServicer_to_server(self.model, server)
+        servicer = health.HealthServicer()
+        health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        self.addCleanup(lambda: server.stop(None).wait())
+        runner = await self.open_runner(port)
+        servicer.set("", states.NOT_SERVING)
+        with self.assertLogs("model_runner", "WARNING"), self.assertRaises(errors.ModelUnavailable):
+            await runner.predict(TENSOR, 5)
+        self.assertIsNone(self.model.request)
+        servicer.set("", states.SERVING)
+        for _ in range(100):
+            with contextlib.suppress(errors.ModelUnavailable):
+                await runner.predict(TENSOR, 5)
+                break
+            await asyncio.sleep(0.05)
+        self.assertEqual((await runner.predict(TENSOR, 5)).label, "DOG")
+
+    async def test_an_answer_that_can_not_be_read_is_an_error_of_the_model(self) -> None:
+        def cut_content(response: Any) -> None:
+            response.outputs["scores"].tensor_content = b"123"
+
+        def grow(response: Any) -> None:
+            response.outputs["scores"].float_val.extend([0.0] * 5_000_000)
+
+        for name, change in (("half a number", cut_content), ("over the limit", grow)):
+            with self.subTest(name):
+                self.model.change_answer = change
+                with self.assertLogs("model_runner"), self.assertRaises(errors.ModelError):
+                    await self.runner.predict(TENSOR, 5)
+
+    async def test_signatures_that_can_not_be_read_are_an_error_of_the_model(self) -> None:
+        self.model.signatures = b"\xff\xff"
+        with self.assertLogs("model_runner", "ERROR"), self.assertRaises(errors.ModelError):
+            await self.runner.predict(TENSOR, 5)
 
     async def test_the_request_id_travels_as_metadata(self) -> None:
         seen: list[Any] = []

@@ -106,6 +106,10 @@ class GrpcServer:
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", backend.max_bytes),
                 ("grpc.max_send_message_length", backend.max_bytes),
+                # Clients may look as often as this whether the server is still there, also while they only watch its
+                # health; gRPC's own limit, one ping in 5 minutes, ends the connection of those that want to know.
+                ("grpc.http2.min_ping_interval_without_data_ms", 1000),
+                ("grpc.keepalive_permit_without_calls", 1),
             ]
         )
         predictions, models = PredictionService(backend), ModelService(backend.servables)

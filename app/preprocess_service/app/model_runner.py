@@ -1,6 +1,5 @@
 """The client of the model server: gRPC, its deadlines and its errors."""
 
-import json
 import logging
 import math
 from dataclasses import dataclass
@@ -8,8 +7,10 @@ from typing import Any
 
 import grpc
 import numpy as np
+from channel import channel_options, channel_target
 from config import Config
 from errors import DeadlineExceeded, ModelError, ModelUnavailable, Overloaded, ServiceError
+from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from serving_messages import (
     DT_FLOAT,
@@ -45,25 +46,6 @@ ERRORS: dict[grpc.StatusCode, type[ServiceError]] = {
     grpc.StatusCode.UNAVAILABLE: ModelUnavailable,
     grpc.StatusCode.DATA_LOSS: ModelError,
     grpc.StatusCode.UNAUTHENTICATED: ModelError,
-}
-
-
-# How gRPC itself shares the calls out and tries once more, within the call's deadline: UNAVAILABLE says that the model
-# server has not begun with it, or that the connection broke, and a prediction asked for twice does no harm.
-SERVICE_CONFIG = {
-    "loadBalancingConfig": [{"round_robin": {}}],
-    "methodConfig": [
-        {
-            "name": [{"service": "tensorflow.serving.PredictionService"}],
-            "retryPolicy": {
-                "maxAttempts": 2,
-                "initialBackoff": "0.05s",
-                "maxBackoff": "0.2s",
-                "backoffMultiplier": 2,
-                "retryableStatusCodes": ["UNAVAILABLE"],
-            },
-        }
-    ],
 }
 
 
@@ -112,20 +94,8 @@ class ModelRunner:
     async def open(self) -> None:
         """Create the channel and its stubs."""
         server = self._config.model_server
-        self._channel = grpc.aio.insecure_channel(
-            # Every address behind the name, in turn: what is away is left out, what comes back is found again.
-            f"dns:///{server.host}:{server.port}",
-            options=[
-                ("grpc.service_config", json.dumps(SERVICE_CONFIG)),
-                ("grpc.dns_min_time_between_resolutions_ms", 1000),
-                ("grpc.max_send_message_length", server.max_message_bytes),
-                ("grpc.max_receive_message_length", server.max_message_bytes),
-                # After a restart of the model server the next request must not wait for gRPC's usual two minutes.
-                ("grpc.max_reconnect_backoff_ms", 1000),
-                # A proxy in the environment is meant for the web, never for the neighbour on the internal network.
-                ("grpc.enable_http_proxy", 0),
-            ],
-        )
+        options = channel_options(server.max_message_bytes)
+        self._channel = grpc.aio.insecure_channel(channel_target(server.host, server.port), options)
         self._predictions = PredictionServiceStub(self._channel)
         self._models = ModelServiceStub(self._channel)
 
@@ -181,7 +151,10 @@ class ModelRunner:
             request.model_spec.name = self._config.experiment_id
             response = await self._call(self._predictions.GetModelMetadata, request, timeout)
             signatures = SignatureDefMap()
-            response.metadata["signature_def"].Unpack(signatures)
+            try:
+                response.metadata["signature_def"].Unpack(signatures)
+            except DecodeError as exc:
+                raise _model_error("the signatures can't be read: %s", exc) from exc
             definition = signatures.signature_def.get(self._config.signature_name)
             if definition is None:
                 raise _model_error("the model has no signature %r", self._config.signature_name)
@@ -226,11 +199,16 @@ class ModelRunner:
             )
         except grpc.aio.AioRpcError as exc:
             logger.warning("model server: %s: %s", exc.code().name, exc.details())
+            if exc.code() == grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in (exc.details() or ""):
+                # A message over the limit of one side: no lack of anything that a later attempt would find.
+                raise ModelError from exc
             raise ERRORS[exc.code()] from exc
 
 
 def _read_floats(response: PredictResponse, name: str, count: int) -> list[float]:
     output = response.outputs[name]
+    if len(output.tensor_content) % 4:
+        raise _model_error("%s has %d bytes, no whole number of float32", name, len(output.tensor_content))
     # TensorFlow Serving answers in float_val, or in tensor_content where it was told to.
     values: list[float] = np.frombuffer(output.tensor_content, "<f4").tolist() or list(output.float_val)
     if output.dtype != DT_FLOAT or len(values) != count:
