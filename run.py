@@ -5,8 +5,9 @@
     python run.py test     run every test
     python run.py check    lint and check types
     python run.py e2e      build the containers and run the localhost suite against them
+    python run.py lock     write the lock files anew, after a pin in a requirements file has changed
 
-The first command makes `.venv` and installs the pinned requirements; later ones start at once.
+The first command makes `.venv` and installs what requirements.lock holds; later ones start at once.
 """
 
 from __future__ import annotations  # so that an old Python gets as far as being told that it is one
@@ -31,6 +32,8 @@ VENV = ROOT / ".venv"
 PYTHON = str(VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
 PREPROCESS_SERVICE = ROOT / "app" / "preprocess_service" / "app"
 MODEL_SERVICE = ROOT / "app" / "model_service"
+# Every package with its version and hash, those that only packages ask for too.
+LOCK = ROOT / "requirements.lock"
 COMPOSE_FILE = ROOT / "app" / "docker-compose.embedded.yml"
 # TensorFlow has wheels for these.
 OLDEST_PYTHON, NEWEST_PYTHON = (3, 11), (3, 13)
@@ -44,7 +47,7 @@ class Problem(Exception):
 
 
 def main(arguments: Sequence[str]) -> int:
-    commands = {"serve": serve, "test": test, "check": check, "e2e": e2e}
+    commands = {"serve": serve, "test": test, "check": check, "e2e": e2e, "lock": lock}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=commands)
     parser.add_argument("--port", type=int, default=7998, help="serve: where to listen for HTTP (default 7998)")
@@ -112,35 +115,34 @@ def e2e(options: argparse.Namespace) -> int:
         subprocess.call([*compose, "down", "--volumes"], cwd=ROOT, env=environment)
 
 
+def lock(options: argparse.Namespace) -> int:
+    """Lock what the requirements files say now; the next command installs it."""
+    set_up()
+    return subprocess.call([PYTHON, str(ROOT / "tools" / "lock.py")])
+
+
 def set_up() -> None:
-    """Make `.venv` and install the pinned requirements, once for each state of the requirements files."""
+    """Make `.venv` and install the locked requirements, once for each state of the lock."""
     if not OLDEST_PYTHON <= sys.version_info[:2] <= NEWEST_PYTHON:
         raise Problem(
             f"this is Python {sys.version_info[0]}.{sys.version_info[1]}; TensorFlow needs "
             f"{OLDEST_PYTHON[0]}.{OLDEST_PYTHON[1]} to {NEWEST_PYTHON[0]}.{NEWEST_PYTHON[1]}. "
             "Install one and start this with it, for example: python3.12 run.py serve"
         )
-    # The Python and the requirements that the last complete installation was made with.
+    # The Python and the lock that the last complete installation was made with.
     stamp = VENV / "installed.txt"
     installed = stamp.read_text(encoding="utf-8") if stamp.is_file() else ""
-    wanted = f"{sys.version}\n{digest_of_requirements()}"
+    wanted = f"{sys.version}\n{hashlib.sha256(LOCK.read_bytes()).hexdigest()}"
     if installed == wanted:
         return
     print(f"Setting up {VENV.name}: once, some minutes and 2.5 GB of disk, most of it TensorFlow.", flush=True)
     # What another Python made, or what was broken off, is made anew; what only has other pins is brought up to them.
     venv.create(VENV, with_pip=True, clear=not installed.startswith(f"{sys.version}\n"))
-    install = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "-r", str(ROOT / "requirements.txt")]
-    if subprocess.call(install):
-        raise Problem("pip could not install requirements.txt; its last lines stand above. Mend that and start again")
+    # Only what the lock names, and only files with the hash that it gives; wheels run no code while they are installed.
+    install = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--require-hashes", "--no-deps"]
+    if subprocess.call([*install, "--only-binary=:all:", "-r", str(LOCK)]):
+        raise Problem("pip could not install requirements.lock; its last lines stand above. Mend that and start again")
     stamp.write_text(wanted, encoding="utf-8")
-
-
-def digest_of_requirements() -> str:
-    digest = hashlib.sha256()
-    for path in sorted(ROOT.glob("**/requirements*.txt")):
-        if VENV not in path.parents:
-            digest.update(path.read_bytes())
-    return digest.hexdigest()
 
 
 @contextlib.contextmanager

@@ -23,6 +23,7 @@ try:
     import export
     import features
     import heads
+    import lock
     import logistic
     import measures
     import photos
@@ -46,6 +47,7 @@ __all__ = [
     "export",
     "features",
     "heads",
+    "lock",
     "logistic",
     "measures",
     "photos",
