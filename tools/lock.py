@@ -49,16 +49,12 @@ def lock_of(requirements: str) -> str:
 
 def compile_command(requirements: str, options: list[str]) -> list[str]:
     """uv's command line; relative names and no settings of this machine, so that the lock is the same everywhere."""
-    compile_ = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-config", "--universal"]
-    compile_ += [
-        "--generate-hashes",
-        f"--python-version={OLDEST_PYTHON}",
-        "--custom-compile-command=python run.py lock",
-    ]
-    compile_ += ["--custom-compile-command=python run.py lock"]
+    universal = ["--universal", f"--python-version={OLDEST_PYTHON}", "--generate-hashes"]
     # Wheels only: a source archive runs its author's code, and fetches unpinned tools, while it is installed.
-    compile_ += ["--only-binary=:all:", "--no-emit-build-options"]
-    return [*compile_, *options, f"--output-file={lock_of(requirements)}", requirements]
+    wheels = ["--only-binary=:all:", "--no-emit-build-options"]
+    written = ["--custom-compile-command=python run.py lock", f"--output-file={lock_of(requirements)}"]
+    uv = [sys.executable, "-m", "uv", "pip", "compile", "--quiet", "--no-config"]
+    return [*uv, *universal, *wheels, *options, *written, requirements]
 
 
 if __name__ == "__main__":
