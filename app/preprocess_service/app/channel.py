@@ -1,4 +1,4 @@
-"""How the channel to the model server behaves while that goes away and comes back: gRPC's options, each with its reason.
+"""How the channel to the model server behaves while that goes and comes back: options of gRPC, each with its reason.
 
 What they are worth is tried with real processes: ``python run.py chaos``.
 """
