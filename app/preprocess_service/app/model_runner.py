@@ -10,10 +10,10 @@ import numpy as np
 from channel import channel_options, channel_target
 from config import Config
 from errors import DeadlineExceeded, ModelError, ModelUnavailable, Overloaded, ServiceError
-from google.protobuf.message import DecodeError
 from numpy.typing import NDArray
 from serving_messages import (
     DT_FLOAT,
+    DecodeError,
     GetModelMetadataRequest,
     GetModelStatusRequest,
     ModelServiceStub,

@@ -9,6 +9,8 @@ import importlib.util
 import sys
 from types import ModuleType
 
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
 
 def _register_bare_package(name: str) -> None:
     if name in sys.modules:
@@ -40,6 +42,7 @@ DT_FLOAT = types_pb2.DT_FLOAT
 
 __all__ = [
     "DT_FLOAT",
+    "DecodeError",
     "GetModelMetadataRequest",
     "GetModelStatusRequest",
     "ModelServiceStub",
