@@ -22,10 +22,13 @@ LADDER = {
     "processors": set(),
     "serving_messages": set(),
     "errors": {"messages"},
-    "job": {"errors"},
-    "edge": {"metrics"},
+    "tracing": set(),
+    "otlp": {"metrics", "tracing"},
+    "telemetry": {"otlp", "tracing"},
+    "job": {"errors", "tracing"},
+    "edge": {"metrics", "tracing"},
     "utils": {"budget", "config", "errors"},
-    "model_runner": {"channel", "config", "errors", "serving_messages"},
+    "model_runner": {"channel", "config", "errors", "serving_messages", "tracing"},
     "intake": {"config", "errors"},
     "answers": {"config", "errors", "messages", "model_runner"},
     "openapi": {"answers", "errors", "intake"},
@@ -43,7 +46,7 @@ LADDER = {
         "utils",
     },
 }
-LADDER["app_server"] = set(LADDER) - {"budget", "channel", "processors", "serving_messages", "utils"}
+LADDER["app_server"] = set(LADDER) - {"budget", "channel", "otlp", "processors", "serving_messages", "utils"}
 # The one module of the preprocess service that knows each library.
 ALONE = {
     "fastapi": "app_server",
@@ -57,6 +60,7 @@ ALONE = {
     "pybase64": "utils",
     "yaml": "config",
     "prometheus_client": "metrics",
+    "opentelemetry": "otlp",
 }
 
 

@@ -36,6 +36,8 @@ from pipeline import Pipeline, Runner
 from probe import PROBE_SECONDS
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
+from telemetry import open_tracing
+from tracing import Tracing
 
 Answer = TypeVar("Answer")
 
@@ -100,7 +102,7 @@ def start_job(request: Request, seconds: float) -> Job:
         if not (sent.isascii() and sent.isdecimal() and len(sent) < 10 and int(sent)):
             raise InvalidRequest("timeout_header")
         seconds = min(seconds, int(sent) / 1000)
-    job = Job(request.state.request_id, seconds)
+    job = Job(request.state.request_id, seconds, trace=request.state.trace)
     request.state.job = job
     return job
 
@@ -199,8 +201,9 @@ async def on_unexpected(request: Request, exc: Exception) -> JSONResponse:
     return await on_service_error(request, InternalError())
 
 
-def create_app(config: Config, runner: Runner) -> FastAPI:
-    """Build the service; nothing is opened before its lifespan starts."""
+def create_app(config: Config, runner: Runner, tracing: Tracing | None = None) -> FastAPI:
+    """Build the service; nothing is opened before its lifespan starts. It closes ``tracing`` at its end."""
+    tracing = tracing or Tracing()
     metrics = Metrics(config.experiment_id)
 
     @asynccontextmanager
@@ -210,6 +213,7 @@ def create_app(config: Config, runner: Runner) -> FastAPI:
         app.state.pipeline = pipeline
         yield
         await pipeline.close()
+        await asyncio.to_thread(tracing.close)
 
     app = FastAPIOffline(
         title="CAT or DOG",
@@ -218,6 +222,8 @@ def create_app(config: Config, runner: Runner) -> FastAPI:
         lifespan=lifespan,
         redoc_url=None,
         favicon_url="/static/favicon.svg",
+        # Its spans would know no step and no code of ours, and its variables would stop the start.
+        telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     for path, route, body in (
         ("/predict", predict, openapi.photo_body()),
@@ -233,7 +239,7 @@ def create_app(config: Config, runner: Runner) -> FastAPI:
     app.mount("/static", PageFiles(FOLDER))
     app.mount("/samples", PageFiles(SAMPLES))
     app.state.metrics = metrics
-    app.add_middleware(Edge, metrics=metrics)
+    app.add_middleware(Edge, metrics=metrics, tracing=tracing)
     for error, handler in {
         ServiceError: on_service_error,
         HTTPException: on_http_exception,
@@ -259,7 +265,8 @@ def main() -> int:
     for library in ("PIL", "python_multipart"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
     give_memory_back()
-    app = create_app(config, ModelRunner(config))
+    tracing = open_tracing(os.environ)
+    app = create_app(config, ModelRunner(config, tracing), tracing)
     Server(app, config.server.drain_seconds).run(sockets=[listener])
     return 0
 

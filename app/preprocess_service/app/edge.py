@@ -8,6 +8,7 @@ import uuid
 from metrics import Metrics
 from starlette.datastructures import Headers, MutableHeaders
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from tracing import UNTRACED, Tracing
 
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 # Asked every few seconds by whoever watches the service; their lines would hide all others.
@@ -20,9 +21,10 @@ class Edge:
     """Gives every answer the request's id (the sender's own ``X-Request-ID`` if it is sane, else a new one), says that
     no browser should guess its type, and writes one line of JSON about it: never the picture."""
 
-    def __init__(self, app: ASGIApp, metrics: Metrics) -> None:
+    def __init__(self, app: ASGIApp, metrics: Metrics, tracing: Tracing) -> None:
         self._app = app
         self._metrics = metrics
+        self._tracing = tracing
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -33,6 +35,7 @@ class Edge:
         request_id = sent if SANE_REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
         state = scope.setdefault("state", {})
         state["request_id"] = request_id
+        state["trace"] = UNTRACED if scope["path"] in QUIET else self._tracing.request(Headers(scope=scope))
         status = 500
 
         async def send_with_headers(message: Message) -> None:
@@ -62,8 +65,10 @@ class Edge:
             self._metrics.photo_bytes.observe(job.bytes)
         if route in QUIET:
             return
+        trace = state["trace"]
         fields = {
             "request_id": state["request_id"],
+            **({"trace_id": trace.id} if trace.id else {}),
             "method": scope["method"],
             "route": route,
             "status": status,
@@ -73,3 +78,5 @@ class Edge:
             "seconds": {step: round(value, 5) for step, value in steps.items()},
         }
         logger.info("%s %s %d %s", scope["method"], route, status, code, extra={"fields": fields})
+        attributes = {"http.request.method": scope["method"], "http.route": route, "http.response.status_code": status}
+        trace.end(f"{scope['method']} {route}", code, attributes | {"request_id": state["request_id"]})

@@ -6,6 +6,7 @@ from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
 from errors import DeadlineExceeded
+from tracing import UNTRACED, Trace
 
 
 class Job:
@@ -14,10 +15,12 @@ class Job:
     Args:
         request_id: the id that the sender, both logs and the model server know it by.
         seconds: from now to when the answer must be out.
+        trace: gets a span for each step.
     """
 
-    def __init__(self, request_id: str, seconds: float) -> None:
+    def __init__(self, request_id: str, seconds: float, trace: Trace = UNTRACED) -> None:
         self.request_id = request_id
+        self._trace = trace
         self.bytes = 0
         # Format, width and height of each picture that could be opened.
         self.pictures: list[tuple[str, int, int]] = []
@@ -54,12 +57,14 @@ class Job:
         """Count the time of this block for ``name``; several threads may do so at once, for the photos of a batch."""
         start = time.monotonic()
         try:
-            yield
+            with self._trace.step(name):
+                yield
         finally:
-            self.took(name, time.monotonic() - start)
+            self._taken.append((name, time.monotonic() - start))
 
     def took(self, name: str, seconds: float) -> None:
-        """Count this time for the step ``name``."""
+        """Count these seconds, which end now, for the step ``name``."""
+        self._trace.took(name, seconds)
         self._taken.append((name, seconds))
 
     def seconds(self) -> dict[str, float]:

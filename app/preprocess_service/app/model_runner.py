@@ -23,6 +23,7 @@ from serving_messages import (
     PredictResponse,
     SignatureDefMap,
 )
+from tracing import Tracing
 
 logger = logging.getLogger(__name__)
 
@@ -86,8 +87,9 @@ class ModelRunner:
     connects when the first one is sent, and again by itself after the model server was away.
     """
 
-    def __init__(self, config: Config) -> None:
+    def __init__(self, config: Config, tracing: Tracing | None = None) -> None:
         self._config = config
+        self._tracing = tracing or Tracing()
         self._channel: grpc.aio.Channel | None = None
         self._signature: Signature | None = None
 
@@ -193,16 +195,17 @@ class ModelRunner:
         # gRPC takes a timeout of 0 for none at all.
         if timeout <= 0:
             raise DeadlineExceeded
-        try:
-            return await method(
-                request, timeout=timeout, metadata=[("x-request-id", request_id)] if request_id else None
-            )
-        except grpc.aio.AioRpcError as exc:
-            logger.warning("model server: %s: %s", exc.code().name, exc.details())
-            if exc.code() == grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in (exc.details() or ""):
-                # A message over the limit of one side: no lack of anything that a later attempt would find.
-                raise ModelError from exc
-            raise ERRORS[exc.code()] from exc
+        sent = (("x-request-id", request_id),) if request_id else ()
+        with self._tracing.call(type(request).__name__.removesuffix("Request")) as metadata:
+            try:
+                return await method(request, timeout=timeout, metadata=sent + metadata)
+            except grpc.aio.AioRpcError as exc:
+                fields = {"request_id": request_id}
+                logger.warning("model server: %s: %s", exc.code().name, exc.details(), extra={"fields": fields})
+                if exc.code() == grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in (exc.details() or ""):
+                    # A message over the limit of one side: no lack of anything that a later attempt would find.
+                    raise ModelError from exc
+                raise ERRORS[exc.code()] from exc
 
 
 def _read_floats(response: PredictResponse, name: str, count: int) -> list[float]:

@@ -1,0 +1,46 @@
+"""What a trace of a request is made of; here it is made of nothing, and costs nothing.
+
+``otlp`` makes real ones, where ``telemetry`` finds that they are wanted.
+"""
+
+from collections.abc import Mapping
+from contextlib import AbstractContextManager, nullcontext
+
+Metadata = tuple[tuple[str, str], ...]
+
+_NOTHING = nullcontext()
+_NO_METADATA: AbstractContextManager[Metadata] = nullcontext(())
+
+
+class Trace:
+    """One request's part of a trace: this one is not recorded, and has no id."""
+
+    id = ""
+
+    def step(self, name: str) -> AbstractContextManager[None]:
+        """A span for what runs in this block, be it in another thread; calls to the model server stand below it."""
+        return _NOTHING
+
+    def took(self, name: str, seconds: float) -> None:
+        """A span for what ends now and began ``seconds`` ago."""
+
+    def end(self, name: str, code: str, attributes: Mapping[str, str | int]) -> None:
+        """The request is answered; ``code`` is ``ok`` or says what failed."""
+
+
+class Tracing:
+    """Makes traces that are not recorded."""
+
+    def request(self, headers: Mapping[str, str]) -> Trace:
+        """Begin with a request, as a part of the trace that its ``traceparent`` names, if any."""
+        return UNTRACED
+
+    def call(self, name: str) -> AbstractContextManager[Metadata]:
+        """A span for a gRPC call; gives the metadata that tells the other side of it."""
+        return _NO_METADATA
+
+    def close(self) -> None:
+        """Send what is left, if that can be done soon."""
+
+
+UNTRACED = Trace()
