@@ -16,6 +16,7 @@ import processes
 
 sys.path.insert(0, str(processes.MODEL_SERVER.parent))
 try:
+    import calls
     import cores
     import engines
     import failures
@@ -23,6 +24,7 @@ try:
     import grpc_api
     import json_requests
     import json_responses
+    import log_lines
     import model_server
     import monitoring
     import openvino_engine
@@ -43,6 +45,7 @@ finally:
 
 __all__ = [
     "Array",
+    "calls",
     "copy_of_model",
     "cores",
     "engines",
@@ -52,6 +55,7 @@ __all__ = [
     "grpc_api",
     "json_requests",
     "json_responses",
+    "log_lines",
     "model_server",
     "monitoring",
     "openvino_engine",

@@ -32,7 +32,10 @@ from model_server_fixtures import (
 
 TIMEOUT_S = 30
 # Our log, and what TensorFlow says when it is imported, which can't be silenced.
-LOG_LINE = re.compile(r"[\d-]{10} [\d:,]+ (INFO|WARNING) |[IWE]0000 |WARNING: All log messages before absl")
+LOG_LINE = re.compile(
+    r'\{"time": "[\dT:.+-]+", "level": "(INFO|WARNING)", '
+    r"|[IWE]0000 |WARNING: All log messages before absl"
+)
 # Long enough to be stopped in the middle: about a second on one core.
 STEPS = {"steps": np.array(120_000, np.int32)}
 

@@ -1,5 +1,6 @@
 """Real processes send their traces to a real collector, where the environment names one."""
 
+import json
 import os
 import re
 import signal
@@ -8,15 +9,18 @@ import time
 import unittest
 from collections.abc import Iterator
 from contextlib import contextmanager
+from pathlib import Path
+from unittest import mock
 
 import requests
 from otlp_collector import Collector, Span, collecting
 from preprocess_service import FOLDER
-from processes import Running, answers, free_port, running
+from processes import Running, answers, free_port, model_server, running
 from utils import IMAGES
 
 TIMEOUT_S = 30
 APP_SERVER = [sys.executable, str(FOLDER / "app_server.py")]
+MODEL = Path(__file__).parent.parent / "prev_trained_models" / "CAT-DOG"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = "00f067aa0ba902b7"
 PHOTO = (IMAGES / "cat_1.jpg").read_bytes()
@@ -155,6 +159,93 @@ class PreprocessServiceTest(unittest.TestCase):
                 # Not so the interfaces, opentelemetry-api: FastAPI imports them, whatever one says.
                 parts = ("opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.proto", "otlp")
                 self.assertEqual([name for name in imported if name.startswith(parts)], [])
+
+
+class PairTest(unittest.TestCase):
+    """Both services: one trace goes through both."""
+
+    def setUp(self) -> None:
+        self.collector = self.enterContext(collecting())
+        self.environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": self.collector.url} | SOON
+        self.enterContext(mock.patch.dict(os.environ, self.environment))
+        self.model_server = self.enterContext(model_server(MODEL, "CAT-DOG"))
+        self.url, self.app_server = self.enterContext(app_server(self.model_server.grpc_port, {}))
+
+    def both(self, spans: list[Span]) -> bool:
+        names = {(span.service, span.name) for span in spans}
+        return {("preprocess_service", "POST /predict"), ("model_service", "Predict")} <= names
+
+    def test_one_trace_goes_through_both_services_with_the_right_parents(self) -> None:
+        answer = ask(self.url, traceparent=f"00-{TRACE}-{CALLER}-01", X_Request_ID="one")
+        self.assertEqual(answer.status_code, 200)
+        spans = self.collector.wait_for(self.both)
+        self.assertEqual({span.trace for span in spans}, {TRACE})
+        front = [span for span in spans if span.service == "preprocess_service"]
+        back = [span for span in spans if span.service == "model_service"]
+        request, step, call = named(front, "POST /predict"), named(front, "model"), named(front, "Predict")
+        served, queue, compute = named(back, "Predict"), named(back, "queue"), named(back, "compute")
+        self.assertEqual(
+            [span.parent for span in (request, step, call, served, queue, compute)],
+            [CALLER, request.id, step.id, call.id, served.id, served.id],
+        )
+        self.assertEqual((call.kind, served.kind, compute.kind), ("CLIENT", "SERVER", "INTERNAL"))
+        self.assertTrue(served.start <= queue.start <= queue.end <= compute.end <= served.end, back)
+        self.assertFalse([span for span in spans if span.is_error])
+        attributes = served.attributes
+        self.assertEqual((attributes["request_id"], attributes["model.name"]), ("one", "CAT-DOG"))
+        self.assertEqual((attributes["model.version"], attributes["model.batch_size"]), (2, 1))
+
+    def test_both_logs_name_the_request_and_its_trace(self) -> None:
+        ask(self.url, X_Request_ID="one")
+        (trace,) = {span.trace for span in self.collector.wait_for(self.both)}
+        for service in (self.app_server, self.model_server):
+            lines = [line for line in map(json.loads, service.output().splitlines()) if "request_id" in line]
+            self.assertIn(("one", trace), [(line["request_id"], line.get("trace_id")) for line in lines])
+
+    def test_a_trace_that_its_caller_does_not_record_and_probes_are_in_neither(self) -> None:
+        ask(self.url, traceparent=f"00-{TRACE}-{CALLER}-00")
+        self.assertTrue(answers(f"{self.url}/readyz"))
+        ask(self.url)
+        spans = self.collector.wait_for(self.both)
+        self.assertEqual(len({span.trace for span in spans}), 1)
+        self.assertNotIn(TRACE, {span.trace for span in spans})
+
+    def test_each_photo_of_a_batch_has_its_own_call(self) -> None:
+        files = [("file", ("cat.jpg", PHOTO))] * 3
+        requests.post(f"{self.url}/predict/batch", files=files, timeout=TIMEOUT_S).raise_for_status()
+        spans = self.collector.wait_for(
+            lambda spans: (
+                any(span.name == "POST /predict/batch" for span in spans)
+                and sum(span.kind == "SERVER" for span in spans) == 4
+            )
+        )
+        request = named(spans, "POST /predict/batch")
+        self.assertEqual({span.parent for span in spans if span.name == "decode"}, {request.id})
+        calls = {span.id for span in spans if span.name == "Predict" and span.kind == "CLIENT"}
+        self.assertEqual(
+            {span.parent for span in spans if span.service == "model_service" and span.kind == "SERVER"}, calls
+        )
+        self.assertEqual(len(calls), 3)
+
+
+class ModelServerTest(unittest.TestCase):
+    def test_unless_asked_for_nothing_of_it_is_even_imported(self) -> None:
+        with mock.patch.dict(os.environ, {"PYTHONPROFILEIMPORTTIME": "1"}), model_server(MODEL, "CAT-DOG") as server:
+            imported = set(re.findall(r"import time:.*\| +(\S+)", server.output()))
+        self.assertIn("calls", imported)
+        self.assertEqual([name for name in imported if name.startswith(("opentelemetry", "span_export"))], [])
+
+    @unittest.skipIf(os.name == "nt", "Windows has no SIGTERM")
+    def test_without_its_collector_it_answers_and_ends_all_the_same(self) -> None:
+        nobody = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}"} | SOON
+        with mock.patch.dict(os.environ, nobody), model_server(MODEL, "CAT-DOG") as server:
+            body = {"instances": [[[[0.0] * 3] * 224] * 224]}
+            url = f"{server.url}/v1/models/CAT-DOG:predict"
+            self.assertEqual(requests.post(url, json=body, timeout=TIMEOUT_S).status_code, 200)
+            began = time.monotonic()
+            server.process.send_signal(signal.SIGTERM)
+            self.assertEqual(server.process.wait(TIMEOUT_S), 0)
+            self.assertLess(time.monotonic() - began, 9)
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from calls import Calls
 from monitoring import Monitoring
 from readiness import Readiness
 from servables import Servables
@@ -10,12 +11,13 @@ from workers import Workers
 
 @dataclass(frozen=True)
 class Backend:
-    """The models, the threads they compute in, and what is known of both; no message may exceed `max_bytes`."""
+    """The models, the threads they compute in, and what is told of both; no message may exceed `max_bytes`."""
 
     servables: Servables
     workers: Workers
     readiness: Readiness
     monitoring: Monitoring
+    calls: Calls
     max_bytes: int
 
     def metrics(self) -> str:

@@ -5,6 +5,8 @@ Failure
 └── StartError      the process can't start, or a version can't be loaded: one line that says why and what to do
 """
 
+import asyncio
+
 import grpc
 
 
@@ -55,6 +57,14 @@ def deadline_exceeded(message: str) -> ServingError:
 def unavailable(message: str) -> ServingError:
     """Return the error that says that there is no room for the request now: it may be sent again later."""
     return ServingError(grpc.StatusCode.UNAVAILABLE, message)
+
+
+def code_of(exc: BaseException) -> grpc.StatusCode:
+    """Return the status that a call ends with because of this exception."""
+    if isinstance(exc, ServingError):
+        return exc.code
+    # gRPC cancels the call whose client has gone.
+    return grpc.StatusCode.CANCELLED if isinstance(exc, asyncio.CancelledError) else grpc.StatusCode.INTERNAL
 
 
 def one_line(text: object) -> str:

@@ -33,6 +33,7 @@ class Flags:
     stuck_call_seconds: int = 30
     exit_when_stuck: bool = False
     monitoring_config_file: str = ""
+    log_calls: bool = True
     tensorflow_session_parallelism: int = 0
     tensorflow_intra_op_parallelism: int = 0
     tensorflow_inter_op_parallelism: int = 0
@@ -59,6 +60,7 @@ HELP = {
     "stuck_call_seconds": "a longer call turns the health to NOT_SERVING; 0: no call does (not in TensorFlow Serving)",
     "exit_when_stuck": "end after such a call, for whoever starts this anew (not in TensorFlow Serving)",
     "monitoring_config_file": "text form of a MonitoringConfig, which turns the metrics for Prometheus on",
+    "log_calls": "write a line of JSON for each prediction (not in TensorFlow Serving)",
     "tensorflow_session_parallelism": "threads to compute with; 0: one for each core",
     "tensorflow_intra_op_parallelism": "threads for one call; 0: chosen from the cores",
     "tensorflow_inter_op_parallelism": "calls computed at the same time; 0: chosen from the cores",

@@ -4,6 +4,7 @@ import asyncio
 import functools
 import logging
 from collections.abc import Awaitable, Callable
+from functools import partial
 from typing import Any
 
 import grpc
@@ -69,10 +70,14 @@ class PredictionService:
     async def Predict(self, request: Any, context: Any) -> Any:
         """Run one signature of a model."""
         backend = self._backend
-        with backend.monitoring.request(request.model_spec.name, "Predict", "GRPC"):
-            return await backend.workers.run(
-                context.time_remaining(), prediction.predict, backend.servables, request, backend.max_bytes
-            )
+        name = request.model_spec.name
+        metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
+        with backend.monitoring.request(name, "Predict", "GRPC"), backend.calls.call("GRPC", name, metadata) as call:
+            call.batch_size = prediction.batch_size(request)
+            predict = partial(prediction.predict, backend.servables, request, backend.max_bytes)
+            response = await backend.workers.run(context.time_remaining(), call.compute, predict)
+            call.version = response.model_spec.version.value
+            return response
 
     @_status_of_errors
     async def GetModelMetadata(self, request: Any, _context: Any) -> Any:

@@ -19,16 +19,19 @@ from pathlib import Path
 import flags
 import sockets
 from backend import Backend
+from calls import Calls
 from engines import Engine, load_engines
 from failures import StartError
 from flags import Flags
 from grpc_api import GrpcServer
+from log_lines import log_json
 from monitoring import Monitoring, read_path
 from readiness import Readiness
 from rest_api import RestApi
 from rest_server import RestServer
 from saved_model import latest_version, read_saved_model
 from servables import Servable, Servables, label
+from spans import open_export
 from version_watch import Load, Schedule, VersionWatch
 from warmup import warm_up
 from workers import Threads, Workers, queue_length
@@ -51,7 +54,7 @@ STUCK_LOOK_S = 1.0
 
 def main(arguments: Sequence[str]) -> int:
     """Serve until SIGTERM or SIGINT; return the exit status."""
-    logging.basicConfig(level=logging.INFO, stream=sys.stderr, format="%(asctime)s %(levelname)s %(name)s: %(message)s")
+    log_json()
     try:
         return _serve(flags.parse(arguments))
     except flags.FlagError as exc:
@@ -87,9 +90,14 @@ def _serve(options: Flags) -> int:
     servables = Servables(load_first(options, load))
     workers = Workers(threads.callers, queue_length(options.max_queued_requests))
     readiness = Readiness(servables, workers, options.model_name, options.stuck_call_seconds)
-    backend = Backend(servables, workers, readiness, monitoring, options.max_message_bytes)
+    export = open_export(os.environ, VERSION)
+    calls = Calls(options.log_calls, export)
+    backend = Backend(servables, workers, readiness, monitoring, calls, options.max_message_bytes)
     grpc_claim.close()
-    if asyncio.run(_run(options, backend, load, rest_claim)):
+    is_at_work = asyncio.run(_run(options, backend, load, rest_claim))
+    if export:
+        export.close()
+    if is_at_work:
         # Python would wait for that thread, for as long as it takes, or tear down the engine under it.
         logger.info("Cut off a computation that nobody waits for any more")
         logging.shutdown()

@@ -1,6 +1,5 @@
 """What is counted and timed while the server runs: TensorFlow Serving's metrics by its names, and a few of ours."""
 
-import asyncio
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -8,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from engines import Engine
-from failures import ServingError, StartError, one_line
+from failures import StartError, code_of, one_line
 from grpc import StatusCode
 from prometheus_text import Counter, Histogram, sample
 from readiness import Readiness
@@ -56,19 +55,13 @@ class Monitoring:
     def request(self, model_name: str, api: str, entrypoint: str) -> Iterator[None]:
         """Count the request that the block answers, by how it ends, and time it if it is answered well."""
         began = time.perf_counter()
-        code = StatusCode.INTERNAL
         try:
             yield
-            code = StatusCode.OK
-            self._latency.observe((time.perf_counter() - began) * 1e6, model_name, api, entrypoint)
-        except ServingError as exc:
-            code = exc.code
+        except BaseException as exc:
+            self._requests.count(model_name, code_of(exc).name)
             raise
-        except asyncio.CancelledError:
-            code = StatusCode.CANCELLED
-            raise
-        finally:
-            self._requests.count(model_name, code.name)
+        self._latency.observe((time.perf_counter() - began) * 1e6, model_name, api, entrypoint)
+        self._requests.count(model_name, StatusCode.OK.name)
 
     def timed(self, engine: Engine, model_name: str) -> "TimedEngine":
         """Return an engine that reports how long each of its calls computes."""

@@ -4,7 +4,8 @@ import asyncio
 import logging
 import re
 import zlib
-from collections.abc import Coroutine
+from collections.abc import Coroutine, Mapping
+from functools import partial
 from typing import Any
 from urllib.parse import unquote
 
@@ -13,12 +14,14 @@ import json_requests
 import json_responses
 import prediction
 from backend import Backend
+from calls import Call
 from failures import ServingError, deadline_exceeded, invalid_argument
 from servables import Servables
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 from tensorflow_messages import MessageToDict, get_model_metadata_pb2, get_model_status_pb2, model_pb2
+from tensors import Array
 
 logger = logging.getLogger(__name__)
 
@@ -133,14 +136,15 @@ class RestApi:
     async def _post(self, request: Request, match: re.Match[str]) -> Response:
         if match["method"].lower() != "predict":
             raise ServingError(grpc.StatusCode.UNIMPLEMENTED, "The embedded model server doesn't offer this method")
-        spec = _spec(match)
-        body = await self._body(request)
-        try:
-            async with asyncio.timeout(self._timeout_s):
-                call = self._backend.workers.run(self._timeout_s, predict, self._servables, spec, body)
-                answer = await _while_client_waits(request, call)
-        except TimeoutError as exc:
-            raise deadline_exceeded(f"No answer within {self._timeout_s:g} s (--rest_api_timeout_in_ms)") from exc
+        with self._backend.calls.call("REST", unquote(match["name"]), request.headers) as call:
+            spec = _spec(match)
+            work = partial(predict, self._servables, spec, await self._body(request), call)
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    computation = self._backend.workers.run(self._timeout_s, call.compute, work)
+                    answer = await _while_client_waits(request, computation)
+            except TimeoutError as exc:
+                raise deadline_exceeded(f"No answer within {self._timeout_s:g} s (--rest_api_timeout_in_ms)") from exc
         return Response(answer, media_type="application/json")
 
     async def _body(self, request: Request) -> bytes:
@@ -178,7 +182,7 @@ async def _client_leaves(request: Request) -> None:
         pass
 
 
-def predict(servables: Servables, spec: model_pb2.ModelSpec, body: bytes) -> bytes:
+def predict(servables: Servables, spec: model_pb2.ModelSpec, body: bytes, call: Call) -> bytes:
     """Answer a predict request: JSON in, JSON out; raises ServingError. Takes the CPU: not for the event loop."""
     document = json_requests.parse(body)
     name = json_requests.signature_name(document)
@@ -187,8 +191,13 @@ def predict(servables: Servables, spec: model_pb2.ModelSpec, body: bytes) -> byt
         if signature is None:
             raise invalid_argument(f'Serving signature name: "{name}" not found in signature def')
         inputs, is_row_format = json_requests.to_inputs(document, signature)
+        call.version, call.batch_size = servable.version, _batch_size(inputs)
         results = prediction.run(servable, signature, inputs, list(signature.outputs))
     return json_responses.render(results, is_row_format)
+
+
+def _batch_size(inputs: Mapping[str, Array]) -> int | None:
+    return next((array.shape[0] for array in inputs.values() if array.ndim), None)
 
 
 def _path(request: Request) -> str:
