@@ -4,7 +4,7 @@
     python run.py serve    start the model server and the preprocess service, and say where they are
     python run.py test     run every test
     python run.py check    lint and check types
-    python run.py e2e      build the containers and run the localhost suite against them
+    python run.py e2e      build the containers, try them, and whether they are closed and come back
     python run.py lock     write the lock files anew, after a pin in a requirements file has changed
 
 The first command makes `.venv` and installs what requirements.lock holds; later ones start at once.
@@ -16,6 +16,7 @@ import argparse
 import contextlib
 import hashlib
 import os
+import shlex
 import shutil
 import signal
 import socket
@@ -98,16 +99,19 @@ def check(options: argparse.Namespace) -> int:
 
 
 def e2e(options: argparse.Namespace) -> int:
-    """Build both images, start them as a pair, run the localhost suite against it, take it down."""
+    """Build both images, start them as a pair, try it as its users and as an intruder would, take it down."""
     set_up()
-    compose = [*compose_command(), "-f", str(COMPOSE_FILE)]
+    # A project of its own, so that a pair that somebody has running stays.
+    compose = [*compose_command(), "--project-name=cat-dog-e2e", "-f", str(COMPOSE_FILE)]
     environment = os.environ | {"SERVICE_PORT": str(free_ports(1)[0])}
     try:
         if subprocess.call([*compose, "up", "--build", "--detach"], cwd=ROOT, env=environment):
             raise Problem("the containers could not be built or started; the reason stands above")
         wait_until_ready(f"http://localhost:{environment['SERVICE_PORT']}/readyz", [])
         port = int(environment["SERVICE_PORT"])
-        return run_tests("localhost_test.py", port) or run_tests("formats_test.py", port)
+        # The last one lets the services crash.
+        suites = ("localhost", "formats", "containers")
+        return max(run_tests(f"{suite}_test.py", port, TEST_COMPOSE=shlex.join(compose)) for suite in suites)
     except Problem:
         subprocess.call([*compose, "logs", "--tail=50"], cwd=ROOT, env=environment)
         raise
@@ -221,8 +225,8 @@ def stop_on_sigterm() -> Iterator[None]:
         signal.signal(signal.SIGTERM, former)
 
 
-def run_tests(pattern: str, http_port: int) -> int:
-    environment = os.environ | {"TEST_URL": f"http://localhost:{http_port}"}
+def run_tests(pattern: str, http_port: int, **variables: str) -> int:
+    environment = os.environ | {"TEST_URL": f"http://localhost:{http_port}"} | variables
     command = [PYTHON, "-W", "error", "-m", "unittest", "discover", "-s", "unit_test", "-p", pattern]
     return subprocess.call(command, cwd=ROOT, env=environment)
 
