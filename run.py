@@ -141,7 +141,12 @@ def set_up() -> None:
         return
     print(f"Setting up {VENV.name}: once, some minutes and 2.5 GB of disk, most of it TensorFlow.", flush=True)
     # What another Python made, or what was broken off, is made anew; what only has other pins is brought up to them.
-    venv.create(VENV, with_pip=True, clear=not installed.startswith(f"{sys.version}\n"))
+    try:
+        venv.create(VENV, with_pip=True, clear=not installed.startswith(f"{sys.version}\n"))
+    except (OSError, subprocess.CalledProcessError) as exc:
+        raise Problem(
+            f"{VENV} can't be made ({exc}); on Debian and Ubuntu this needs: apt install python3-venv"
+        ) from exc
     # Only what the lock names, and only files with the hash that it gives; wheels run no code while they are installed.
     install = [PYTHON, "-m", "pip", "install", "--disable-pip-version-check", "--require-hashes", "--no-deps"]
     if subprocess.call([*install, "--only-binary=:all:", "-r", str(LOCK)]):

@@ -150,13 +150,13 @@ class SetUpTest(unittest.TestCase):
                 archive.writestr(f"tiny-1.0.dist-info/{name}", text)
         cls.digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
 
-    def set_up(self, lock_text: str) -> subprocess.CompletedProcess[str]:
+    def set_up(self, lock_text: str, folder: str = "venv") -> subprocess.CompletedProcess[str]:
         (self.folder / "requirements.lock").write_text(lock_text)
         program = f"""
 import os, pathlib, sys
 sys.path.insert(0, {str(ROOT)!r})
 import run
-run.VENV = pathlib.Path("venv").resolve()
+run.VENV = pathlib.Path({folder!r}).resolve()
 run.PYTHON = str(run.VENV / pathlib.Path(run.PYTHON).relative_to(run.ROOT / ".venv"))
 run.LOCK = pathlib.Path("requirements.lock")
 run.set_up()
@@ -173,6 +173,11 @@ run.set_up()
         first = self.set_up(lock_text)
         self.assertIn("Successfully installed tiny-1.0", first.stdout, first.stderr)
         self.assertEqual(self.set_up(lock_text).stdout, "")
+
+    def test_it_says_what_is_wrong_where_no_environment_can_be_made(self) -> None:
+        done = self.set_up("", "requirements.lock/venv")
+        self.assertIn("Problem: ", done.stderr)
+        self.assertIn("can't be made", done.stderr)
 
 
 if __name__ == "__main__":
