@@ -143,7 +143,7 @@ def set_up() -> None:
     # What another Python made, or what was broken off, is made anew; what only has other pins is brought up to them.
     try:
         venv.create(VENV, with_pip=True, clear=not installed.startswith(f"{sys.version}\n"))
-    except (OSError, subprocess.CalledProcessError) as exc:
+    except (OSError, ValueError, subprocess.CalledProcessError) as exc:
         raise Problem(
             f"{VENV} can't be made ({exc}); on Debian and Ubuntu this needs: apt install python3-venv"
         ) from exc
