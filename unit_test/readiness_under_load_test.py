@@ -1,0 +1,97 @@
+"""A pair that has more to do than it can is ready all the same; one whose model server is gone is not, at once."""
+
+import threading
+import time
+import unittest
+from collections import Counter
+from pathlib import Path
+
+import requests
+from preprocess_service import probe
+from processes import answers, model_server
+from tracing_test import app_server
+from utils import IMAGES
+
+MODEL = Path(__file__).parent.parent / "prev_trained_models" / "CAT-DOG"
+PHOTO = (IMAGES / "cat_1.jpg").read_bytes()
+TIMEOUT_S = 30
+SENDERS = 16
+
+
+class Senders:
+    """Send photos without a pause, from as many threads, and count what comes back."""
+
+    def __init__(self, url: str) -> None:
+        self._url = f"{url}/predict"
+        self._stop = threading.Event()
+        self._threads = [threading.Thread(target=self._send) for _ in range(SENDERS)]
+        self.codes: Counter[str] = Counter()
+
+    def __enter__(self) -> "Senders":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._stop.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _send(self) -> None:
+        with requests.Session() as session:
+            while not self._stop.is_set():
+                answer = session.post(
+                    self._url, PHOTO, headers={"Content-Type": "image/jpeg"}, timeout=TIMEOUT_S
+                ).json()
+                self.codes[answer.get("code", "ok")] += 1
+
+
+class ReadinessUnderLoadTest(unittest.TestCase):
+    def test_a_model_server_whose_queue_is_full_is_ready_as_long_as_it_answers_photos(self) -> None:
+        # A queue so short that most calls find it full, the probe's own too.
+        flags = ("--max_queued_requests=1", "--tensorflow_inter_op_parallelism=1")
+        with (
+            model_server(MODEL, "CAT-DOG", *flags) as server,
+            app_server(server.grpc_port, {}) as (url, _),
+            Senders(url) as senders,
+        ):
+            seen = []
+            for _ in range(40):
+                seen.append(requests.get(f"{url}/readyz", timeout=TIMEOUT_S).json()["failing"])
+                time.sleep(0.1)
+        self.assertEqual([failing for failing in seen if failing], [])
+        # It was as full as that.
+        self.assertGreater(senders.codes["model_unavailable"] + senders.codes["overloaded"], 0, senders.codes)
+        self.assertGreater(senders.codes["ok"], 0, senders.codes)
+
+    def test_a_model_server_that_goes_away_under_load_is_told(self) -> None:
+        with model_server(MODEL, "CAT-DOG") as server, app_server(server.grpc_port, {}) as (url, _):
+            self.assertTrue(answers(f"{url}/readyz"))
+            with Senders(url):
+                server.process.kill()
+                server.process.wait()
+                # A look that began before may hold for its second.
+                time.sleep(probe.FRESH_SECONDS + 0.1)
+                self.assertEqual(requests.get(f"{url}/readyz", timeout=TIMEOUT_S).status_code, 503)
+                self.assertIn("catdog_model_ready 0.0", requests.get(f"{url}/metrics", timeout=TIMEOUT_S).text)
+
+    def test_a_hundred_probes_at_once_cost_the_model_server_one_prediction(self) -> None:
+        config = Path(__file__).parent.parent / "app" / "model_service" / "monitoring.config"
+        with (
+            model_server(MODEL, "CAT-DOG", f"--monitoring_config_file={config}") as server,
+            app_server(server.grpc_port, {}) as (url, _),
+        ):
+            began = time.monotonic()
+            threads = [threading.Thread(target=answers, args=(f"{url}/readyz",)) for _ in range(100)]
+            for thread in threads:
+                thread.start()
+            for thread in threads:
+                thread.join()
+            looks = 2 + (time.monotonic() - began) / probe.FRESH_SECONDS
+            page = requests.get(f"{server.url}/monitoring/prometheus/metrics", timeout=TIMEOUT_S).text
+        (count,) = [line for line in page.splitlines() if line.startswith(":tensorflow:serving:request_latency_count")]
+        self.assertTrue(1 <= float(count.split()[-1]) <= looks, count)
+
+
+if __name__ == "__main__":
+    unittest.main()
