@@ -29,9 +29,13 @@ LADDER = {
     "edge": {"metrics", "tracing"},
     "utils": {"budget", "config", "errors"},
     "model_runner": {"channel", "config", "errors", "serving_messages", "tracing"},
-    "intake": {"config", "errors"},
+    "gate": {"config", "errors", "metrics", "processors"},
+    "intake": {"config", "errors", "gate"},
     "answers": {"config", "errors", "messages", "model_runner"},
     "openapi": {"answers", "errors", "intake"},
+    "listener": {"config"},
+    "refusal": {"answers", "edge", "errors", "messages"},
+    "server": {"config", "errors", "gate", "metrics", "refusal"},
     "probe": {"config", "errors", "metrics"},
     "pipeline": {
         "budget",
@@ -46,11 +50,11 @@ LADDER = {
         "utils",
     },
 }
-LADDER["app_server"] = set(LADDER) - {"budget", "channel", "otlp", "processors", "serving_messages", "utils"}
+LADDER["app_server"] = set(LADDER) - {"budget", "channel", "otlp", "processors", "refusal", "serving_messages", "utils"}
 # The one module of the preprocess service that knows each library.
 ALONE = {
     "fastapi": "app_server",
-    "uvicorn": "app_server",
+    "uvicorn": "server",
     "grpc": "model_runner",
     "tensorflow": "serving_messages",
     "tensorflow_serving": "serving_messages",

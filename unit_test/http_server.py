@@ -1,20 +1,22 @@
 """Runs an app of this project on a real port, in a thread, for as long as a test needs it."""
 
+import logging
 import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-import uvicorn
-from preprocess_service import app_server
+from preprocess_service import listener as port
+from preprocess_service import server as http
 
 
 @contextmanager
 def serving(app: Any) -> Iterator[str]:
     """Serve ``app`` until the block ends; gives its address."""
-    listener = app_server.listen("127.0.0.1", 0)
-    server = uvicorn.Server(uvicorn.Config(app, log_level="critical"))
+    listener = port.listen("127.0.0.1", 0)
+    server = http.Server(app)
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     while not server.started and thread.is_alive():

@@ -15,13 +15,17 @@ try:
     import budget
     import config
     import errors
+    import gate
     import job
+    import listener
     import logs
     import messages
     import metrics
     import model_runner
     import pipeline
     import probe
+    import refusal
+    import server
     import serving_messages
     import utils as service_utils
 finally:
@@ -36,13 +40,17 @@ __all__ = [
     "budget",
     "config",
     "errors",
+    "gate",
     "job",
+    "listener",
     "logs",
     "messages",
     "metrics",
     "model_runner",
     "pipeline",
     "probe",
+    "refusal",
+    "server",
     "service_utils",
     "serving_messages",
 ]

@@ -8,25 +8,32 @@ import contextlib
 import ctypes
 import logging
 import os
-import socket
 import sys
 import warnings
 from collections.abc import AsyncIterator, Awaitable, Coroutine, Iterable
 from contextlib import asynccontextmanager
-from types import FrameType
 from typing import Annotated, Any, TypeVar
 
 import openapi
-import uvicorn
 from answers import Failure, Health, ModelDescription, PredictBatchAnswer, PredictSuccess, failure, success
 from config import Config, ConfigError, load_config
 from edge import Edge
-from errors import DeadlineExceeded, InternalError, InvalidRequest, MethodNotAllowed, NotFound, ServiceError
+from errors import (
+    DeadlineExceeded,
+    InternalError,
+    InvalidRequest,
+    MethodNotAllowed,
+    NotFound,
+    RequestTimeout,
+    ServiceError,
+)
 from fastapi import Depends, FastAPI, Request
 from fastapi.responses import JSONResponse, Response
 from fastapi_offline import FastAPIOffline
+from gate import Gate
 from intake import Photo, read_batch, read_photo
 from job import Job
+from listener import allow_open_files, listen
 from logs import log_json
 from messages import Language, negotiate
 from metrics import CONTENT_TYPE, VERSION, Metrics
@@ -34,6 +41,7 @@ from model_runner import ModelRunner
 from page import FOLDER, SAMPLES, PageFiles, page
 from pipeline import Pipeline, Runner
 from probe import PROBE_SECONDS
+from server import Server
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect
 from telemetry import open_tracing
@@ -41,6 +49,7 @@ from tracing import Tracing
 
 Answer = TypeVar("Answer")
 
+TIMEOUT_HEADER = "x-request-timeout-ms"
 M_MMAP_THRESHOLD = -3  # <malloc.h>
 
 
@@ -54,14 +63,14 @@ PipelineOfApp = Annotated[Pipeline, Depends(get_pipeline)]
 
 async def predict(request: Request, response: Response, pipeline: PipelineOfApp) -> PredictSuccess:
     """Is it a cat or a dog?"""
-    pipeline.refuse_if_full()
+    gate: Gate = request.app.state.gate
     job = start_job(request, pipeline.config.limits.deadline_seconds)
-    with pipeline.buffer() as hold:
-        async with job.limit():
-            with job.step("read"):
-                photo = await read_photo(request, pipeline.config.limits, hold)
-            job.bytes = len(photo)
-            with pipeline.admit():
+    with gate.body() as hold:
+        async with reading(request, gate, job):
+            photo = await read_photo(request, pipeline.config.limits, hold)
+        job.bytes = len(photo)
+        with gate.enter():
+            async with job.limit():
                 prediction = await unless_gone(request, pipeline.classify(photo, job))
     response.headers["Server-Timing"] = job.server_timing()
     return success(prediction, pipeline.config, job.request_id)
@@ -69,7 +78,7 @@ async def predict(request: Request, response: Response, pipeline: PipelineOfApp)
 
 async def predict_batch(request: Request, response: Response, pipeline: PipelineOfApp) -> PredictBatchAnswer:
     """Which of these are cats, which dogs? Each photo is answered on its own: a broken one spoils no other."""
-    pipeline.refuse_if_full()
+    gate: Gate = request.app.state.gate
     job = start_job(request, pipeline.config.limits.deadline_seconds)
 
     async def answer(photo: Photo | ServiceError) -> PredictSuccess | Failure:
@@ -80,15 +89,29 @@ async def predict_batch(request: Request, response: Response, pipeline: Pipeline
         except ServiceError as exc:
             return failure(exc, language_of(request), job.request_id)
 
-    with pipeline.buffer() as hold:
-        async with job.limit():
-            with job.step("read"):
-                photos = await read_batch(request, pipeline.config.limits, hold)
-            job.bytes = sum(len(photo) for photo in photos if not isinstance(photo, ServiceError))
-            with pipeline.admit():
+    with gate.body() as hold:
+        async with reading(request, gate, job):
+            photos = await read_batch(request, pipeline.config.limits, hold)
+        job.bytes = sum(len(photo) for photo in photos if not isinstance(photo, ServiceError))
+        with gate.enter(len(photos)):
+            async with job.limit():
                 predictions = await unless_gone(request, gather(answer(photo) for photo in photos))
     response.headers["Server-Timing"] = job.server_timing()
     return PredictBatchAnswer(predictions=predictions)
+
+
+@asynccontextmanager
+async def reading(request: Request, gate: Gate, job: Job) -> AsyncIterator[None]:
+    """The body is taken in during this block.
+
+    Raises:
+        RequestTimeout: it was not all here at the deadline; that is the sender's doing, not ours.
+        DeadlineExceeded: the same, where the sender itself has set it.
+    """
+    late = DeadlineExceeded if TIMEOUT_HEADER in request.headers else RequestTimeout
+    with gate.reading(getattr(request.state, "ticket", None)), job.step("read"):
+        async with job.limit(late):
+            yield
 
 
 def start_job(request: Request, seconds: float) -> Job:
@@ -97,12 +120,12 @@ def start_job(request: Request, seconds: float) -> Job:
     Raises:
         InvalidRequest: X-Request-Timeout-Ms is no number of milliseconds.
     """
-    sent = request.headers.get("x-request-timeout-ms")
+    sent = request.headers.get(TIMEOUT_HEADER)
     if sent is not None:
         if not (sent.isascii() and sent.isdecimal() and len(sent) < 10 and int(sent)):
             raise InvalidRequest("timeout_header")
         seconds = min(seconds, int(sent) / 1000)
-    job = Job(request.state.request_id, seconds, trace=request.state.trace)
+    job = Job(request.state.request_id, seconds, request.state.arrived, request.state.trace)
     request.state.job = job
     return job
 
@@ -173,12 +196,14 @@ def language_of(request: Request) -> Language:
 async def on_service_error(request: Request, exc: ServiceError) -> JSONResponse:
     request_id, language = request.state.request_id, language_of(request)
     request.state.code = exc.code
-    if isinstance(exc, DeadlineExceeded):
+    if isinstance(exc, (DeadlineExceeded, RequestTimeout)):
         request.app.state.metrics.expired.inc()
     # The id once more: Starlette answers what is unexpected outside of every middleware.
     headers = {"X-Request-ID": request_id, "Content-Language": language, "Vary": "Accept-Language"}
     if exc.retry_after_seconds is not None:
         headers["Retry-After"] = str(exc.retry_after_seconds)
+    if isinstance(exc, RequestTimeout):
+        headers["Connection"] = "close"
     return JSONResponse(failure(exc, language, request_id).model_dump(), exc.status, headers)
 
 
@@ -205,6 +230,7 @@ def create_app(config: Config, runner: Runner, tracing: Tracing | None = None) -
     """Build the service; nothing is opened before its lifespan starts. It closes ``tracing`` at its end."""
     tracing = tracing or Tracing()
     metrics = Metrics(config.experiment_id)
+    gate = Gate(config.limits, metrics)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -238,7 +264,7 @@ def create_app(config: Config, runner: Runner, tracing: Tracing | None = None) -
     app.get("/", include_in_schema=False)(page)
     app.mount("/static", PageFiles(FOLDER))
     app.mount("/samples", PageFiles(SAMPLES))
-    app.state.metrics = metrics
+    app.state.config, app.state.metrics, app.state.gate = config, metrics, gate
     app.add_middleware(Edge, metrics=metrics, tracing=tracing)
     for error, handler in {
         ServiceError: on_service_error,
@@ -254,6 +280,7 @@ def main() -> int:
     """Serve until SIGTERM or Ctrl-C; answers the exit status. A problem with the start is one line on stderr."""
     try:
         config = load_config(os.environ)
+        allow_open_files(config.limits.connections)
         listener = listen(config.server.host, config.server.port)
     except (ConfigError, OSError) as exc:
         sys.stderr.write(f"app_server: {exc}\n")
@@ -267,27 +294,8 @@ def main() -> int:
     give_memory_back()
     tracing = open_tracing(os.environ)
     app = create_app(config, ModelRunner(config, tracing), tracing)
-    Server(app, config.server.drain_seconds).run(sockets=[listener])
+    Server(app).run(sockets=[listener])
     return 0
-
-
-class Server(uvicorn.Server):
-    """Says for ``drain_seconds`` that it is not ready, so that whoever shares requests out turns away in time; then
-    stops to listen, finishes what is in flight and ends. A second signal ends it at once."""
-
-    def __init__(self, app: FastAPI, drain_seconds: float) -> None:
-        super().__init__(uvicorn.Config(app, server_header=False, access_log=False, log_config=None))
-        app.state.metrics.connections.set_function(lambda: len(self.server_state.connections))
-        self._app = app
-        self._drain_seconds = drain_seconds
-
-    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        pipeline: Pipeline | None = getattr(self._app.state, "pipeline", None)
-        if pipeline is None or pipeline.is_draining or not self._drain_seconds:
-            super().handle_exit(sig, frame)
-            return
-        pipeline.is_draining = True
-        asyncio.get_running_loop().call_later(self._drain_seconds, super().handle_exit, sig, frame)
 
 
 def give_memory_back() -> None:
@@ -299,20 +307,6 @@ def give_memory_back() -> None:
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError):
             ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)
-
-
-def listen(host: str, port: int) -> socket.socket:
-    """Open the port here, before anything else, so that a taken one ends the start with one clear line.
-
-    Raises:
-        OSError: the address is taken, or not one of this machine.
-    """
-    try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as exc:
-        reason = f"{exc.strerror}; is another one running? Set SERVICE_PORT to a free port"
-        raise OSError(f"can't listen on {host}:{port}: {reason}") from exc
 
 
 if __name__ == "__main__":

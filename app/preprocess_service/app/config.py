@@ -70,6 +70,10 @@ class Limits(Section):
     deadline_seconds: float = Field(gt=0)
     in_flight: int = Field(ge=0, description="0: chosen from the cores")
     decode_threads: int = Field(ge=0, description="0: one for each core")
+    connections: int = Field(ge=1)
+    head_bytes: int = Field(ge=1024)
+    head_seconds: float = Field(gt=0)
+    idle_seconds: float = Field(gt=0)
 
 
 class Config(Section):

@@ -13,8 +13,15 @@ from tracing import UNTRACED, Tracing
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 # Asked every few seconds by whoever watches the service; their lines would hide all others.
 QUIET = ("/livez", "/readyz", "/metrics")
+# What every answer carries.
+HEADERS = {"X-Content-Type-Options": "nosniff"}
 
 logger = logging.getLogger("request")
+
+
+def request_id_of(sent: str) -> str:
+    """The id that a request goes by: the sender's own if it is sane, else a new one."""
+    return sent if SANE_REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
 
 
 class Edge:
@@ -30,10 +37,10 @@ class Edge:
         if scope["type"] != "http":
             await self._app(scope, receive, send)
             return
-        start = time.monotonic()
-        sent = Headers(scope=scope).get("x-request-id", "")
-        request_id = sent if SANE_REQUEST_ID.fullmatch(sent) else uuid.uuid4().hex
+        request_id = request_id_of(Headers(scope=scope).get("x-request-id", ""))
         state = scope.setdefault("state", {})
+        # The server notes when the head was there; by now a busy event loop may have let some time pass.
+        start = state.setdefault("arrived", time.monotonic())
         state["request_id"] = request_id
         state["trace"] = UNTRACED if scope["path"] in QUIET else self._tracing.request(Headers(scope=scope))
         status = 500
@@ -44,7 +51,7 @@ class Edge:
                 status = message["status"]
                 headers = MutableHeaders(scope=message)
                 headers["X-Request-ID"] = request_id
-                headers["X-Content-Type-Options"] = "nosniff"
+                headers.update(HEADERS)
             await send(message)
 
         try:

@@ -3,11 +3,14 @@
     ServiceError
     ├── InvalidBase64          400  invalid_base64
     ├── InvalidImage           400  invalid_image
+    ├── InvalidHttp            400  invalid_http
     ├── NotFound               404  not_found
     ├── MethodNotAllowed       405  method_not_allowed
+    ├── RequestTimeout         408  request_timeout
     ├── ImageTooLarge          413  image_too_large
     ├── UnsupportedMediaType   415  unsupported_media_type
     ├── InvalidRequest         422  invalid_request
+    ├── HeadersTooLarge        431  headers_too_large
     ├── InternalError          500  internal_error
     ├── ModelError             502  model_error
     ├── Overloaded             503  overloaded           Retry-After
@@ -59,6 +62,13 @@ class InvalidImage(ServiceError):
     code = "invalid_image"
 
 
+class InvalidHttp(ServiceError):
+    """What came in is no HTTP."""
+
+    status = 400
+    code = "invalid_http"
+
+
 class NotFound(ServiceError):
     """There is no such route."""
 
@@ -71,6 +81,13 @@ class MethodNotAllowed(ServiceError):
 
     status = 405
     code = "method_not_allowed"
+
+
+class RequestTimeout(ServiceError):
+    """The request itself did not come in in time."""
+
+    status = 408
+    code = "request_timeout"
 
 
 class ImageTooLarge(ServiceError):
@@ -92,6 +109,13 @@ class InvalidRequest(ServiceError):
 
     status = 422
     code = "invalid_request"
+
+
+class HeadersTooLarge(ServiceError):
+    """The request's line and headers have too many bytes."""
+
+    status = 431
+    code = "headers_too_large"
 
 
 class InternalError(ServiceError):

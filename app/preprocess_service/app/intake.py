@@ -1,10 +1,11 @@
 """What came in: the photos of a request, whichever way they were sent."""
 
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncGenerator
 from typing import Any, TypeVar
 
 from config import Limits
 from errors import ImageTooLarge, InvalidRequest, ServiceError, UnsupportedMediaType
+from gate import Hold
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
@@ -13,9 +14,6 @@ from starlette.requests import Request
 # Base64 as text, or a file's own bytes.
 Photo = str | bytes
 Model = TypeVar("Model", bound=BaseModel)
-
-# Told of every part of a body that comes in; raises Overloaded where there is no room for it.
-Hold = Callable[[int], None]
 
 EXAMPLE = '{"image_b64": "<the picture in base64>"}'
 BATCH_EXAMPLE = '{"images_b64": ["<a picture in base64>", ...]}'

@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from errors import DeadlineExceeded
+from errors import DeadlineExceeded, ServiceError
 from tracing import UNTRACED, Trace
 
 
@@ -14,18 +14,19 @@ class Job:
 
     Args:
         request_id: the id that the sender, both logs and the model server know it by.
-        seconds: from now to when the answer must be out.
+        seconds: from when it arrived to when the answer must be out.
+        arrived: when that was, on ``time.monotonic``'s clock; now by default.
         trace: gets a span for each step.
     """
 
-    def __init__(self, request_id: str, seconds: float, trace: Trace = UNTRACED) -> None:
+    def __init__(self, request_id: str, seconds: float, arrived: float | None = None, trace: Trace = UNTRACED) -> None:
         self.request_id = request_id
         self._trace = trace
         self.bytes = 0
         # Format, width and height of each picture that could be opened.
         self.pictures: list[tuple[str, int, int]] = []
         self._taken: list[tuple[str, float]] = []
-        self._start = time.monotonic()
+        self._start = time.monotonic() if arrived is None else arrived
         self._deadline = self._start + seconds
 
     def remaining(self) -> float:
@@ -40,17 +41,17 @@ class Job:
         return left
 
     @asynccontextmanager
-    async def limit(self) -> AsyncIterator[None]:
+    async def limit(self, late: type[ServiceError] = DeadlineExceeded) -> AsyncIterator[None]:
         """Cancel what runs in this block when the deadline passes.
 
         Raises:
-            DeadlineExceeded: it passed.
+            DeadlineExceeded, or ``late``: it passed.
         """
         try:
             async with asyncio.timeout(self.remaining()):
                 yield
         except TimeoutError as exc:
-            raise DeadlineExceeded from exc
+            raise late from exc
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:

@@ -1,5 +1,6 @@
 """What the service says to people, in English and in Brazilian Portuguese."""
 
+import functools
 from typing import Literal
 
 Language = Literal["en", "pt"]
@@ -103,6 +104,18 @@ MESSAGES: dict[str, dict[Language, str]] = {
         "en": "The answer did not come in time. Try again in a moment.",
         "pt": "A resposta não chegou a tempo. Tente de novo em instantes.",
     },
+    "request_timeout": {
+        "en": "The request did not come in in time. Send it again, over a faster line or with a smaller picture.",
+        "pt": "A requisição não chegou a tempo. Envie-a de novo, por uma linha mais rápida ou com uma imagem menor.",
+    },
+    "headers_too_large": {
+        "en": "The headers of the request have more bytes than are taken. Send fewer or shorter ones.",
+        "pt": "Os cabeçalhos da requisição têm mais bytes do que o aceito. Envie menos, ou mais curtos.",
+    },
+    "invalid_http": {
+        "en": "This is not a request of HTTP/1.1 that can be understood.",
+        "pt": "Isto não é uma requisição HTTP/1.1 que possa ser entendida.",
+    },
     "not_found": {
         "en": "There is nothing at {path}. See /docs for what there is.",
         "pt": "Não há nada em {path}. Veja em /docs o que existe.",
@@ -123,6 +136,7 @@ def say(message: str, language: Language, values: dict[str, object]) -> str:
     return MESSAGES[message][language].format(**values)
 
 
+@functools.lru_cache(maxsize=256)
 def negotiate(accept_language: str) -> Language:
     """The language that an Accept-Language header likes best (RFC 9110, 12.5.4); English where it likes neither."""
     best: Language = "en"

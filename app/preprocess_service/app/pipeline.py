@@ -2,16 +2,14 @@
 
 import asyncio
 import time
-from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
 from typing import Protocol
 
 import numpy as np
 from budget import PixelBudget
 from config import Config
 from errors import Overloaded
-from intake import Hold, Photo
+from intake import Photo
 from job import Job
 from metrics import Metrics
 from model_runner import Prediction, Signature
@@ -19,10 +17,6 @@ from numpy.typing import NDArray
 from probe import Checks, Probe
 from processors import usable_cores
 from utils import decode_base64, decode_image, to_tensor
-
-# Enough that no core ever waits for work, few enough that the last in line is still answered within a fraction of a
-# second: at 50 photos a second and core, 16 of them are 0.3 s.
-PLACES_PER_CORE = 16
 
 
 class Runner(Protocol):
@@ -43,9 +37,6 @@ class Pipeline:
         self.runner = runner
         self.metrics = metrics
         self.is_draining = False
-        self._admitted = 0
-        self._buffered = 0
-        self._places = config.limits.in_flight or PLACES_PER_CORE * usable_cores()
         # The biggest photo that is taken, or many small ones, at the same time.
         self._budget = PixelBudget(config.limits.pixels)
         self._probe = Probe(runner, config.picture, metrics)
@@ -53,9 +44,6 @@ class Pipeline:
         self._waiting: set[object] = set()
         self._threads = ThreadPoolExecutor(config.limits.decode_threads or usable_cores(), "decode")
         metrics.queue_length.set_function(lambda: len(self._waiting))
-        metrics.places.set(self._places)
-        metrics.places_taken.set_function(lambda: self._admitted)
-        metrics.buffered_bytes.set_function(lambda: self._buffered)
         self._of_label = {label: metrics.predictions.labels(label) for label in config.labels}
 
     async def open(self) -> None:
@@ -80,52 +68,6 @@ class Pipeline:
         self.metrics.model_version.set(prediction.model_version)
         self._of_label[prediction.label].inc()
         return prediction
-
-    @contextmanager
-    def buffer(self) -> Iterator[Hold]:
-        """Room for one body, part by part as it comes in, until this block ends.
-
-        Raises:
-            Overloaded: the bodies of all requests together would take more than ``limits.buffered_bytes``.
-        """
-        held = 0
-
-        def hold(size: int) -> None:
-            nonlocal held
-            if self._buffered + size > self.config.limits.buffered_bytes:
-                self.metrics.shed.inc()
-                raise Overloaded
-            self._buffered += size
-            held += size
-
-        try:
-            yield hold
-        finally:
-            self._buffered -= held
-
-    def refuse_if_full(self) -> None:
-        """Tell a request that there is no place for it, before its body is read.
-
-        Raises:
-            Overloaded: there is none.
-        """
-        if self._admitted >= self._places:
-            self.metrics.shed.inc()
-            raise Overloaded
-
-    @contextmanager
-    def admit(self) -> Iterator[None]:
-        """Hold a place for one request.
-
-        Raises:
-            Overloaded: all are taken. Told at once: whoever waits in a queue that is too long waits for nothing.
-        """
-        self.refuse_if_full()
-        self._admitted += 1
-        try:
-            yield
-        finally:
-            self._admitted -= 1
 
     async def check(self) -> Checks:
         """Try what a request needs: this process stays, the model is AVAILABLE, a prediction (of grey) comes back."""
