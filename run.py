@@ -3,6 +3,7 @@
 
     python run.py serve    start the model server and the preprocess service, and say where they are
     python run.py test     run every test
+    python run.py chaos    break everything around the services while they work, and count what came of it (--help)
     python run.py check    lint and check types
     python run.py e2e      build the containers, try them, and whether they are closed and come back
     python run.py lock     write the lock files anew, after a pin in a requirements file has changed
@@ -48,11 +49,17 @@ class Problem(Exception):
 
 
 def main(arguments: Sequence[str]) -> int:
-    commands = {"serve": serve, "test": test, "check": check, "e2e": e2e, "lock": lock}
+    if arguments[:1] == ["chaos"]:
+        # It has options of its own.
+        arguments, passed_on = arguments[:1], arguments[1:]
+    else:
+        passed_on = []
+    commands = {"serve": serve, "test": test, "check": check, "e2e": e2e, "lock": lock, "chaos": chaos}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=commands)
     parser.add_argument("--port", type=int, default=7998, help="serve: where to listen for HTTP (default 7998)")
     options = parser.parse_args(arguments)
+    options.passed_on = passed_on
     try:
         return commands[options.command](options)
     except Problem as problem:
@@ -81,6 +88,11 @@ def test(options: argparse.Namespace) -> int:
     ports = free_ports(3)
     with pair(*ports):
         return run_tests("*test*.py", ports[0])
+
+
+def chaos(options: argparse.Namespace) -> int:
+    set_up()
+    return subprocess.call([PYTHON, str(ROOT / "tools" / "chaos.py"), *options.passed_on])
 
 
 def check(options: argparse.Namespace) -> int:

@@ -233,6 +233,18 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
                 with self.assertLogs("model_runner"), self.assertRaises(errors.ModelError):
                     await self.runner.predict(TENSOR, 5)
 
+    async def test_bytes_that_are_no_answer_are_an_error_of_the_model(self) -> None:
+        server = grpc.server(ThreadPoolExecutor(2))
+        handler = grpc.unary_unary_rpc_method_handler(lambda *_: b"\xff\xff")
+        services = grpc.method_handlers_generic_handler("tensorflow.serving.PredictionService", {"Predict": handler})
+        server.add_generic_rpc_handlers((services,))
+        port = server.add_insecure_port("127.0.0.1:0")
+        server.start()
+        self.addCleanup(lambda: server.stop(None).wait())
+        runner = await self.open_runner(port, model_input_name="a", model_output_name="b")
+        with self.assertLogs("model_runner", "ERROR"), self.assertRaises(errors.ModelError):
+            await runner.predict(TENSOR, 5)
+
     async def test_signatures_that_can_not_be_read_are_an_error_of_the_model(self) -> None:
         self.model.signatures = b"\xff\xff"
         with self.assertLogs("model_runner", "ERROR"), self.assertRaises(errors.ModelError):

@@ -23,6 +23,7 @@ try:
     import export
     import features
     import heads
+    import load
     import lock
     import logistic
     import measures
@@ -30,6 +31,7 @@ try:
     import predictors
     import service
     import train
+    import trial
     import views
 finally:
     sys.path[:] = _path
@@ -47,6 +49,7 @@ __all__ = [
     "export",
     "features",
     "heads",
+    "load",
     "lock",
     "logistic",
     "measures",
@@ -55,6 +58,7 @@ __all__ = [
     "run_tool",
     "service",
     "train",
+    "trial",
     "views",
 ]
 

@@ -198,7 +198,7 @@ class ModelRunner:
         sent = (("x-request-id", request_id),) if request_id else ()
         with self._tracing.call(type(request).__name__.removesuffix("Request")) as metadata:
             try:
-                return await method(request, timeout=timeout, metadata=sent + metadata)
+                answer = await method(request, timeout=timeout, metadata=sent + metadata)
             except grpc.aio.AioRpcError as exc:
                 fields = {"request_id": request_id}
                 logger.warning("model server: %s: %s", exc.code().name, exc.details(), extra={"fields": fields})
@@ -206,6 +206,10 @@ class ModelRunner:
                     # A message over the limit of one side: no lack of anything that a later attempt would find.
                     raise ModelError from exc
                 raise ERRORS[exc.code()] from exc
+        if answer is None:
+            # What gRPC gives for bytes that are no message of this kind; its own log has the reason.
+            raise _model_error("the answer can't be read")
+        return answer
 
 
 def _read_floats(response: PredictResponse, name: str, count: int) -> list[float]:

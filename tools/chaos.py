@@ -1,0 +1,118 @@
+"""The fault suite: breaks everything around the services while they are under load, and counts what came of it.
+
+    python run.py chaos                      every case
+    python run.py chaos "model server"       those whose name holds these words
+    python run.py chaos --list               what there is
+
+Each case starts real processes, asks them for predictions without a pause, does them harm, and prints one line: the
+requests sent, those answered right (the right animal in each photo), those refused properly (the status and code that
+the README promises, while the fault lasted), those lost (anything else: connections broken, answers wrong, time-outs),
+and the seconds to the first right answer once all was well. The exit status is 1 if any promise was broken.
+"""
+
+import argparse
+import json
+import os
+import sys
+from collections.abc import Sequence
+
+import model_faults  # noqa: F401 - its cases register themselves
+import service_faults  # noqa: F401
+import starts
+from faults import Missing, NotReady, Stage, quietly
+from load import LOST, REFUSED, RIGHT
+from trial import CASES, SHORT, Case, Pace, Report, Trial
+
+WIDTH = max(map(len, CASES))
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("cases", nargs="*", help="words of a case's name; without any: every case")
+    parser.add_argument("--list", action="store_true", help="print the names of the cases")
+    parser.add_argument("--short", action="store_true", help="only the most important cases, at a gentle pace")
+    parser.add_argument("--rate", type=float, default=Pace.rate, help="requests a second (default %(default)s)")
+    parser.add_argument("--clients", type=int, default=Pace.clients, help="connections (default %(default)s)")
+    parser.add_argument("--json", action="store_true", help="print the table as JSON")
+    parser.add_argument("--starts", type=int, metavar="N", help="instead: start and end the model server N times")
+    options = parser.parse_args()
+    if os.name == "nt":
+        parser.error("needs a system with SIGSTOP and SIGKILL: Linux, macOS or WSL")
+    if options.starts:
+        with quietly():
+            return tell_starts(starts.run(options.starts))
+    chosen = choose(options.cases, options.short)
+    if not chosen:
+        parser.error(f"no case is called so; there are: {', '.join(CASES)}")
+    if options.list:
+        print("\n".join(case.name for case in chosen))
+        return 0
+    pace = SHORT if options.short else Pace(options.rate, options.clients)
+    with quietly():
+        reports = [tell(run(case, pace), options.json) for case in chosen]
+    if options.json:
+        print(json.dumps([report.as_json() for report in reports], indent=2))
+    return 1 if any(report.broken for report in reports) else 0
+
+
+def tell_starts(tally: starts.Tally) -> int:
+    print(
+        f"{tally.starts} starts and ends under load: {tally.answered} predictions right, {tally.cut_off} cut off by "
+        f"the end, {len(tally.failures)} stuck or failed; the slowest end took {tally.longest_stop:.2f} s"
+    )
+    for failure in tally.failures:
+        print(f"  BROKEN: {failure}")
+    return 1 if tally.failures else 0
+
+
+def choose(words: Sequence[str], short: bool) -> list[Case]:
+    """The cases whose names hold any of these words, in the order in which they stand in the files."""
+    cases = [case for case in CASES.values() if case.is_short or not short]
+    return [case for case in cases if not words or any(word in case.name for word in words)]
+
+
+def run(case: Case, pace: Pace) -> Report:
+    """Run one case on a stage of its own."""
+    with Stage() as stage:
+        trial = Trial(case, stage, pace)
+        progress(f"{case.name} ...")
+        try:
+            case.run(trial)
+        except Missing as exc:
+            trial.report.skipped = str(exc)
+        except NotReady as exc:
+            trial.report.broken.append(f"a service did not start: {exc}")
+        if trial.report.broken:
+            trial.report.logs = stage.logs()
+    return trial.report
+
+
+def tell(report: Report, is_json: bool) -> Report:
+    """Print the line of a case, with what was broken below it."""
+    progress("")
+    if not is_json:
+        print(line(report), flush=True)
+        for text in report.broken:
+            print(f"{'':{WIDTH}}   BROKEN: {text}", flush=True)
+    return report
+
+
+def line(report: Report) -> str:
+    if report.skipped:
+        return f"{report.name:{WIDTH}}  skipped: {report.skipped}"
+    refused = sum(report.refused.values())
+    numbers = f"{report.sent:5} sent {report.right:5} {RIGHT} {refused:5} {REFUSED} {report.lost:3} {LOST}"
+    recovered = f"back in {max(report.recovered):5.2f} s" if report.recovered else ""
+    return (
+        f"{report.name:{WIDTH}} {len(report.faults):2} faults {numbers}  slowest {report.slowest:5.2f} s  {recovered}"
+    )
+
+
+def progress(text: str) -> None:
+    """One line that the next one overwrites, for a person at a terminal."""
+    if sys.stderr.isatty():
+        print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,207 @@
+"""Asks the service for predictions without a pause, and judges every answer: right, properly refused, or lost."""
+
+import base64
+import contextlib
+import http.client
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import count
+from typing import Any
+from urllib.parse import urlsplit
+
+from service import PROJECT, ServiceError
+
+# The photos whose answer is known: cat_1.jpg holds a cat.
+PHOTOS = sorted((PROJECT / "images").glob("*_?.jpg"))
+# The least that the shipped model gives the right label of one of them is 99.9 %.
+SURE_PERCENT = 95.0
+# More than any request may take by the service's own word: what takes longer hangs.
+PATIENCE_S = 20.0
+STATUS_OF_CODE = {error.code: error.status for error in ServiceError.__subclasses__()}
+
+RIGHT, REFUSED, LOST = "right", "refused", "lost"
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What became of one request: a verdict, the refusal's code or what was lost how, and when (monotonic seconds)."""
+
+    verdict: str
+    detail: str
+    sent: float
+    ended: float
+
+    @property
+    def seconds(self) -> float:
+        return self.ended - self.sent
+
+
+@dataclass(frozen=True)
+class Question:
+    """A request whose right answer is known."""
+
+    path: str
+    body: bytes
+    content_type: str
+    pet_type: str
+
+
+def questions() -> list[Question]:
+    """Every photo in every way that one can be sent."""
+    found = []
+    for photo in PHOTOS:
+        data, pet_type = photo.read_bytes(), photo.stem.partition("_")[0].upper()
+        found.append(Question("/predict", as_json(data), "application/json", pet_type))
+        found.append(Question("/predict", data, "image/jpeg", pet_type))
+        found.append(Question("/cat-dog_classification", as_form(data), FORM_TYPE, pet_type))
+    return found
+
+
+_BOUNDARY = "a-boundary-that-no-photo-holds"
+FORM_TYPE = f"multipart/form-data; boundary={_BOUNDARY}"
+
+
+def as_json(photo: bytes) -> bytes:
+    return json.dumps({"image_b64": base64.b64encode(photo).decode("ascii")}).encode()
+
+
+def as_form(photo: bytes) -> bytes:
+    head = f'--{_BOUNDARY}\r\nContent-Disposition: form-data; name="file"; filename="photo"\r\n\r\n'
+    return head.encode() + photo + f"\r\n--{_BOUNDARY}--\r\n".encode()
+
+
+class Client:
+    """One connection that is kept open, as a browser or a proxy keeps it."""
+
+    def __init__(self, url: str, timeout: float = PATIENCE_S, timeout_ms: int | None = None) -> None:
+        place = urlsplit(url)
+        self._headers = {"X-Request-Timeout-Ms": str(timeout_ms)} if timeout_ms else {}
+        self._connection = http.client.HTTPConnection(place.hostname or "", place.port, timeout=timeout)
+
+    def ask(self, question: Question) -> Outcome:
+        sent = time.monotonic()
+        try:
+            status, headers, body = self.send("POST", question.path, question.body, question.content_type)
+            verdict, detail = judge(status, headers, body, question.pet_type)
+        except (OSError, http.client.HTTPException) as exc:
+            verdict, detail = LOST, f"{type(exc).__name__}: {exc}"
+        return Outcome(verdict, detail, sent, time.monotonic())
+
+    def send(
+        self, method: str, path: str, body: bytes = b"", content_type: str = ""
+    ) -> tuple[int, http.client.HTTPMessage, bytes]:
+        """Send one request; status, headers and body of its answer. Raises OSError or HTTPException."""
+        try:
+            headers = self._headers | ({"Content-Type": content_type} if content_type else {})
+            self._connection.request(method, path, body, headers)
+            answer = self._connection.getresponse()
+            return answer.status, answer.headers, answer.read()
+        except (OSError, http.client.HTTPException):
+            self._connection.close()
+            raise
+
+    def close(self) -> None:
+        self._connection.close()
+
+
+def judge(status: int, headers: http.client.HTTPMessage, body: bytes, pet_type: str) -> tuple[str, str]:
+    """The verdict on an answer, and in one word or line why."""
+    try:
+        answer = json.loads(body)
+    except ValueError:
+        return LOST, f"{status} without JSON"
+    if status == 200:
+        right = _is_right(answer, pet_type)
+        return (RIGHT, "") if right else (LOST, f"wrong answer: {str(answer)[:200]}")
+    reason = _why_improper(status, headers, answer)
+    return (LOST, f"improper refusal, {reason}: {str(answer)[:200]}") if reason else (REFUSED, answer["code"])
+
+
+def _is_right(answer: Any, pet_type: str) -> bool:
+    return (
+        isinstance(answer, dict)
+        and (answer.get("status"), answer.get("pet_type")) == ("Success", pet_type)
+        and isinstance(answer.get("model_conf"), float)
+        and SURE_PERCENT < answer["model_conf"] <= 100
+    )
+
+
+def _why_improper(status: int, headers: http.client.HTTPMessage, answer: Any) -> str:
+    if not isinstance(answer, dict) or answer.get("status") != "Failed":
+        return "no failure of the service's form"
+    if STATUS_OF_CODE.get(answer.get("code", "")) != status:
+        return f"status {status} for this code"
+    if not answer.get("msg"):
+        return "no message"
+    if answer.get("request_id") != headers["X-Request-ID"]:
+        return "not its request's id"
+    if status == 503 and not (headers["Retry-After"] or "").isdecimal():
+        return "no Retry-After"
+    return ""
+
+
+class Load:
+    """Clients that ask at a constant rate together, or as fast as they are answered where that is slower.
+
+    Args:
+        url: of the service, or of a proxy in front.
+        rate: requests a second.
+        clients: how many connections; none sends before it has its last answer.
+        timeout_ms: the time that each asks to be answered in; None: the service's own.
+    """
+
+    def __init__(self, url: str, rate: float, clients: int, timeout_ms: int | None = None) -> None:
+        self._url = url
+        self._timeout_ms = timeout_ms
+        self._interval = clients / rate
+        self._clients = clients
+        self._questions = questions()
+        self._number = count()
+        self._over = threading.Event()
+        self.outcomes: list[Outcome] = []
+
+    @contextlib.contextmanager
+    def going_on(self) -> Iterator["Load"]:
+        """Ask until the end of the block, and wait for the last answers."""
+        threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(self._clients)]
+        for thread in threads:
+            thread.start()
+        try:
+            yield self
+        finally:
+            self._over.set()
+            for thread in threads:
+                thread.join()
+
+    def _ask(self, number: int) -> None:
+        with contextlib.closing(Client(self._url, timeout_ms=self._timeout_ms)) as client:
+            due = time.monotonic() + number * self._interval / self._clients
+            while not self._over.wait(max(0.0, due - time.monotonic())):
+                self.outcomes.append(client.ask(self._questions[next(self._number) % len(self._questions)]))
+                due = max(due + self._interval, time.monotonic())
+
+    def ask_at_once(self, count: int) -> list[threading.Thread]:
+        """Send so many requests at the same time, and return the threads that wait for the answers."""
+
+        def ask(question: Question) -> None:
+            with contextlib.closing(Client(self._url, timeout_ms=self._timeout_ms)) as client:
+                self.outcomes.append(client.ask(question))
+
+        threads = [
+            threading.Thread(target=ask, args=(self._questions[number % len(self._questions)],))
+            for number in range(count)
+        ]
+        for thread in threads:
+            thread.start()
+        return threads
+
+    def since(self, moment: float) -> list[Outcome]:
+        """What became of the requests sent after ``moment``."""
+        return [outcome for outcome in self.outcomes if outcome.sent > moment]
+
+    def counts(self) -> Counter[str]:
+        return Counter(outcome.verdict for outcome in self.outcomes)

@@ -1,0 +1,231 @@
+"""Cases of the fault suite: the model server goes away, comes back, and is not itself meanwhile."""
+
+import re
+import sys
+import time
+import urllib.request
+from functools import partial
+from pathlib import Path
+
+from faults import Name, Process, free_port
+from trial import Trial, case
+
+IMPOSTOR = Path(__file__).with_name("impostor.py")
+AWAY = ("model_unavailable", "deadline_exceeded")
+# Half of the deadline: what is refused sooner does not keep its sender waiting for it.
+AT_ONCE_S = 5.0
+# Until a stopped model server has been pinged, given up, and has taken no new connection (channel.py): 7 s, and some.
+NOTICED_S = 8.0
+
+TWO = ("127.0.0.2", "127.0.0.3")
+METRICS = "/monitoring/prometheus/metrics"
+
+
+def pair(trial: Trial) -> tuple[Process, int, int]:
+    """A model server and a preprocess service before it, both ready; also the ports of HTTP and gRPC."""
+    port, grpc_port = free_port(), free_port()
+    model_server = trial.stage.model_server(grpc_port)
+    model_server.start()
+    trial.stage.app_server("127.0.0.1", grpc_port, port).start()
+    return model_server, port, grpc_port
+
+
+@case("model server killed", AWAY, short=True)
+def killed(trial: Trial) -> None:
+    model_server, port, _ = pair(trial)
+    with trial.under_load(port):
+        trial.go_on()
+        for _ in range(trial.pace.rounds):
+            trial.fault("SIGKILL")
+            model_server.kill()
+            trial.suffer()
+            model_server.start()
+            trial.recovered()
+            trial.go_on()
+    trial.promise(trial.median_refusal() < AT_ONCE_S, f"refused only after {trial.median_refusal():.1f} s")
+
+
+@case("model server restarted", AWAY)
+def restarted(trial: Trial) -> None:
+    model_server, port, _ = pair(trial)
+    with trial.under_load(port):
+        for _ in range(trial.pace.rounds):
+            trial.go_on()
+            trial.fault("SIGTERM, started again")
+            status = model_server.terminate()
+            trial.promise(status == 0, f"the model server ended with {status}")
+            model_server.start()
+            trial.recovered()
+        trial.go_on()
+
+
+@case("model server stopped", AWAY)
+def stopped(trial: Trial) -> None:
+    model_server, port, _ = pair(trial)
+    with trial.under_load(port):
+        trial.go_on()
+        trial.fault(f"SIGSTOP for {NOTICED_S + 4:.0f} s")
+        model_server.pause()
+        time.sleep(NOTICED_S)
+        noticed = time.monotonic()
+        time.sleep(4)
+        model_server.resume()
+        trial.recovered()
+        trial.go_on()
+    late = trial.median_refusal(noticed)
+    trial.promise(late < AT_ONCE_S, f"still refused only after {late:.1f} s, when it had long been stopped")
+
+
+@case("model server not there at start", AWAY)
+def absent(trial: Trial) -> None:
+    port, grpc_port = free_port(), free_port()
+    trial.stage.app_server("127.0.0.1", grpc_port, port).start()
+    with trial.under_load(port):
+        trial.fault("not started")
+        trial.suffer()
+        trial.stage.model_server(grpc_port).start()
+        trial.recovered()
+        trial.go_on()
+
+
+@case("model server moved to another address", AWAY)
+def moved(trial: Trial) -> None:
+    name = Name(trial.stage, TWO[0])
+    port, grpc_port = free_port(), free_port(*TWO)
+    first, second = (trial.stage.model_server(grpc_port, host=host) for host in TWO)
+    first.start()
+    trial.stage.app_server(Name.HOST, grpc_port, port, name.prefix).start()
+    with trial.under_load(port):
+        trial.go_on()
+        trial.fault("SIGKILL, another one behind the name")
+        first.kill()
+        trial.suffer()
+        second.start()
+        name.set(TWO[1])
+        trial.recovered()
+        trial.go_on()
+
+
+def impostor(trial: Trial, mode: str, refusals: int | None = None) -> None:
+    """Have an impostor answer, and then the model server in its place."""
+    port, grpc_port = free_port(), free_port()
+    command: list[str | Path] = [sys.executable, IMPOSTOR, str(grpc_port), mode]
+    process = trial.stage.process("impostor", command, {}, lambda: "ready" in process.output())
+    process.start()
+    trial.stage.app_server("127.0.0.1", grpc_port, port).start()
+    with trial.under_load(port):
+        trial.fault(mode)
+        trial.suffer(refusals)
+        process.kill()
+        trial.stage.model_server(grpc_port).start()
+        trial.recovered()
+        trial.go_on()
+
+
+@case("nonsense for an answer", ("model_error", *AWAY), short=True)
+def nonsense(trial: Trial) -> None:
+    impostor(trial, "nonsense")
+    trial.promise("model_error" in trial.report.refused, "none was refused as model_error")
+
+
+@case("every refusal that gRPC knows", ("model_error", "overloaded", *AWAY))
+def refusing(trial: Trial) -> None:
+    impostor(trial, "refusing", max(trial.pace.answers, 40))
+    missing = {"model_error", "overloaded", *AWAY} - set(trial.report.refused)
+    trial.promise(not missing, f"no request was refused as {', '.join(missing)}")
+
+
+@case("no gRPC on its port", AWAY)
+def no_grpc(trial: Trial) -> None:
+    impostor(trial, "no_grpc")
+
+
+@case("model server too slow", AWAY)
+def slow(trial: Trial) -> None:
+    """Its answers come after the deadline that the senders ask for; and pings don't make it close the connection."""
+    trial.timeout_ms = 1000
+    impostor(trial, "slow")
+    trial.promise("deadline_exceeded" in trial.report.refused, "none was refused as deadline_exceeded")
+
+
+class Twins:
+    """Two model servers behind one name, and a preprocess service that asks for it."""
+
+    def __init__(self, trial: Trial, *flags: str) -> None:
+        monitoring = trial.stage.folder / "monitoring.config"
+        monitoring.write_text("prometheus_config { enable: true }", encoding="ascii")
+        name = Name(trial.stage, *TWO)
+        self.port, grpc_port = free_port(), free_port(*TWO)
+        self._rest_port = free_port(*TWO)
+        flags = (f"--monitoring_config_file={monitoring}", *flags)
+        self.servers = [
+            trial.stage.model_server(grpc_port, *flags, host=host, rest_port=self._rest_port) for host in TWO
+        ]
+        for server in self.servers:
+            server.start()
+        trial.stage.app_server(Name.HOST, grpc_port, self.port, name.prefix).start()
+        self._trial = trial
+
+    def answered(self, number: int) -> float:
+        """How many calls this one has answered since it started."""
+        url = f"http://{TWO[number]}:{self._rest_port}{METRICS}"
+        with urllib.request.urlopen(url, timeout=10) as page:
+            found = re.search(r'request_count\{model_name="CAT-DOG",status="OK"\} (\S+)', page.read().decode())
+        return float(found[1]) if found else 0.0
+
+    def share(self) -> None:
+        """Wait until both take part: each answers some more than it has."""
+        counts = [self.answered(number) for number in range(2)]
+        for number, count in enumerate(counts):
+            takes_part = partial(self._has_answered, number, count + 3)
+            self._trial.wait_until(takes_part, f"the model server at {TWO[number]} got no calls")
+
+    def _has_answered(self, number: int, count: float) -> bool:
+        return self.answered(number) > count
+
+
+@case("one of two model servers killed", short=True)
+def one_killed(trial: Trial) -> None:
+    twins = Twins(trial)
+    with trial.under_load(twins.port):
+        trial.go_on()
+        for server in twins.servers:
+            twins.share()
+            trial.fault("SIGKILL")
+            server.kill()
+            trial.go_on()
+            server.start()
+            trial.recovered()
+        twins.share()
+    trial.promise(not trial.report.refused, "not every request was answered")
+
+
+@case("one of two model servers restarted")
+def one_restarted(trial: Trial) -> None:
+    twins = Twins(trial)
+    with trial.under_load(twins.port):
+        for server in twins.servers * trial.pace.rounds:
+            trial.go_on()
+            twins.share()
+            trial.fault("SIGTERM, started again")
+            status = server.terminate()
+            trial.promise(status == 0, f"the model server ended with {status}")
+            server.start()
+            trial.recovered()
+        twins.share()
+
+
+@case("one of two model servers stopped")
+def one_stopped(trial: Trial) -> None:
+    twins = Twins(trial)
+    with trial.under_load(twins.port):
+        for server in twins.servers:
+            trial.go_on()
+            twins.share()
+            trial.fault(f"SIGSTOP for {NOTICED_S:.0f} s")
+            server.pause()
+            time.sleep(NOTICED_S)
+            server.resume()
+            trial.recovered()
+        trial.go_on()
+        twins.share()

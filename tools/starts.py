@@ -1,0 +1,123 @@
+"""Starts the embedded model server, has it compute for several callers at once, ends it meanwhile; again and again.
+
+    python run.py chaos --starts 500
+
+A program of a few lines, two threads that call ``infer()`` on one compiled OpenVINO model with two streams, has been
+seen to stop for good once in some forty runs, in its loop or at its exit. So every second start here is with two
+streams. A server counts as stuck when a call is not answered within ``CALL_S``, or it has not ended ``STOP_S`` after
+SIGTERM; what it then does with its threads is printed.
+"""
+
+import random
+import subprocess
+import threading
+import time
+from dataclasses import dataclass, field
+from typing import Any
+
+import grpc
+import numpy as np
+import service  # noqa: F401 - finds the next module
+import serving_messages as messages
+from faults import NotReady, Process, Stage, free_port
+from tqdm import tqdm
+
+CALLERS = 4
+CALL_S = 20.0
+# What callers are told when the server ends under them.
+ENDING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
+# Outputs of the same picture may differ by the order of a sum.
+CLOSE = 1e-5
+
+
+@dataclass
+class Tally:
+    """What became of all starts, and of the calls: answered, cut off by the end, failed."""
+
+    starts: int = 0
+    answered: int = 0
+    cut_off: int = 0
+    longest_stop: float = 0.0
+    failures: list[str] = field(default_factory=list)
+    _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
+
+    def count(self, answered: int = 0, cut_off: int = 0, failure: str = "") -> None:
+        with self._lock:
+            self.answered += answered
+            self.cut_off += cut_off
+            if failure:
+                self.failures.append(f"start {self.starts}: {failure}")
+
+
+def run(count: int, seed: int = 1) -> Tally:
+    """Do it ``count`` times, each for a random time under load between none and a second."""
+    tally, chance = Tally(), random.Random(seed)
+    for number in tqdm(range(count), unit="start", desc="starts"):
+        tally.starts = number + 1
+        flags = ["--tensorflow_inter_op_parallelism=2"] if number % 2 else []
+        with Stage() as stage:
+            port = free_port()
+            server = stage.model_server(port, *flags)
+            try:
+                server.start()
+                work(server, port, chance.uniform(0, 1), tally)
+            except NotReady as exc:
+                tally.count(failure=f"did not start: {exc}")
+    return tally
+
+
+def work(server: Process, port: int, seconds: float, tally: Tally) -> None:
+    """Have the server compute for so long, end it while it does, and count what came of it."""
+    is_ending = threading.Event()
+    callers = [threading.Thread(target=call, args=(port, is_ending, tally)) for _ in range(CALLERS)]
+    for caller in callers:
+        caller.start()
+    time.sleep(seconds)
+    is_ending.set()
+    began = time.monotonic()
+    try:
+        status = server.terminate()
+        if status:
+            tally.count(failure=f"ended with {status}: {server.output()[-500:]}")
+    except subprocess.TimeoutExpired:
+        tally.count(failure=f"did not end; its threads: {threads_of(server.pid)}")
+    tally.longest_stop = max(tally.longest_stop, time.monotonic() - began)
+    for caller in callers:
+        caller.join()
+
+
+def call(port: int, is_ending: threading.Event, tally: Tally) -> None:
+    """Ask for predictions without a pause until the server ends."""
+    request, first = picture(), None
+    with grpc.insecure_channel(f"127.0.0.1:{port}", [("grpc.use_local_subchannel_pool", 1)]) as channel:
+        predict = messages.PredictionServiceStub(channel).Predict
+        while True:
+            try:
+                values = list(predict(request, timeout=CALL_S).outputs["probabilities"].float_val)
+            except grpc.RpcError as exc:
+                if exc.code() in ENDING and is_ending.is_set():
+                    tally.count(cut_off=1)
+                else:
+                    tally.count(failure=f"{exc.code().name}: {exc.details()}")
+                return
+            first = first or values
+            if not np.allclose(values, first, atol=CLOSE):
+                tally.count(failure=f"{values} for what was {first}")
+            tally.count(answered=1)
+
+
+def picture() -> Any:
+    request = messages.PredictRequest()
+    request.model_spec.name = "CAT-DOG"
+    tensor = request.inputs["image"]
+    tensor.dtype = messages.DT_FLOAT
+    for size in (1, 224, 224, 3):
+        tensor.tensor_shape.dim.add(size=size)
+    tensor.tensor_content = np.random.default_rng(0).uniform(-1, 1, 224 * 224 * 3).astype("<f4").tobytes()
+    return request
+
+
+def threads_of(pid: int) -> str:
+    """Where each thread of a process waits, as far as the kernel tells (proc(5), wchan)."""
+    command = f"for t in /proc/{pid}/task/*; do echo $(cat $t/comm $t/wchan 2>/dev/null); done"
+    return subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False).stdout.replace("\n", "; ")

@@ -1,0 +1,170 @@
+"""One case of the fault suite under way: what is done to the services under load, and whether a promise was broken."""
+
+import contextlib
+import statistics
+import time
+from collections import Counter
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from faults import Stage
+from load import LOST, REFUSED, RIGHT, Load, Outcome
+
+# How long a case waits for what has to come, on however slow a machine.
+WAIT_S = 60.0
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How hard and how long: requests a second, connections, answers to wait for between two faults, and how often a
+    case that repeats itself does so."""
+
+    rate: float = 30.0
+    clients: int = 6
+    answers: int = 60
+    rounds: int = 2
+
+
+SHORT = Pace(rate=20.0, clients=4, answers=10, rounds=1)
+
+
+@dataclass(frozen=True)
+class Case:
+    """A case by name: what it does, and the codes with which requests may be refused while the fault lasts."""
+
+    name: str
+    run: Callable[["Trial"], None]
+    refusals: frozenset[str]
+    is_short: bool
+
+
+@dataclass
+class Report:
+    """What a case found. ``recovered`` are seconds from when all was well again to the first right answer."""
+
+    name: str
+    faults: list[str] = field(default_factory=list)
+    sent: int = 0
+    right: int = 0
+    refused: dict[str, int] = field(default_factory=dict)
+    lost: int = 0
+    recovered: list[float] = field(default_factory=list)
+    slowest: float = 0.0
+    broken: list[str] = field(default_factory=list)
+    skipped: str = ""
+    logs: dict[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+CASES: dict[str, Case] = {}
+
+
+def case(name: str, refusals: tuple[str, ...] = (), short: bool = False) -> Callable[[Any], Any]:
+    """Register a case; ``short``: it is also run by the tests, at a gentler pace."""
+
+    def register(run: Callable[["Trial"], None]) -> Callable[["Trial"], None]:
+        CASES[name] = Case(name, run, frozenset(refusals), short)
+        return run
+
+    return register
+
+
+class Trial:
+    """What a case works with: a stage to start services on, the load, and a report to put down what was found in."""
+
+    def __init__(self, case: Case, stage: Stage, pace: Pace) -> None:
+        self.stage = stage
+        self.pace = pace
+        self.report = Report(case.name)
+        self.timeout_ms: int | None = None
+        self._may_refuse = case.refusals
+        self._load: Load | None = None
+        self._faulty_since: float | None = None
+        # From the first fault to when all is well again, each time: nothing else excuses a refusal.
+        self._faulty: list[tuple[float, float]] = []
+
+    @property
+    def load(self) -> Load:
+        if self._load is None:
+            raise RuntimeError("no load yet")
+        return self._load
+
+    @contextlib.contextmanager
+    def under_load(self, port: int) -> Iterator[None]:
+        """Ask the service on ``port`` until the block ends; then judge all that was answered."""
+        self.aim(port)
+        with self.load.going_on():
+            yield
+        self.judge()
+
+    def aim(self, port: int) -> None:
+        """Prepare the load for the service on ``port``, for a case that asks by itself."""
+        self._load = Load(f"http://127.0.0.1:{port}", self.pace.rate, self.pace.clients, self.timeout_ms)
+
+    def fault(self, text: str) -> None:
+        """Put down what is being done to the services; from now on requests may be refused, if the case says so."""
+        self.report.faults.append(text)
+        self._faulty_since = self._faulty_since or time.monotonic()
+
+    def recovered(self) -> None:
+        """All is well again: put down how long it takes from now on to the first right answer."""
+        well = time.monotonic()
+        self._wait(lambda: any(outcome.verdict == RIGHT for outcome in self.load.since(well)))
+        first = min((one.ended for one in self.load.since(well) if one.verdict == RIGHT), default=time.monotonic())
+        self.report.recovered.append(first - well)
+        if self._faulty_since is not None:
+            self._faulty.append((self._faulty_since, first))
+            self._faulty_since = None
+
+    def go_on(self, answers: int | None = None) -> None:
+        """Let the load go on for so many right answers."""
+        goal = self.load.counts()[RIGHT] + (self.pace.answers if answers is None else answers)
+        self._wait(lambda: self.load.counts()[RIGHT] >= goal)
+
+    def suffer(self, refusals: int | None = None) -> None:
+        """Let the fault go on for so many refusals."""
+        goal = self.load.counts()[REFUSED] + (self.pace.answers if refusals is None else refusals)
+        self._wait(lambda: self.load.counts()[REFUSED] >= goal)
+
+    def promise(self, is_kept: bool, text: str) -> None:
+        """Note that a promise was broken, unless it was kept."""
+        if not is_kept:
+            self.report.broken.append(text)
+
+    def median_refusal(self, since: float = 0.0) -> float:
+        """Seconds from a request to its refusal, of those sent after ``since``."""
+        seconds = [one.seconds for one in self.load.since(since) if one.verdict == REFUSED]
+        return statistics.median(seconds) if seconds else 0.0
+
+    def wait_until(self, is_true: Callable[[], bool], text: str) -> None:
+        """Wait for something that was promised."""
+        self.promise(self._wait(is_true), text)
+
+    def _wait(self, is_true: Callable[[], bool]) -> bool:
+        end = time.monotonic() + WAIT_S
+        while not is_true():
+            if time.monotonic() > end:
+                return False
+            time.sleep(0.02)
+        return True
+
+    def judge(self) -> None:
+        """Put down what became of all requests, and which of them should have been answered."""
+        outcomes, report = self.load.outcomes, self.report
+        counts = self.load.counts()
+        report.sent, report.right, report.lost = len(outcomes), counts[RIGHT], counts[LOST]
+        report.refused = dict(Counter(outcome.detail for outcome in outcomes if outcome.verdict == REFUSED))
+        report.slowest = max((outcome.seconds for outcome in outcomes), default=0.0)
+        self.promise(bool(report.right), "no request was answered right")
+        for text, number in Counter(one.detail for one in outcomes if one.verdict == LOST).most_common(3):
+            self.promise(False, f"{number} lost: {text}")
+        unexcused = [one for one in outcomes if one.verdict == REFUSED and not self._is_excused(one)]
+        for code, number in Counter(one.detail for one in unexcused).items():
+            self.promise(False, f"{number} refused with {code} that should have been answered")
+
+    def _is_excused(self, one: Outcome) -> bool:
+        during = any(since <= one.ended and one.sent <= until for since, until in self._faulty)
+        return one.detail in self._may_refuse and (during or self._faulty_since is not None)
