@@ -69,6 +69,13 @@ class ComposeTest(unittest.TestCase):
                 seconds = float(preprocess["stop_grace_period"].removesuffix("s"))
                 self.assertGreater(seconds, config["limits"]["deadline_seconds"] + config["server"]["drain_seconds"])
 
+    def test_there_are_files_enough_for_all_connections(self) -> None:
+        config = yaml.safe_load((APP / "preprocess_service/app/config.yaml").read_text(encoding="utf-8"))
+        for path in COMPOSE_FILES:
+            with self.subTest(path.name):
+                files = compose(path)["preprocess_service"]["ulimits"]["nofile"]
+                self.assertGreater(files, 2 * config["limits"]["connections"])
+
     @unittest.skipUnless(shutil.which("docker-compose"), "needs docker-compose")
     def test_compose_understands_its_files(self) -> None:
         for path in COMPOSE_FILES:

@@ -83,7 +83,8 @@ for folder in ("/", "/packages", "/usr/bin", "/home"):
                 self.assertEqual((host["CpuQuota"], host["PidsLimit"]), (200_000, 256))
                 self.assertEqual(host["LogConfig"]["Config"], {"max-size": "10m", "max-file": "3"})
                 self.assertGreater(host["Memory"], 0)
-                self.assertIn({"Name": "core", "Hard": 0, "Soft": 0}, host["Ulimits"])
+                ulimits = {limit["Name"]: (limit["Soft"], limit["Hard"]) for limit in host["Ulimits"]}
+                self.assertEqual(ulimits, {"core": (0, 0), "nofile": (4096, 4096)})
 
     def test_both_services_see_their_share_of_the_processors(self) -> None:
         for service, folder, module in (
