@@ -2,8 +2,10 @@
 
 import tempfile
 import threading
+import time
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import grpc
 import numpy as np
@@ -97,6 +99,82 @@ class OpenVinoEngineTest(unittest.TestCase):
         inputs, outputs = expected("two_inputs")
         for _ in range(engine.slots):
             np.testing.assert_allclose(engine.run(inputs, ["products"])["products"], outputs["products"])
+
+
+class FakeRequest:
+    """An infer request that keeps whether it was used, and computes until it is let go."""
+
+    def __init__(self) -> None:
+        self.is_used = False
+        self.let_go = threading.Event()
+
+    def infer(self) -> None:
+        self.is_used = True
+        self.let_go.wait(10)
+
+
+class FakeCompiled:
+    """A compiled model that keeps its requests."""
+
+    def __init__(self) -> None:
+        self.requests: list[FakeRequest] = []
+
+    def create_infer_request(self) -> FakeRequest:
+        self.requests.append(FakeRequest())
+        return self.requests[-1]
+
+    def used(self) -> int:
+        return sum(request.is_used for request in self.requests)
+
+
+class AloneTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.shared, self.alone = FakeCompiled(), FakeCompiled()
+        self.engine = openvino_engine.OpenVinoEngine(unittest, self.shared, self.alone, {}, {}, callers=2)
+
+    def warm_up(self) -> None:
+        for request in (*self.shared.requests, *self.alone.requests):
+            request.let_go.set()
+        for _ in range(self.engine.slots):
+            self.engine.run({}, [])
+
+    def test_the_warm_up_reaches_every_request(self) -> None:
+        self.warm_up()
+        self.assertEqual((self.shared.used(), self.alone.used()), (2, 1))
+
+    def test_a_call_that_is_alone_gets_all_threads_and_one_beside_it_does_not(self) -> None:
+        self.warm_up()
+        for request in (*self.shared.requests, *self.alone.requests):
+            request.is_used = False
+        self.alone.requests[0].let_go.clear()
+        first = threading.Thread(target=self.engine.run, args=({}, []))
+        first.start()
+        while not self.alone.used():
+            time.sleep(0.001)
+        self.engine.run({}, [])
+        self.assertEqual(self.shared.used(), 1)
+        self.alone.requests[0].let_go.set()
+        first.join()
+        self.alone.requests[0].is_used = False
+        self.engine.run({}, [])
+        self.assertEqual((self.shared.used(), self.alone.used()), (1, 1))
+
+    def test_both_ways_compute_the_same(self) -> None:
+        model = saved_model.read_saved_model(saved_models() / "image" / "1", 1)
+        threads = workers.Threads(compute=2, streams=2, all_for_one=True)
+        engine = openvino_engine.load(model, model.signatures["serving_default"], threads)
+        self.assertEqual(engine.slots, threads.callers + 1)
+        inputs, outputs = expected("image")
+        for _ in range(engine.slots):
+            results = engine.run(inputs, ["probabilities"])
+            np.testing.assert_allclose(results["probabilities"], outputs["probabilities"], rtol=1e-5)
+
+    def test_weights_that_fill_the_memory_are_there_only_once(self) -> None:
+        model = saved_model.read_saved_model(saved_models() / "image" / "1", 1)
+        threads = workers.Threads(compute=2, streams=2, all_for_one=True)
+        with mock.patch.object(openvino_engine, "_MOST_BYTES_TWICE", 0):
+            engine = openvino_engine.load(model, model.signatures["serving_default"], threads)
+        self.assertEqual(engine.slots, threads.callers)
 
 
 class UnsupportedTest(unittest.TestCase):

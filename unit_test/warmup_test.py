@@ -21,9 +21,8 @@ from model_server_fixtures import (
 class CountingEngine:
     """Computes nothing; keeps what it was asked, or refuses everything."""
 
-    slots = 3
-
     def __init__(self, refuses: bool = False) -> None:
+        self.slots = 3
         self.calls: list[dict[str, Array]] = []
         self._refuses = refuses
 
@@ -90,8 +89,14 @@ class WarmUpTest(unittest.TestCase):
 
     def test_each_request_is_replayed_as_often_as_asked_whatever_model_it_names(self) -> None:
         self.write((saved_models() / "warmup").read_bytes())
+        self.engine.slots = 1
         warmup.warm_up(self.servable(), iterations=2)
         self.assertEqual([call["image"].max() for call in self.engine.calls], [0, 0, 1, 1])
+
+    def test_the_first_request_reaches_every_slot(self) -> None:
+        self.write((saved_models() / "warmup").read_bytes())
+        warmup.warm_up(self.servable(), iterations=1)
+        self.assertEqual([call["image"].max() for call in self.engine.calls], [0, 0, 0, 1])
 
     def test_without_a_file_every_slot_computes_one_row_of_zeros(self) -> None:
         with self.assertLogs(level="INFO") as logs:

@@ -25,6 +25,7 @@ from failures import StartError
 from flags import Flags
 from grpc_api import GrpcServer
 from log_lines import log_json
+from memory import keep_freed_memory
 from monitoring import Monitoring, read_path
 from readiness import Readiness
 from rest_api import RestApi
@@ -78,6 +79,7 @@ def _serve(options: Flags) -> int:
         logger.warning("%s", warning)
     if any(warning.startswith("unknown argument") for warning in options.warnings):
         sys.stderr.write(f"{flags.usage()}\n")
+    keep_freed_memory()
     monitoring_path = _monitoring_path(options)
     grpc_claim = sockets.claim(options.bind_address, options.port, "port")
     rest_claim = _claim_rest(options)

@@ -7,17 +7,20 @@ has exactly the signature's inputs and outputs. (Inside the graph nobody looks: 
 float32 output are computed in 32 bits.)
 """
 
+import ctypes
 import os
 import queue
 import shutil
 import sys
 import tempfile
+import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import numpy as np
 from failures import invalid_argument, one_line
 from saved_model import DEFAULT_SIGNATURE, SavedModel, Signature, TensorSpec, read_message, serving_graph
 from tensorflow_messages import types_pb2
@@ -31,42 +34,81 @@ _EXACT_INPUTS = _EXACT | {types_pb2.DT_UINT8}
 _EXACT_OUTPUTS = _EXACT | {types_pb2.DT_INT64}
 
 
+# A big network keeps all cores busy with one call anyway, and its weights fill the memory.
+_MOST_BYTES_TWICE = 64 << 20
+
+
 class Unsupported(Exception):
     """OpenVINO can't compute this signature, or not exactly."""
 
 
 class OpenVinoEngine:
-    """A compiled signature and its infer requests, each of which computes one call at a time."""
+    """A signature, compiled, and its infer requests, each of which computes one call at a time.
+
+    `shared` is compiled for calls side by side; `alone`, where there is one, for a call that has the machine to itself.
+    """
 
     def __init__(
-        self, openvino: ModuleType, compiled: Any, inputs: Mapping[str, int], outputs: Mapping[str, int], slots: int
+        self,
+        openvino: ModuleType,
+        shared: Any,
+        alone: Any | None,
+        inputs: Mapping[str, int],
+        outputs: Mapping[str, int],
+        callers: int,
     ) -> None:
         self._openvino = openvino
         self._inputs = inputs
         self._outputs = outputs
-        self._requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        self.slots = slots
-        for _ in range(slots):
-            self._requests.put(compiled.create_infer_request())
+        self._shared: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        for _ in range(callers):
+            self._shared.put(shared.create_infer_request())
+        self._alone = alone.create_infer_request() if alone else None
+        self.slots = callers + (self._alone is not None)
+        self._lock = threading.Lock()
+        self._begun = self._active = 0
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         """See engines.Engine; waits for a free infer request and gives up the interpreter lock meanwhile."""
-        request = self._requests.get()
+        with self._request() as request:
+            try:
+                for alias, index in self._inputs.items():
+                    request.set_input_tensor(index, self._tensor(inputs[alias]))
+                request.infer()
+                # A copy: the request's memory belongs to the next caller.
+                return {alias: request.get_output_tensor(self._outputs[alias]).data.copy() for alias in outputs}
+            except RuntimeError as exc:
+                raise invalid_argument(_cause(exc)) from exc
+
+    @contextmanager
+    def _request(self) -> Iterator[Any]:
+        with self._lock:
+            # The first calls, those of the warm-up, go through all slots.
+            is_alone = self._alone is not None and not self._active and not 0 < self._begun < self.slots
+            self._begun += 1
+            self._active += 1
+        request = self._alone if is_alone else self._shared.get()
         try:
-            for alias, index in self._inputs.items():
-                request.set_input_tensor(index, self._tensor(inputs[alias]))
-            request.infer()
-            # A copy: the request's memory belongs to the next caller.
-            return {alias: request.get_output_tensor(self._outputs[alias]).data.copy() for alias in outputs}
-        except RuntimeError as exc:
-            raise invalid_argument(_cause(exc)) from exc
+            yield request
         finally:
-            self._requests.put(request)
+            if not is_alone:
+                self._shared.put(request)
+            with self._lock:
+                self._active -= 1
 
     def _tensor(self, array: Array) -> Any:
-        # OpenVINO takes no view of read-only memory, which is what the bytes of a message are.
-        shared = array.flags.writeable and array.flags.c_contiguous
-        return self._openvino.Tensor(array, shared_memory=shared)
+        """Lend `array` to OpenVINO, which only reads it; it must live until the inference has ended."""
+        if not array.flags.c_contiguous:
+            return self._openvino.Tensor(array, shared_memory=False)
+        return self._openvino.Tensor(array if array.flags.writeable else _writeable_view(array), shared_memory=True)
+
+
+def _writeable_view(array: Array) -> Array:
+    """Return the same memory under another flag: OpenVINO takes no memory that can't be written, as a message's can't,
+    and a copy of a picture costs as much as a tenth of a small network."""
+    address, _ = array.__array_interface__["data"]
+    memory = (ctypes.c_char * array.nbytes).from_address(address)
+    return np.ndarray(array.shape, array.dtype, memoryview(memory))
 
 
 def load(model: SavedModel, signature: Signature, threads: Threads) -> OpenVinoEngine:
@@ -77,17 +119,23 @@ def load(model: SavedModel, signature: Signature, threads: Threads) -> OpenVinoE
     try:
         with _folder_with_default(model, signature) as folder:
             graph = core.read_model(str(folder))
-            compiled = core.compile_model(graph, "CPU", _settings(threads))
+            shared = core.compile_model(graph, "CPU", _settings(threads.compute, threads.streams))
+            twice = threads.all_for_one and _bytes_of(folder) <= _MOST_BYTES_TWICE
+            alone = core.compile_model(graph, "CPU", _settings(threads.compute, 1)) if twice else None
     except RuntimeError as exc:
         raise Unsupported(f"OpenVINO can't read it ({_cause(exc)})") from exc
-    inputs = match_ports(openvino, compiled.inputs, signature.inputs)
-    outputs = match_ports(openvino, compiled.outputs, signature.outputs)
-    return OpenVinoEngine(openvino, compiled, inputs, outputs, threads.callers)
+    inputs = match_ports(openvino, shared.inputs, signature.inputs)
+    outputs = match_ports(openvino, shared.outputs, signature.outputs)
+    return OpenVinoEngine(openvino, shared, alone, inputs, outputs, threads.callers)
 
 
-def _settings(threads: Threads) -> dict[str, object]:
+def _settings(threads: int, streams: int) -> dict[str, object]:
     # Without the precision hint, a CPU that has bfloat16 would use it and miss TensorFlow's numbers by 1e-2.
-    return {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads.compute, "NUM_STREAMS": threads.streams}
+    return {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": streams}
+
+
+def _bytes_of(folder: Path) -> int:
+    return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
 def _check_types(signature: Signature) -> None:

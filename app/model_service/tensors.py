@@ -77,8 +77,10 @@ def to_array(tensor: tensor_pb2.TensorProto, max_bytes: int) -> Array:
     if kind is None:
         raise ValueError(f"type {type_name(tensor.dtype)} is not supported")
     shape = _checked_shape(tensor.tensor_shape, kind, max_bytes)
-    if tensor.tensor_content:
-        return _from_content(tensor.tensor_content, kind, shape)
+    # Read once: each time gives a new copy.
+    content = tensor.tensor_content
+    if content:
+        return _from_content(content, kind, shape)
     return _filled(_field_values(tensor, kind), prod(shape), kind).reshape(shape)
 
 

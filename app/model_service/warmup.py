@@ -26,6 +26,8 @@ _CHECKSUM = struct.Struct("<I")
 def warm_up(servable: Servable, iterations: int) -> None:
     """Replay the model's warm-up file `iterations` times, or run each signature once on zeros where it has none.
 
+    The first request of a signature, or its zeros, run at least as often as its engine has slots.
+
     Raises StartError if the file is broken or a request of it fails, or if the model can't even compute zeros of
     a shape that its signature gives in full.
     """
@@ -41,15 +43,25 @@ def warm_up(servable: Servable, iterations: int) -> None:
 
 def _replay(servable: Servable, path: Path, iterations: int) -> None:
     servables = Servables(servable)
+    touched: set[str] = set()
     try:
         for request in _requests(path):
             # Of the recorded model_spec only the signature counts.
             request.model_spec.name = servable.name
             request.model_spec.ClearField("version_choice")
-            for _ in range(iterations):
+            for _ in range(max(iterations, _untouched_slots(servable, request, touched))):
                 prediction.predict(servables, request, max_bytes=2**63)
     except ServingError as exc:
         raise StartError(f"A warmup request in {path} failed ({exc.message}): record them again.") from exc
+
+
+def _untouched_slots(servable: Servable, request: predict_pb2.PredictRequest, touched: set[str]) -> int:
+    """Return how many calls it takes until each slot has allocated its own memory: none after the first record."""
+    signature = servable.signature(request.model_spec.signature_name)
+    if signature is None or signature.name in touched:
+        return 0
+    touched.add(signature.name)
+    return servable.engines[signature.name].slots
 
 
 def _requests(path: Path) -> Iterator[predict_pb2.PredictRequest]:
