@@ -18,7 +18,9 @@ from collections.abc import Sequence
 
 import model_faults  # noqa: F401 - its cases register themselves
 import service_faults  # noqa: F401
+import soak
 import starts
+import twin_faults  # noqa: F401
 from faults import Missing, NotReady, Stage, quietly
 from load import LOST, REFUSED, RIGHT
 from trial import CASES, SHORT, Case, Pace, Report, Trial
@@ -34,10 +36,14 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=Pace.rate, help="requests a second (default %(default)s)")
     parser.add_argument("--clients", type=int, default=Pace.clients, help="connections (default %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
+    parser.add_argument("--soak", type=int, metavar="N", help="instead: N requests of all kinds; does memory grow?")
     parser.add_argument("--starts", type=int, metavar="N", help="instead: start and end the model server N times")
     options = parser.parse_args()
     if os.name == "nt":
         parser.error("needs a system with SIGSTOP and SIGKILL: Linux, macOS or WSL")
+    if options.soak:
+        with quietly():
+            return tell_soak(soak.run(options.soak))
     if options.starts:
         with quietly():
             return tell_starts(starts.run(options.starts))
@@ -53,6 +59,17 @@ def main() -> int:
     if options.json:
         print(json.dumps([report.as_json() for report in reports], indent=2))
     return 1 if any(report.broken for report in reports) else 0
+
+
+def tell_soak(diary: soak.Diary) -> int:
+    for (kind, status), count in sorted(diary.answers.items()):
+        print(f"{count:7} {kind}: {status or 'went away'}")
+    for name, samples in diary.samples.items():
+        for text, one in (("after the first tenth", samples[0]), ("at the end", samples[-1])):
+            print(f"{name}, {text}: {one.megabytes:.1f} MB, {one.files} open files, {one.threads} threads")
+    for text in diary.broken():
+        print(f"BROKEN: {text}")
+    return 1 if diary.broken() else 0
 
 
 def tell_starts(tally: starts.Tally) -> int:

@@ -1,10 +1,7 @@
 """Cases of the fault suite: the model server goes away, comes back, and is not itself meanwhile."""
 
-import re
 import sys
 import time
-import urllib.request
-from functools import partial
 from pathlib import Path
 
 from faults import Name, Process, free_port
@@ -18,7 +15,6 @@ AT_ONCE_S = 5.0
 NOTICED_S = 8.0
 
 TWO = ("127.0.0.2", "127.0.0.3")
-METRICS = "/monitoring/prometheus/metrics"
 
 
 def pair(trial: Trial) -> tuple[Process, int, int]:
@@ -146,86 +142,3 @@ def slow(trial: Trial) -> None:
     trial.timeout_ms = 1000
     impostor(trial, "slow")
     trial.promise("deadline_exceeded" in trial.report.refused, "none was refused as deadline_exceeded")
-
-
-class Twins:
-    """Two model servers behind one name, and a preprocess service that asks for it."""
-
-    def __init__(self, trial: Trial, *flags: str) -> None:
-        monitoring = trial.stage.folder / "monitoring.config"
-        monitoring.write_text("prometheus_config { enable: true }", encoding="ascii")
-        name = Name(trial.stage, *TWO)
-        self.port, grpc_port = free_port(), free_port(*TWO)
-        self._rest_port = free_port(*TWO)
-        flags = (f"--monitoring_config_file={monitoring}", *flags)
-        self.servers = [
-            trial.stage.model_server(grpc_port, *flags, host=host, rest_port=self._rest_port) for host in TWO
-        ]
-        for server in self.servers:
-            server.start()
-        trial.stage.app_server(Name.HOST, grpc_port, self.port, name.prefix).start()
-        self._trial = trial
-
-    def answered(self, number: int) -> float:
-        """How many calls this one has answered since it started."""
-        url = f"http://{TWO[number]}:{self._rest_port}{METRICS}"
-        with urllib.request.urlopen(url, timeout=10) as page:
-            found = re.search(r'request_count\{model_name="CAT-DOG",status="OK"\} (\S+)', page.read().decode())
-        return float(found[1]) if found else 0.0
-
-    def share(self) -> None:
-        """Wait until both take part: each answers some more than it has."""
-        counts = [self.answered(number) for number in range(2)]
-        for number, count in enumerate(counts):
-            takes_part = partial(self._has_answered, number, count + 3)
-            self._trial.wait_until(takes_part, f"the model server at {TWO[number]} got no calls")
-
-    def _has_answered(self, number: int, count: float) -> bool:
-        return self.answered(number) > count
-
-
-@case("one of two model servers killed", short=True)
-def one_killed(trial: Trial) -> None:
-    twins = Twins(trial)
-    with trial.under_load(twins.port):
-        trial.go_on()
-        for server in twins.servers:
-            twins.share()
-            trial.fault("SIGKILL")
-            server.kill()
-            trial.go_on()
-            server.start()
-            trial.recovered()
-        twins.share()
-    trial.promise(not trial.report.refused, "not every request was answered")
-
-
-@case("one of two model servers restarted")
-def one_restarted(trial: Trial) -> None:
-    twins = Twins(trial)
-    with trial.under_load(twins.port):
-        for server in twins.servers * trial.pace.rounds:
-            trial.go_on()
-            twins.share()
-            trial.fault("SIGTERM, started again")
-            status = server.terminate()
-            trial.promise(status == 0, f"the model server ended with {status}")
-            server.start()
-            trial.recovered()
-        twins.share()
-
-
-@case("one of two model servers stopped")
-def one_stopped(trial: Trial) -> None:
-    twins = Twins(trial)
-    with trial.under_load(twins.port):
-        for server in twins.servers:
-            trial.go_on()
-            twins.share()
-            trial.fault(f"SIGSTOP for {NOTICED_S:.0f} s")
-            server.pause()
-            time.sleep(NOTICED_S)
-            server.resume()
-            trial.recovered()
-        trial.go_on()
-        twins.share()

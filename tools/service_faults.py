@@ -10,12 +10,16 @@ from pathlib import Path
 from typing import Any
 
 from faults import MODELS, answers, free_port
+from load import Load
+from model_faults import pair
 from trial import Trial, case
 
 # Few enough for any machine to have in flight at once (limits.in_flight).
 IN_FLIGHT = 8
 # Until nobody can have an unsent request for a service that is about to end, in the cases.
 DRAIN_S = 1
+FLOOD = 200
+FLOOD_S = 5
 
 
 class Fronts:
@@ -140,3 +144,19 @@ def deliver(trial: Trial, folder: Path, broken: bool) -> None:
     if broken:
         (beside / "saved_model.pb").write_bytes(b"broken")
     beside.rename(folder)
+
+
+@case("service flooded", ("overloaded",))
+def flooded(trial: Trial) -> None:
+    """Many times more at once than it has places for: what finds none is refused at once, and all is well after it."""
+    _, port, _ = pair(trial)
+    with trial.under_load(port):
+        trial.go_on()
+        trial.fault(f"{FLOOD} connections without a pause")
+        flood = Load(f"http://127.0.0.1:{port}", rate=1e6, clients=FLOOD)
+        with flood.going_on():
+            time.sleep(FLOOD_S)
+        trial.load.outcomes.extend(flood.outcomes)
+        trial.recovered()
+        trial.go_on()
+    trial.promise("overloaded" in trial.report.refused, "that was no flood: nothing was refused")

@@ -100,6 +100,8 @@ class AppServerStartTest(unittest.TestCase):
                 time.sleep(0.05)
             self.assertIn("about to end", failing["process"])
             self.assertTrue(answers(f"{url}/livez"))
+            # Kept open, a connection would get its next request when nobody reads it any more.
+            self.assertEqual(requests.get(f"{url}/livez", timeout=10).headers["Connection"], "close")
             it.process.send_signal(signal.SIGTERM)
             # Uvicorn ends in order and then by the signal itself, as a shell expects.
             self.assertEqual(it.process.wait(30), -signal.SIGTERM)

@@ -195,8 +195,9 @@ class Connection(HttpToolsProtocol):
 
 
 class Server(uvicorn.Server):
-    """Says for ``drain_seconds`` that it is not ready, so that whoever shares requests out turns away in time; then
-    stops to listen, finishes what is in flight and ends. A second signal ends it at once."""
+    """Says for ``drain_seconds`` that it is not ready, so that whoever shares requests out turns away in time, and ends
+    each kept connection with its next answer; then stops to listen, finishes what is in flight and ends. A second
+    signal ends it at once."""
 
     def __init__(self, app: Starlette) -> None:
         config: Config = app.state.config
@@ -232,4 +233,7 @@ class Server(uvicorn.Server):
             super().handle_exit(sig, frame)
             return
         pipeline.is_draining = True
+        # With every answer from now on: whoever keeps its connection would else send the next request just as it ends.
+        self.config.encoded_headers.append((b"connection", b"close"))
+        self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
         asyncio.get_running_loop().call_later(self._drain_seconds, super().handle_exit, sig, frame)

@@ -1,0 +1,39 @@
+"""Writes the shipped model anew, as one that a black picture keeps busy for as long as it likes: for the fault suite.
+
+    python tools/stuck_model.py FOLDER
+
+Every other picture is answered as before.
+"""
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import tensorflow as tf
+
+SHIPPED = Path(__file__).resolve().parents[1] / "prev_trained_models" / "CAT-DOG"
+# Minutes on any machine of today.
+ENDLESS = 2_000_000_000
+# The input is (pixel - 127) / 128; black is -0.99.
+BLACK = -0.98
+
+
+class Stuck(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
+    def __init__(self, folder: Path) -> None:
+        self.model = tf.saved_model.load(str(folder))
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 224, 224, 3], tf.float32, name="image")])  # type: ignore[untyped-decorator]
+    def serving_default(self, image: Any) -> Any:
+        steps = tf.where(tf.reduce_max(image) < BLACK, ENDLESS, 1)
+        _, total = tf.while_loop(
+            lambda number, _: number < steps, lambda number, total: (number + 1, tf.sin(total + 1.0)), (0, 0.0)
+        )
+        # The loop has to be in what is computed, and not in what comes out.
+        outputs = self.model.signatures["serving_default"](image=image)
+        return {name: output + 0.0 * total for name, output in outputs.items()}
+
+
+if __name__ == "__main__":
+    newest = max((folder for folder in SHIPPED.iterdir() if folder.name.isdecimal()), key=lambda one: int(one.name))
+    module = Stuck(newest)
+    tf.saved_model.save(module, sys.argv[1], {"serving_default": module.serving_default})
