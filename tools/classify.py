@@ -8,6 +8,8 @@ Prints a row for each photo, in the order of the arguments: the file, its label 
 with --json an object a line, the service's own answer and the file. Of folders the files that are named like pictures
 are taken, hidden ones left out; a file that is named itself is sent whatever its name.
 
+A service that asks for a key gets the one in the environment variable CATDOG_API_KEY.
+
 Exit status: 0 every photo was answered, 1 some were not, 2 there was nothing to do or no service to ask.
 """
 
@@ -15,6 +17,7 @@ import argparse
 import glob
 import io
 import json
+import os
 import sys
 import time
 from collections.abc import Iterable, Iterator, Sequence
@@ -29,6 +32,8 @@ from tqdm import tqdm
 
 _NAMES = "jpg jpeg jpe jfif png apng webp gif bmp dib tif tiff avif heic heif hif"
 SUFFIXES = frozenset(f".{name}" for name in _NAMES.split())
+# The service's key, if it asks for one: no option, for the list of processes shows those to everybody.
+KEY_VARIABLE = "CATDOG_API_KEY"
 # How often a photo is sent while the service says that it is busy, or breaks the connection.
 ATTEMPTS = 3
 # Whatever a Retry-After says, nobody at a terminal waits longer for one photo.
@@ -84,10 +89,12 @@ def unreadable(path: Path, exc: OSError) -> str:
 class Client:
     """Sends photos to `POST /predict` of the service at `url`; callable from several threads at once."""
 
-    def __init__(self, url: str, language: str) -> None:
+    def __init__(self, url: str, language: str, key: str = "") -> None:
         self._url = url.rstrip("/")
         # Octet-stream: what a photo is its bytes tell, better than its name does.
         self._headers = {"Content-Type": "application/octet-stream", "Accept-Language": language}
+        if key:
+            self._headers["Authorization"] = f"Bearer {key}"
         self._sessions = Sessions()
 
     def __call__(self, path: Path) -> Answer:
@@ -131,6 +138,8 @@ class Client:
         words = "pet_type" if response.status_code == 200 else "msg"
         if not isinstance(body, dict) or words not in body or response.status_code in (404, 405):
             raise ServiceAway(f"what answers at {self._url} is not this service (status {response.status_code})")
+        if body.get("code") == "unauthorized":
+            raise ServiceAway(f"{self._url} asks for a key, and {KEY_VARIABLE} holds none that it knows")
         if body.get("code") == "model_unavailable":
             raise ServiceAway(f"{self._url}: {body['msg']}")
         return body
@@ -186,7 +195,7 @@ def classify(options: argparse.Namespace) -> int:
     paths = find(options.photos)
     if not any(path.is_file() for path in paths):
         raise NothingToDo(f"nothing to do: no photos at {', '.join(options.photos)}")
-    client = Client(options.url, options.language)
+    client = Client(options.url, options.language, os.environ.get(KEY_VARIABLE, ""))
     client.check_alive()
     width = max(len(str(path)) for path in paths)
     failures = 0

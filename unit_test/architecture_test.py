@@ -32,7 +32,10 @@ LADDER = {
     "gate": {"config", "errors", "metrics", "processors"},
     "intake": {"config", "errors", "gate"},
     "answers": {"config", "errors", "messages", "model_runner"},
-    "openapi": {"answers", "errors", "intake"},
+    "handlers": {"answers", "errors", "messages"},
+    "keys": {"errors"},
+    "allocator": set(),
+    "openapi": {"answers", "errors", "intake", "keys"},
     "listener": {"config"},
     "refusal": {"answers", "edge", "errors", "messages"},
     "server": {"config", "errors", "gate", "metrics", "refusal"},
@@ -50,7 +53,16 @@ LADDER = {
         "utils",
     },
 }
-LADDER["app_server"] = set(LADDER) - {"budget", "channel", "otlp", "processors", "refusal", "serving_messages", "utils"}
+LADDER["app_server"] = set(LADDER) - {
+    "budget",
+    "channel",
+    "messages",
+    "otlp",
+    "processors",
+    "refusal",
+    "serving_messages",
+    "utils",
+}
 # The one module of the preprocess service that knows each library.
 ALONE = {
     "fastapi": "app_server",

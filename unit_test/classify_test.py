@@ -14,11 +14,12 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Any
+from unittest.mock import patch
 
 from app_server_test import FakeRunner, settings
 from http_server import serving
 from PIL import Image
-from preprocess_service import app_server, errors, model_runner
+from preprocess_service import app_server, config, errors, model_runner
 
 PROGRAM = Path(__file__).parent.parent / "tools" / "classify.py"
 
@@ -196,6 +197,17 @@ class ClassifyTest(unittest.TestCase):
                 self.assertIn(word, run.stdout)
                 # Three attempts at most.
                 self.assertGreaterEqual(runner.left, times - 3)
+
+    def test_a_service_that_asks_for_a_key_gets_the_one_of_the_environment(self) -> None:
+        key = "0123456789abcdef"
+        keyed = config.load_config({"SERVICE_API_KEYS": f"another-key-of-many, {key}"})
+        url = self.enterContext(serving(app_server.create_app(keyed, FakeRunner())))
+        photo = self.paint("cat.png")
+        for name, sent, status in (("right", key, 0), ("wrong", key[::-1], 2), ("none", "", 2)):
+            with self.subTest(name), patch.dict(os.environ, CATDOG_API_KEY=sent):
+                run = self.run_it(url, photo)
+                self.assertEqual(run.returncode, status, run.stderr)
+                self.assertEqual("CATDOG_API_KEY" in run.stderr, status == 2)
 
     def test_a_photo_over_the_limit_fails_alone(self) -> None:
         url = self.serve(FakeRunner(), body_bytes=2000)

@@ -79,6 +79,34 @@ class ConfigTest(unittest.TestCase):
                 settings[section][key] = value
                 self.check_refusal(settings, f"{section}.{key}", repr(value))
 
+    def test_keys_and_origins_come_with_commas_between(self) -> None:
+        environment = {
+            "SERVICE_API_KEYS": "0123456789abcdef, ABCDEFGH-._~+/12==,",
+            "SERVICE_CORS_ORIGINS": "https://example.org,http://localhost:3000",
+        }
+        loaded = config.load_config(environment).server
+        keys = [key.get_secret_value() for key in loaded.api_keys]
+        self.assertEqual(keys, ["0123456789abcdef", "ABCDEFGH-._~+/12=="])
+        self.assertEqual(loaded.cors_origins, ("https://example.org", "http://localhost:3000"))
+        self.assertNotIn(keys[0], repr(loaded))
+
+    def test_a_key_that_is_no_good_is_refused_and_never_shown(self) -> None:
+        for key in ("short-secret", "with secret blanks in it", "secret=in=the=middle", "sécret-secret-secret"):
+            for name, arguments in (
+                ("variable", (self.settings, {"SERVICE_API_KEYS": f"0123456789abcdef,{key}"})),
+                ("file", (self.settings | {"server": self.settings["server"] | {"api_keys": [key]}}, None)),
+            ):
+                with self.subTest(key, name=name), self.assertRaises(config.ConfigError) as caught:
+                    load(*arguments)
+                self.assertIn("16 characters or more", str(caught.exception))
+                self.assertRegex(str(caught.exception), "SERVICE_API_KEYS|api_keys")
+                self.assertNotIn("cret", str(caught.exception))
+
+    def test_an_origin_is_a_scheme_and_a_host(self) -> None:
+        for origin in ("example.org", "https://example.org/", "https://example.org/page", "file://x", "https://*.org"):
+            with self.subTest(origin):
+                self.check_refusal(self.settings, "SERVICE_CORS_ORIGINS", environment={"SERVICE_CORS_ORIGINS": origin})
+
     def test_labels_that_repeat_are_refused(self) -> None:
         self.check_refusal(self.settings | {"labels": ["CAT", "CAT"]}, "labels", "differ")
 

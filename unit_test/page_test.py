@@ -51,12 +51,14 @@ class World:
 
     browser: Browser
     url: str
+    model_port: int
 
 
 def setUpModule() -> None:
     World.browser = unittest.enterModuleContext(browser())
     model_server = unittest.enterModuleContext(processes.model_server(MODEL))
-    settings = config.load_config({"SERVICE_MODEL_PORT": str(model_server.grpc_port)})
+    World.model_port = model_server.grpc_port
+    settings = config.load_config({"SERVICE_MODEL_PORT": str(World.model_port)})
     runner = model_runner.ModelRunner(settings)
     World.url = unittest.enterModuleContext(serving(app_server.create_app(settings, runner)))
 
@@ -333,6 +335,35 @@ class CopyAsTest(PageTest):
             with self.subTest(language), tempfile.TemporaryDirectory() as folder:
                 self.assertRegex(self.run_pasted(language, text, folder), "pet_type.*CAT")
 
+    def test_where_a_key_is_needed_the_page_asks_for_it_and_the_texts_hold_it(self) -> None:
+        key = "a-key/of+16._~letters=="
+        keyed = config.load_config({"SERVICE_API_KEYS": key, "SERVICE_MODEL_PORT": str(World.model_port)})
+        url = self.enterContext(serving(app_server.create_app(keyed, model_runner.ModelRunner(keyed))))
+        visit = Visit(World.browser, url, permissions=["clipboard-read", "clipboard-write"])
+        self.addCleanup(visit.close)
+        field = visit.page.get_by_label("This service asks for a key")
+        field.wait_for()
+        self.assertEqual(visit.violations(), [])
+        visit.page.locator("#language").click()
+        visit.page.get_by_text("Este serviço pede uma chave").wait_for()
+        visit.page.locator("#language").click()
+        visit.choose(IMAGES / "dog_1.jpg")
+        visit.card("dog_1.jpg").get_by_text("A key is needed here.").wait_for()
+        for sent, words in (("not-the-right-key", "A key is needed here."), (key, "Dog")):
+            field.fill(sent)
+            field.press("Enter")
+            visit.page.locator('.card[aria-busy="false"]').get_by_text(words).first.wait_for()
+        self.assertFalse(field.is_visible())
+        visit.page.get_by_text("Model CAT-DOG").wait_for()
+        for language, text in self.snippets(visit, "dog_1.jpg").items():
+            with self.subTest(language):
+                self.assertRegex(self.run_pasted(language, text, str(IMAGES)), "pet_type.*DOG")
+        visit.page.reload()
+        visit.page.get_by_text("Model CAT-DOG").wait_for()
+        self.assertEqual(visit.page.evaluate("JSON.stringify(localStorage)"), '{"language":"en"}')
+        refused = [text for text in visit.complaints if "401" not in text]
+        self.assertEqual(refused, [])
+
     def test_the_texts_work_at_a_prompt_too(self) -> None:
         visit = self.visit(permissions=["clipboard-read", "clipboard-write"])
         visit.choose(IMAGES / "dog_1.jpg")
@@ -384,7 +415,7 @@ class CopyAsTest(PageTest):
             with self.subTest(name):
                 text = visit.page.evaluate(
                     """(name) => import("/static/snippets.js").then(({ snippet }) =>
-                        snippet("curl", "http://localhost/predict", { name, type: "image/jpeg" }, true))""",
+                        snippet("curl", "http://localhost/predict", { name, type: "image/jpeg" }, "", true))""",
                     name,
                 )
                 self.assertTrue(text.startswith("curl.exe "), text)

@@ -17,6 +17,7 @@ try:
     import errors
     import gate
     import job
+    import keys
     import listener
     import logs
     import messages
@@ -42,6 +43,7 @@ __all__ = [
     "errors",
     "gate",
     "job",
+    "keys",
     "listener",
     "logs",
     "messages",

@@ -30,7 +30,6 @@ try:
     import photos
     import predictors
     import service
-    import soak
     import train
     import trial
     import views
@@ -58,7 +57,6 @@ __all__ = [
     "predictors",
     "run_tool",
     "service",
-    "soak",
     "train",
     "trial",
     "views",

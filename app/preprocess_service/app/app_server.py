@@ -4,8 +4,6 @@ Start it with ``python app/preprocess_service/app/app_server.py``, from any fold
 """
 
 import asyncio
-import contextlib
-import ctypes
 import logging
 import os
 import sys
@@ -15,34 +13,33 @@ from contextlib import asynccontextmanager
 from typing import Annotated, Any, TypeVar
 
 import openapi
+from allocator import give_memory_back
 from answers import Failure, Health, ModelDescription, PredictBatchAnswer, PredictSuccess, failure, success
 from config import Config, ConfigError, load_config
 from edge import Edge
 from errors import (
     DeadlineExceeded,
-    InternalError,
     InvalidRequest,
-    MethodNotAllowed,
-    NotFound,
     RequestTimeout,
     ServiceError,
 )
 from fastapi import Depends, FastAPI, Request
-from fastapi.responses import JSONResponse, Response
+from fastapi.responses import Response
 from fastapi_offline import FastAPIOffline
 from gate import Gate
+from handlers import HANDLERS, language_of, on_service_error
 from intake import Photo, read_batch, read_photo
 from job import Job
+from keys import Keys, Lock
 from listener import allow_open_files, listen
 from logs import log_json
-from messages import Language, negotiate
 from metrics import CONTENT_TYPE, VERSION, Metrics
 from model_runner import ModelRunner
 from page import FOLDER, SAMPLES, PageFiles, page
 from pipeline import Pipeline, Runner
 from probe import PROBE_SECONDS
 from server import Server
-from starlette.exceptions import HTTPException
+from starlette.middleware.cors import CORSMiddleware
 from starlette.requests import ClientDisconnect
 from telemetry import open_tracing
 from tracing import Tracing
@@ -50,7 +47,9 @@ from tracing import Tracing
 Answer = TypeVar("Answer")
 
 TIMEOUT_HEADER = "x-request-timeout-ms"
-M_MMAP_THRESHOLD = -3  # <malloc.h>
+# What pages from elsewhere may send beyond what any page may, and read.
+CORS_HEADERS = ["Authorization", "X-API-Key", "Content-Type", "X-Request-ID", "X-Request-Timeout-Ms"]
+EXPOSED_HEADERS = ["Content-Language", "Retry-After", "Server-Timing", "WWW-Authenticate", "X-Request-ID"]
 
 
 # Async, though it waits for nothing: FastAPI sends every plain function to a thread and back.
@@ -189,43 +188,6 @@ async def render_metrics(pipeline: PipelineOfApp) -> Response:
     return Response(await pipeline.render_metrics(), media_type=CONTENT_TYPE)
 
 
-def language_of(request: Request) -> Language:
-    return negotiate(request.headers.get("accept-language", ""))
-
-
-async def on_service_error(request: Request, exc: ServiceError) -> JSONResponse:
-    request_id, language = request.state.request_id, language_of(request)
-    request.state.code = exc.code
-    if isinstance(exc, (DeadlineExceeded, RequestTimeout)):
-        request.app.state.metrics.expired.inc()
-    # The id once more: Starlette answers what is unexpected outside of every middleware.
-    headers = {"X-Request-ID": request_id, "Content-Language": language, "Vary": "Accept-Language"}
-    if exc.retry_after_seconds is not None:
-        headers["Retry-After"] = str(exc.retry_after_seconds)
-    if isinstance(exc, RequestTimeout):
-        headers["Connection"] = "close"
-    return JSONResponse(failure(exc, language, request_id).model_dump(), exc.status, headers)
-
-
-async def on_http_exception(request: Request, exc: HTTPException) -> JSONResponse:
-    error = {404: NotFound, 405: MethodNotAllowed}.get(exc.status_code, InternalError)
-    answer = await on_service_error(request, error(path=request.url.path, method=request.method))
-    answer.headers.update(exc.headers or {})
-    return answer
-
-
-async def on_client_disconnect(request: Request, exc: ClientDisconnect) -> Response:
-    """Nobody is left to read this answer; without a handler it would be logged as our error."""
-    request.state.code = "gone"
-    request.app.state.metrics.gone.inc()
-    return Response(status_code=400)
-
-
-async def on_unexpected(request: Request, exc: Exception) -> JSONResponse:
-    """A defect of ours: uvicorn logs the traceback, the sender gets the id to report it by."""
-    return await on_service_error(request, InternalError())
-
-
 def create_app(config: Config, runner: Runner, tracing: Tracing | None = None) -> FastAPI:
     """Build the service; nothing is opened before its lifespan starts. It closes ``tracing`` at its end."""
     tracing = tracing or Tracing()
@@ -265,15 +227,30 @@ def create_app(config: Config, runner: Runner, tracing: Tracing | None = None) -
     app.mount("/static", PageFiles(FOLDER))
     app.mount("/samples", PageFiles(SAMPLES))
     app.state.config, app.state.metrics, app.state.gate = config, metrics, gate
+    add_doors(app, config)
+    # The last one added is the first to see a request.
     app.add_middleware(Edge, metrics=metrics, tracing=tracing)
-    for error, handler in {
-        ServiceError: on_service_error,
-        HTTPException: on_http_exception,
-        ClientDisconnect: on_client_disconnect,
-        Exception: on_unexpected,
-    }.items():
-        app.add_exception_handler(error, handler)  # type: ignore[arg-type]  # each takes just its own error
+    for error, handler in HANDLERS.items():
+        app.add_exception_handler(error, handler)
     return app
+
+
+def add_doors(app: FastAPI, config: Config) -> None:
+    """Ask for keys where some are set, and let pages from elsewhere in where they are named."""
+    keys = Keys(key.get_secret_value() for key in config.server.api_keys)
+    if keys:
+        app.add_middleware(Lock, keys=keys, refuse=on_service_error)
+        plain = app.openapi
+        app.openapi = lambda: openapi.with_keys(plain())  # type: ignore[method-assign]  # as FastAPI's manual has it
+    if config.server.cors_origins:
+        # Outside of the lock, since a browser asks whether it may ask without showing a key.
+        app.add_middleware(
+            CORSMiddleware,
+            allow_origins=config.server.cors_origins,
+            allow_methods=["GET", "POST"],
+            allow_headers=CORS_HEADERS,
+            expose_headers=EXPOSED_HEADERS,
+        )
 
 
 def main() -> int:
@@ -296,17 +273,6 @@ def main() -> int:
     app = create_app(config, ModelRunner(config, tracing), tracing)
     Server(app).run(sockets=[listener])
     return 0
-
-
-def give_memory_back() -> None:
-    """Let the memory of a big photo go back to the system when it is freed.
-
-    glibc takes a freed block of megabytes for a sign that more of that size will come, and keeps them from then on
-    (mallopt(3), M_MMAP_THRESHOLD); a fixed threshold ends that. Other C libraries have no such habit.
-    """
-    if sys.platform == "linux":
-        with contextlib.suppress(AttributeError):
-            ctypes.CDLL(None).mallopt(M_MMAP_THRESHOLD, 1 << 20)
 
 
 if __name__ == "__main__":

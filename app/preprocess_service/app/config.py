@@ -1,11 +1,21 @@
 """The settings: one frozen, typed object from ``config.yaml`` and then the environment."""
 
+import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
 import yaml
-from pydantic import BaseModel, ConfigDict, Field, ValidationError, model_validator
+from pydantic import (
+    AfterValidator,
+    BaseModel,
+    BeforeValidator,
+    ConfigDict,
+    Field,
+    SecretStr,
+    ValidationError,
+    model_validator,
+)
 
 CONFIG_FILE = Path(__file__).with_name("config.yaml")
 
@@ -16,11 +26,33 @@ ENVIRONMENT = {
     "SERVICE_HOST": ("server", "host"),
     "SERVICE_PORT": ("server", "port"),
     "SERVICE_DRAIN_SECONDS": ("server", "drain_seconds"),
+    "SERVICE_API_KEYS": ("server", "api_keys"),
+    "SERVICE_CORS_ORIGINS": ("server", "cors_origins"),
 }
 
 Name = Annotated[str, Field(min_length=1)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 Resampling = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
+
+
+# As long as 96 random bits in base64; what is shorter can be guessed, or was chosen by a person.
+KEY_LENGTH = 16
+
+
+def _check_key(key: SecretStr) -> SecretStr:
+    # What needs no quotes in a header, a shell or a program (RFC 6750, 2.1).
+    if len(key) < KEY_LENGTH or not re.fullmatch(r"[A-Za-z0-9._~+/-]+=*", key.get_secret_value()):
+        raise ValueError(f"a key has {KEY_LENGTH} characters or more, all of them letters, digits or one of -._~+/=")
+    return key
+
+
+def _comma_separated(value: object) -> object:
+    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+
+
+Key = Annotated[SecretStr, AfterValidator(_check_key)]
+Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s,*]+)$")]
+CommaSeparated = BeforeValidator(_comma_separated)
 
 
 class ConfigError(Exception):
@@ -53,11 +85,13 @@ class ModelServer(Section):
 
 
 class Server(Section):
-    """Where this service listens for HTTP, and how it ends."""
+    """Where this service listens for HTTP, whom it answers, and how it ends."""
 
     host: Name
     port: Port
     drain_seconds: float = Field(ge=0)
+    api_keys: Annotated[tuple[Key, ...], CommaSeparated]
+    cors_origins: Annotated[tuple[Origin, ...], CommaSeparated]
 
 
 class Limits(Section):
@@ -140,9 +174,12 @@ def _apply_environment(settings: dict[str, Any], environment: Mapping[str, str])
 
 def _explain(error: Any, path: Path, origins: dict[tuple[str, str], str]) -> str:
     location = tuple(error["loc"])
-    name = origins.get(location) or f"{path.name}: {'.'.join(map(str, location)) or 'the file'}"
+    name = origins.get(location[:2]) or f"{path.name}: {'.'.join(map(str, location)) or 'the file'}"
     if error["type"] == "missing":
         return f"{name} is missing"
     if error["type"] == "extra_forbidden":
         return f"{name} is no known key"
+    # A key is a secret, even one that is no good.
+    if "api_keys" in location:
+        return f"{name}: {error['msg']}"
     return f"{name}: {error['msg']}, not {error['input']!r}" if location else f"{name}: {error['msg']}"

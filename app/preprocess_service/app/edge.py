@@ -14,7 +14,14 @@ SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
 # Asked every few seconds by whoever watches the service; their lines would hide all others.
 QUIET = ("/livez", "/readyz", "/metrics")
 # What every answer carries.
-HEADERS = {"X-Content-Type-Options": "nosniff"}
+HEADERS = {
+    # No browser guesses a type, tells others where its user was, or shows an answer within somebody else's page.
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
 
 logger = logging.getLogger("request")
 
@@ -25,8 +32,8 @@ def request_id_of(sent: str) -> str:
 
 
 class Edge:
-    """Gives every answer the request's id (the sender's own ``X-Request-ID`` if it is sane, else a new one), says that
-    no browser should guess its type, and writes one line of JSON about it: never the picture."""
+    """Gives every answer the request's id (the sender's own ``X-Request-ID`` if it is sane, else a new one), tells
+    browsers to be careful with it, and writes one line of JSON about it: never the picture."""
 
     def __init__(self, app: ASGIApp, metrics: Metrics, tracing: Tracing) -> None:
         self._app = app

@@ -4,6 +4,7 @@
     ├── InvalidBase64          400  invalid_base64
     ├── InvalidImage           400  invalid_image
     ├── InvalidHttp            400  invalid_http
+    ├── Unauthorized           401  unauthorized
     ├── NotFound               404  not_found
     ├── MethodNotAllowed       405  method_not_allowed
     ├── RequestTimeout         408  request_timeout
@@ -21,6 +22,8 @@ Each is named after the step that failed. Its message (``messages.py``) is writt
 what the inside said stays in ``__cause__`` and reaches the log only.
 """
 
+from collections.abc import Mapping
+from types import MappingProxyType
 from typing import ClassVar
 
 from messages import Language, say
@@ -37,6 +40,7 @@ class ServiceError(Exception):
     status: ClassVar[int]
     code: ClassVar[str]
     retry_after_seconds: ClassVar[int | None] = None
+    headers: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     def __init__(self, message: str | None = None, **values: object) -> None:
         self._message = message or self.code
@@ -69,6 +73,14 @@ class InvalidHttp(ServiceError):
     code = "invalid_http"
 
 
+class Unauthorized(ServiceError):
+    """No key was sent, or not one that is known."""
+
+    status = 401
+    code = "unauthorized"
+    headers = MappingProxyType({"WWW-Authenticate": 'Bearer realm="CAT or DOG"'})
+
+
 class NotFound(ServiceError):
     """There is no such route."""
 
@@ -88,6 +100,8 @@ class RequestTimeout(ServiceError):
 
     status = 408
     code = "request_timeout"
+    # The rest of it may still be on its way.
+    headers = MappingProxyType({"Connection": "close"})
 
 
 class ImageTooLarge(ServiceError):

@@ -104,6 +104,10 @@ MESSAGES: dict[str, dict[Language, str]] = {
         "en": "The answer did not come in time. Try again in a moment.",
         "pt": "A resposta não chegou a tempo. Tente de novo em instantes.",
     },
+    "unauthorized": {
+        "en": "A key is needed here. Send one that this service knows, as 'Authorization: Bearer <key>'.",
+        "pt": "Aqui é preciso uma chave. Envie uma que este serviço conheça, como 'Authorization: Bearer <chave>'.",
+    },
     "request_timeout": {
         "en": "The request did not come in in time. Send it again, over a faster line or with a smaller picture.",
         "pt": "A requisição não chegou a tempo. Envie-a de novo, por uma linha mais rápida ou com uma imagem menor.",

@@ -10,6 +10,7 @@ from typing import Any
 from answers import Failure, Health
 from errors import ServiceError
 from intake import PredictBatchRequest, PredictRequest
+from keys import is_open
 
 DESCRIPTION = "A photo comes in, CAT or DOG goes out."
 # A cat of 64 pixels: small enough to read around in /docs, and an answer comes back.
@@ -71,9 +72,21 @@ def _refusal(status: int | str, codes: list[str]) -> dict[str, Any]:
 REFUSALS = _refusals()
 # Each route's answers beside its own type.
 PREDICTION = {200: {"headers": _PREDICTION_HEADERS}} | REFUSALS
-MODEL = {200: {"headers": _HEADERS}} | {status: REFUSALS[status] for status in (500, 502, 503, 504)}
+MODEL = {200: {"headers": _HEADERS}} | {status: REFUSALS[status] for status in (401, 500, 502, 503, 504)}
 LIVE: dict[int | str, dict[str, Any]] = {200: {"headers": _HEADERS}}
 READY = LIVE | {503: {"model": Health, "description": "Not now; `failing` says why.", "headers": _HEADERS}}
+
+
+def with_keys(document: dict[str, Any]) -> dict[str, Any]:
+    """Say in the document that keys are asked for, and where."""
+    document["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            operation["security"] = [] if is_open(path) else [{"bearer": []}, {"key": []}]
+    return document
 
 
 def photo_body() -> dict[str, Any]:

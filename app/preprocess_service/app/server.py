@@ -4,11 +4,12 @@ import asyncio
 import functools
 import math
 import time
+from collections.abc import Mapping
 from types import FrameType
 from typing import Any
 
 import uvicorn
-from config import Config, Limits
+from config import Config
 from errors import HeadersTooLarge, InvalidHttp, Overloaded, RequestTimeout
 from gate import PATHS, Gate
 from metrics import Metrics
@@ -24,8 +25,9 @@ EVICTED = 1 / 20
 class Doorkeeper:
     """What all connections share: the limits, the gate, and the refusals."""
 
-    def __init__(self, limits: Limits, gate: Gate, metrics: Metrics) -> None:
-        self.limits = limits
+    def __init__(self, config: Config, gate: Gate, metrics: Metrics) -> None:
+        self.limits = config.limits
+        self._origins = {origin.encode() for origin in config.server.cors_origins}
         self.gate = gate
         self.overloaded = Refusal(Overloaded())
         self.request_timeout = Refusal(RequestTimeout())
@@ -38,6 +40,16 @@ class Doorkeeper:
     def count(self, refusal: Refusal, route: str = "none") -> None:
         """Count a request that the app does not see."""
         self._metrics.answered(route, refusal.status, refusal.code)
+
+    def lines_for(self, headers: Mapping[bytes, bytes]) -> bytes:
+        """What lets a page from elsewhere read a refusal, where it may; the app does the same for all other answers."""
+        origin = headers.get(b"origin")
+        if origin is None or not self._origins & {origin, b"*"}:
+            return b""
+        return (
+            b"access-control-allow-origin: %b\r\naccess-control-expose-headers: retry-after\r\nvary: origin\r\n"
+            % origin
+        )
 
 
 class Connection(HttpToolsProtocol):
@@ -175,7 +187,8 @@ class Connection(HttpToolsProtocol):
             self._refuse(self._keeper.overloaded, route)
             return
         self._keeper.count(self._keeper.overloaded, route)
-        self.transport.write(self._keeper.overloaded.render(dict(self.headers)))
+        headers = dict(self.headers)
+        self.transport.write(self._keeper.overloaded.render(headers, self._keeper.lines_for(headers)))
         if pause:
             self.flow.pause_reading()
             self.loop.call_later(pause, self._listen_again)
@@ -190,7 +203,8 @@ class Connection(HttpToolsProtocol):
         self._is_refused = True
         self._head_since = None
         if not self._is_answering():
-            self.transport.write(refusal.render(dict(self.headers or ()), CLOSE))
+            headers = dict(self.headers or ())
+            self.transport.write(refusal.render(headers, CLOSE + self._keeper.lines_for(headers)))
         self.transport.close()
 
 
@@ -201,7 +215,7 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: Starlette) -> None:
         config: Config = app.state.config
-        self._keeper = Doorkeeper(config.limits, app.state.gate, app.state.metrics)
+        self._keeper = Doorkeeper(config, app.state.gate, app.state.metrics)
         super().__init__(
             uvicorn.Config(
                 app,

@@ -1,5 +1,6 @@
 // One photo on the page: its preview, and how far its answer has come.
 
+import { currentKey } from "./key.js";
 import { ENDPOINT, mediaType } from "./service.js";
 import { LANGUAGES, snippet } from "./snippets.js";
 import { milliseconds, percent, say, sayCount, sayLabel, size } from "./words.js";
@@ -138,7 +139,8 @@ export class Card {
   }
 
   async #showCode(box, language) {
-    const text = snippet(language, ENDPOINT, { name: this.file.name, type: mediaType(this.file), url: this.photo.url });
+    const photo = { name: this.file.name, type: mediaType(this.file), url: this.photo.url };
+    const text = snippet(language, ENDPOINT, photo, currentKey());
     const code = element("pre", { tabindex: "0", role: "region", "aria-label": say("code", { language }) }, text);
     const status = element("p", { class: "small", role: "status" });
     box.replaceChildren(code, status);

@@ -2,7 +2,8 @@
 
 import { setUpCamera } from "./camera.js";
 import { Card, element } from "./card.js";
-import { classify, describeModel } from "./service.js";
+import { askForKey, setUpKey } from "./key.js";
+import { classify, describeModel, UNAUTHORIZED } from "./service.js";
 import { language, otherLanguage, say, sayCount, sayLabel, useLanguage } from "./words.js";
 
 // More would only wait in the service instead of here.
@@ -147,6 +148,7 @@ async function ask(card) {
     if (card.abort.signal.aborted) return;
     throw error;
   }
+  if (card.outcome.status === UNAUTHORIZED) askForKey(true);
   announce(card.summary);
   update();
   if (!model && card.outcome.answer) showModel();
@@ -214,6 +216,7 @@ function bringIntoView(root) {
 
 async function showModel() {
   model = await describeModel();
+  if (model === undefined) askForKey(false);
   sayModel();
 }
 
@@ -249,5 +252,9 @@ setUpChoosing();
 setUpDropping();
 setUpPasting();
 setUpSamples();
+setUpKey(() => {
+  [...cards].filter(({ outcome }) => outcome.status === UNAUTHORIZED).forEach(enqueue);
+  showModel();
+});
 setUpCamera((file) => add([{ file, unsaved: true }]));
 showModel();

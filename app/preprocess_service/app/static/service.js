@@ -1,6 +1,10 @@
 // One photo's way to the service and back.
 
+import { authorization } from "./key.js";
+
 export const ENDPOINT = new URL("predict", document.baseURI).href;
+
+export const UNAUTHORIZED = 401;
 
 const PATIENCE_SECONDS = 60;
 // A body this large may be refused and the connection closed while the browser still sends it.
@@ -24,7 +28,7 @@ export async function classify(file, language, signal) {
   try {
     const response = await fetch(ENDPOINT, {
       method: "POST",
-      headers: { "Content-Type": mediaType(file), "Accept-Language": language },
+      headers: { "Content-Type": mediaType(file), "Accept-Language": language, ...authorization() },
       body: file,
       signal: patience.signal,
     });
@@ -53,10 +57,11 @@ function limited(signal) {
   return { signal: controller.signal, end };
 }
 
-// The model in use, or null where the service does not know it yet.
+// The model in use, or null where the service does not know it yet; undefined where it is told with a key only.
 export async function describeModel() {
   try {
-    const response = await fetch(new URL("model", document.baseURI));
+    const response = await fetch(new URL("model", document.baseURI), { headers: authorization() });
+    if (response.status === UNAUTHORIZED) return undefined;
     return response.ok ? await response.json() : null;
   } catch {
     return null;

@@ -8,15 +8,18 @@ const UNSEEN = /[\p{C}\p{Zl}\p{Zp}]/gu;
 export const LANGUAGES = ["curl", "Python", "JavaScript"];
 
 // `photo`: {name, type, url}; url where the photo is a sample, which the snippet then fetches first.
-export function snippet(language, endpoint, photo, onWindows = /^Win/.test(navigator.platform)) {
-  return { curl, Python: python, JavaScript: javascript }[language](endpoint, photo, onWindows);
+// `key`: of letters, digits and -._~+/=, which mean nothing to any shell; empty where the service asks for none.
+export function snippet(language, endpoint, photo, key, onWindows = /^Win/.test(navigator.platform)) {
+  const headers = { "Content-Type": photo.type, ...(key && { Authorization: `Bearer ${key}` }) };
+  return { curl, Python: python, JavaScript: javascript }[language](endpoint, photo, headers, onWindows);
 }
 
-function curl(endpoint, { name, type, url }, onWindows) {
+function curl(endpoint, { name, url }, headers, onWindows) {
   // In Windows PowerShell `curl` alone is another command.
   const program = onWindows ? "curl.exe" : "curl";
   const quoted = (text) => shellQuoted(text, onWindows);
-  const send = `${program} -s ${quoted(endpoint)} -H "Content-Type: ${type}" --data-binary`;
+  const lines = Object.entries(headers).map(([header, value]) => `-H "${header}: ${value}"`);
+  const send = `${program} -s ${quoted(endpoint)} ${lines.join(" ")} --data-binary`;
   // A name of its own, for the folder may hold another cat_1.jpg; no pipe, for Windows PowerShell breaks bytes in it.
   if (url) return `${program} -s ${quoted(url)} -o sample-${name}\n${send} "@sample-${name}"\n`;
   // @- would be standard input.
@@ -35,8 +38,8 @@ function shellQuoted(text, onWindows) {
 const hex = (byte) => `\\x${byte.toString(16).padStart(2, "0")}`;
 
 // Every line stands for itself, so that it can also be pasted into Python's prompt.
-function python(endpoint, { name, type, url }) {
-  const post = `answer = requests.post(${literal(endpoint)}, data=photo, headers={"Content-Type": ${literal(type)}})`;
+function python(endpoint, { name, url }, headers) {
+  const post = `answer = requests.post(${literal(endpoint)}, data=photo, headers={${pairs(headers)}})`;
   const [imports, photo] = url
     ? ["", `requests.get(${literal(url)}).content`]
     : ["from pathlib import Path\n\n", `Path(${literal(name, pythonEscape)}).read_bytes()`];
@@ -44,7 +47,7 @@ function python(endpoint, { name, type, url }) {
 }
 
 // One expression, so that it can be pasted into Node's prompt or kept in a file, .js or .mjs.
-function javascript(endpoint, { name, type, url }) {
+function javascript(endpoint, { name, url }, headers) {
   const photo = url
     ? `  const photo = await (await fetch(${literal(url)})).arrayBuffer();`
     : `  const { readFile } = await import("node:fs/promises");\n  const photo = await readFile(${literal(name)});`;
@@ -53,13 +56,18 @@ function javascript(endpoint, { name, type, url }) {
 ${photo}
   const answer = await fetch(${literal(endpoint)}, {
     method: "POST",
-    headers: { "Content-Type": ${literal(type)} },
+    headers: { ${pairs(headers)} },
     body: photo,
   });
   console.log(await answer.json());
 })();
 `;
 }
+
+const pairs = (headers) =>
+  Object.entries(headers)
+    .map(([header, value]) => `"${header}": ${literal(value)}`)
+    .join(", ");
 
 // JSON's escapes mean the same in Python and JavaScript; what the eye can't see is written by its number.
 function literal(text, escape = javascriptEscape) {
