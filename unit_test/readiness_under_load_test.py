@@ -1,5 +1,8 @@
 """A pair that has more to do than it can is ready all the same; one whose model server is gone is not, at once."""
 
+import itertools
+import os
+import signal
 import threading
 import time
 import unittest
@@ -16,6 +19,7 @@ MODEL = Path(__file__).parent.parent / "prev_trained_models" / "CAT-DOG"
 PHOTO = (IMAGES / "cat_1.jpg").read_bytes()
 TIMEOUT_S = 30
 SENDERS = 16
+HEADERS = {"Content-Type": "image/jpeg", "X-Request-Timeout-Ms": "2000"}
 
 
 class Senders:
@@ -26,6 +30,8 @@ class Senders:
         self._stop = threading.Event()
         self._threads = [threading.Thread(target=self._send) for _ in range(SENDERS)]
         self.codes: Counter[str] = Counter()
+        self._answered: list[float] = []
+        self.has_answer = threading.Event()
 
     def __enter__(self) -> "Senders":
         for thread in self._threads:
@@ -40,10 +46,16 @@ class Senders:
     def _send(self) -> None:
         with requests.Session() as session:
             while not self._stop.is_set():
-                answer = session.post(
-                    self._url, PHOTO, headers={"Content-Type": "image/jpeg"}, timeout=TIMEOUT_S
-                ).json()
+                answer = session.post(self._url, PHOTO, headers=HEADERS, timeout=TIMEOUT_S).json()
                 self.codes[answer.get("code", "ok")] += 1
+                if "code" not in answer:
+                    self._answered.append(time.monotonic())
+                    self.has_answer.set()
+
+    def longest_gap(self) -> float:
+        """For how many seconds at most no photo was answered, once some were."""
+        times = sorted(self._answered)
+        return max((later - earlier for earlier, later in itertools.pairwise(times)), default=float("inf"))
 
 
 class ReadinessUnderLoadTest(unittest.TestCase):
@@ -55,14 +67,16 @@ class ReadinessUnderLoadTest(unittest.TestCase):
             app_server(server.grpc_port, {}) as (url, _),
             Senders(url) as senders,
         ):
+            self.assertTrue(senders.has_answer.wait(TIMEOUT_S), senders.codes)
             seen = []
             for _ in range(40):
                 seen.append(requests.get(f"{url}/readyz", timeout=TIMEOUT_S).json()["failing"])
                 time.sleep(0.1)
+        if senders.longest_gap() > probe.BUSY_SECONDS:
+            self.skipTest("this machine is so slow that it answers no photo for seconds")
         self.assertEqual([failing for failing in seen if failing], [])
         # It was as full as that.
         self.assertGreater(senders.codes["model_unavailable"] + senders.codes["overloaded"], 0, senders.codes)
-        self.assertGreater(senders.codes["ok"], 0, senders.codes)
 
     def test_a_model_server_that_goes_away_under_load_is_told(self) -> None:
         with model_server(MODEL, "CAT-DOG") as server, app_server(server.grpc_port, {}) as (url, _):
@@ -74,6 +88,24 @@ class ReadinessUnderLoadTest(unittest.TestCase):
                 time.sleep(probe.FRESH_SECONDS + 0.1)
                 self.assertEqual(requests.get(f"{url}/readyz", timeout=TIMEOUT_S).status_code, 503)
                 self.assertIn("catdog_model_ready 0.0", requests.get(f"{url}/metrics", timeout=TIMEOUT_S).text)
+
+    @unittest.skipIf(os.name == "nt", "Windows has no SIGSTOP")
+    def test_a_model_server_that_hangs_is_told_and_so_is_its_return(self) -> None:
+        with model_server(MODEL, "CAT-DOG") as server, app_server(server.grpc_port, {}) as (url, _):
+            self.wait_for(200, url)
+            with Senders(url):
+                server.process.send_signal(signal.SIGSTOP)
+                try:
+                    self.wait_for(503, url)
+                finally:
+                    server.process.send_signal(signal.SIGCONT)
+                self.wait_for(200, url)
+
+    def wait_for(self, status: int, url: str) -> None:
+        deadline = time.monotonic() + TIMEOUT_S
+        while requests.get(f"{url}/readyz", timeout=TIMEOUT_S).status_code != status:
+            self.assertLess(time.monotonic(), deadline, f"never {status}")
+            time.sleep(0.1)
 
     def test_a_hundred_probes_at_once_cost_the_model_server_one_prediction(self) -> None:
         config = Path(__file__).parent.parent / "app" / "model_service" / "monitoring.config"
