@@ -40,6 +40,10 @@ class Job:
             raise DeadlineExceeded
         return left
 
+    def drop(self) -> None:
+        """Let no further step begin: nobody wants the answer any more."""
+        self._deadline = self._start
+
     @asynccontextmanager
     async def limit(self, late: type[ServiceError] = DeadlineExceeded) -> AsyncIterator[None]:
         """Cancel what runs in this block when the deadline passes.

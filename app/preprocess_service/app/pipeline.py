@@ -1,6 +1,7 @@
 """What happens to one photo: bytes -> tensor -> prediction, within one deadline."""
 
 import asyncio
+import functools
 import time
 from concurrent.futures import ThreadPoolExecutor
 from typing import Protocol
@@ -91,6 +92,10 @@ class Pipeline:
         self._waiting.add(waits)
         try:
             return await asyncio.get_running_loop().run_in_executor(self._threads, prepare)
+        except asyncio.CancelledError:
+            # A thread that has begun can't be stopped from here; it looks before each costly step.
+            job.drop()
+            raise
         finally:
             self._waiting.discard(waits)
 
@@ -100,6 +105,8 @@ class Pipeline:
         job.remaining()
         with job.step("decode"):
             data = decode_base64(photo) if isinstance(photo, str) else photo
-            image = decode_image(data, self.config.limits.pixels, picture, self._budget, job.pictures.append)
+            room = functools.partial(self._budget.take, check=job.remaining)
+            image = decode_image(data, self.config.limits.pixels, picture, room, job.pictures.append)
+        job.remaining()
         with job.step("fit"):
             return to_tensor(image, picture)

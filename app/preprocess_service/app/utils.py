@@ -13,7 +13,7 @@ import numpy as np
 import pi_heif
 import puremagic
 import pybase64
-from budget import PixelBudget
+from budget import PixelBudget, Room
 from config import Picture
 from errors import ImageTooLarge, InvalidBase64, InvalidImage, ServiceError, UnsupportedMediaType
 from numpy.typing import NDArray
@@ -80,7 +80,7 @@ def decode_image(
     data: bytes,
     max_pixels: int,
     picture: Picture | None = None,
-    budget: PixelBudget | None = None,
+    room: Room | None = None,
     note: Callable[[tuple[str, int, int]], object] | None = None,
 ) -> Image.Image:
     """Decode a photo's first frame to RGB, turned the way its EXIF orientation says.
@@ -89,7 +89,8 @@ def decode_image(
         data: a file in one of ``FORMATS``.
         max_pixels: limit on width * height (half of it for WebP), checked from the header, before anything is decoded.
         picture: the size that is wanted in the end; a big photo then comes at a reduced scale. None: the whole photo.
-        budget: what the decoded pixels are taken from, until the photo has its final scale.
+        room: for how many pixels it is waited before they are decoded, and which it holds until the photo has its final
+            scale; what it raises of ours goes through.
         note: told of the format, width and height as soon as they are known, before anything is refused for them.
 
     Raises:
@@ -100,7 +101,7 @@ def decode_image(
     if not data:
         raise InvalidImage("image_empty")
     _register_heif()
-    budget = budget or PixelBudget(max_pixels)
+    room = room or PixelBudget(max_pixels).take
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
             if note is not None:
@@ -113,7 +114,7 @@ def decode_image(
                 size = _MARGIN * max(picture.width, picture.height)
                 image.draft(None, (size, size))
             # All coefficients of a progressive JPEG are in memory, whatever scale it is decoded at.
-            with budget.take(pixels if image.info.get("progressive") else image.width * image.height * weight):
+            with room(pixels if image.info.get("progressive") else image.width * image.height * weight):
                 return _to_rgb(_upright(_reduced(image, picture), _orientation(image)))
     except ServiceError:
         raise

@@ -1,0 +1,90 @@
+"""What is late, or whose sender has left, is dropped before the next costly step, wherever it waits."""
+
+import socket
+import time
+import unittest
+from typing import Any
+from unittest.mock import patch
+
+import requests
+from app_server_test import CAT, FakeRunner, HeldRunner, settings
+from http_server import serving
+from preprocess_service import app_server, pipeline
+from server_test import WHOLE
+
+BODY = {"image_b64": CAT}
+
+
+class DroppedWorkTest(unittest.TestCase):
+    def serve(self, runner: Any = None, **limits: Any) -> None:
+        self.runner = runner or FakeRunner()
+        self.app = app_server.create_app(settings(**limits), self.runner)
+        self.url = self.enterContext(serving(self.app))
+        self.to_tensor = self.enterContext(patch.object(pipeline, "to_tensor", wraps=pipeline.to_tensor))
+
+    def ask(self, path: str = "/predict", body: Any = BODY, milliseconds: int = 300) -> tuple[int, str]:
+        headers = {"X-Request-Timeout-Ms": str(milliseconds)}
+        answer = requests.post(f"{self.url}{path}", json=body, headers=headers, timeout=60)
+        return answer.status_code, answer.json().get("code", "ok")
+
+    def all_pixels(self) -> Any:
+        """Hold all room there is for decoded pixels."""
+        return self.app.state.pipeline._budget.take(settings().limits.pixels)
+
+    def check_nothing_was_prepared(self) -> None:
+        # The next one is answered, and when it is, whatever stood before it in the threads is through.
+        self.assertEqual(self.ask(milliseconds=60_000), (200, "ok"))
+        self.assertEqual(self.to_tensor.call_count, 1)
+
+    def test_a_photo_that_waits_for_room_longer_than_its_deadline_is_not_decoded(self) -> None:
+        self.serve(decode_threads=1)
+        with self.all_pixels():
+            self.assertEqual(self.ask(), (504, "deadline_exceeded"))
+        self.check_nothing_was_prepared()
+
+    def test_a_photo_that_waits_for_a_thread_longer_than_its_deadline_is_not_decoded(self) -> None:
+        self.serve(decode_threads=1)
+        with self.all_pixels():
+            # The first keeps the one thread waiting, the second waits for the thread.
+            self.assertEqual([self.ask(), self.ask()], [(504, "deadline_exceeded")] * 2)
+        self.check_nothing_was_prepared()
+
+    def test_a_photo_whose_sender_leaves_while_it_waits_for_room_is_not_decoded(self) -> None:
+        self.serve(decode_threads=1)
+        with self.all_pixels():
+            with socket.create_connection(self.url.removeprefix("http://").split(":")) as client:
+                client.sendall(WHOLE)
+                self.wait_for("catdog_in_flight 1.0")
+            self.wait_for("catdog_gone_total 1.0")
+        self.check_nothing_was_prepared()
+
+    def test_a_batch_that_is_late_is_late_as_a_whole_and_its_calls_are_cancelled(self) -> None:
+        runner = HeldRunner()
+        self.serve(runner)
+        self.assertEqual(
+            self.ask("/predict/batch", {"images_b64": [CAT] * 3}, milliseconds=2000), (504, "deadline_exceeded")
+        )
+        self.assertTrue(runner.was_cancelled.wait(10))
+        self.wait_for("catdog_in_flight 0.0")
+        self.wait_for("catdog_places_taken 0.0")
+
+    def test_the_time_in_which_the_head_waited_counts(self) -> None:
+        self.serve()
+        with patch.object(app_server, "start_job", late(app_server.start_job)):
+            self.assertEqual(self.ask(), (504, "deadline_exceeded"))
+
+    def wait_for(self, line: str) -> None:
+        end = time.monotonic() + 30
+        while line not in requests.get(f"{self.url}/metrics", timeout=30).text:
+            self.assertLess(time.monotonic(), end, line)
+            time.sleep(0.02)
+
+
+def late(start_job: Any) -> Any:
+    """As on an event loop that is so busy that the app sees a request half a second after its head was there."""
+
+    def start(request: Any, seconds: float) -> Any:
+        time.sleep(0.5)
+        return start_job(request, seconds)
+
+    return start
