@@ -52,7 +52,7 @@ class Tally:
 def run(count: int, seed: int = 1) -> Tally:
     """Do it ``count`` times, each for a random time under load between none and a second."""
     tally, chance = Tally(), random.Random(seed)
-    for number in tqdm(range(count), unit="start", desc="starts"):
+    for number in tqdm(range(count), unit="start", desc="starts", disable=None):
         tally.starts = number + 1
         flags = ["--tensorflow_inter_op_parallelism=2"] if number % 2 else []
         with Stage() as stage:

@@ -23,10 +23,10 @@ METRICS = "/monitoring/prometheus/metrics"
 class Twins:
     """Two model servers behind one name, and a preprocess service that asks for it."""
 
-    def __init__(self, trial: Trial, *flags: str, models: Path = MODELS) -> None:
+    def __init__(self, trial: Trial, *flags: str, models: Path = MODELS, start: int = 2) -> None:
         monitoring = trial.stage.folder / "monitoring.config"
         monitoring.write_text("prometheus_config { enable: true }", encoding="ascii")
-        name = Name(trial.stage, *TWO)
+        self.name = Name(trial.stage, *TWO[:start])
         self.port, grpc_port = free_port(), free_port(*TWO)
         self._rest_port = free_port(*TWO)
         flags = (f"--monitoring_config_file={monitoring}", *flags)
@@ -34,9 +34,9 @@ class Twins:
             trial.stage.model_server(grpc_port, *flags, host=host, rest_port=self._rest_port, models=models)
             for host in TWO
         ]
-        for server in self.servers:
+        for server in self.servers[:start]:
             server.start()
-        trial.stage.app_server(Name.HOST, grpc_port, self.port, name.prefix).start()
+        trial.stage.app_server(Name.HOST, grpc_port, self.port, self.name.prefix).start()
         self._trial = trial
 
     def answered(self, number: int) -> float:
@@ -55,6 +55,19 @@ class Twins:
 
     def _has_answered(self, number: int, count: float) -> bool:
         return self.answered(number) > count
+
+
+@case("a second model server joins the first")
+def one_joins(trial: Trial) -> None:
+    twins = Twins(trial, start=1)
+    with trial.under_load(twins.port):
+        trial.go_on()
+        trial.fault("another one, its address added to the name")
+        twins.servers[1].start()
+        twins.name.set(*TWO)
+        twins.share()
+        trial.recovered()
+        trial.go_on()
 
 
 @case("one of two model servers killed", short=True)

@@ -10,7 +10,7 @@ from collections.abc import Iterator
 from email.message import Message
 from typing import Any
 
-from tool_modules import load, run_tool, trial
+from tool_modules import load, run_tool, soak, trial
 
 SUCCESS = {"status": "Success", "pet_type": "DOG", "model_conf": 99.9}
 FAILURE = {"status": "Failed", "msg": "Wait.", "code": "overloaded", "request_id": "one"}
@@ -42,6 +42,34 @@ class ChaosTest(unittest.TestCase):
 
     def test_what_is_in_flight_is_answered_before_the_service_ends(self) -> None:
         self.check("service ends with requests in flight")
+
+
+class EnduranceTest(unittest.TestCase):
+    @unittest.skipIf(os.name == "nt", "Windows has no SIGTERM")
+    def test_the_model_server_starts_and_ends_under_load(self) -> None:
+        ended = run_tool("chaos", "--starts", 2)
+        self.assertEqual(ended.returncode, 0, ended.stdout + ended.stderr)
+        self.assertRegex(
+            ended.stdout, r"2 starts and ends under load: [1-9]\d* predictions right, .* 0 stuck or failed"
+        )
+
+    def test_a_soak_tells_growth_leaks_and_undeserved_answers(self) -> None:
+        sample = soak.Sample
+        for name, last, is_broken in (
+            ("nothing", sample(104.9, 20, 9), False),
+            ("memory", sample(105.1, 20, 9), True),
+            ("a file", sample(100, 21, 9), True),
+            ("a thread", sample(100, 20, 10), True),
+        ):
+            with self.subTest(name):
+                diary = soak.Diary({"a service": [sample(100, 20, 9), sample(300, 99, 99), last]})
+                self.assertEqual(bool(diary.broken()), is_broken)
+        diary = soak.Diary()
+        diary.note(soak.Kind("a kind", 1, (200,)), 200)
+        self.assertEqual(diary.broken(), [])
+        for answer in (503, "ConnectionResetError"):
+            diary.note(soak.Kind("a kind", 1, (200,)), answer)
+            self.assertIn(f"a kind: {answer}", str(diary.broken()))
 
 
 class JudgeTest(unittest.TestCase):

@@ -30,6 +30,7 @@ try:
     import photos
     import predictors
     import service
+    import soak
     import train
     import trial
     import views
@@ -57,6 +58,7 @@ __all__ = [
     "predictors",
     "run_tool",
     "service",
+    "soak",
     "train",
     "trial",
     "views",

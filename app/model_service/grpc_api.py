@@ -115,6 +115,10 @@ class GrpcServer:
                 # health; gRPC's own limit, one ping in 5 minutes, ends the connection of those that want to know.
                 ("grpc.http2.min_ping_interval_without_data_ms", 1000),
                 ("grpc.keepalive_permit_without_calls", 1),
+                # A client looks anew for the addresses behind a name only when a connection ends: so each ends now and
+                # then, in order and after its calls, and a server that has joined gets its share.
+                ("grpc.max_connection_age_ms", 30_000),
+                ("grpc.max_connection_age_grace_ms", 30_000),
             ]
         )
         predictions, models = PredictionService(backend), ModelService(backend.servables)
