@@ -14,8 +14,8 @@ from load import Load
 from model_faults import pair
 from trial import Trial, case
 
-# Few enough for any machine to have in flight at once (limits.in_flight).
-IN_FLIGHT = 8
+# Few enough for any machine to have in flight soon after each other (limits.in_flight).
+IN_FLIGHT = 4
 # Until nobody can have an unsent request for a service that is about to end, in the cases.
 DRAIN_S = 1
 FLOOD = 200

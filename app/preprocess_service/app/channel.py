@@ -8,7 +8,7 @@ import json
 # A model server that is silent while calls wait for it is pinged, and given up when it does not even answer that: a
 # process that is stopped, or a machine that is cut off, still looks like an open connection. The two together leave
 # half of the usual deadline for the second attempt. Servers end connections that ping too much (gRPC's default, and
-# so TensorFlow Serving's: a third ping within 5 minutes in which they sent nothing); so there is none without a call,
+# so TensorFlow Serving's: a fourth ping within 5 minutes in which they sent nothing); so there is none without a call,
 # and the library's own limit of two with nothing sent in between (grpc.http2.max_pings_without_data) stays.
 PING_AFTER_MS = 2000
 PING_TIMEOUT_MS = 3000
@@ -20,8 +20,11 @@ CONNECT_TIMEOUT_MS = 2000
 # server has not begun with it, or that the connection broke, and a prediction asked for twice does no harm.
 SERVICE_CONFIG = {
     "loadBalancingConfig": [{"round_robin": {}}],
-    # A server that says of itself that it is not well gets no calls. TensorFlow Serving says nothing, unless it was
-    # started with --enable_grpc_healthcheck_service; that counts as well.
+    # A server that says of itself that it is not well gets no calls; one that has no such service is taken for well.
+    # That is TensorFlow Serving, unless it was started with --enable_grpc_healthcheck_service: then give it
+    # --grpc_channel_arguments=grpc.max_connection_age_ms=30000 too. The look at its health counts as a call, and with
+    # pings on a connection that is idle for minutes it would find them too many, and end it under the next call, which
+    # is sent once more.
     "healthCheckConfig": {"serviceName": ""},
     "methodConfig": [
         {
