@@ -7,7 +7,8 @@
 Each case starts real processes, asks them for predictions without a pause, does them harm, and prints one line: the
 requests sent, those answered right (the right animal in each photo), those refused properly (the status and code that
 the README promises, while the fault lasted), those lost (anything else: connections broken, answers wrong, time-outs),
-and the seconds to the first right answer once all was well. The exit status is 1 if any promise was broken.
+and in seconds: the median refusal, the slowest answer, and how long it took to the first right one once all was well.
+The exit status is 1 if any promise was broken.
 """
 
 import argparse
@@ -22,7 +23,6 @@ import soak
 import starts
 import twin_faults  # noqa: F401
 from faults import Missing, NotReady, Stage, quietly
-from load import LOST, REFUSED, RIGHT
 from trial import CASES, SHORT, Case, Pace, Report, Trial
 
 WIDTH = max(map(len, CASES))
@@ -54,6 +54,8 @@ def main() -> int:
         print("\n".join(case.name for case in chosen))
         return 0
     pace = SHORT if options.short else Pace(options.rate, options.clients)
+    if not options.json:
+        print(HEADER, flush=True)
     with quietly():
         reports = [tell(run(case, pace), options.json) for case in chosen]
     if options.json:
@@ -114,15 +116,18 @@ def tell(report: Report, is_json: bool) -> Report:
     return report
 
 
+HEADER = f"{'':{WIDTH}} faults   sent  right refused  lost | seconds: refused after  slowest  back after"
+
+
 def line(report: Report) -> str:
+    """The row of a case in the table."""
     if report.skipped:
-        return f"{report.name:{WIDTH}}  skipped: {report.skipped}"
+        return f"{report.name:{WIDTH}} skipped: {report.skipped}"
     refused = sum(report.refused.values())
-    numbers = f"{report.sent:5} sent {report.right:5} {RIGHT} {refused:5} {REFUSED} {report.lost:3} {LOST}"
-    recovered = f"back in {max(report.recovered):5.2f} s" if report.recovered else ""
-    return (
-        f"{report.name:{WIDTH}} {len(report.faults):2} faults {numbers}  slowest {report.slowest:5.2f} s  {recovered}"
-    )
+    numbers = f"{len(report.faults):6} {report.sent:6} {report.right:6} {refused:7} {report.lost:5}"
+    after = f"{report.refused_after:.2f}" if refused else ""
+    back = f"{max(report.recovered):.2f}" if report.recovered else ""
+    return f"{report.name:{WIDTH}} {numbers} | {after:>22} {report.slowest:8.2f} {back:>11}"
 
 
 def progress(text: str) -> None:

@@ -41,7 +41,8 @@ class Case:
 
 @dataclass
 class Report:
-    """What a case found. ``recovered`` are seconds from when all was well again to the first right answer."""
+    """What a case found. In seconds: ``recovered``, from when all was well again to the first right answer, each time;
+    ``refused_after``, the median refusal; ``slowest``, of all requests."""
 
     name: str
     faults: list[str] = field(default_factory=list)
@@ -50,6 +51,7 @@ class Report:
     refused: dict[str, int] = field(default_factory=dict)
     lost: int = 0
     recovered: list[float] = field(default_factory=list)
+    refused_after: float = 0.0
     slowest: float = 0.0
     broken: list[str] = field(default_factory=list)
     skipped: str = ""
@@ -157,6 +159,7 @@ class Trial:
         counts = self.load.counts()
         report.sent, report.right, report.lost = len(outcomes), counts[RIGHT], counts[LOST]
         report.refused = dict(Counter(outcome.detail for outcome in outcomes if outcome.verdict == REFUSED))
+        report.refused_after = self.median_refusal()
         report.slowest = max((outcome.seconds for outcome in outcomes), default=0.0)
         self.promise(bool(report.right), "no request was answered right")
         for text, number in Counter(one.detail for one in outcomes if one.verdict == LOST).most_common(3):
