@@ -3,6 +3,8 @@
     python run.py chaos                      every case
     python run.py chaos "model server"       those whose name holds these words
     python run.py chaos --list               what there is
+    python run.py chaos --soak 50000         instead: requests of all kinds; does memory grow, does anything leak?
+    python run.py chaos --starts 500         instead: the model server, started and ended under load so often
 
 Each case starts real processes, asks them for predictions without a pause, does them harm, and prints one line: the
 requests sent, those answered right (the right animal in each photo), those refused properly (the status and code that
