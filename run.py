@@ -3,6 +3,7 @@
 
     python run.py serve    start the model server and the preprocess service, and say where they are
     python run.py test     run every test
+    python run.py bench    measure throughput, latency and cost beside what one would use instead (--help)
     python run.py chaos    break everything around the services while they work, and count what came of it (--help)
     python run.py check    lint and check types
     python run.py e2e      build the containers, try them, and whether they are closed and come back
@@ -49,12 +50,12 @@ class Problem(Exception):
 
 
 def main(arguments: Sequence[str]) -> int:
-    if arguments[:1] == ["chaos"]:
-        # It has options of its own.
+    if arguments[:1] in (["chaos"], ["bench"]):
+        # They have options of their own.
         arguments, passed_on = arguments[:1], arguments[1:]
     else:
         passed_on = []
-    commands = {"serve": serve, "test": test, "check": check, "e2e": e2e, "lock": lock, "chaos": chaos}
+    commands = {"serve": serve, "test": test, "check": check, "e2e": e2e, "lock": lock, "chaos": chaos, "bench": bench}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=commands)
     parser.add_argument("--port", type=int, default=7998, help="serve: where to listen for HTTP (default 7998)")
@@ -93,6 +94,11 @@ def test(options: argparse.Namespace) -> int:
 def chaos(options: argparse.Namespace) -> int:
     set_up()
     return subprocess.call([PYTHON, str(ROOT / "tools" / "chaos.py"), *options.passed_on])
+
+
+def bench(options: argparse.Namespace) -> int:
+    set_up()
+    return subprocess.call([PYTHON, str(ROOT / "tools" / "bench.py"), *options.passed_on])
 
 
 def check(options: argparse.Namespace) -> int:

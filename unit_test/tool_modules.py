@@ -17,22 +17,33 @@ _path = list(sys.path)
 sys.path.insert(0, str(FOLDER))
 try:
     import animals
+    import bench
+    import bench_photos
+    import bench_report
+    import closed_loop
+    import contestants
     import domain
     import efficientnet_lite
     import evaluate
     import export
     import features
     import heads
+    import limit
     import load
     import lock
     import logistic
     import measures
+    import open_loop
     import photos
     import predictors
+    import running
+    import samples
+    import scaling
     import service
     import soak
     import train
     import trial
+    import turns
     import views
 finally:
     sys.path[:] = _path
@@ -44,23 +55,34 @@ __all__ = [
     "FOLDER",
     "PROJECT",
     "animals",
+    "bench",
+    "bench_photos",
+    "bench_report",
+    "closed_loop",
+    "contestants",
     "domain",
     "efficientnet_lite",
     "evaluate",
     "export",
     "features",
     "heads",
+    "limit",
     "load",
     "lock",
     "logistic",
     "measures",
+    "open_loop",
     "photos",
     "predictors",
     "run_tool",
+    "running",
+    "samples",
+    "scaling",
     "service",
     "soak",
     "train",
     "trial",
+    "turns",
     "views",
 ]
 

@@ -1,0 +1,63 @@
+"""The photos that the bench sends: those of images/, and one of them in sizes from 10 KB to 12 megapixels."""
+
+import base64
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from load import PHOTOS
+from PIL import Image
+
+# Pixels on the longer side, and JPEG quality; the last is what a phone's camera makes.
+SIZES = ((320, 60), (640, 75), (1280, 80), (2016, 88), (3024, 90), (4032, 92))
+LARGEST = "12 megapixels"
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A file's bytes, and the class that the model should say it shows."""
+
+    name: str
+    data: bytes
+    label: str
+
+    def body(self) -> bytes:
+        """The JSON that all contestants take."""
+        return json.dumps({"image_b64": base64.b64encode(self.data).decode("ascii")}).encode()
+
+
+def samples() -> list[Photo]:
+    """The photos of images/, a cat or a dog each, as its name says."""
+    return [Photo(path.name, path.read_bytes(), label_of(path)) for path in PHOTOS]
+
+
+def label_of(path: Path) -> str:
+    """CAT of `cat_1.jpg`."""
+    return path.stem.partition("_")[0].upper()
+
+
+def by_size() -> list[Photo]:
+    """The same photo, small to large; the largest has the 4032 by 3024 pixels of a phone."""
+    return [resized(PHOTOS[0], longest, quality) for longest, quality in SIZES]
+
+
+def resized(path: Path, longest: int, quality: int) -> Photo:
+    """A photo brought to 4:3 with `longest` pixels on its longer side, as a JPEG.
+
+    Where it is enlarged, noise stands for the detail that is not there: without it, a JPEG of so many pixels would be
+    smaller, and faster to decode, than a camera's.
+    """
+    size = (longest, longest * 3 // 4)
+    with Image.open(path) as image:
+        scaled = image.convert("RGB").resize(size, Image.Resampling.LANCZOS)
+        enlarged = longest > max(image.size)
+    pixels = np.asarray(scaled, np.float32)
+    if enlarged:
+        pixels = pixels + np.random.default_rng(0).normal(0, 5, pixels.shape).astype(np.float32)
+    file = io.BytesIO()
+    Image.fromarray(pixels.clip(0, 255).astype(np.uint8)).save(file, "JPEG", quality=quality)
+    megapixels = size[0] * size[1] / 1e6
+    name = LARGEST if longest == SIZES[-1][0] else f"{megapixels:.2g} megapixels"
+    return Photo(name, file.getvalue(), label_of(path))

@@ -1,0 +1,48 @@
+"""Load as fast as it is answered: clients that each send the next photo when the last is answered. wrk sends it.
+
+That finds the throughput. wrk is a small program in C, which takes next to nothing of the cores that it shares with
+what it measures.
+"""
+
+import json
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+from samples import LoadError, Sample
+
+SCRIPT = Path(__file__).with_suffix(".lua")
+TIMEOUT_S = 30
+MISSING = "wrk is not installed. On Debian and Ubuntu: apt install wrk; on macOS: brew install wrk; on Windows: in WSL."
+
+
+def require_wrk() -> None:
+    """Raise LoadError, with how to get it, where wrk is not there."""
+    if shutil.which("wrk") is None:
+        raise LoadError(MISSING)
+
+
+def closed_loop(url: str, bodies: Sequence[Path], clients: int, seconds: float) -> Sample:
+    """`clients` at a time, for `seconds` (whole ones); raises LoadError where wrk is not there or fails."""
+    require_wrk()
+    command = ["wrk", "--threads", "1", "--connections", str(clients), "--duration", f"{max(1, round(seconds))}s"]
+    command += ["--timeout", f"{TIMEOUT_S}s", "--script", str(SCRIPT), url, "--", *map(str, bodies)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, timeout=seconds + 3 * TIMEOUT_S)
+    if done.returncode:
+        raise LoadError(f"wrk failed: {(done.stderr or done.stdout).strip()}")
+    return parse_wrk(done.stdout)
+
+
+def parse_wrk(printed: str) -> Sample:
+    """The line of closed_loop.lua, at the end of what wrk prints; raises LoadError where it is not there."""
+    lines = [line for line in printed.splitlines() if line.startswith("{")]
+    if not lines:
+        raise LoadError(f"wrk measured nothing: {printed.strip()}")
+    found = json.loads(lines[-1])
+    return Sample(
+        requests_per_second=(found["requests"] - found["refused"]) / (found["microseconds"] / 1e6),
+        percentiles=[microseconds / 1000 for microseconds in found["percentiles_us"]],
+        requests=found["requests"],
+        errors=found["refused"] + found["broken"],
+    )

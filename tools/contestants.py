@@ -1,0 +1,167 @@
+"""What the bench compares: how each is started, and with which settings; the rivals live in tools/rivals/."""
+
+import hashlib
+import json
+import subprocess
+import sys
+import venv
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from limit import names_of
+from service import PROJECT, Config
+
+RIVALS = Path(__file__).with_name("rivals")
+ENVIRONMENTS = PROJECT / ".build" / "bench"
+OURS = "this project"
+
+
+class BenchError(Exception):
+    """Something the user can mend; the message says how."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """One process: its command, with {http}, {grpc} and {rest} where ports go, and what it adds to the environment."""
+
+    command: list[str]
+    environment: Mapping[str, str] = field(default_factory=dict)
+
+
+@dataclass(frozen=True)
+class Contestant:
+    """One way to serve the model: its processes by name, started together, and the route that takes a photo.
+
+    `packages` names the requirements file in tools/rivals/ where it needs an environment of its own.
+    """
+
+    name: str
+    settings: str
+    route: str
+    parts: Mapping[str, Part]
+    packages: str | None = None
+
+
+def contestants(config: Config, model: Path, cores: int) -> list[Contestant]:
+    """All of them, ours first, for one version folder of a model."""
+    input_name, output_name = names_of(model)
+    asked = {
+        "name": config.experiment_id,
+        "model": str(model),
+        "labels": config.labels,
+        "picture": config.picture.model_dump(),
+        "input": input_name,
+        "output": output_name,
+    }
+    found = [_ours(config, model), *_tutorials(config, model, asked)]
+    for runtime in ("tensorflow", "openvino"):
+        found += [_litserve(asked, runtime, cores), _bentoml(asked, runtime, cores)]
+    return [*found, _fastapi_inside(asked, cores)]
+
+
+def python_of(packages: str | None) -> str:
+    """The interpreter to start with: of the project's own environment, or of the rival's."""
+    if packages is None:
+        return sys.executable
+    return str(ENVIRONMENTS / packages / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python"))
+
+
+def install(packages: str) -> None:
+    """Make the environment of a rival, once for each state of its requirements; raises BenchError."""
+    folder, requirements = ENVIRONMENTS / packages, RIVALS / f"{packages}.txt"
+    stamp = folder / "installed.txt"
+    wanted = f"{sys.version}\n{hashlib.sha256(requirements.read_bytes()).hexdigest()}"
+    if stamp.is_file() and stamp.read_text("utf-8") == wanted:
+        return
+    print(f"Installing {packages} in {folder}: once, some minutes and 2 GB of disk.", flush=True)
+    venv.create(folder, with_pip=True, clear=True)
+    pip = [python_of(packages), "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
+    if subprocess.call([*pip, "-r", str(requirements)]):
+        raise BenchError(f"pip could not install {requirements}; its last lines stand above")
+    stamp.write_text(wanted, "utf-8")
+
+
+def _model_server(program: Path, config: Config, model: Path) -> Part:
+    return Part(
+        [
+            sys.executable,
+            str(program),
+            "--port={grpc}",
+            "--rest_api_port={rest}",
+            "--bind_address=127.0.0.1",
+            f"--model_name={config.experiment_id}",
+            f"--model_base_path={model.parent}",
+        ]
+    )
+
+
+def _embedded_server(config: Config, model: Path) -> Part:
+    return _model_server(PROJECT / "app" / "model_service" / "model_server.py", config, model)
+
+
+def _ours(config: Config, model: Path) -> Contestant:
+    environment = {
+        "SERVICE_MODEL_HOST": "127.0.0.1",
+        "SERVICE_MODEL_PORT": "{grpc}",
+        "SERVICE_HOST": "127.0.0.1",
+        "SERVICE_PORT": "{http}",
+    }
+    app_server = PROJECT / "app" / "preprocess_service" / "app" / "app_server.py"
+    parts = {
+        "preprocess service": Part([sys.executable, str(app_server)], environment),
+        "model server": _embedded_server(config, model),
+    }
+    return Contestant(OURS, "as it comes", "/predict", parts)
+
+
+def _rival(program: str, asked: Mapping[str, object], packages: str | None, *arguments: str) -> Part:
+    command = [python_of(packages), str(RIVALS / program), *arguments]
+    return Part(command, {"RIVAL": json.dumps(asked), "PYTHONPATH": str(RIVALS)})
+
+
+def _tutorials(config: Config, model: Path, asked: Mapping[str, object]) -> list[Contestant]:
+    gateway = _rival("tutorial.py", asked, None, "{http}", "{grpc}")
+    servers = {
+        "TensorFlow's runtime": _model_server(RIVALS / "tensorflow_server.py", config, model),
+        "our model server": _embedded_server(config, model),
+    }
+    return [
+        Contestant(
+            f"the tutorial's way, {name}",
+            "blocking call in async def, one process, all of TensorFlow imported",
+            "/cat-dog_classification",
+            {"gateway": gateway, "model server": server},
+        )
+        for name, server in servers.items()
+    ]
+
+
+def _litserve(asked: Mapping[str, object], runtime: str, cores: int) -> Contestant:
+    # Tried: 1 or `cores` workers, batches of 1 to 8, with the fast queue and without.
+    best = {"workers": cores, "threads": 1, "streams": 1, "batch": 1, "batch_timeout": 0.0, "fast_queue": False}
+    part = _rival("litserve_server.py", {**asked, **best, "runtime": runtime}, "litserve", "{http}")
+    settings = f"{cores} workers with a thread each, no batches"
+    return Contestant(f"LitServe, {RUNTIMES[runtime]}", settings, "/predict", {"server": part}, "litserve")
+
+
+def _bentoml(asked: Mapping[str, object], runtime: str, cores: int) -> Contestant:
+    best = {"workers": cores, "calls": 1, "threads": 1, "streams": 1}
+    rival = _rival("", {**asked, **best, "runtime": runtime}, "bentoml")
+    command = [python_of("bentoml"), "-m", "bentoml", "serve", "bentoml_service:Classifier"]
+    part = Part(
+        [*command, "--host", "127.0.0.1", "--port", "{http}", "--working-dir", str(RIVALS)],
+        {**rival.environment, "BENTOML_DO_NOT_TRACK": "true", "BENTOML_HOME": str(ENVIRONMENTS / "bentoml" / "home")},
+    )
+    settings = f"{cores} workers with a thread each"
+    return Contestant(f"BentoML, {RUNTIMES[runtime]}", settings, "/predict", {"server": part}, "bentoml")
+
+
+def _fastapi_inside(asked: Mapping[str, object], cores: int) -> Contestant:
+    best = {"threads": 1, "streams": cores, "runtime": "openvino"}
+    part = _rival("fastapi_inside.py", {**asked, **best}, None, "{http}")
+    settings = f"{cores} streams, {cores + 1} threads for decoding and the engine"
+    return Contestant("one FastAPI process, OpenVINO inside", settings, "/predict", {"server": part})
+
+
+RUNTIMES = {"tensorflow": "TensorFlow", "openvino": "OpenVINO"}

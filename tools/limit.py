@@ -1,0 +1,164 @@
+"""What the machine can do if only the photo and the network cost anything: decode, fit and network in one process.
+
+    python tools/limit.py [PHOTO ...]
+
+No HTTP, no base64, no wire. As many threads as help each take a photo from its bytes to its probabilities, with the
+functions of the preprocess service and the engine of the embedded model server; several ways to share the cores are
+tried, each for `--seconds`. Writes one line of JSON: photos a second for each way, milliseconds of each step for one
+photo at a time, CPU milliseconds a photo and megabytes in use.
+"""
+
+import argparse
+import json
+import os
+import statistics
+import sys
+import threading
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+from load import PHOTOS
+from numpy.typing import NDArray
+from photos import SUFFIXES
+from service import PROJECT, Config, decode_image, read_config, to_tensor
+
+MODEL = PROJECT / "prev_trained_models" / "CAT-DOG"
+SINGLE_PHOTOS = 100
+
+Picture = NDArray[np.float32]
+
+
+def usable_cores() -> int:
+    """How many cores this process may use."""
+    confined = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
+    return len(confined(0)) if confined else os.cpu_count() or 1
+
+
+def newest_version(model: Path) -> Path:
+    """The folder of the highest version in a model's folder."""
+    return max((folder for folder in model.iterdir() if folder.name.isdecimal()), key=lambda folder: int(folder.name))
+
+
+def import_openvino() -> Any:
+    """OpenVINO without its conversion tools, which report each import to their maker."""
+    sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]  # None forbids an import
+    import openvino
+
+    return openvino
+
+
+class Network:
+    """The model in OpenVINO: `streams` calls side by side, `threads` threads in all."""
+
+    def __init__(self, model: Path, streams: int, threads: int) -> None:
+        self._openvino = import_openvino()
+        wanted = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": streams}
+        self._compiled = self._openvino.Core().compile_model(str(model), "CPU", wanted)
+
+    def call(self) -> Callable[[Picture], Picture]:
+        """For one thread: a picture to the first two-dimensional output, `[1, classes]`."""
+        request = self._compiled.create_infer_request()
+        output = next(n for n, port in enumerate(self._compiled.outputs) if len(port.get_partial_shape()) == 2)
+
+        def compute(picture: Picture) -> Picture:
+            request.set_input_tensor(0, self._openvino.Tensor(picture[np.newaxis], shared_memory=True))
+            request.infer()
+            probabilities: Picture = request.get_output_tensor(output).data.copy()
+            return probabilities
+
+        return compute
+
+
+def names_of(model: Path) -> tuple[str, str]:
+    """The model's input, and the output that has a value for each class."""
+    graph = import_openvino().Core().read_model(str(model))
+    (output,) = [port.any_name for port in graph.outputs if len(port.get_partial_shape()) == 2]
+    return graph.inputs[0].any_name, output
+
+
+def single(photos: Sequence[bytes], config: Config, model: Path, cores: int) -> dict[str, float]:
+    """Median milliseconds of each step for one photo at a time; the network as fast as one or all cores make it."""
+    times: dict[str, list[float]] = {"decode": [], "fit": [], "network": []}
+    networks = {threads: Network(model, 1, threads).call() for threads in sorted({1, cores})}
+    for number in range(-10, SINGLE_PHOTOS):
+        moments = [time.perf_counter()]
+        image = decode_image(photos[number % len(photos)], config.limits.pixels, config.picture)
+        moments.append(time.perf_counter())
+        picture = to_tensor(image, config.picture)
+        moments.append(time.perf_counter())
+        fastest = []
+        for compute in networks.values():
+            begin = time.perf_counter()
+            compute(picture)
+            fastest.append(time.perf_counter() - begin)
+        if number >= 0:
+            times["decode"].append(moments[1] - moments[0])
+            times["fit"].append(moments[2] - moments[1])
+            times["network"].append(min(fastest))
+    return {step: 1000 * statistics.median(taken) for step, taken in times.items()}
+
+
+def throughput(photos: Sequence[bytes], config: Config, network: Network, callers: int, seconds: float) -> float:
+    """Photos a second by `callers` threads that each take one photo after another."""
+    counts = [0] * callers
+    end = time.perf_counter() + seconds
+
+    def work(caller: int) -> None:
+        compute = network.call()
+        while time.perf_counter() < end:
+            photo = photos[counts[caller] % len(photos)]
+            compute(to_tensor(decode_image(photo, config.limits.pixels, config.picture), config.picture))
+            counts[caller] += 1
+
+    threads = [threading.Thread(target=work, args=(caller,)) for caller in range(callers)]
+    begin = time.perf_counter()
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join()
+    return sum(counts) / (time.perf_counter() - begin)
+
+
+def ways(cores: int) -> list[tuple[int, int, int]]:
+    """Streams, threads in all, and callers: worth trying on so many cores."""
+    return sorted({(cores, cores, cores), (cores, cores, cores + 1), (cores, cores, 2 * cores), (1, cores, cores + 1)})
+
+
+def measure(photos: Sequence[bytes], config: Config, model: Path, seconds: float) -> dict[str, Any]:
+    """All of it; the CPU time is that of the way with the most photos a second."""
+    cores = usable_cores()
+    steps = single(photos, config, model, cores)
+    rates, cpu = {}, {}
+    for streams, threads, callers in ways(cores):
+        network = Network(model, streams, threads)
+        throughput(photos, config, network, callers, seconds / 5)
+        begin, before = time.perf_counter(), time.process_time()
+        name = f"{streams} streams, {threads} threads, {callers} callers"
+        rates[name] = throughput(photos, config, network, callers, seconds)
+        spent = time.process_time() - before
+        cpu[name] = 1000 * spent / (rates[name] * (time.perf_counter() - begin))
+    best = max(rates, key=lambda name: rates[name])
+    memory = psutil.Process().memory_info().rss / 1e6
+    return {"rates": rates, "best": best, "cpu_ms": cpu[best], "steps_ms": steps, "megabytes": memory}
+
+
+def main() -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("photos", type=Path, nargs="*", default=PHOTOS, help="files; default: those of images/")
+    parser.add_argument("--model", type=Path, default=MODEL, help="a model's folder with its versions")
+    parser.add_argument("--seconds", type=float, default=5)
+    options = parser.parse_args()
+    paths = [path for path in options.photos if path.suffix.lower() in SUFFIXES]
+    if not paths:
+        parser.error("no photos among the files")
+    photos = [path.read_bytes() for path in paths]
+    print(json.dumps(measure(photos, read_config(None), newest_version(options.model), options.seconds)))
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

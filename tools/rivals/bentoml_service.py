@@ -1,0 +1,28 @@
+"""The same in BentoML.
+
+bentoml serve bentoml_service:Classifier --port PORT
+"""
+
+from typing import Any
+
+import bentoml
+import classifier
+import numpy as np
+from numpy.typing import NDArray
+
+ASKED = classifier.settings()
+
+
+@bentoml.service(workers=ASKED["workers"], threads=ASKED["calls"], traffic={"timeout": 60})
+class Classifier:
+    """Base64 in, label out; a plain function, which BentoML runs in a thread."""
+
+    def __init__(self) -> None:
+        self._predict = classifier.load(ASKED)
+        self._prepare = classifier.Preparation(ASKED["picture"])
+
+    @bentoml.api(route="/predict")  # type: ignore[untyped-decorator]  # nor is BentoML
+    def predict(self, image_b64: str) -> dict[str, Any]:
+        """One photo."""
+        pictures: NDArray[np.float32] = self._prepare(image_b64)[None]
+        return classifier.answer(self._predict(pictures)[0], ASKED["labels"])

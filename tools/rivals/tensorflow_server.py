@@ -1,0 +1,25 @@
+"""TensorFlow's own runtime behind the gRPC face of TensorFlow Serving: the embedded model server without OpenVINO.
+
+    python tensorflow_server.py --port=8500 ... (all flags of model_server.py)
+
+It stands in for TensorFlow Serving, which is to be had as a container only: the same kernels, in a Python process.
+"""
+
+import sys
+from pathlib import Path
+from typing import NoReturn
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2] / "app" / "model_service"))
+
+import model_server
+import openvino_engine
+
+
+def refuse(*_: object) -> NoReturn:
+    """Leave the signature to TensorFlow."""
+    raise openvino_engine.Unsupported("this server is for TensorFlow's runtime")
+
+
+if __name__ == "__main__":
+    openvino_engine.load = refuse
+    sys.exit(model_server.main(sys.argv[1:]))

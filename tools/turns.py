@@ -1,0 +1,117 @@
+"""One contestant's turn: started, checked, loaded in every way, stopped; and what several turns come to."""
+
+import statistics
+import tempfile
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import psutil
+from bench_photos import Photo
+from closed_loop import closed_loop
+from contestants import Contestant
+from open_loop import open_loop
+from running import check, running
+from samples import Sample
+
+CLIENTS = (1, 8, 32, 128)
+# Where the cost of a request is read, and the memory: enough that nothing idles, few enough that none is refused.
+BUSY_CLIENTS = 32
+WARM_UP_CLIENTS = 8
+
+
+@dataclass(frozen=True)
+class Plan:
+    """How long each stretch of load lasts, and the rate of the open loop in requests a second."""
+
+    seconds: float
+    rate: float
+
+
+@dataclass(frozen=True)
+class Turn:
+    """What one turn gave; CPU in milliseconds a request and memory in megabytes by process, at BUSY_CLIENTS."""
+
+    start_s: float
+    closed: dict[int, Sample]
+    open: Sample
+    cpu_ms: dict[str, float]
+    load_cpu_ms: float
+    megabytes: dict[str, float]
+
+
+@dataclass(frozen=True)
+class Spread:
+    """The median of some turns, and the least and the most of them."""
+
+    median: float
+    least: float
+    most: float
+
+
+def spread(values: Iterable[float]) -> Spread:
+    """Of at least one value."""
+    found = list(values)
+    return Spread(statistics.median(found), min(found), max(found))
+
+
+def take_turn(contestant: Contestant, photos: Sequence[Photo], plan: Plan, tell: Callable[[str], None]) -> Turn:
+    """Measure a contestant once; `tell` is told what is being done. Raises BenchError or LoadError."""
+    tell("starting")
+    with running(contestant, photos[0]) as service, tempfile.TemporaryDirectory() as folder:
+        check(service, photos)
+        bodies = write_bodies(photos, Path(folder))
+        tell("warming up")
+        closed_loop(service.url, bodies, WARM_UP_CLIENTS, plan.seconds / 2)
+        closed: dict[int, Sample] = {}
+        cpu_ms, load_cpu_ms, megabytes = {}, 0.0, {}
+        for clients in CLIENTS:
+            tell(f"{clients} clients")
+            before, load_before = service.cpu_seconds(), _load_seconds()
+            closed[clients] = closed_loop(service.url, bodies, clients, plan.seconds)
+            if clients == BUSY_CLIENTS:
+                cpu_ms = _each(before, service.cpu_seconds(), closed[clients].requests)
+                load_cpu_ms = 1000 * (_load_seconds() - load_before) / closed[clients].requests
+                megabytes = service.megabytes()
+        tell(f"{plan.rate:g} requests a second")
+        opened = open_loop(service.url, [photo.body() for photo in photos], plan.rate, plan.seconds)
+        check(service, photos)
+    return Turn(service.start_s, closed, opened, cpu_ms, load_cpu_ms, megabytes)
+
+
+def write_bodies(photos: Sequence[Photo], folder: Path) -> list[Path]:
+    """The bodies as files, which is how wrk takes them."""
+    paths = [folder / str(number) for number in range(len(photos))]
+    for path, photo in zip(paths, photos, strict=True):
+        path.write_bytes(photo.body())
+    return paths
+
+
+def rates(turns: Sequence[Turn]) -> dict[int, Spread]:
+    """Answers a second for each number of clients."""
+    return {clients: spread(turn.closed[clients].requests_per_second for turn in turns) for clients in CLIENTS}
+
+
+def latency(turns: Sequence[Turn], clients: int, percent: int) -> Spread:
+    """A percentile of latency in milliseconds in the closed loop."""
+    return spread(turn.closed[clients].percentile(percent) for turn in turns)
+
+
+def distribution(turns: Sequence[Turn]) -> list[float]:
+    """Each percentile of latency in the open loop, the median over the turns."""
+    return [statistics.median(turn.open.percentiles[index] for turn in turns) for index in range(99)]
+
+
+def errors(turns: Sequence[Turn]) -> int:
+    """How many requests of all were not answered with a success."""
+    return sum(sample.errors for turn in turns for sample in (*turn.closed.values(), turn.open))
+
+
+def _each(before: Mapping[str, float], after: Mapping[str, float], requests: int) -> dict[str, float]:
+    return {name: 1000 * (seconds - before[name]) / requests for name, seconds in after.items()}
+
+
+def _load_seconds() -> float:
+    """What the children of this process used that have ended: wrk's runs."""
+    used = psutil.Process().cpu_times()
+    return float(used.children_user + used.children_system)
