@@ -6,6 +6,7 @@ import unittest
 from pathlib import Path
 from typing import Any
 
+from grpc import StatusCode
 from model_server_fixtures import failures, monitoring, servables, workers
 
 
@@ -49,9 +50,9 @@ class RequestTest(unittest.TestCase):
     def setUp(self) -> None:
         self.monitoring = monitoring.Monitoring()
 
-    def page(self) -> list[str]:
+    def page(self, served: Any = None) -> list[str]:
         ready: Any = type("AlwaysReady", (), {"failing": lambda self: ""})()
-        page: str = self.monitoring.page(workers.Workers(1, 1), servables.Servables(), ready)
+        page: str = self.monitoring.page(workers.Workers(1, 1), served or servables.Servables(), ready)
         return page.splitlines()
 
     def count(self, error: BaseException | None) -> str:
@@ -91,6 +92,33 @@ class RequestTest(unittest.TestCase):
         self.assertEqual(len(buckets), 34)
         self.assertTrue(buckets[1].startswith(f':tensorflow:serving:request_latency_bucket{{{labels},le="18"}}'))
         self.assertTrue(buckets[-1].endswith('le="+Inf"} 1'))
+
+    def test_warm_ups_are_timed_by_how_they_end(self) -> None:
+        with self.monitoring.warmup(Path("1")):
+            pass
+        with self.assertRaises(failures.StartError), self.monitoring.warmup(Path("2")):
+            raise failures.StartError("broken")
+        for path, status in (("1", "OK"), ("2", "FAILED_PRECONDITION")):
+            labels = f'model_path="{path}",status="{status}"'
+            self.assertIn(f":tensorflow:serving:model_warmup_latency_count{{{labels}}} 1", self.page())
+
+    def test_the_wait_in_the_queue_is_counted_in_seconds(self) -> None:
+        self.monitoring.waited(0.02)
+        page = self.page()
+        self.assertIn('model_server_queue_seconds_bucket{le="0.01"} 0', page)
+        self.assertIn('model_server_queue_seconds_bucket{le="0.025"} 1', page)
+
+    def test_attempts_to_load_a_version_that_fail_are_counted(self) -> None:
+        served = servables.Servables()
+        for code, failures_so_far in (
+            (StatusCode.OK, 0),
+            (StatusCode.DATA_LOSS, 1),
+            (StatusCode.CANCELLED, 1),
+            (StatusCode.DATA_LOSS, 2),
+        ):
+            served.report("M", servables.VersionStatus(2, servables.END, code))
+            line = f'model_server_load_failures_total{{model_name="M"}} {failures_so_far}'
+            self.assertIn(line, self.page(served))
 
 
 if __name__ == "__main__":

@@ -72,11 +72,17 @@ class SpanExport(Protocol):
 
 
 class Calls:
-    """Tells of every call when it ends."""
+    """Tells of every call when it ends; `waited` is told for how many seconds it waited to be computed."""
 
-    def __init__(self, is_logged: bool = False, spans: SpanExport | None = None) -> None:
+    def __init__(
+        self,
+        is_logged: bool = False,
+        spans: SpanExport | None = None,
+        waited: Callable[[float], None] = lambda seconds: None,
+    ) -> None:
         self._is_logged = is_logged
         self._spans = spans
+        self._waited = waited
 
     @contextmanager
     def call(self, entrypoint: str, model_name: str, metadata: Mapping[str, str]) -> Iterator[Call]:
@@ -93,6 +99,8 @@ class Calls:
             self._tell(call)
 
     def _tell(self, call: Call) -> None:
+        if call.began is not None:
+            self._waited(call.began - call.arrived)
         trace_id = self._spans.record(call) if self._spans else ""
         if self._is_logged:
             fields = call.fields() | ({"trace_id": trace_id} if trace_id else {})

@@ -93,7 +93,7 @@ def _serve(options: Flags) -> int:
     workers = Workers(threads.callers, queue_length(options.max_queued_requests))
     readiness = Readiness(servables, workers, options.model_name, options.stuck_call_seconds)
     export = open_export(os.environ, VERSION)
-    calls = Calls(options.log_calls, export)
+    calls = Calls(options.log_calls, export, monitoring.waited)
     backend = Backend(servables, workers, readiness, monitoring, calls, options.max_message_bytes)
     grpc_claim.close()
     is_at_work = asyncio.run(_run(options, backend, load, rest_claim))
@@ -138,7 +138,8 @@ def load_version(options: Flags, threads: Threads, monitoring: Monitoring, versi
     timed: dict[str, Engine] = {name: monitoring.timed(one, options.model_name) for name, one in engines.items()}
     servable = Servable(options.model_name, model, timed)
     if options.enable_model_warmup:
-        warm_up(servable, options.num_request_iterations_for_warmup)
+        with monitoring.warmup(folder):
+            warm_up(servable, options.num_request_iterations_for_warmup)
     return servable
 
 

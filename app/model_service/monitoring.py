@@ -20,6 +20,8 @@ DEFAULT_PATH = "/monitoring/prometheus/metrics"
 
 # Microseconds, up to 25 minutes: TensorFlow Serving's own.
 _LATENCIES_US = [10 * 1.8**power for power in range(33)]
+# Seconds, from a thread that is free to a deadline that has passed.
+_QUEUE_S = (0.0001, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 
 
 def read_path(config_file: str) -> str | None:
@@ -50,6 +52,8 @@ class Monitoring:
         self._requests = Counter(f"{prefix}request_count", "model_name", "status")
         self._latency = Histogram(f"{prefix}request_latency", _LATENCIES_US, "model_name", "API", "entrypoint")
         self._runtime = Histogram(f"{prefix}runtime_latency", _LATENCIES_US, "model_name", "API", "runtime")
+        self._warmup = Histogram(f"{prefix}model_warmup_latency", _LATENCIES_US, "model_path", "status")
+        self._queue = Histogram("model_server_queue_seconds", _QUEUE_S)
 
     @contextmanager
     def request(self, model_name: str, api: str, entrypoint: str) -> Iterator[None]:
@@ -63,13 +67,31 @@ class Monitoring:
         self._latency.observe((time.perf_counter() - began) * 1e6, model_name, api, entrypoint)
         self._requests.count(model_name, StatusCode.OK.name)
 
+    @contextmanager
+    def warmup(self, folder: Path) -> Iterator[None]:
+        """Time the warm-up of the version in `folder`, which the block does."""
+        began = time.perf_counter()
+        code = StatusCode.OK
+        try:
+            yield
+        except StartError as exc:
+            code = exc.code
+            raise
+        finally:
+            self._warmup.observe((time.perf_counter() - began) * 1e6, str(folder), code.name)
+
+    def waited(self, seconds: float) -> None:
+        """Take down for how long a prediction waited until it was computed."""
+        self._queue.observe(seconds)
+
     def timed(self, engine: Engine, model_name: str) -> "TimedEngine":
         """Return an engine that reports how long each of its calls computes."""
         return TimedEngine(engine, self._runtime, model_name)
 
     def page(self, workers: Workers, servables: Servables, readiness: Readiness) -> str:
         """Return everything as Prometheus reads it."""
-        lines = [*self._requests.lines(), *self._latency.lines(), *self._runtime.lines()]
+        measured = (self._requests, self._latency, self._runtime, self._warmup, self._queue)
+        lines = [line for one in measured for line in one.lines()]
         gauges = {
             "queue_length": workers.waiting,
             "computing": workers.computing,
@@ -81,6 +103,10 @@ class Monitoring:
             lines += [f"# TYPE model_server_{name} gauge", sample(f"model_server_{name}", value)]
         for name, value in counters.items():
             lines += [f"# TYPE model_server_{name}_total counter", sample(f"model_server_{name}_total", value)]
+        lines.append("# TYPE model_server_load_failures_total counter")
+        for model_name in servables.names():
+            failures = servables.load_failures[model_name]
+            lines.append(sample("model_server_load_failures_total", failures, {"model_name": model_name}))
         lines.append("# TYPE model_server_loaded_version gauge")
         for model_name, version in servables.loaded().items():
             lines.append(sample("model_server_loaded_version", version, {"model_name": model_name}))

@@ -60,6 +60,8 @@ class Servables:
         self._statuses: dict[str, dict[int, VersionStatus]] = {}
         # By identity: the same version may be loaded anew while a call still uses the old copy.
         self._uses: Counter[int] = Counter()
+        # How often a version of each model could not be loaded.
+        self.load_failures: Counter[str] = Counter()
         for servable in servables:
             self.add(servable)
 
@@ -99,11 +101,19 @@ class Servables:
         """Say what becomes of a version that is not available."""
         with self._lock:
             self._set_status(name, status)
+            # One that is no longer wanted has not failed.
+            if status.code not in (StatusCode.OK, StatusCode.CANCELLED):
+                self.load_failures[name] += 1
 
     def available(self, name: str) -> list[int]:
         """Return the numbers of the versions that are served."""
         with self._lock:
             return list(self._versions.get(name, {}))
+
+    def names(self) -> list[str]:
+        """Return the models of which a version was ever to be served."""
+        with self._lock:
+            return list(self._statuses)
 
     def loaded(self) -> dict[str, int]:
         """Return the version that each model answers with, for those that have one."""

@@ -10,6 +10,7 @@ before an engine that is stuck, that ends within seconds.
 """
 
 import asyncio
+import logging
 import time
 from collections.abc import Awaitable
 from contextlib import suppress
@@ -33,6 +34,8 @@ SCRAPE_SECONDS = 0.5
 # The probe's name in the log of the model server.
 REQUEST_ID = "readyz"
 
+logger = logging.getLogger(__name__)
+
 Checks = dict[str, ServiceError | None]
 
 
@@ -52,6 +55,7 @@ class Probe:
         self._metrics = metrics
         self._look: asyncio.Task[Checks] | None = None
         self._looked = self._answered = -float("inf")
+        self._was_ready: bool | None = None
 
     def answered(self) -> None:
         """A prediction has come back."""
@@ -89,7 +93,15 @@ class Probe:
             return checks
         finally:
             self._looked = time.monotonic()
-            self._metrics.model_ready.set(len(checks) == 2 and not any(checks.values()))
+            self._tell(len(checks) == 2 and not any(checks.values()), checks)
+
+    def _tell(self, is_ready: bool, checks: Checks) -> None:
+        self._metrics.model_ready.set(is_ready)
+        if is_ready != self._was_ready:
+            failing = {name: error.code for name, error in checks.items() if error}
+            level, words = (logging.INFO, "is") if is_ready else (logging.WARNING, "is not")
+            logger.log(level, "the model server %s ready", words, extra={"fields": {"failing": failing}})
+        self._was_ready = is_ready
 
     async def _predict(self, timeout: float) -> None:
         if not self._has_answered_within(FRESH_SECONDS):
