@@ -28,7 +28,8 @@ LADDER = {
     "job": {"errors", "tracing"},
     "edge": {"metrics", "tracing"},
     "utils": {"budget", "config", "errors"},
-    "model_runner": {"channel", "config", "errors", "serving_messages", "tracing"},
+    "envelope": {"serving_messages"},
+    "model_runner": {"channel", "config", "envelope", "errors", "serving_messages", "tracing"},
     "gate": {"config", "errors", "metrics", "processors"},
     "intake": {"config", "errors", "gate"},
     "answers": {"config", "errors", "messages", "model_runner"},
@@ -56,6 +57,7 @@ LADDER = {
 LADDER["app_server"] = set(LADDER) - {
     "budget",
     "channel",
+    "envelope",
     "messages",
     "otlp",
     "processors",

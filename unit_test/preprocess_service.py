@@ -15,6 +15,7 @@ try:
     import app_server
     import budget
     import config
+    import envelope
     import errors
     import gate
     import job
@@ -44,6 +45,7 @@ __all__ = [
     "app_server",
     "budget",
     "config",
+    "envelope",
     "errors",
     "gate",
     "job",

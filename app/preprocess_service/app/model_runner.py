@@ -1,5 +1,6 @@
 """The client of the model server: gRPC, its deadlines and its errors."""
 
+import functools
 import logging
 import math
 from dataclasses import dataclass
@@ -9,6 +10,7 @@ import grpc
 import numpy as np
 from channel import channel_options, channel_target
 from config import Config
+from envelope import Envelope
 from errors import DeadlineExceeded, ModelError, ModelUnavailable, Overloaded, ServiceError
 from numpy.typing import NDArray
 from serving_messages import (
@@ -19,7 +21,6 @@ from serving_messages import (
     ModelServiceStub,
     ModelVersionStatus,
     PredictionServiceStub,
-    PredictRequest,
     PredictResponse,
     SignatureDefMap,
 )
@@ -48,6 +49,9 @@ ERRORS: dict[grpc.StatusCode, type[ServiceError]] = {
     grpc.StatusCode.DATA_LOSS: ModelError,
     grpc.StatusCode.UNAUTHENTICATED: ModelError,
 }
+
+
+PREDICT = "/tensorflow.serving.PredictionService/Predict"
 
 
 @dataclass(frozen=True)
@@ -92,6 +96,7 @@ class ModelRunner:
         self._tracing = tracing or Tracing()
         self._channel: grpc.aio.Channel | None = None
         self._signature: Signature | None = None
+        self._envelope = functools.lru_cache(maxsize=8)(self._make_envelope)
 
     async def open(self) -> None:
         """Create the channel and its stubs."""
@@ -99,6 +104,8 @@ class ModelRunner:
         options = channel_options(server.max_message_bytes)
         self._channel = grpc.aio.insecure_channel(channel_target(server.host, server.port), options)
         self._predictions = PredictionServiceStub(self._channel)
+        # As the stub's own, but for a request that is bytes already.
+        self._predict = self._channel.unary_unary(PREDICT, response_deserializer=PredictResponse.FromString)
         self._models = ModelServiceStub(self._channel)
 
     async def close(self) -> None:
@@ -119,9 +126,9 @@ class ModelRunner:
                 answer is not one probability for each label.
         """
         signature = self._signature or await self._ask_signature(timeout)
-        request = self._build_request(tensor, signature)
+        request = self._envelope(signature, tensor.shape).around(tensor)
         try:
-            response = await self._call(self._predictions.Predict, request, timeout, request_id)
+            response = await self._call(self._predict, request, timeout, request_id)
             return self._read_response(response, signature)
         except ModelError:
             # Another model may serve under the same name by now; ask anew next time.
@@ -166,17 +173,9 @@ class ModelRunner:
         self._signature = Signature(input_name, output_name, self._config.domain_output_name)
         return self._signature
 
-    def _build_request(self, tensor: NDArray[np.float32], signature: Signature) -> PredictRequest:
-        request = PredictRequest()
-        request.model_spec.name = self._config.experiment_id
-        request.model_spec.signature_name = self._config.signature_name
-        request.output_filter.extend(signature.outputs)
-        message = request.inputs[signature.input_name]
-        message.dtype = DT_FLOAT
-        for size in (1, *tensor.shape):
-            message.tensor_shape.dim.add(size=size)
-        message.tensor_content = tensor.astype("<f4", copy=False).tobytes()
-        return request
+    def _make_envelope(self, signature: Signature, shape: tuple[int, ...]) -> Envelope:
+        config = self._config
+        return Envelope(config.experiment_id, config.signature_name, signature.input_name, signature.outputs, shape)
 
     def _read_response(self, response: PredictResponse, signature: Signature) -> Prediction:
         labels = self._config.labels
@@ -196,7 +195,8 @@ class ModelRunner:
         if timeout <= 0:
             raise DeadlineExceeded
         sent = (("x-request-id", request_id),) if request_id else ()
-        with self._tracing.call(type(request).__name__.removesuffix("Request")) as metadata:
+        name = "Predict" if isinstance(request, bytes) else type(request).__name__.removesuffix("Request")
+        with self._tracing.call(name) as metadata:
             try:
                 answer = await method(request, timeout=timeout, metadata=sent + metadata)
             except grpc.aio.AioRpcError as exc:
