@@ -142,7 +142,7 @@ class Diary:
 def run(count: int, seed: int = 1) -> Diary:
     """Send ``count`` requests to a pair of its own."""
     diary, chance, mixture = Diary(), random.Random(seed), kinds()
-    with Stage() as stage, tqdm(total=count, unit="request", desc="soak", disable=None) as progress:
+    with Stage() as stage, tqdm(total=count, unit="request", desc="soak", mininterval=1) as progress:
         port, grpc_port = free_port(), free_port()
         services = {
             "preprocess service": stage.app_server("127.0.0.1", grpc_port, port),

@@ -8,10 +8,12 @@ streams. A server counts as stuck when a call is not answered within ``CALL_S``,
 SIGTERM; what it then does with its threads is printed.
 """
 
+import contextlib
 import random
 import subprocess
 import threading
 import time
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -46,24 +48,30 @@ class Tally:
             self.answered += answered
             self.cut_off += cut_off
             if failure:
-                self.failures.append(f"start {self.starts}: {failure}")
+                self.failures.append(f"start {self.starts + 1}: {failure}")
 
 
 def run(count: int, seed: int = 1) -> Tally:
-    """Do it ``count`` times, each for a random time under load between none and a second."""
+    """Do it ``count`` times, each for a random time under load between none and a second; or until Ctrl-C."""
     tally, chance = Tally(), random.Random(seed)
-    for number in tqdm(range(count), unit="start", desc="starts", disable=None):
-        tally.starts = number + 1
-        flags = ["--tensorflow_inter_op_parallelism=2"] if number % 2 else []
-        with Stage() as stage:
-            port = free_port()
-            server = stage.model_server(port, *flags)
-            try:
-                server.start()
-                work(server, port, chance.uniform(0, 1), tally)
-            except NotReady as exc:
-                tally.count(failure=f"did not start: {exc}")
+    with contextlib.suppress(KeyboardInterrupt):
+        for number in tqdm(range(count), unit="start", desc="starts", mininterval=1):
+            flags = ["--tensorflow_inter_op_parallelism=2"] if number % 2 else []
+            with Stage() as stage:
+                start(stage, flags, chance.uniform(0, 1), tally)
+            tally.starts = number + 1
     return tally
+
+
+def start(stage: Stage, flags: Sequence[str], seconds: float, tally: Tally) -> None:
+    port = free_port()
+    server = stage.model_server(port, *flags)
+    try:
+        server.start()
+    except NotReady as exc:
+        tally.count(failure=f"did not start: {exc}")
+    else:
+        work(server, port, seconds, tally)
 
 
 def work(server: Process, port: int, seconds: float, tally: Tally) -> None:
