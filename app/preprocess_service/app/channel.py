@@ -28,7 +28,11 @@ SERVICE_CONFIG = {
     "healthCheckConfig": {"serviceName": ""},
     "methodConfig": [
         {
-            "name": [{"service": "tensorflow.serving.PredictionService"}],
+            "name": [
+                {"service": "tensorflow.serving.PredictionService"},
+                # Without it, the loss of one of two could turn /readyz for a moment.
+                {"service": "tensorflow.serving.ModelService"},
+            ],
             "retryPolicy": {
                 "maxAttempts": 2,
                 "initialBackoff": "0.05s",
