@@ -20,7 +20,8 @@ MODEL_SERVER = PROJECT / "app" / "model_service" / "model_server.py"
 MODELS = PROJECT / "prev_trained_models" / "CAT-DOG"
 NGINX_CONF = PROJECT / "app" / "proxy" / "nginx.conf"
 
-START_S = 60.0
+# Even where the machine is busy with much else.
+START_S = 300.0
 # Longer than either service takes to finish what is in flight.
 STOP_S = 20.0
 LOG_CHARACTERS = 20_000
