@@ -53,7 +53,7 @@ def markdown(results: Results) -> str:
         _limit_row(results),
         *(_row(contestant.name, results.turns[contestant.name]) for contestant in results.contestants),
         "",
-        f"CPU and memory are those at {BUSY_CLIENTS} clients, resident, of each process with its children: "
+        f"CPU and memory are those at {BUSY_CLIENTS} clients, of all processes; what they share is counted once: "
         + _parts(results),
         "Settings: "
         + "; ".join(f"{contestant.name}: {contestant.settings}" for contestant in results.contestants)

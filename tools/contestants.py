@@ -146,14 +146,14 @@ def _litserve(asked: Mapping[str, object], runtime: str, cores: int) -> Contesta
 
 
 def _bentoml(asked: Mapping[str, object], runtime: str, cores: int) -> Contestant:
-    best = {"workers": cores, "calls": 1, "threads": 1, "streams": 1}
+    best = {"workers": cores, "calls": 2, "threads": 1, "streams": 1}
     rival = _rival("", {**asked, **best, "runtime": runtime}, "bentoml")
     command = [python_of("bentoml"), "-m", "bentoml", "serve", "bentoml_service:Classifier"]
     part = Part(
         [*command, "--host", "127.0.0.1", "--port", "{http}", "--working-dir", str(RIVALS)],
         {**rival.environment, "BENTOML_DO_NOT_TRACK": "true", "BENTOML_HOME": str(ENVIRONMENTS / "bentoml" / "home")},
     )
-    settings = f"{cores} workers with a thread each"
+    settings = f"{cores} workers with a thread for the engine and two calls each"
     return Contestant(f"BentoML, {RUNTIMES[runtime]}", settings, "/predict", {"server": part}, "bentoml")
 
 

@@ -36,11 +36,8 @@ class Running:
         return {name: sum(map(_cpu, _family(process))) for name, process in self.processes.items()}
 
     def megabytes(self) -> dict[str, float]:
-        """Resident memory of each process, its children's added."""
-        return {
-            name: sum(member.memory_info().rss for member in _family(process)) / 1e6
-            for name, process in self.processes.items()
-        }
+        """Memory of each process, its children's added: what is shared counts for each as its share of it."""
+        return {name: sum(map(_bytes, _family(process))) / 1e6 for name, process in self.processes.items()}
 
 
 @contextlib.contextmanager
@@ -123,6 +120,14 @@ def _cpu(process: psutil.Process) -> float:
         times = process.cpu_times()
         return float(times.user + times.system)
     return 0.0
+
+
+def _bytes(process: psutil.Process) -> int:
+    with contextlib.suppress(psutil.NoSuchProcess):
+        # Proportional where the system knows it (Linux), else resident: libraries then count once for each process.
+        full = process.memory_full_info()
+        return int(getattr(full, "pss", full.rss))
+    return 0
 
 
 def _stop(processes: Mapping[str, psutil.Popen]) -> None:
