@@ -68,8 +68,14 @@ class Process:
     def launch(self) -> None:
         """Start it without waiting for anything."""
         with self.log.open("ab") as output:
+            # The terminal sends Ctrl-C to its whole group; in a session of its own it is ended by us, in order.
             self._process = subprocess.Popen(
-                self.command, env=self._environment, stdin=subprocess.DEVNULL, stdout=output, stderr=output
+                self.command,
+                env=self._environment,
+                stdin=subprocess.DEVNULL,
+                stdout=output,
+                stderr=output,
+                start_new_session=True,
             )
 
     def has_ended(self) -> bool:

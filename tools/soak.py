@@ -17,7 +17,7 @@ import threading
 import time
 from collections import Counter
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 from dataclasses import dataclass, field
 from io import BytesIO
 
@@ -118,6 +118,7 @@ class Diary:
     samples: dict[str, list[Sample]] = field(default_factory=dict)
     answers: Counter[tuple[str, int]] = field(default_factory=Counter)
     undeserved: Counter[str] = field(default_factory=Counter)
+    is_over: threading.Event = field(default_factory=threading.Event)
     _lock: threading.Lock = field(default_factory=threading.Lock, repr=False)
 
     def note(self, kind: Kind, status: int | str) -> None:
@@ -140,7 +141,7 @@ class Diary:
 
 
 def run(count: int, seed: int = 1) -> Diary:
-    """Send ``count`` requests to a pair of its own."""
+    """Send ``count`` requests to a pair of its own, or until Ctrl-C."""
     diary, chance, mixture = Diary(), random.Random(seed), kinds()
     with Stage() as stage, tqdm(total=count, unit="request", desc="soak", mininterval=1) as progress:
         port, grpc_port = free_port(), free_port()
@@ -153,9 +154,15 @@ def run(count: int, seed: int = 1) -> Diary:
         for _ in range(PARTS):
             chosen = chance.choices(mixture, [kind.weight for kind in mixture], k=count // PARTS)
             with ThreadPoolExecutor(CLIENTS) as clients:
-                for number in range(CLIENTS):
-                    clients.submit(send_all, port, chosen[number::CLIENTS], diary, progress)
+                parts = [chosen[number::CLIENTS] for number in range(CLIENTS)]
+                sending = [clients.submit(send_all, port, part, diary, progress) for part in parts]
+                try:
+                    wait(sending)
+                except KeyboardInterrupt:
+                    diary.is_over.set()
             sample(services, diary, progress)
+            if diary.is_over.is_set():
+                break
     return diary
 
 
@@ -171,6 +178,8 @@ def send_all(port: int, chosen: list[Kind], diary: Diary, progress: "tqdm[None]"
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     with contextlib.closing(connection):
         for kind in chosen:
+            if diary.is_over.is_set():
+                break
             try:
                 diary.note(kind, leave(port, kind) if kind.leaves else send(connection, kind))
             except (OSError, http.client.HTTPException) as exc:
