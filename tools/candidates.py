@@ -1,17 +1,21 @@
-"""Measures backbones, input sizes and crops against each other: accuracy from source to source, and cost.
+"""Measures backbones, input sizes, crops and cuts against each other: accuracy from source to source, and cost.
 
     python tools/candidates.py DATA --json candidates.json --plot candidates.png
     python tools/candidates.py DATA --candidate lite1:200:0.875:odds --json candidates.json
 
-A candidate is backbone:pixels:crop:head, the head `linear` (pooled features) or `odds` (also ImageNet's cats against
-dogs, see animals.py). Each is fitted on one view of each training photo, with one penalty, so that all are compared
-alike; train.py's own model has more views and does a little better. The JSON grows by each candidate: a stopped run
-goes on from there. Cost is measured at the end, for all in one run.
+A candidate is backbone:pixels:crop:head[:views]. The crop is config.yaml's, or `pad`: the whole photo with grey beside
+it. The head is `linear` (pooled features), `odds` (also ImageNet's cats against dogs, see animals.py), or `cut15`:
+linear on the 15th block, with all that follows cut off. Each is fitted on one view of each training photo with one
+penalty, so that all are compared alike; with more views it is train.py's own model. The JSON grows by each candidate:
+a stopped run goes on from there. The backbones' costs are measured at the end in one run, with the whole of --model
+beside them.
 """
 
 import argparse
+import dataclasses
 import json
 import os
+import re
 import sys
 from dataclasses import dataclass
 from pathlib import Path
@@ -26,23 +30,32 @@ from efficientnet_lite import VARIANTS, Network, WeightsError, installed_weights
 from export import ExportError
 from heads import Examples, fit_heads, hits, leave_one_source_out, mean_accuracy, source_accuracies
 from measures import Proportion, proportion
-from service import PROJECT, Config, ConfigError, decode_image, read_config, to_tensor
+from PIL import Image, ImageOps
+from service import GROUND, PROJECT, Config, ConfigError, decode_image, read_config, to_tensor
 from train import feature_model, fingerprint, report_broken
 
 PENALTY = 0.3
+# With several views, as in train.py.
+PENALTY_OF_VIEWS = 0.1
+SHIPPED = "shipped"
+# The course's own model, on other photos (5,000 of Kaggle's and 1,632 of seven other sources): a rough point.
+TUTORIAL = ("the tutorial's own, on other photos", 0.3, 90.4)
 REFERENCE = "lite0:224:0.875:linear"
 DEFAULT = (
     REFERENCE,
     "lite0:224:0.875:odds",
-    "lite0:208:0.875:odds",
+    "lite0:224:0.875:odds:4",
+    "lite0:224:pad:odds",
+    "lite0:224:0.875:cut15",
     "lite0:192:0.875:odds",
-    "lite0:224:1.0:odds",
+    "lite0:160:0.875:odds",
     "lite1:200:0.875:odds",
-    "lite1:208:0.875:odds",
+    "lite2:176:0.875:odds",
     "lite2:192:0.875:odds",
-    "lite1:240:0.875:odds",
-    "lite2:260:0.875:odds",
 )
+
+# A number after `cut` is of blocks that stay.
+CUT = "cut"
 
 
 @dataclass(frozen=True)
@@ -53,21 +66,40 @@ class Candidate:
     variant: str
     pixels: int
     crop: float
-    odds: bool
+    pad: bool
+    head: str
+    views: int
+
+    @property
+    def odds(self) -> bool:
+        """Whether ImageNet's odds are a feature."""
+        return self.head == "odds"
+
+    @property
+    def blocks(self) -> int | None:
+        """How many blocks stay; None for the whole network."""
+        return int(self.head.removeprefix(CUT)) if self.head.startswith(CUT) else None
 
     @classmethod
     def of(cls, name: str) -> "Candidate":
         """Raises ValueError on a name of another form."""
         parts = name.split(":")
-        if len(parts) != 4 or parts[0] not in VARIANTS or parts[3] not in ("linear", "odds"):
-            raise ValueError(f"{name}: not backbone:pixels:crop:head")
-        variant, pixels, crop, head = parts
-        return cls(name, variant, int(pixels), float(crop), head == "odds")
+        known = len(parts) in (4, 5) and parts[0] in VARIANTS and re.fullmatch(rf"linear|odds|{CUT}\d+", parts[3])
+        if not known:
+            raise ValueError(f"{name}: not backbone:pixels:crop:head[:views]")
+        variant, pixels, crop, head, *more = parts
+        pad = crop == "pad"
+        return cls(name, variant, int(pixels), 1.0 if pad else float(crop), pad, head, int(more[0]) if more else 1)
 
     def config(self, config: Config) -> Config:
         """The service's settings with this candidate's picture."""
         update = {"width": self.pixels, "height": self.pixels, "crop": self.crop}
         return config.model_copy(update={"picture": config.picture.model_copy(update=update)})
+
+    def framed(self, image: Image.Image) -> Image.Image:
+        """The photo, or the square with the whole of it."""
+        side = max(image.size)
+        return ImageOps.pad(image, (side, side), color=GROUND) if self.pad else image
 
 
 def backbone(candidate: Candidate, options: argparse.Namespace) -> tuple[Network, Config, dict[str, object], Path]:
@@ -77,27 +109,31 @@ def backbone(candidate: Candidate, options: argparse.Namespace) -> tuple[Network
     network = load_network(VARIANTS[candidate.variant], weights)
     base = fingerprint(config, weights, candidate.variant)
     key = f"{candidate.variant}-{candidate.pixels}"
+    if candidate.pad:
+        base["pad"] = GROUND
+    if candidate.blocks:
+        network = dataclasses.replace(network, blocks=network.blocks[: candidate.blocks], head=None)
+        base["blocks"] = candidate.blocks
+        key += f"-{candidate.head}"
     return network, config, base, feature_model(network, config, options.cache, key)
 
 
 def examples_of(candidate: Candidate, options: argparse.Namespace, part: str) -> Examples:
-    """One view of each photo of `part`, train or val; without the odds where the candidate has none."""
+    """The photos of `part`, train or val, as the candidate sees them; val in one view always."""
     network, config, base, model = backbone(candidate, options)
     found = photos.find_photos(options.data / part, photos.read_labels(options.labels), photos.find_index(options.data))
+    several = part == "train" and candidate.views > 1
     extraction = features.Extraction(
         model,
         decode=lambda data: decode_image(data, config.limits.pixels),
-        views=views.plain_view,
-        prepare=lambda image: to_tensor(image, config.picture),
-        fingerprint={**base, "part": part, "views": "plain"},
+        views=views.training_views if several else views.plain_view,
+        prepare=lambda image: to_tensor(candidate.framed(image), config.picture),
+        # As train.py has it, so that each finds what the other computed.
+        fingerprint={**base, "part": part} | ({} if several else {"views": "plain"}),
     )
     result = features.extract(found, extraction, options.cache, options.workers, f"{candidate.name} {part}")
     report_broken(part, result)
-    examples = Examples.of(result, network)
-    if not candidate.odds:
-        # A feature that never changes: the head can do nothing with it.
-        examples.values[..., -1] = 0
-    return examples
+    return Examples.of(result, network if candidate.odds else None).first_views(candidate.views)
 
 
 def accuracy(share: Proportion) -> float:
@@ -108,8 +144,9 @@ def accuracy(share: Proportion) -> float:
 def measure(candidate: Candidate, options: argparse.Namespace) -> dict[str, Any]:
     """Accuracy on val and on left-out sources, in percent."""
     training, validation = (examples_of(candidate, options, part) for part in ("train", "val"))
-    heads = fit_heads(training, 1.0, [PENALTY])
-    (logits,) = leave_one_source_out(training, 1.0, [PENALTY], heads)
+    penalties = [PENALTY if candidate.views == 1 else PENALTY_OF_VIEWS]
+    heads = fit_heads(training, 1.0, penalties)
+    (logits,) = leave_one_source_out(training, 1.0, penalties, heads)
     left_out = source_accuracies(training, logits)
     right = hits(heads[0], validation)
     kaggle = np.array([source.startswith("asirra") for source in validation.sources])
@@ -124,10 +161,12 @@ def measure(candidate: Candidate, options: argparse.Namespace) -> dict[str, Any]
 
 def add_costs(found: dict[str, Any], options: argparse.Namespace) -> None:
     """Milliseconds of each backbone on one core, in one run, and relative to the reference."""
-    models = {name: backbone(Candidate.of(name), options)[3] for name in found}
+    models = {name: backbone(Candidate.of(name), options)[3] for name in found if name != SHIPPED}
     models[REFERENCE] = backbone(Candidate.of(REFERENCE), options)[3]
-    unique = {str(path): path for path in models.values()}
-    taken = openvino_milliseconds(unique)
+    if options.model:
+        found.setdefault(SHIPPED, {})
+        models[SHIPPED] = options.model
+    taken = openvino_milliseconds({str(path): path for path in models.values()})
     for name, row in found.items():
         row["milliseconds"] = round(taken[str(models[name])], 2)
         row["relative_cost"] = round(taken[str(models[name])] / taken[str(models[REFERENCE])], 2)
@@ -147,7 +186,8 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     if options.plot:
         import charts  # matplotlib takes a second, and only this needs it
 
-        rows = [(name, row["relative_cost"], row["left_out_mean"]) for name, row in found.items()]
+        rows = [(name, row["relative_cost"], row["left_out_mean"]) for name, row in found.items() if "val" in row]
+        rows.append(TUTORIAL)
         charts.draw_pareto(rows, options.plot)
     return found
 
@@ -156,9 +196,10 @@ def main(arguments: list[str] | None = None) -> int:
     """0, or 2 with one line that says what is wrong."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder with train/{class}/, val/{class}/ and INDEX.csv")
-    parser.add_argument("--candidate", nargs="+", help="backbone:pixels:crop:head (default: ten of them)")
+    parser.add_argument("--candidate", nargs="+", help="backbone:pixels:crop:head[:views] (default: ten of them)")
     parser.add_argument("--json", type=Path, required=True, help="the table, read and written")
     parser.add_argument("--plot", type=Path, help="write the Pareto plot there, PNG")
+    parser.add_argument("--model", type=Path, help="a version folder to time beside them")
     parser.add_argument("--config", type=Path, help="config.yaml (default: the service's)")
     default = PROJECT / "prev_trained_models" / "CAT-DOG" / "labels.txt"
     parser.add_argument("--labels", type=Path, default=default, help="labels.txt (default: CAT-DOG's)")

@@ -77,17 +77,15 @@ class Block:
 
 @dataclass(frozen=True)
 class Network:
-    """A folded network; `classifier` is ImageNet's: float32 [features, 1000] and [1000]."""
+    """A folded network; `classifier` is ImageNet's: float32 [features, 1000] and [1000].
+
+    A network that was cut off after some block has no `head`, and the classifier doesn't fit it.
+    """
 
     stem: Convolution
     blocks: tuple[Block, ...]
-    head: Convolution
+    head: Convolution | None
     classifier: tuple[Array, Array]
-
-    @property
-    def features(self) -> int:
-        """How many pooled features the network gives."""
-        return int(self.head.bias.size)
 
 
 def _tensor(storage: NDArray[Any], offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: object) -> Any:
@@ -235,7 +233,7 @@ def apply_network(network: Network, image: Any, convolve: Callable[[Any, Convolu
         for convolution in block.convolutions:
             inner = convolve(inner, convolution)
         activations = activations + inner if block.skip else inner
-    return convolve(activations, network.head)
+    return convolve(activations, network.head) if network.head else activations
 
 
 def _convolve(activations: Any, convolution: Convolution) -> Any:

@@ -35,19 +35,23 @@ class Examples:
     sources: NDArray[np.object_]
 
     @classmethod
-    def of(cls, found: features.Features, network: Network) -> "Examples":
-        """The readable photos of `found`, with ImageNet's odds as the last feature."""
+    def of(cls, found: features.Features, network: Network | None) -> "Examples":
+        """The readable photos of `found`, with the odds of `network`'s classifier as the last feature, or noughts."""
         second = np.array([photo.label == 1 for photo in found.photos])
-        values = animals.with_odds(found.values, network.classifier)
+        if network:
+            values = animals.with_odds(found.values, network.classifier)
+        else:
+            # A feature that never changes: the head can do nothing with it.
+            values = np.pad(found.values, ((0, 0), (0, 0), (0, 1)))
         return cls(values, second, np.array([photo.source for photo in found.photos], object))
 
     def where(self, chosen: NDArray[np.bool_]) -> "Examples":
         """Only the `chosen` photos."""
         return Examples(self.values[chosen], self.second[chosen], self.sources[chosen])
 
-    def with_views(self, numbers: Sequence[int]) -> "Examples":
-        """Only the views with these `numbers`; 0, the photo as it is served, must be the first of them."""
-        return Examples(self.values[:, list(numbers)], self.second, self.sources)
+    def first_views(self, count: int) -> "Examples":
+        """Only the first `count` views; 0, the photo as it is served, is always among them."""
+        return Examples(self.values[:, :count], self.second, self.sources)
 
     @property
     def both_classes(self) -> bool:

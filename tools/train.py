@@ -34,9 +34,6 @@ from service import PROJECT, Config, ConfigError, decode_image, read_config, to_
 
 Array = NDArray[np.float32]
 
-# The photo, its mirror image and two closer parts: with the farther views as well, left-out sources did worse.
-VIEWS = (0, 1, 2, 3)
-
 
 class TrainError(Exception):
     """Training can't go on; the message says why."""
@@ -136,7 +133,7 @@ def train(options: argparse.Namespace) -> Path:
     weights = options.weights or installed_weights(VARIANTS[options.variant])
     network = load_network(VARIANTS[options.variant], weights)
     training, validation = read_examples(options, config, labels, network, weights)
-    training = training.with_views(options.views)
+    training = training.first_views(options.views)
     chosen = choose_head(training, options.source_exponent, options.penalty)
     if chosen.left_out:
         show(f"sources left out of training (penalty {chosen.penalty:g})", chosen.left_out)
@@ -164,14 +161,8 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument(
         "--source-exponent", type=float, default=1.0, help="a source of n photos counts as n to this power"
     )
-    parser.add_argument(
-        "--views",
-        type=int,
-        nargs="+",
-        default=list(VIEWS),
-        choices=range(2 + len(views.RANDOM_FRAMINGS)),
-        help="which views to fit on: 0 the photo, 1 its mirror image, then closer ones, then farther ones",
-    )
+    most = 2 + views.RANDOM_VIEWS
+    parser.add_argument("--views", type=int, default=most, choices=range(1, most + 1), help="how many of each photo")
     cache = PROJECT / ".build" / "features"
     parser.add_argument("--cache", type=Path, default=cache, help="where features are kept (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads (default: %(default)s)")

@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tool_modules import PROJECT, evaluate, measures
+from PIL import Image
+from tool_modules import PROJECT, evaluate, measures, run_tool
 
 IMAGES = PROJECT / "images"
 MODEL = PROJECT / "prev_trained_models" / "CAT-DOG" / "2"
@@ -126,6 +127,24 @@ class EvaluateTest(unittest.TestCase):
         found = json.loads(self.report.read_text("utf-8"))
         self.assertEqual(found["confusion_matrix"]["counts"], [[2, 0], [0, 2]])
         self.assertEqual([Path(name).name for name in found["refused"]], ["torn.jpg"])
+
+    def test_neither_and_pictures_are_in_the_report(self) -> None:
+        for path in sorted(IMAGES.glob("*_?.jpg")):
+            # One photo in the wrong folder, so that there is a mistake to draw.
+            shutil.copy(path, self.folder / ("dog" if path.stem == "cat_1" else path.stem[:3]))
+        neither, pictures = self.report.with_name("neither"), self.report.with_name("pictures")
+        (neither / "grey").mkdir(parents=True)
+        Image.new("RGB", (300, 200), (127, 120, 90)).save(neither / "grey" / "1.png")
+        more = ["--neither", neither, "--pictures", pictures, "--json", self.report]
+        done = run_tool("evaluate", self.folder, "--model", MODEL, *more)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        found = json.loads(self.report.read_text("utf-8"))
+        self.assertEqual(found["neither"]["auroc_without_lookalikes"], 1.0)
+        self.assertEqual(found["neither"]["by_group"]["grey"]["photos"], 1)
+        self.assertIn("expected calibration error", done.stdout)
+        for name in ("reliability.png", "mistakes.png"):
+            with Image.open(pictures / name) as picture:
+                self.assertGreater(picture.width, 100)
 
     def test_what_is_wrong_is_said_in_one_line(self) -> None:
         self.photo("cat/1.jpg", b"cat")

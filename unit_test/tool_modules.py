@@ -20,6 +20,7 @@ try:
     import bench
     import bench_photos
     import bench_report
+    import candidates
     import closed_loop
     import contestants
     import domain
@@ -58,6 +59,7 @@ __all__ = [
     "bench",
     "bench_photos",
     "bench_report",
+    "candidates",
     "closed_loop",
     "contestants",
     "domain",

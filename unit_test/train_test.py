@@ -7,10 +7,11 @@ import shutil
 import tempfile
 import unittest
 from pathlib import Path
+from unittest import mock
 
 import numpy as np
 from PIL import Image
-from tool_modules import PROJECT, export, heads, logistic, photos, run_tool, service, train, views
+from tool_modules import PROJECT, export, features, heads, logistic, photos, run_tool, service, train, views
 
 
 def write_photo(path: Path, red: int, blue: int, random: np.random.Generator) -> None:
@@ -141,6 +142,46 @@ class TrainTest(FolderCase):
         self.assertIn("skipped 4 broken", err)
         self.assertFalse((self.model / "1").exists())
 
+    def test_a_stopped_run_goes_on_and_a_full_disk_leaves_no_half_written_features(self) -> None:
+        write_data(self.data)
+        config = service.read_config(self.config)
+        found = photos.find_photos(self.data / "train", ["cat", "dog"], self.data / "INDEX.csv")
+        looked_at: list[int] = []
+
+        def look(image: Image.Image, random: np.random.Generator) -> list[Image.Image]:
+            looked_at.append(1)
+            if len(looked_at) == 6:
+                raise KeyboardInterrupt
+            return [image]
+
+        def extract() -> features.Features:
+            extraction = features.Extraction(
+                self.folder / "backbone",
+                decode=lambda data: service.decode_image(data, 10**6),
+                views=look,
+                prepare=lambda image: service.to_tensor(image, config.picture),
+                fingerprint={},
+            )
+            return features.extract(found, extraction, self.cache, 1, "train")
+
+        means = mock.patch.object(features, "_Backbone", lambda *_: lambda batch: batch.mean((1, 2)))
+        with means, mock.patch.object(features, "PHOTOS_PER_CHUNK", 3), contextlib.redirect_stderr(io.StringIO()):
+            with self.assertRaises(KeyboardInterrupt):
+                extract()
+            self.assertEqual(len(list(self.cache.iterdir())), 1)
+            full = OSError(28, "No space left on device")
+            with mock.patch.object(features.np, "savez", side_effect=full), self.assertRaisesRegex(OSError, "No space"):
+                extract()
+            self.assertEqual(len(list(self.cache.iterdir())), 1)
+            looked_at[:] = [0] * 10
+            self.assertEqual(len(extract().photos), 8)
+            # Three of the eight came from the first run's chunk.
+            self.assertEqual(len(looked_at), 10 + 5)
+
+    def test_a_gpu_is_used_where_there_is_one(self) -> None:
+        self.assertEqual(features.fastest_device(["CPU"]), "CPU")
+        self.assertEqual(features.fastest_device(["CPU", "GPU.0", "GPU.1"]), "GPU")
+
 
 class WeightsTest(unittest.TestCase):
     def setUp(self) -> None:
@@ -207,15 +248,14 @@ class LogisticTest(unittest.TestCase):
 
 
 class ViewsTest(unittest.TestCase):
-    def test_views_are_the_photo_its_mirror_image_and_one_of_each_random_framing(self) -> None:
+    def test_views_are_the_photo_its_mirror_image_and_random_parts_of_it(self) -> None:
         image = Image.open(PROJECT / "images" / "cat_1.jpg").convert("RGB")
         found = views.training_views(image, np.random.default_rng(5))
-        self.assertEqual(len(found), 2 + len(views.RANDOM_FRAMINGS))
+        self.assertEqual(len(found), 2 + views.RANDOM_VIEWS)
         self.assertEqual([view.mode for view in found], ["RGB"] * len(found))
         self.assertEqual(found[0].tobytes(), image.tobytes())
-        for framing, view in zip(views.RANDOM_FRAMINGS, found[2:], strict=True):
-            larger = view.width * view.height > image.width * image.height
-            self.assertEqual(larger, framing == "farther")
+        for view in found[2:]:
+            self.assertLess(view.width * view.height, image.width * image.height)
 
     def test_same_seed_makes_the_same_views(self) -> None:
         image = Image.open(PROJECT / "images" / "dog_1.jpg").convert("RGB")
@@ -226,7 +266,7 @@ class ViewsTest(unittest.TestCase):
         for size in ((1, 1), (300, 1), (1, 300)):
             with self.subTest(size=size):
                 found = views.training_views(Image.new("RGB", size), np.random.default_rng(7))
-                self.assertEqual(len(found), 2 + len(views.RANDOM_FRAMINGS))
+                self.assertEqual(len(found), 2 + views.RANDOM_VIEWS)
 
 
 class ExportTest(FolderCase):
