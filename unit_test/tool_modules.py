@@ -35,6 +35,7 @@ try:
     import logistic
     import measures
     import open_loop
+    import overload
     import photos
     import predictors
     import running
@@ -74,6 +75,7 @@ __all__ = [
     "logistic",
     "measures",
     "open_loop",
+    "overload",
     "photos",
     "predictors",
     "run_tool",
