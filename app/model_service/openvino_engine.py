@@ -131,7 +131,9 @@ def load(model: SavedModel, signature: Signature, threads: Threads) -> OpenVinoE
 
 def _settings(threads: int, streams: int) -> dict[str, object]:
     # Without the precision hint, a CPU that has bfloat16 would use it and miss TensorFlow's numbers by 1e-2.
-    return {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": streams}
+    settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": streams}
+    # Bound to a core each, threads would wait for it where others use it, and another one is free.
+    return {**settings, "ENABLE_CPU_PINNING": False}
 
 
 def _bytes_of(folder: Path) -> int:

@@ -84,6 +84,8 @@ def _load_openvino(asked: dict[str, Any]) -> Predict:
         "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": asked["threads"] * asked["streams"],
         "NUM_STREAMS": asked["streams"],
+        # Each of several processes would bind its threads to the same cores.
+        "ENABLE_CPU_PINNING": False,
     }
     compiled = openvino.Core().compile_model(asked["model"], "CPU", wanted)
     (output,) = [number for number, port in enumerate(compiled.outputs) if len(port.get_partial_shape()) == 2]
