@@ -14,8 +14,8 @@ matplotlib.use("Agg")  # files only: no screen is needed
 
 from matplotlib import pyplot
 
-# In the order in which a photo goes through them.
-STEPS = ("client", "read", "decode", "fit", "model", "other")
+# In the order in which a photo goes through them; a step that is not here comes last.
+STEPS = ("client", "read", "queue", "decode", "fit", "model", "other")
 
 
 def draw(results: Results, folder: Path) -> list[Path]:
@@ -64,14 +64,15 @@ def _steps(scaling: Scaling, target: Path) -> None:
     figure, axes = pyplot.subplots(figsize=(8.5, 2.8))
     rows = [f"{clients} client{'s' * (clients > 1)}" for clients in scaling.steps]
     lefts = [0.0] * len(rows)
-    for step in STEPS:
+    known = {step for found in scaling.steps.values() for step in found}
+    for step in [step for step in STEPS if step in known] + sorted(known - set(STEPS)):
         widths = [found.get(step, 0.0) / sum(found.values()) for found in scaling.steps.values()]
         axes.barh(rows, widths, left=lefts, label=step)
         lefts = [left + width for left, width in zip(lefts, widths, strict=True)]
     for row, found in enumerate(scaling.steps.values()):
         axes.text(1.01, row, f"{sum(found.values()):.0f} ms", va="center")
     axes.set(title="time by step, as a share", xlim=(0, 1))
-    axes.legend(ncols=len(STEPS), loc="upper center", bbox_to_anchor=(0.5, -0.15), fontsize=8)
+    axes.legend(ncols=len(known), loc="upper center", bbox_to_anchor=(0.5, -0.15), fontsize=8)
     _save(figure, target)
 
 
