@@ -63,6 +63,9 @@ def take_turn(contestant: Contestant, photos: Sequence[Photo], plan: Plan, tell:
         bodies = write_bodies(photos, Path(folder))
         tell("warming up")
         closed_loop(service.url, bodies, WARM_UP_CLIENTS, plan.seconds / 2)
+        # First, since what the clients below leave in somebody's queue would count as latency here.
+        tell(f"{plan.rate:g} requests a second")
+        opened = open_loop(service.url, [photo.body() for photo in photos], plan.rate, plan.seconds)
         closed: dict[int, Sample] = {}
         cpu_ms, load_cpu_ms, megabytes = {}, 0.0, {}
         for clients in CLIENTS:
@@ -73,8 +76,6 @@ def take_turn(contestant: Contestant, photos: Sequence[Photo], plan: Plan, tell:
                 cpu_ms = _each(before, service.cpu_seconds(), closed[clients].requests)
                 load_cpu_ms = 1000 * (_load_seconds() - load_before) / closed[clients].requests
                 megabytes = service.megabytes()
-        tell(f"{plan.rate:g} requests a second")
-        opened = open_loop(service.url, [photo.body() for photo in photos], plan.rate, plan.seconds)
         check(service, photos)
     return Turn(service.start_s, closed, opened, cpu_ms, load_cpu_ms, megabytes)
 
