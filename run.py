@@ -35,6 +35,7 @@ VENV = ROOT / ".venv"
 PYTHON = str(VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
 PREPROCESS_SERVICE = ROOT / "app" / "preprocess_service" / "app"
 MODEL_SERVICE = ROOT / "app" / "model_service"
+RIVALS = ROOT / "tools" / "bench" / "rivals"
 # Every package with its version and hash, those that only packages ask for too.
 LOCK = ROOT / "requirements.lock"
 COMPOSE_FILE = ROOT / "app" / "docker-compose.embedded.yml"
@@ -93,12 +94,12 @@ def test(options: argparse.Namespace) -> int:
 
 def chaos(options: argparse.Namespace) -> int:
     set_up()
-    return subprocess.call([PYTHON, str(ROOT / "tools" / "chaos.py"), *options.passed_on])
+    return subprocess.call([PYTHON, str(ROOT / "tools" / "chaos"), *options.passed_on])
 
 
 def bench(options: argparse.Namespace) -> int:
     set_up()
-    return subprocess.call([PYTHON, str(ROOT / "tools" / "bench.py"), *options.passed_on])
+    return subprocess.call([PYTHON, str(ROOT / "tools" / "bench"), *options.passed_on])
 
 
 def check(options: argparse.Namespace) -> int:
@@ -109,8 +110,8 @@ def check(options: argparse.Namespace) -> int:
     # Each folder of flat modules is checked by itself: two of them have a `utils`.
     mypy = [PYTHON, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml")]
     for folder in (PREPROCESS_SERVICE, MODEL_SERVICE, ROOT / "tools"):
-        # The tools import modules of the preprocess service.
-        environment = os.environ | {"MYPYPATH": str(PREPROCESS_SERVICE)}
+        # The tools import modules of the preprocess service, and the bench's rivals are flat modules by themselves.
+        environment = os.environ | {"MYPYPATH": os.pathsep.join(map(str, (PREPROCESS_SERVICE, RIVALS)))}
         failed |= subprocess.call([*mypy, "."], cwd=folder, env=environment)
     failed |= subprocess.call([*mypy, "run.py"], cwd=ROOT)
     return failed

@@ -18,10 +18,10 @@ from unittest import mock
 from PIL import Image
 from tool_modules import (
     FOLDER,
-    bench,
     bench_photos,
     bench_report,
     closed_loop,
+    comparison,
     contestants,
     limit,
     open_loop,
@@ -149,16 +149,16 @@ class ScalingTest(unittest.TestCase):
 
 class PhotosTest(unittest.TestCase):
     def test_the_largest_has_the_pixels_and_the_bytes_of_a_phones(self) -> None:
-        largest = bench_photos.by_size()[-1]
+        largest = bench_photos.photos_by_size()[-1]
         with Image.open(io.BytesIO(largest.data)) as image:
             self.assertEqual(image.size, (4032, 3024))
         self.assertGreater(len(largest.data), 2_000_000)
 
     def test_the_smallest_is_of_ten_kilobytes(self) -> None:
-        self.assertLess(abs(len(bench_photos.by_size()[0].data) - 10_000), 3_000)
+        self.assertLess(abs(len(bench_photos.photos_by_size()[0].data) - 10_000), 3_000)
 
     def test_each_is_what_its_name_says(self) -> None:
-        self.assertEqual({photo.label for photo in bench_photos.samples()}, {"CAT", "DOG"})
+        self.assertEqual({photo.label for photo in bench_photos.shipped_photos()}, {"CAT", "DOG"})
 
 
 class ReportTest(unittest.TestCase):
@@ -189,7 +189,7 @@ class ReportTest(unittest.TestCase):
             steps={1: {"decode": 1.0, "other": 2.0}},
         )
         with tempfile.TemporaryDirectory() as name, mock.patch("builtins.print"):
-            bench.report(results(scaling=grown), Path(name))
+            comparison.publish(results(scaling=grown), Path(name))
             found = json.loads(Path(name, "bench.json").read_text("utf-8"))
             pictures = list(Path(name).glob("*.png"))
         self.assertEqual(found["turns"]["another"][0]["closed"]["32"]["requests_per_second"], 50)
@@ -199,7 +199,7 @@ class ReportTest(unittest.TestCase):
 class BenchTest(unittest.TestCase):
     def test_each_round_begins_with_another_one(self) -> None:
         chosen: list[Any] = list("abcdef")
-        orders = [bench.rotated(chosen, number) for number in range(3)]
+        orders = [comparison.rotated(chosen, number) for number in range(3)]
         self.assertEqual([order[0] for order in orders], ["a", "c", "e"])
         self.assertEqual([sorted(order) for order in orders], [chosen] * 3)
 
@@ -212,7 +212,7 @@ class BenchTest(unittest.TestCase):
                     self.assertIn(text, done.stderr.splitlines()[-1])
 
     def test_every_rivals_packages_are_pinned(self) -> None:
-        for path in (FOLDER / "rivals").glob("*.txt"):
+        for path in (FOLDER / "bench" / "rivals").glob("*.txt"):
             lines = [line for line in path.read_text("utf-8").splitlines() if not line.startswith("#")]
             with self.subTest(path.name):
                 self.assertTrue(lines)
@@ -227,7 +227,7 @@ class RivalsTest(unittest.TestCase):
         self.all = contestants.contestants(service.read_config(None), model, cores=2)
 
     def test_those_that_need_no_other_packages_answer_right(self) -> None:
-        photos = bench_photos.samples()
+        photos = bench_photos.shipped_photos()
         for contestant in (one for one in self.all if one.packages is None):
             with self.subTest(contestant.name), running.running(contestant, photos[0]) as service_running:
                 running.check(service_running, photos)
@@ -237,12 +237,12 @@ class RivalsTest(unittest.TestCase):
     def test_one_that_does_not_start_is_told_with_its_log(self) -> None:
         broken = contestants.Contestant("broken", "", "/", {"server": contestants.Part(["python3", "-c", "1/0"])})
         with self.assertRaisesRegex(contestants.BenchError, "its server ended; its output is in"):
-            self.enterContext(running.running(broken, bench_photos.samples()[0]))
+            self.enterContext(running.running(broken, bench_photos.shipped_photos()[0]))
 
 
 class LimitTest(unittest.TestCase):
     def test_it_counts_photos_in_every_way_to_share_the_cores(self) -> None:
-        done = run_tool("limit", "--seconds", "0.2")
+        done = run_tool("bench/limit.py", "--seconds", "0.2")
         self.assertEqual(done.returncode, 0, done.stderr)
         found = json.loads(done.stdout)
         self.assertEqual(found["best"], max(found["rates"], key=found["rates"].__getitem__))

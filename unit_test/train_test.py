@@ -59,7 +59,7 @@ class FolderCase(unittest.TestCase):
         return [str(self.data), *(str(part) for pair in named.items() for part in pair), *map(str, more)]
 
     def train(self, *arguments: object) -> tuple[int, str, str]:
-        done = run_tool("train", *self.arguments(*arguments))
+        done = run_tool("train.py", *self.arguments(*arguments))
         return done.returncode, done.stdout, done.stderr
 
 

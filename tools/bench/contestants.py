@@ -1,4 +1,4 @@
-"""What the bench compares: how each is started, and with which settings; the rivals live in tools/rivals/."""
+"""What the bench compares: how each is started, and with which settings; the rivals live in tools/bench/rivals/."""
 
 import hashlib
 import json
@@ -9,8 +9,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from limit import names_of
 from service import PROJECT, Config
+
+from bench.limit import names_of
 
 RIVALS = Path(__file__).with_name("rivals")
 ENVIRONMENTS = PROJECT / ".build" / "bench"
@@ -33,7 +34,7 @@ class Part:
 class Contestant:
     """One way to serve the model: its processes by name, started together, and the route that takes a photo.
 
-    `packages` names the requirements file in tools/rivals/ where it needs an environment of its own.
+    `packages` names the requirements file in tools/bench/rivals/ where it needs an environment of its own.
     """
 
     name: str

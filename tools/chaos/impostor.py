@@ -1,6 +1,6 @@
 """Stands where the model server should be and answers what no model server would: for the fault suite.
 
-    python tools/impostor.py PORT MODE
+    python tools/chaos/impostor.py PORT MODE
 
 MODE is one of the functions of this file whose names are in ``MODES``. It is ready when it says so on stdout.
 """
@@ -13,7 +13,11 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
 from typing import Any
+
+# The folder tools/, for when this is started as a program.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import grpc
 import service  # noqa: F401 - finds the next module

@@ -7,12 +7,13 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from bench_photos import Photo
-from closed_loop import closed_loop
-from contestants import Contestant
-from open_loop import open_loop
-from running import check, running
-from samples import Sample
+
+from bench.closed_loop import closed_loop
+from bench.contestants import Contestant
+from bench.open_loop import open_loop
+from bench.photos import Photo
+from bench.running import check, running
+from bench.samples import Sample
 
 CLIENTS = (1, 8, 32, 128)
 # Where the cost of a request is read, and the memory: enough that nothing idles, few enough that none is refused.

@@ -17,18 +17,17 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import bench_charts
-import bench_photos
-import bench_report
-import scaling
-from bench_report import Results
-from closed_loop import require_wrk
-from contestants import ENVIRONMENTS, OURS, BenchError, Contestant, contestants, install
-from limit import MODEL, newest_version, usable_cores
-from samples import LoadError
 from service import PROJECT, read_config
 from tqdm import tqdm
-from turns import Plan, Turn, take_turn
+
+from bench import charts, report, scaling
+from bench.closed_loop import require_wrk
+from bench.contestants import ENVIRONMENTS, OURS, BenchError, Contestant, contestants, install
+from bench.limit import MODEL, newest_version, usable_cores
+from bench.photos import shipped_photos
+from bench.report import Results
+from bench.samples import LoadError
+from bench.turns import Plan, Turn, take_turn
 
 LIMIT_PROGRAM = Path(__file__).with_name("limit.py")
 
@@ -46,7 +45,7 @@ def main() -> int:
     if min(options.rounds, options.seconds, options.rate) <= 0:
         parser.error("--rounds, --seconds and --rate must be more than 0")
     try:
-        report(run(options), options.out)
+        publish(run(options), options.out)
     except (BenchError, LoadError) as exc:
         print(f"bench: {exc}", file=sys.stderr)
         return 1
@@ -75,7 +74,7 @@ def run(options: argparse.Namespace) -> Results:
             progress.update()
             for contestant in rotated(chosen, number):
                 tell = teller(progress, contestant.name)
-                taken[contestant.name].append(take_turn(contestant, bench_photos.samples(), plan, tell))
+                taken[contestant.name].append(take_turn(contestant, shipped_photos(), plan, tell))
                 progress.update()
         grown = None if options.no_scaling else _grow(everybody, options.seconds, progress)
     name = f"{MODEL.name} version {model.name}"
@@ -83,7 +82,7 @@ def run(options: argparse.Namespace) -> Results:
 
 
 def measure_limit(seconds: float) -> Mapping[str, Any]:
-    """What tools/limit.py finds, in a process of its own; raises BenchError."""
+    """What limit.py finds, in a process of its own; raises BenchError."""
     command = [sys.executable, str(LIMIT_PROGRAM), "--seconds", str(seconds)]
     done = subprocess.run(command, capture_output=True, text=True, check=False)
     if done.returncode:
@@ -108,16 +107,12 @@ def _grow(everybody: Sequence[Contestant], seconds: float, progress: Any) -> sca
     return scaling.measure(ours, tutorial, max(2, seconds / 2), teller(progress, "scaling"))
 
 
-def report(results: Results, folder: Path) -> None:
+def publish(results: Results, folder: Path) -> None:
     """Write and print the table, the figures and the plots."""
     folder.mkdir(parents=True, exist_ok=True)
-    table = bench_report.markdown(results)
+    table = report.markdown(results)
     (folder / "bench.md").write_text(table, encoding="utf-8")
-    bench_report.write_json(results, folder / "bench.json")
-    pictures = bench_charts.draw(results, folder)
+    report.write_json(results, folder / "bench.json")
+    pictures = charts.draw(results, folder)
     print(f"\n{table}")
     print("Written:", *(path.relative_to(PROJECT) if path.is_relative_to(PROJECT) else path for path in pictures))
-
-
-if __name__ == "__main__":
-    sys.exit(main())

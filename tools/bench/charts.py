@@ -5,10 +5,11 @@ from pathlib import Path
 from typing import Any
 
 import matplotlib
-import turns
-from bench_report import Results
-from contestants import OURS
-from scaling import Scaling
+
+from bench import turns
+from bench.contestants import OURS
+from bench.report import Results
+from bench.scaling import Scaling
 
 matplotlib.use("Agg")  # files only: no screen is needed
 

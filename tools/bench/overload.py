@@ -1,6 +1,6 @@
 """What is left of the pair at ten times the load that it can carry: goodput, latency, refusals, and is it alive?
 
-    python tools/overload.py                  all of it, about a minute; in the environment .venv
+    python tools/bench/overload.py                  all of it, about a minute; in the environment .venv
 
 Peak is what 32 clients get that each send the next photo when the last is answered. Then so many send at a fixed pace
 that ten times as many requests come; a third stretch is of clients that ask again without a pause, however often they
@@ -24,12 +24,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urljoin
 
-import bench_photos
-from contestants import OURS, BenchError, contestants
-from limit import MODEL, newest_version, usable_cores
-from running import Running, check, running
-from samples import LoadError
+# The folder tools/, for when this is started as a program.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
 from service import read_config
+
+from bench.contestants import OURS, BenchError, contestants
+from bench.limit import MODEL, newest_version, usable_cores
+from bench.photos import shipped_photos
+from bench.running import Running, check, running
+from bench.samples import LoadError
 
 MISSING = "hey is not installed. On Debian and Ubuntu: apt install hey; on macOS: brew install hey."
 PEAK_CLIENTS = 32
@@ -78,7 +82,7 @@ def run(seconds: int, rounds: int) -> None:
     ours, *_ = (
         one for one in contestants(read_config(None), newest_version(MODEL), usable_cores()) if one.name == OURS
     )
-    photos = bench_photos.samples()
+    photos = shipped_photos()
     with running(ours, photos[0]) as service, tempfile.TemporaryDirectory() as folder:
         check(service, photos)
         body = Path(folder, "body.json")

@@ -19,13 +19,15 @@ import os
 import sys
 from collections.abc import Sequence
 
-import model_faults  # noqa: F401 - its cases register themselves
-import service_faults  # noqa: F401
-import soak
-import starts
-import twin_faults  # noqa: F401
-from faults import Missing, NotReady, Stage, quietly
-from trial import CASES, SHORT, Case, Pace, Report, Trial
+from chaos import (
+    model_faults,  # noqa: F401 - its cases register themselves
+    service_faults,  # noqa: F401
+    soak,
+    starts,
+    twin_faults,  # noqa: F401
+)
+from chaos.stage import Missing, NotReady, Stage, quietly
+from chaos.trial import CASES, SHORT, Case, Pace, Report, Trial
 
 WIDTH = max(map(len, CASES))
 
@@ -136,7 +138,3 @@ def progress(text: str) -> None:
     """One line that the next one overwrites, for a person at a terminal."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)
-
-
-if __name__ == "__main__":
-    sys.exit(main())

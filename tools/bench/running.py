@@ -13,8 +13,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import psutil
-from bench_photos import Photo
-from contestants import ENVIRONMENTS, BenchError, Contestant
+
+from bench.contestants import ENVIRONMENTS, BenchError, Contestant
+from bench.photos import Photo
 
 START_S = 90
 STOP_S = 15

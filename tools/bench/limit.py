@@ -1,6 +1,6 @@
 """What the machine can do if only the photo and the network cost anything: decode, fit and network in one process.
 
-    python tools/limit.py [PHOTO ...]
+    python tools/bench/limit.py [PHOTO ...]
 
 No HTTP, no base64, no wire. As many threads as help each take a photo from its bytes to its probabilities, with the
 functions of the preprocess service and the engine of the embedded model server; several ways to share the cores are
@@ -18,6 +18,9 @@ import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
+
+# The folder tools/, for when this is started as a program.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import psutil

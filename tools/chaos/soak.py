@@ -22,10 +22,11 @@ from dataclasses import dataclass, field
 from io import BytesIO
 
 import psutil
-from faults import Process, Stage, free_port
 from load import FORM_TYPE, PHOTOS, as_form, as_json
 from PIL import Image
 from tqdm import tqdm
+
+from chaos.stage import Process, Stage, free_port
 
 CLIENTS = 4
 PARTS = 10

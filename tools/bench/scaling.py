@@ -7,13 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-import bench_photos
-from bench_photos import Photo
-from closed_loop import closed_loop
-from contestants import Contestant
-from open_loop import Timings, one_by_one
-from running import Running, running
-from turns import WARM_UP_CLIENTS, write_bodies
+from bench.closed_loop import closed_loop
+from bench.contestants import Contestant
+from bench.open_loop import Timings, one_by_one
+from bench.photos import Photo, photos_by_size, shipped_photos
+from bench.running import Running, running
+from bench.turns import WARM_UP_CLIENTS, write_bodies
 
 CLIENTS = (1, 2, 4, 8, 16, 32, 64, 128)
 BATCHES = (1, 2, 4, 8, 16, 32)
@@ -35,7 +34,7 @@ class Scaling:
 
 def measure(ours: Contestant, tutorial: Contestant, seconds: float, tell: Callable[[str], None]) -> Scaling:
     """All of it of ours, and the sizes of the tutorial's way too. Raises BenchError or LoadError."""
-    found, photos = Scaling(), bench_photos.samples()
+    found, photos = Scaling(), shipped_photos()
     with running(ours, photos[0]) as service, tempfile.TemporaryDirectory() as folder:
         bodies = write_bodies(photos, Path(folder))
         closed_loop(service.url, bodies, WARM_UP_CLIENTS, seconds)
@@ -79,7 +78,7 @@ def _batches(service: Running, photos: Sequence[Photo], batch: int, seconds: flo
 
 def _sizes(service: Running, seconds: float, tell: Callable[[str], None]) -> dict[float, float]:
     found = {}
-    for photo in bench_photos.by_size():
+    for photo in photos_by_size():
         tell(photo.name)
         with tempfile.TemporaryDirectory() as folder:
             bodies = write_bodies([photo], Path(folder))

@@ -10,11 +10,12 @@ from functools import partial
 from io import BytesIO
 from pathlib import Path
 
-from faults import MODELS, Missing, Name, free_port
 from load import Client
-from model_faults import NOTICED_S, TWO
 from PIL import Image
-from trial import Trial, case
+
+from chaos.model_faults import NOTICED_S, TWO
+from chaos.stage import MODELS, Missing, Name, free_port
+from chaos.trial import Trial, case
 
 STUCK_MODEL = Path(__file__).with_name("stuck_model.py")
 METRICS = "/monitoring/prometheus/metrics"

@@ -28,7 +28,7 @@ class Photo:
         return json.dumps({"image_b64": base64.b64encode(self.data).decode("ascii")}).encode()
 
 
-def samples() -> list[Photo]:
+def shipped_photos() -> list[Photo]:
     """The photos of images/, a cat or a dog each, as its name says."""
     return [Photo(path.name, path.read_bytes(), label_of(path)) for path in PHOTOS]
 
@@ -38,7 +38,7 @@ def label_of(path: Path) -> str:
     return path.stem.partition("_")[0].upper()
 
 
-def by_size() -> list[Photo]:
+def photos_by_size() -> list[Photo]:
     """The same photo, small to large; the largest has the 4032 by 3024 pixels of a phone."""
     return [resized(PHOTOS[0], longest, quality) for longest, quality in SIZES]
 

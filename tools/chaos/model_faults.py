@@ -4,8 +4,8 @@ import sys
 import time
 from pathlib import Path
 
-from faults import Name, Process, free_port
-from trial import Trial, case
+from chaos.stage import Name, Process, free_port
+from chaos.trial import Trial, case
 
 IMPOSTOR = Path(__file__).with_name("impostor.py")
 AWAY = ("model_unavailable", "deadline_exceeded")

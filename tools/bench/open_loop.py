@@ -15,7 +15,8 @@ from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
 from load import Client
-from samples import Sample, sample_of
+
+from bench.samples import Sample, sample_of
 
 # More than are ever at work at once at a rate that the service keeps up with.
 CONNECTIONS = 64

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-import turns
-from contestants import OURS, Contestant
-from scaling import Scaling
-from turns import BUSY_CLIENTS, CLIENTS, Plan, Spread, Turn
+from bench import turns
+from bench.contestants import OURS, Contestant
+from bench.scaling import Scaling
+from bench.turns import BUSY_CLIENTS, CLIENTS, Plan, Spread, Turn
 
 LIMIT = "the limit: decode, fit and network in one process"
 

@@ -1,6 +1,6 @@
 """Writes the shipped model anew, as one that a black picture keeps busy for as long as it likes: for the fault suite.
 
-    python tools/stuck_model.py FOLDER
+    python tools/chaos/stuck_model.py FOLDER
 
 Every other picture is answered as before.
 """
@@ -11,7 +11,7 @@ from typing import Any
 
 import tensorflow as tf
 
-SHIPPED = Path(__file__).resolve().parents[1] / "prev_trained_models" / "CAT-DOG"
+SHIPPED = Path(__file__).resolve().parents[2] / "prev_trained_models" / "CAT-DOG"
 # Minutes on any machine of today.
 ENDLESS = 2_000_000_000
 # The input is (pixel - 127) / 128; black is -0.99.

@@ -1,6 +1,6 @@
 """Measures what the pair costs before it does anything clever: seconds to start, megabytes in use.
 
-    python tools/footprint.py
+    python tools/bench/footprint.py
 
 Starts both services anew `--rounds` times, sends `--predictions` requests in the last round, and prints the median
 start and the memory (resident, of that process alone) afterwards.
@@ -21,7 +21,7 @@ import psutil
 import requests
 from tqdm import tqdm
 
-ROOT = Path(__file__).resolve().parents[1]
+ROOT = Path(__file__).resolve().parents[2]
 MODEL_SERVER = ROOT / "app" / "model_service" / "model_server.py"
 APP_SERVER = ROOT / "app" / "preprocess_service" / "app" / "app_server.py"
 MODEL = ROOT / "prev_trained_models" / "CAT-DOG"

@@ -22,8 +22,9 @@ import numpy as np
 import psutil
 import service  # noqa: F401 - finds the next module
 import serving_messages as messages
-from faults import NotReady, Process, Stage, free_port
 from tqdm import tqdm
+
+from chaos.stage import NotReady, Process, Stage, free_port
 
 CALLERS = 4
 # No machine is so busy that it takes this long.

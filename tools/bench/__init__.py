@@ -1,0 +1,1 @@
+"""The benchmark: this project beside what one would use in its place."""
