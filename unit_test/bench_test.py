@@ -1,5 +1,6 @@
 """The bench counts right, reads what others print, and what it compares with answers right."""
 
+import contextlib
 import dataclasses
 import http.server
 import io
@@ -23,6 +24,7 @@ from tool_modules import (
     closed_loop,
     comparison,
     contestants,
+    environments,
     limit,
     open_loop,
     run_tool,
@@ -219,6 +221,31 @@ class BenchTest(unittest.TestCase):
                 self.assertEqual([line for line in lines if "==" not in line], [])
 
 
+class EnvironmentsTest(unittest.TestCase):
+    def setUp(self) -> None:
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        self.rivals = folder / "rivals"
+        self.rivals.mkdir()
+        self.enterContext(mock.patch.object(environments, "ENVIRONMENTS", folder))
+        self.enterContext(mock.patch.object(environments, "RIVALS", self.rivals))
+
+    def test_a_rival_that_cannot_be_installed_is_left_out_and_the_next_one_is_installed_once(self) -> None:
+        (self.rivals / "broken.txt").write_text("not a requirement\n", "utf-8")
+        (self.rivals / "sound.txt").write_text("# needs nothing\n", "utf-8")
+        with contextlib.redirect_stderr(io.StringIO()) as told, contextlib.redirect_stdout(io.StringIO()) as first:
+            failures = environments.install_all(["broken", "sound"])
+        self.assertEqual(list(failures), ["broken"])
+        self.assertIn("Left out, broken: pip could not install broken.txt", told.getvalue())
+        self.assertIn("Installing sound", first.getvalue())
+        with contextlib.redirect_stdout(io.StringIO()) as second:
+            self.assertEqual(environments.install_all(["sound"]), {})
+        self.assertEqual(second.getvalue(), "")
+
+    def test_the_table_names_who_was_left_out_and_why(self) -> None:
+        table = bench_report.markdown(results(left_out={"a rival": "it could not be installed"}))
+        self.assertIn("Left out: a rival: it could not be installed.", table)
+
+
 class RivalsTest(unittest.TestCase):
     def setUp(self) -> None:
         folder = self.enterContext(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
@@ -236,7 +263,7 @@ class RivalsTest(unittest.TestCase):
 
     def test_one_that_does_not_start_is_told_with_its_log(self) -> None:
         broken = contestants.Contestant("broken", "", "/", {"server": contestants.Part(["python3", "-c", "1/0"])})
-        with self.assertRaisesRegex(contestants.BenchError, "its server ended; its output is in"):
+        with self.assertRaisesRegex(environments.BenchError, "its server ended; its output is in"):
             self.enterContext(running.running(broken, bench_photos.shipped_photos()[0]))
 
 

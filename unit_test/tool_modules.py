@@ -33,7 +33,19 @@ try:
     import service
     import train
     import views
-    from bench import closed_loop, comparison, contestants, limit, open_loop, overload, running, samples, scaling, turns
+    from bench import (
+        closed_loop,
+        comparison,
+        contestants,
+        environments,
+        limit,
+        open_loop,
+        overload,
+        running,
+        samples,
+        scaling,
+        turns,
+    )
     from bench import photos as bench_photos
     from bench import report as bench_report
     from chaos import soak, trial
@@ -55,6 +67,7 @@ __all__ = [
     "contestants",
     "domain",
     "efficientnet_lite",
+    "environments",
     "evaluate",
     "export",
     "features",

@@ -22,7 +22,8 @@ from tqdm import tqdm
 
 from bench import charts, report, scaling
 from bench.closed_loop import require_wrk
-from bench.contestants import ENVIRONMENTS, OURS, BenchError, Contestant, contestants, install
+from bench.contestants import OURS, Contestant, contestants
+from bench.environments import ENVIRONMENTS, BenchError, install_all
 from bench.limit import MODEL, newest_version, usable_cores
 from bench.photos import shipped_photos
 from bench.report import Results
@@ -62,8 +63,9 @@ def run(options: argparse.Namespace) -> Results:
     chosen = [one for one in everybody if not options.only or any(word in one.name for word in options.only)]
     if OURS not in [one.name for one in chosen]:
         raise BenchError(f"--only must leave {OURS!r} in: all ratios are to it")
-    for packages in sorted({one.packages for one in chosen if one.packages}):
-        install(packages)
+    failures = install_all(sorted({one.packages for one in chosen if one.packages}))
+    left_out = {one.name: failures[one.packages] for one in chosen if one.packages in failures}
+    chosen = [one for one in chosen if one.name not in left_out]
     plan = Plan(options.seconds, options.rate)
     taken: dict[str, list[Turn]] = {one.name: [] for one in chosen}
     limits: list[Mapping[str, Any]] = []
@@ -78,7 +80,7 @@ def run(options: argparse.Namespace) -> Results:
                 progress.update()
         grown = None if options.no_scaling else _grow(everybody, options.seconds, progress)
     name = f"{MODEL.name} version {model.name}"
-    return Results(chosen, taken, limits, grown, plan, name, cores)
+    return Results(chosen, taken, limits, grown, plan, name, cores, left_out)
 
 
 def measure_limit(seconds: float) -> Mapping[str, Any]:

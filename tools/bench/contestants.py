@@ -1,25 +1,17 @@
 """What the bench compares: how each is started, and with which settings; the rivals live in tools/bench/rivals/."""
 
-import hashlib
 import json
-import subprocess
 import sys
-import venv
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from service import PROJECT, Config
 
+from bench.environments import ENVIRONMENTS, RIVALS, python_of
 from bench.limit import names_of
 
-RIVALS = Path(__file__).with_name("rivals")
-ENVIRONMENTS = PROJECT / ".build" / "bench"
 OURS = "this project"
-
-
-class BenchError(Exception):
-    """Something the user can mend; the message says how."""
 
 
 @dataclass(frozen=True)
@@ -59,28 +51,6 @@ def contestants(config: Config, model: Path, cores: int) -> list[Contestant]:
     for runtime in ("tensorflow", "openvino"):
         found += [_litserve(asked, runtime, cores), _bentoml(asked, runtime, cores)]
     return [*found, _fastapi_inside(asked, cores)]
-
-
-def python_of(packages: str | None) -> str:
-    """The interpreter to start with: of the project's own environment, or of the rival's."""
-    if packages is None:
-        return sys.executable
-    return str(ENVIRONMENTS / packages / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python"))
-
-
-def install(packages: str) -> None:
-    """Make the environment of a rival, once for each state of its requirements; raises BenchError."""
-    folder, requirements = ENVIRONMENTS / packages, RIVALS / f"{packages}.txt"
-    stamp = folder / "installed.txt"
-    wanted = f"{sys.version}\n{hashlib.sha256(requirements.read_bytes()).hexdigest()}"
-    if stamp.is_file() and stamp.read_text("utf-8") == wanted:
-        return
-    print(f"Installing {packages} in {folder}: once, some minutes and 2 GB of disk.", flush=True)
-    venv.create(folder, with_pip=True, clear=True)
-    pip = [python_of(packages), "-m", "pip", "install", "--disable-pip-version-check", "--quiet"]
-    if subprocess.call([*pip, "-r", str(requirements)]):
-        raise BenchError(f"pip could not install {requirements}; its last lines stand above")
-    stamp.write_text(wanted, "utf-8")
 
 
 def _model_server(program: Path, config: Config, model: Path) -> Part:

@@ -29,7 +29,8 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 from service import read_config
 
-from bench.contestants import OURS, BenchError, contestants
+from bench.contestants import OURS, contestants
+from bench.environments import BenchError
 from bench.limit import MODEL, newest_version, usable_cores
 from bench.photos import shipped_photos
 from bench.running import Running, check, running

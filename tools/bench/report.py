@@ -5,7 +5,7 @@ import math
 import platform
 import statistics
 from collections.abc import Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -19,7 +19,7 @@ LIMIT = "the limit: decode, fit and network in one process"
 
 @dataclass(frozen=True)
 class Results:
-    """What was measured: turns by contestant, the limit's runs, how the cost grows; and on what."""
+    """What was measured: turns by contestant, the limit's runs, how the cost grows; on what; who was left out, why."""
 
     contestants: Sequence[Contestant]
     turns: Mapping[str, Sequence[Turn]]
@@ -28,6 +28,7 @@ class Results:
     plan: Plan
     model: str
     cores: int
+    left_out: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def limit_rate(self) -> float:
@@ -58,6 +59,7 @@ def markdown(results: Results) -> str:
         "Settings: "
         + "; ".join(f"{contestant.name}: {contestant.settings}" for contestant in results.contestants)
         + f"; the limit: {results.limits[0]['best']}.",
+        *(f"Left out: {name}: {reason}." for name, reason in results.left_out.items()),
         "",
         *(f"- {name}: {value:.2f}" for name, value in ratios(results).items()),
         "",
@@ -96,6 +98,7 @@ def write_json(results: Results, target: Path) -> None:
         "turns": {name: [asdict(turn) for turn in taken] for name, taken in results.turns.items()},
         "limits": list(results.limits),
         "ratios": ratios(results),
+        "left_out": dict(results.left_out),
         "scaling": asdict(results.scaling) if results.scaling else None,
     }
     target.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")

@@ -14,12 +14,15 @@ from pathlib import Path
 
 import psutil
 
-from bench.contestants import ENVIRONMENTS, BenchError, Contestant
+from bench.contestants import Contestant
+from bench.environments import ENVIRONMENTS, BenchError
 from bench.photos import Photo
 
 START_S = 90
 STOP_S = 15
 POLL_S = 0.02
+# After a stretch of load, until what its clients left behind is cleared away.
+SETTLE_S = 10
 LOGS = ENVIRONMENTS / "logs"
 
 
@@ -69,23 +72,27 @@ def running(contestant: Contestant, photo: Photo) -> Iterator[Running]:
 
 
 def check(running: Running, photos: Sequence[Photo]) -> None:
-    """Raise BenchError unless every photo is answered with its class."""
+    """Raise BenchError unless every photo is answered with its class; one that is refused is asked for again."""
+    end = time.monotonic() + SETTLE_S
     for photo in photos:
         answer = ask(running.url, photo)
+        while "error" in answer and time.monotonic() < end:
+            time.sleep(POLL_S)
+            answer = ask(running.url, photo)
         if answer.get("pet_type") != photo.label:
             raise BenchError(f"{running.url} says of {photo.name}, a {photo.label}: {answer}")
 
 
 def ask(url: str, photo: Photo) -> dict[str, object]:
-    """The answer as JSON; an empty one where there is none."""
+    """The answer as JSON; where there is none, `error` says why."""
     request = urllib.request.Request(url, photo.body(), {"Content-Type": "application/json"})
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
         with direct.open(request, timeout=START_S) as response:
             answer: dict[str, object] = json.load(response)
             return answer
-    except (OSError, ValueError):
-        return {}
+    except (OSError, ValueError) as exc:
+        return {"error": str(exc)}
 
 
 def free_ports(count: int) -> list[int]:

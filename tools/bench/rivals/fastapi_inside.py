@@ -1,6 +1,8 @@
 """One FastAPI process with the engine inside: no second service, no wire between them, no bounds.
 
 python fastapi_inside.py PORT
+
+A stream of the engine for each core, since one process can let several calls compute side by side.
 """
 
 import asyncio
