@@ -2,8 +2,8 @@
 
 python litserve_server.py PORT
 
-Tried: one to four workers, one or two threads, batches, the fast queue, one to three HTTP servers (as many as workers is
-the default, and no slower); contestants.py has the best.
+Tried: one to four workers, one or two threads, batches, the fast queue, one to three HTTP servers (the
+default, as many as workers, is no slower); contestants.py has the best.
 """
 
 import os
