@@ -19,7 +19,7 @@ ASKED = classifier.settings()
     workers=ASKED["workers"],
     threads=ASKED["calls"],
     traffic={"timeout": 60},
-    # Work that the others here don't do either.
+    # Both cost time, and nobody asks for them here.
     logging={"access": {"enabled": False}},
     metrics={"enabled": False},
 )
