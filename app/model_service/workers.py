@@ -3,7 +3,7 @@
 import asyncio
 import time
 from collections.abc import Callable
-from concurrent.futures import Future, ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
@@ -94,7 +94,7 @@ class Workers:
         self._idle.clear()
         try:
             await self._wait_for_thread(latest)
-            return await asyncio.wrap_future(self._begin(partial(call, *args, **kwargs)))
+            return await self._begin(partial(call, *args, **kwargs))
         finally:
             self._callers -= 1
             if not self._callers:
@@ -125,24 +125,33 @@ class Workers:
         else:
             self.abandoned += 1
 
-    def _begin(self, call: Callable[[], Result]) -> Future[Result]:
+    def _begin(self, call: Callable[[], Result]) -> asyncio.Future[Result]:
         loop = asyncio.get_running_loop()
+        answer: asyncio.Future[Result] = loop.create_future()
         token = object()
 
-        def end() -> None:
-            del self._began[token]
-            self._free.release()
+        def compute() -> None:
+            # One word to the loop at the end of all: each wakes it, and takes the interpreter from the other threads.
+            try:
+                tell_loop(partial(answer.set_result, call()))
+            except BaseException as exc:
+                tell_loop(partial(answer.set_exception, exc))
 
-        def tell_loop(_: Future[Result]) -> None:
+        def tell_loop(tell: Callable[[], None]) -> None:
             # A thread that outlasts the loop has nobody left to tell.
             with suppress(RuntimeError):
-                loop.call_soon_threadsafe(end)
+                loop.call_soon_threadsafe(end, tell)
+
+        def end(tell: Callable[[], None]) -> None:
+            # Now that the thread is free, not when the caller ended: it may have gone, and nothing can interrupt it.
+            del self._began[token]
+            self._free.release()
+            if not answer.done():
+                tell()
 
         self._began[token] = time.monotonic()
-        computation = self._threads.submit(call)
-        # When the thread is free, not when the caller ends: it may have gone, and nothing can interrupt the thread.
-        computation.add_done_callback(tell_loop)
-        return computation
+        self._threads.submit(compute)
+        return answer
 
     @property
     def computing(self) -> int:
