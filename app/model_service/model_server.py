@@ -96,7 +96,8 @@ def _serve(options: Flags) -> int:
     calls = Calls(options.log_calls, export, monitoring.waited)
     backend = Backend(servables, workers, readiness, monitoring, calls, options.max_message_bytes)
     grpc_claim.close()
-    is_at_work = asyncio.run(_run(options, backend, load, rest_claim))
+    with asyncio.Runner(loop_factory=_event_loop) as runner:
+        is_at_work = runner.run(_run(options, backend, load, rest_claim))
     if export:
         export.close()
     if is_at_work:
@@ -141,6 +142,15 @@ def load_version(options: Flags, threads: Threads, monitoring: Monitoring, versi
         with monitoring.warmup(folder):
             warm_up(servable, options.num_request_iterations_for_warmup)
     return servable
+
+
+def _event_loop() -> asyncio.AbstractEventLoop:
+    """Return one in C where there is one: each prediction goes through it several times."""
+    try:
+        import uvloop
+    except ImportError:  # it is not made for Windows
+        return asyncio.new_event_loop()
+    return uvloop.new_event_loop()
 
 
 async def _run(options: Flags, backend: Backend, load: Load, rest_claim: socket.socket | None) -> bool:
