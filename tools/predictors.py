@@ -84,6 +84,8 @@ class ModelPredictor:
         found = [int(side.get_length()) if side.is_static else -1 for side in network.inputs[0].partial_shape]
         if found != wanted:
             raise PredictorError(f"{model}: takes {found}, but config.yaml makes pictures of {wanted}")
+        # By one thread: two that bring OpenVINO's bindings their first array at once wait for each other for ever.
+        openvino.Tensor(np.zeros(1, np.float32))
         self._config = config
         self._classes = classes
         self._local = threading.local()

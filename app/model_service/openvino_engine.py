@@ -156,6 +156,9 @@ def import_openvino() -> ModuleType:
     sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]  # None forbids an import
     import openvino
 
+    # The first array that its bindings meet makes them look for numpy: two threads that come with theirs at once then
+    # wait for ever, one with the interpreter's lock for the other, which wants that to go on. So here, by one thread.
+    openvino.Tensor(np.zeros(1, np.float32))
     module: ModuleType = openvino
     return module
 

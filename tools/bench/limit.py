@@ -51,6 +51,8 @@ def import_openvino() -> Any:
     sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]  # None forbids an import
     import openvino
 
+    # By one thread: two that bring its bindings their first array at once wait for each other for ever.
+    openvino.Tensor(np.zeros(1, np.float32))
     return openvino
 
 

@@ -80,6 +80,8 @@ def _load_tensorflow(asked: dict[str, Any]) -> Predict:
 def _load_openvino(asked: dict[str, Any]) -> Predict:
     import openvino
 
+    # By one thread: two that bring its bindings their first array at once wait for each other for ever.
+    openvino.Tensor(np.zeros(1, np.float32))
     wanted = {
         "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": asked["threads"] * asked["streams"],
