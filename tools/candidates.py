@@ -3,12 +3,12 @@
     python tools/candidates.py DATA --json candidates.json --plot candidates.png
     python tools/candidates.py DATA --candidate lite1:200:0.875:odds --json candidates.json
 
-A candidate is backbone:pixels:crop:head[:views]. The crop is config.yaml's, or `pad`: the whole photo with grey beside
-it. The head is `linear` (pooled features), `odds` (also ImageNet's cats against dogs, see animals.py), or `cut15`:
-linear on the 15th block, with all that follows cut off. Each is fitted on one view of each training photo with one
-penalty, so that all are compared alike; with more views it is train.py's own model. The JSON grows by each candidate:
-a stopped run goes on from there. The backbones' costs are measured at the end in one run, with the whole of --model
-beside them.
+A candidate is backbone:pixels:crop:head[:views][:int8]. The crop is config.yaml's, or `pad`: the whole photo with grey
+beside it. The head is `linear` (pooled features), `odds` (also ImageNet's cats against dogs, see animals.py), or
+`cut15`: linear on the 15th block, with all that follows cut off. Each is fitted on one view of each training photo with
+one penalty, so that all are compared alike; more views get train.py's penalty. `int8` rounds the backbone to 8 bits
+(see quantization.py). The JSON grows by each candidate: a stopped run goes on from there. The backbones' costs are
+measured at the end in one run, with the whole of --model beside them.
 """
 
 import argparse
@@ -25,18 +25,19 @@ import features
 import numpy as np
 import photos
 import views
+from calibration import CalibrationError, calibrated
 from cost import openvino_milliseconds
-from efficientnet_lite import VARIANTS, Network, WeightsError, installed_weights, load_network
+from efficientnet_lite import VARIANTS, Network, WeightsError, installed_weights, load_network, pooled_features
 from export import ExportError
 from heads import Examples, fit_heads, hits, leave_one_source_out, mean_accuracy, source_accuracies
 from measures import Proportion, proportion
 from PIL import Image, ImageOps
+from quantization import quantized_features
 from service import GROUND, PROJECT, Config, ConfigError, decode_image, read_config, to_tensor
 from train import feature_model, fingerprint, report_broken
 
+# train.py's.
 PENALTY = 0.3
-# With several views, as in train.py.
-PENALTY_OF_VIEWS = 0.1
 SHIPPED = "shipped"
 # The course's own model, on other photos (5,000 of Kaggle's and 1,632 of seven other sources): a rough point.
 TUTORIAL = ("the tutorial's own, on other photos", 0.3, 90.4)
@@ -44,14 +45,18 @@ REFERENCE = "lite0:224:0.875:linear"
 DEFAULT = (
     REFERENCE,
     "lite0:224:0.875:odds",
-    "lite0:224:0.875:odds:4",
-    "lite0:224:pad:odds",
-    "lite0:224:0.875:cut15",
-    "lite0:192:0.875:odds",
     "lite0:160:0.875:odds",
-    "lite1:200:0.875:odds",
-    "lite2:176:0.875:odds",
     "lite2:192:0.875:odds",
+    "lite0:224:0.875:odds:int8",
+    "lite0:224:0.95:odds:int8",
+    "lite1:224:0.95:odds:int8",
+    "lite2:192:0.875:odds:int8",
+    "lite2:208:0.95:odds:int8",
+    "lite2:224:0.875:odds:int8",
+    "lite2:224:0.95:odds:2:int8",
+    "lite2:240:0.875:odds:int8",
+    "lite2:240:0.95:odds:int8",
+    "lite2:240:0.95:odds:2:int8",
 )
 
 # A number after `cut` is of blocks that stay.
@@ -69,6 +74,7 @@ class Candidate:
     pad: bool
     head: str
     views: int
+    int8: bool
 
     @property
     def odds(self) -> bool:
@@ -83,13 +89,12 @@ class Candidate:
     @classmethod
     def of(cls, name: str) -> "Candidate":
         """Raises ValueError on a name of another form."""
-        parts = name.split(":")
-        known = len(parts) in (4, 5) and parts[0] in VARIANTS and re.fullmatch(rf"linear|odds|{CUT}\d+", parts[3])
-        if not known:
-            raise ValueError(f"{name}: not backbone:pixels:crop:head[:views]")
-        variant, pixels, crop, head, *more = parts
+        found = re.fullmatch(rf"(\w+):(\d+):(pad|[01]\.\d+):(linear|odds|{CUT}\d+)(?::(\d+))?(:int8)?", name)
+        if not found or found[1] not in VARIANTS:
+            raise ValueError(f"{name}: not backbone:pixels:crop:head[:views][:int8]")
+        variant, pixels, crop, head, views, int8 = found.groups()
         pad = crop == "pad"
-        return cls(name, variant, int(pixels), 1.0 if pad else float(crop), pad, head, int(more[0]) if more else 1)
+        return cls(name, variant, int(pixels), 1.0 if pad else float(crop), pad, head, int(views or 1), bool(int8))
 
     def config(self, config: Config) -> Config:
         """The service's settings with this candidate's picture."""
@@ -108,20 +113,31 @@ def backbone(candidate: Candidate, options: argparse.Namespace) -> tuple[Network
     weights = installed_weights(VARIANTS[candidate.variant])
     network = load_network(VARIANTS[candidate.variant], weights)
     base = fingerprint(config, weights, candidate.variant)
-    key = f"{candidate.variant}-{candidate.pixels}"
     if candidate.pad:
         base["pad"] = GROUND
     if candidate.blocks:
         network = dataclasses.replace(network, blocks=network.blocks[: candidate.blocks], head=None)
         base["blocks"] = candidate.blocks
-        key += f"-{candidate.head}"
-    return network, config, base, feature_model(network, config, options.cache, key)
+    if not candidate.int8:
+        return (
+            network,
+            config,
+            base,
+            feature_model(lambda image: pooled_features(network, image), config, options.cache, base),
+        )
+    base["ranges"] = ranges = calibrated(network, photos_of("train", options), config, options.cache, base)
+    model = feature_model(lambda image: quantized_features(network, image, ranges), config, options.cache, base)
+    return network, config, base, model
+
+
+def photos_of(part: str, options: argparse.Namespace) -> list[photos.Photo]:
+    """The photos of `part`, train or val."""
+    return photos.find_photos(options.data / part, photos.read_labels(options.labels), photos.find_index(options.data))
 
 
 def examples_of(candidate: Candidate, options: argparse.Namespace, part: str) -> Examples:
     """The photos of `part`, train or val, as the candidate sees them; val in one view always."""
     network, config, base, model = backbone(candidate, options)
-    found = photos.find_photos(options.data / part, photos.read_labels(options.labels), photos.find_index(options.data))
     several = part == "train" and candidate.views > 1
     extraction = features.Extraction(
         model,
@@ -131,7 +147,9 @@ def examples_of(candidate: Candidate, options: argparse.Namespace, part: str) ->
         # As train.py has it, so that each finds what the other computed.
         fingerprint={**base, "part": part} | ({} if several else {"views": "plain"}),
     )
-    result = features.extract(found, extraction, options.cache, options.workers, f"{candidate.name} {part}")
+    result = features.extract(
+        photos_of(part, options), extraction, options.cache, options.workers, f"{candidate.name} {part}"
+    )
     report_broken(part, result)
     return Examples.of(result, network if candidate.odds else None).first_views(candidate.views)
 
@@ -144,9 +162,8 @@ def accuracy(share: Proportion) -> float:
 def measure(candidate: Candidate, options: argparse.Namespace) -> dict[str, Any]:
     """Accuracy on val and on left-out sources, in percent."""
     training, validation = (examples_of(candidate, options, part) for part in ("train", "val"))
-    penalties = [PENALTY if candidate.views == 1 else PENALTY_OF_VIEWS]
-    heads = fit_heads(training, 1.0, penalties)
-    (logits,) = leave_one_source_out(training, 1.0, penalties, heads)
+    heads = fit_heads(training, 1.0, [PENALTY])
+    (logits,) = leave_one_source_out(training, 1.0, [PENALTY], heads)
     left_out = source_accuracies(training, logits)
     right = hits(heads[0], validation)
     kaggle = np.array([source.startswith("asirra") for source in validation.sources])
@@ -207,7 +224,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads (default: %(default)s)")
     try:
         run(parser.parse_args(arguments))
-    except (ValueError, photos.PhotosError, WeightsError, ConfigError, ExportError, OSError) as exc:
+    except (ValueError, CalibrationError, photos.PhotosError, WeightsError, ConfigError, ExportError, OSError) as exc:
         print(f"candidates: {exc}", file=sys.stderr)
         return 2
     return 0

@@ -140,7 +140,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path, help="folder with photos, at any depth")
     parser.add_argument("--torch-python", type=Path, default=Path(sys.executable), help="interpreter that has PyTorch")
-    parser.add_argument("--variant", choices=VARIANTS, default="lite0")
+    parser.add_argument("--variant", choices=VARIANTS, default="lite2")
     parser.add_argument("--weights", type=Path, help="the .pth file (default: the installed package's)")
     parser.add_argument("--config", type=Path, help="config.yaml with the picture recipe (default: the service's)")
     parser.add_argument("--size", type=int, help="width and height in pixels (default: the recipe's)")

@@ -225,23 +225,34 @@ def load_network(variant: Variant, path: Path | None = None) -> Network:
     return fold_network(read_weights(path or installed_weights(variant)), variant)
 
 
-def apply_network(network: Network, image: Any, convolve: Callable[[Any, Convolution], Any]) -> Any:
-    """The last feature map of `network` for `image` [batch, height, width, 3]; `convolve` does one Convolution."""
-    activations = convolve(image, network.stem)
-    for block in network.blocks:
-        inner = activations
-        for convolution in block.convolutions:
-            inner = convolve(inner, convolution)
+def apply_network(
+    network: Network,
+    image: Any,
+    convolve: Callable[[Any, Convolution], Any],
+    read: Callable[[str, Any], Any] = lambda _name, activations: activations,
+) -> Any:
+    """The last feature map of `network` for `image` [batch, height, width, 3].
+
+    `convolve` does one Convolution; `read` is given each tensor that one is about to read, by a name of its own, and
+    returns what it shall read instead.
+    """
+    activations = convolve(read("image", image), network.stem)
+    for number, block in enumerate(network.blocks):
+        inner = activations = read(f"block{number}", activations)
+        for position, convolution in enumerate(block.convolutions):
+            inner = convolve(read(f"block{number}.{position}", inner) if position else inner, convolution)
         activations = activations + inner if block.skip else inner
-    return convolve(activations, network.head) if network.head else activations
+    return convolve(read("head", activations), network.head) if network.head else activations
 
 
-def _convolve(activations: Any, convolution: Convolution) -> Any:
+def convolve(activations: Any, convolution: Convolution, kernel: Any = None) -> Any:
+    """TensorFlow: `convolution` of `activations` [batch, height, width, channels], perhaps with another `kernel`."""
     import tensorflow as tf  # seconds to import: only where a graph is built
 
     step = convolution.stride
     operation = tf.nn.depthwise_conv2d if convolution.depthwise else tf.nn.conv2d
-    result = operation(activations, tf.constant(convolution.kernel), [1, step, step, 1], "SAME")
+    kernel = tf.constant(convolution.kernel) if kernel is None else kernel
+    result = operation(activations, kernel, [1, step, step, 1], "SAME")
     result = tf.nn.bias_add(result, tf.constant(convolution.bias))
     return tf.nn.relu6(result) if convolution.activate else result
 
@@ -250,4 +261,4 @@ def pooled_features(network: Network, image: Any) -> Any:
     """TensorFlow: float32 `image` [batch, height, width, 3] -> mean of the last feature map [batch, features]."""
     import tensorflow as tf
 
-    return tf.reduce_mean(apply_network(network, image, _convolve), axis=[1, 2])
+    return tf.reduce_mean(apply_network(network, image, convolve), axis=[1, 2])

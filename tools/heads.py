@@ -39,7 +39,7 @@ class Examples:
         """The readable photos of `found`, with the odds of `network`'s classifier as the last feature, or noughts."""
         second = np.array([photo.label == 1 for photo in found.photos])
         if network:
-            values = animals.with_odds(found.values, network.classifier)
+            values = animals.with_odds(found.values, animals.Classifier.of(network.classifier))
         else:
             # A feature that never changes: the head can do nothing with it.
             values = np.pad(found.values, ((0, 0), (0, 0), (0, 1)))

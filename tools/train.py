@@ -5,10 +5,11 @@
 DATA holds train/{class}/ and val/{class}/ with photos, the classes named as in labels.txt (in any case), and
 perhaps INDEX.csv with the columns path and source. The backbone keeps its ImageNet weights; the head is a logistic
 regression on the pooled features of several views of each training photo, and on what ImageNet's own classifier
-says of dogs against cats (see animals.py). A temperature is fitted on left-out sources. Photos are prepared by the
-preprocess service's own functions, with the recipe of its config.yaml. Of several penalties the one is taken that
-does best on sources that the head was not trained on (leave one source out). Features are kept
-in --cache: a stopped run goes on.
+says of dogs against cats (see animals.py). Weights and activations of the backbone are rounded to 8 bits (see
+quantization.py), and the head is fitted on what the rounded backbone sees. A temperature is fitted on left-out sources.
+Photos are prepared by the preprocess service's own functions, with the recipe of its config.yaml. Of several penalties
+the one is taken that does best on sources that the head was not trained on (leave one source out). Features are kept in
+--cache: a stopped run goes on.
 """
 
 import argparse
@@ -16,7 +17,7 @@ import hashlib
 import json
 import os
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -24,12 +25,15 @@ import animals
 import features
 import numpy as np
 import photos
+import quantization
 import views
-from efficientnet_lite import VARIANTS, Network, WeightsError, installed_weights, load_network, pooled_features
+from calibration import CalibrationError, calibrated
+from efficientnet_lite import VARIANTS, Network, WeightsError, installed_weights, load_network
 from export import DOMAIN_NAME, OUTPUT_NAME, ExportError, next_version, write_saved_model
 from heads import Chosen, Examples, HeadError, choose_head, hits, mean_accuracy
 from measures import Proportion, by_group, proportion
 from numpy.typing import NDArray
+from quantization import Ranges, quantized_features
 from service import PROJECT, Config, ConfigError, decode_image, read_config, to_tensor
 
 Array = NDArray[np.float32]
@@ -39,8 +43,8 @@ class TrainError(Exception):
     """Training can't go on; the message says why."""
 
 
-def export(network: Network, chosen: Chosen, config: Config, target: Path) -> None:
-    """Writes the SavedModel: backbone, mean over places, ImageNet's odds, head, temperature, softmax."""
+def export(network: Network, ranges: Ranges, chosen: Chosen, config: Config, target: Path) -> None:
+    """Writes the SavedModel: rounded backbone, mean over places, ImageNet's odds, head, temperature, softmax."""
     # Softmax over (-z/2, z/2) is the logistic function of z.
     scaled = chosen.head.kernel / chosen.temperature
     kernel = np.outer(scaled, [-0.5, 0.5]).astype(np.float32)
@@ -49,8 +53,8 @@ def export(network: Network, chosen: Chosen, config: Config, target: Path) -> No
     def outputs(image: Any) -> dict[str, Any]:
         import tensorflow as tf
 
-        pooled = pooled_features(network, image)
-        odds, domain = animals.graph(pooled, network.classifier)
+        pooled = quantized_features(network, image, ranges)
+        odds, domain = animals.graph(pooled, animals.Classifier.of(network.classifier))
         logits = tf.matmul(pooled, tf.constant(kernel[:-1])) + tf.matmul(odds, tf.constant(kernel[-1:]))
         return {OUTPUT_NAME: tf.nn.softmax(tf.nn.bias_add(logits, bias)), DOMAIN_NAME: domain}
 
@@ -59,7 +63,7 @@ def export(network: Network, chosen: Chosen, config: Config, target: Path) -> No
 
 def fingerprint(config: Config, weights: Path, variant: str) -> dict[str, object]:
     """What the features of a photo depend on, beside the photo and the seed."""
-    code = [Path(module.__file__ or "") for module in (features, views)]
+    code = [Path(module.__file__ or "") for module in (features, quantization, views)]
     return {
         "variant": variant,
         "weights": hashlib.sha256(weights.read_bytes()).hexdigest(),
@@ -68,25 +72,26 @@ def fingerprint(config: Config, weights: Path, variant: str) -> dict[str, object
     }
 
 
-def feature_model(network: Network, config: Config, cache: Path, key: str) -> Path:
-    """The backbone alone as a SavedModel in `cache`, written once for each `key`."""
+def feature_model(features_of: Callable[[Any], Any], config: Config, cache: Path, base: Mapping[str, object]) -> Path:
+    """The backbone alone, `features_of` an image, as a SavedModel in `cache`, written once for each `base`."""
+    key = hashlib.sha256(json.dumps(dict(base), sort_keys=True).encode()).hexdigest()[:16]
     target = cache / f"backbone-{key}"
     if not target.is_dir():
         size = (config.picture.height, config.picture.width)
-        write_saved_model(target, size, lambda image: {"features": pooled_features(network, image)})
+        write_saved_model(target, size, lambda image: {"features": features_of(image)})
     return target
 
 
 def read_examples(
     options: argparse.Namespace, config: Config, labels: Sequence[str], network: Network, weights: Path
-) -> tuple[Examples, Examples]:
-    """Features of the training photos (all views) and of the validation photos (as served)."""
+) -> tuple[Examples, Examples, Ranges]:
+    """Features of the training photos (all views) and of the validation photos (as served), and the ranges."""
     index = options.index or photos.find_index(options.data)
     # Both folders are looked through first: a missing val must not show after minutes of work.
     found = {part: photos.find_photos(options.data / part, labels, index) for part in ("train", "val")}
     base = fingerprint(config, weights, options.variant)
-    key = hashlib.sha256(json.dumps(base, sort_keys=True).encode()).hexdigest()[:16]
-    model = feature_model(network, config, options.cache, key)
+    base["ranges"] = ranges = calibrated(network, found["train"], config, options.cache, base)
+    model = feature_model(lambda image: quantized_features(network, image, ranges), config, options.cache, base)
     examples = []
     for part, look in (("train", views.training_views), ("val", views.plain_view)):
         extraction = features.Extraction(
@@ -100,7 +105,7 @@ def read_examples(
         result = features.extract(found[part], extraction, options.cache, options.workers, part)
         report_broken(part, result)
         examples.append(Examples.of(result, network))
-    return examples[0], examples[1]
+    return examples[0], examples[1], ranges
 
 
 def report_broken(part: str, result: features.Features) -> None:
@@ -132,7 +137,7 @@ def train(options: argparse.Namespace) -> Path:
         raise TrainError(f"{target} exists already: choose another --version or move it away")
     weights = options.weights or installed_weights(VARIANTS[options.variant])
     network = load_network(VARIANTS[options.variant], weights)
-    training, validation = read_examples(options, config, labels, network, weights)
+    training, validation, ranges = read_examples(options, config, labels, network, weights)
     training = training.first_views(options.views)
     chosen = choose_head(training, options.source_exponent, options.penalty)
     if chosen.left_out:
@@ -141,7 +146,7 @@ def train(options: argparse.Namespace) -> Path:
     right = hits(chosen.head, validation)
     shares = {"all": proportion(right)} | by_group(right, list(validation.sources))
     show("val", shares)
-    export(network, chosen, config, target)
+    export(network, ranges, chosen, config, target)
     print(f"\nwrote {target}")
     return target
 
@@ -153,16 +158,16 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     model = PROJECT / "prev_trained_models" / "CAT-DOG"
     parser.add_argument("--model", type=Path, default=model, help="folder with labels.txt that gets the version")
     parser.add_argument("--version", type=int, help="number of the version folder (default: the next free one)")
-    parser.add_argument("--variant", choices=VARIANTS, default="lite0", help="backbone (default: %(default)s)")
+    parser.add_argument("--variant", choices=VARIANTS, default="lite2", help="backbone (default: %(default)s)")
     parser.add_argument("--weights", type=Path, help="the backbone's .pth (default: the installed package's)")
     parser.add_argument("--config", type=Path, help="config.yaml with the picture recipe (default: the service's)")
     parser.add_argument("--index", type=Path, help="INDEX.csv (default: the one in the folder or its parent)")
-    parser.add_argument("--penalty", type=float, nargs="+", default=[0.1], help="strengths to try")
+    parser.add_argument("--penalty", type=float, nargs="+", default=[0.3], help="strengths to try")
     parser.add_argument(
         "--source-exponent", type=float, default=1.0, help="a source of n photos counts as n to this power"
     )
     most = 2 + views.RANDOM_VIEWS
-    parser.add_argument("--views", type=int, default=most, choices=range(1, most + 1), help="how many of each photo")
+    parser.add_argument("--views", type=int, default=2, choices=range(1, most + 1), help="how many of each photo")
     cache = PROJECT / ".build" / "features"
     parser.add_argument("--cache", type=Path, default=cache, help="where features are kept (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads (default: %(default)s)")
@@ -174,7 +179,16 @@ def main(arguments: list[str] | None = None) -> int:
     """0, or 2 with one line that says what is wrong."""
     try:
         train(parse_arguments(arguments))
-    except (TrainError, HeadError, photos.PhotosError, WeightsError, ConfigError, ExportError, OSError) as exc:
+    except (
+        TrainError,
+        CalibrationError,
+        HeadError,
+        photos.PhotosError,
+        WeightsError,
+        ConfigError,
+        ExportError,
+        OSError,
+    ) as exc:
         print(f"train: {exc}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:

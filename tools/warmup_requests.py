@@ -3,21 +3,19 @@
 import struct
 from pathlib import Path
 
-import numpy as np
-from numpy.typing import NDArray
-
 # The one place and name that TensorFlow Serving looks at (tensorflow_serving/servables/tensorflow/saved_model_warmup).
 WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
 
 
-def record(image: NDArray[np.float32], input_name: str, model: str) -> bytes:
-    """A PredictionLog, serialised: one request for `serving_default` with float32 `image` [1, height, width, 3]."""
+def record(size: tuple[int, int], input_name: str, model: str) -> bytes:
+    """A PredictionLog, serialised: one request for `serving_default` with a grey picture of `size` (height, width)."""
     import tensorflow as tf
     from tensorflow_serving.apis import model_pb2, predict_pb2, prediction_log_pb2
 
     request = predict_pb2.PredictRequest(
         model_spec=model_pb2.ModelSpec(name=model, signature_name="serving_default"),
-        inputs={input_name: tf.make_tensor_proto(image)},
+        # One number for all of them, as a TensorProto may have it.
+        inputs={input_name: tf.make_tensor_proto(0.0, tf.float32, [1, *size, 3])},
     )
     log = prediction_log_pb2.PredictionLog(predict_log=prediction_log_pb2.PredictLog(request=request))
     return bytes(log.SerializeToString())
@@ -32,7 +30,7 @@ def write_warmup(folder: Path, size: tuple[int, int], input_name: str, model: st
         # Rotated and shifted, as TFRecord stores every CRC-32C.
         return struct.pack("<I", ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF)
 
-    data = record(np.zeros((1, *size, 3), np.float32), input_name, model)
+    data = record(size, input_name, model)
     length = struct.pack("<Q", len(data))
     target = folder / WARMUP_FILE
     target.parent.mkdir(parents=True)

@@ -12,7 +12,10 @@ class CandidateTest(unittest.TestCase):
         picture = found.config(service.read_config(None)).picture
         self.assertEqual((picture.width, picture.height, picture.crop), (192, 192, 0.875))
         self.assertEqual((found.variant, found.odds, found.blocks, found.views), ("lite2", True, None, 1))
-        self.assertEqual(candidates.Candidate.of("lite0:224:0.875:odds:4").views, 4)
+        self.assertFalse(found.int8)
+        several = candidates.Candidate.of("lite0:224:0.875:odds:4:int8")
+        self.assertEqual((several.views, several.int8), (4, True))
+        self.assertTrue(candidates.Candidate.of("lite0:224:0.875:odds:int8").int8)
         cut = candidates.Candidate.of("lite0:224:0.875:cut15")
         self.assertEqual((cut.odds, cut.blocks), (False, 15))
 
@@ -31,6 +34,7 @@ class CandidateTest(unittest.TestCase):
             "lite0:224:0.875:deep",
             "lite0:big:0.875:odds",
             "lite0:224::odds",
+            "lite0:224:0.875:odds:int4",
         ):
             with self.subTest(name), self.assertRaises(ValueError):
                 candidates.Candidate.of(name)

@@ -41,13 +41,28 @@ class DomainTest(unittest.TestCase):
 
 class AnimalsTest(unittest.TestCase):
     def setUp(self) -> None:
-        # One feature for each class: the features are the logits.
-        self.classifier = np.eye(animals.CLASSES, dtype=np.float32), np.zeros(animals.CLASSES, np.float32)
+        # Cats answer to the first feature and dogs to the second, all others to one of as many as there are groups.
+        random = np.random.default_rng(0)
+        kernel = np.zeros((2 + animals.OTHER_GROUPS, animals.CLASSES), np.float32)
+        for number in range(animals.CLASSES):
+            kernel[2 + number % animals.OTHER_GROUPS, number] = 1
+        for row, classes in enumerate((animals.CATS, animals.DOGS)):
+            kernel[:, classes] = 0
+            kernel[row, classes] = 1
+        self.imagenet = kernel, random.normal(size=animals.CLASSES).astype(np.float32)
+        self.classifier = animals.Classifier.of(self.imagenet)
 
     def logits(self, number: int) -> np.ndarray:
-        found = np.zeros((1, 1, animals.CLASSES), np.float32)
-        found[..., number] = 20
-        return found
+        """Features that speak for ImageNet's class `number`."""
+        return 20 * self.imagenet[0][None, None, :, number]
+
+    def test_merged_classes_leave_the_shares_as_they_were(self) -> None:
+        features = np.random.default_rng(2).normal(size=(7, len(self.imagenet[0]))).astype(np.float32)
+        powers = np.exp(features @ self.imagenet[0] + self.imagenet[1])
+        powers /= powers.sum(1, keepdims=True)
+        expected = np.stack([powers[:, animals.CATS].sum(1), powers[:, animals.DOGS].sum(1)], 1)
+        self.assertLess(self.classifier.bias.size, 200)
+        np.testing.assert_allclose(animals.shares(features, self.classifier), expected, rtol=1e-4)
 
     def test_a_tabby_is_a_cat_and_a_poodle_is_a_dog(self) -> None:
         for number, column in ((281, 0), (267, 1)):
@@ -64,7 +79,7 @@ class AnimalsTest(unittest.TestCase):
         self.assertTrue(np.isfinite(odds).all())
 
     def test_odds_are_the_last_feature(self) -> None:
-        features = np.random.default_rng(1).normal(size=(5, 2, animals.CLASSES)).astype(np.float32)
+        features = np.random.default_rng(1).normal(size=(5, 2, len(self.imagenet[0]))).astype(np.float32)
         found = animals.with_odds(features, self.classifier, rows=2)
         np.testing.assert_array_equal(found[..., :-1], features)
         np.testing.assert_allclose(found[..., -1:], animals.odds(animals.shares(features, self.classifier)), rtol=1e-5)

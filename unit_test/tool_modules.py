@@ -17,6 +17,7 @@ _path = list(sys.path)
 sys.path.insert(0, str(FOLDER))
 try:
     import animals
+    import calibration
     import candidates
     import domain
     import efficientnet_lite
@@ -30,6 +31,7 @@ try:
     import measures
     import photos
     import predictors
+    import quantization
     import service
     import train
     import views
@@ -61,6 +63,7 @@ __all__ = [
     "animals",
     "bench_photos",
     "bench_report",
+    "calibration",
     "candidates",
     "closed_loop",
     "comparison",
@@ -81,6 +84,7 @@ __all__ = [
     "overload",
     "photos",
     "predictors",
+    "quantization",
     "run_tool",
     "running",
     "samples",
