@@ -193,7 +193,7 @@ class PairTest(unittest.TestCase):
         self.assertFalse([span for span in spans if span.is_error])
         attributes = served.attributes
         self.assertEqual((attributes["request_id"], attributes["model.name"]), ("one", "CAT-DOG"))
-        self.assertEqual((attributes["model.version"], attributes["model.batch_size"]), (2, 1))
+        self.assertEqual((attributes["model.version"], attributes["model.batch_size"]), (3, 1))
 
     def test_both_logs_name_the_request_and_its_trace(self) -> None:
         ask(self.url, X_Request_ID="one")
@@ -239,7 +239,10 @@ class ModelServerTest(unittest.TestCase):
     def test_without_its_collector_it_answers_and_ends_all_the_same(self) -> None:
         nobody = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"http://127.0.0.1:{free_port()}"} | SOON
         with mock.patch.dict(os.environ, nobody), model_server(MODEL, "CAT-DOG") as server:
-            body = {"instances": [[[[0.0] * 3] * 224] * 224]}
+            metadata = requests.get(f"{server.url}/v1/models/CAT-DOG/metadata", timeout=TIMEOUT_S).json()["metadata"]
+            shape = metadata["signature_def"]["signature_def"]["serving_default"]["inputs"]["image"]["tensor_shape"]
+            height, width, _ = (int(side["size"]) for side in shape["dim"][1:])
+            body = {"instances": [[[[0.0] * 3] * width] * height]}
             url = f"{server.url}/v1/models/CAT-DOG:predict"
             self.assertEqual(requests.post(url, json=body, timeout=TIMEOUT_S).status_code, 200)
             began = time.monotonic()
