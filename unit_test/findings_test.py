@@ -72,8 +72,8 @@ class DecoderTest(unittest.TestCase):
 
     def test_the_middle_gives_the_same_tensor_as_the_whole(self) -> None:
         picture = settings().picture
-        # One level of 8 bits: of tall and of wide pictures Pillow rounds in another order.
-        tolerance = 1.01 * picture.scale
+        # Pillow resamples in two passes and rounds each to 8 bits; of tall and of wide pictures in another order.
+        tolerance = 2.01 * picture.scale
         waves = np.sin(np.arange(3000) / 40)[:, None, None] * np.cos(np.arange(301) / 30)[None, :, None]
         tall = Image.fromarray((127 + 100 * waves * [1, -1, 0.5]).astype(np.uint8))
         for name, image, orientation in (
@@ -92,9 +92,9 @@ class DecoderTest(unittest.TestCase):
                 whole = service_utils.decode_image(stream.getvalue(), 10**7)
                 middle = service_utils.decode_image(stream.getvalue(), 10**7, picture)
                 self.assertLess(middle.width * middle.height, whole.width * whole.height)
-                np.testing.assert_allclose(
-                    service_utils.to_tensor(middle, picture), service_utils.to_tensor(whole, picture), atol=tolerance
-                )
+                found, expected = (service_utils.to_tensor(part, picture) for part in (middle, whole))
+                np.testing.assert_allclose(found, expected, atol=tolerance)
+                self.assertLess(float((np.abs(found - expected) > picture.scale / 2).mean()), 0.1)
 
 
 if __name__ == "__main__":
