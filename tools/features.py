@@ -3,7 +3,7 @@
 import hashlib
 import json
 import os
-import queue
+import threading
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from inference import import_openvino
 from numpy.typing import NDArray
 from photos import Photo
 from PIL import Image
@@ -65,31 +66,19 @@ class _Backbone:
     """The feature graph in OpenVINO: one stream for each worker, an inference request for each thread."""
 
     def __init__(self, model: Path, workers: int) -> None:
-        import openvino
-
-        core = openvino.Core()
+        core = import_openvino().Core()
         device = fastest_device(core.available_devices)
         # float32 throughout: on processors with bfloat16 OpenVINO would else use that, at an error of 2 % here.
         settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": workers}
         if device == "CPU":
             settings["INFERENCE_NUM_THREADS"] = workers
-            # Bound to a core each, threads would wait for it where others use it.
-            settings["ENABLE_CPU_PINNING"] = False
-        compiled = core.compile_model(str(model), device, settings)
-        self._free: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        picture = np.zeros([1, *(side.get_length() for side in list(compiled.inputs[0].partial_shape)[1:])], np.float32)
-        for _ in range(workers):
-            request = compiled.create_infer_request()
-            # By one thread: two that bring OpenVINO's bindings their first array at once wait for each other for ever.
-            request.infer([picture])
-            self._free.put(request)
+        self._compiled = core.compile_model(str(model), device, settings)
+        self._local = threading.local()
 
     def __call__(self, batch: Array) -> Array:
-        request = self._free.get()
-        try:
-            return np.array(request.infer([batch])[0])
-        finally:
-            self._free.put(request)
+        if not hasattr(self._local, "request"):
+            self._local.request = self._compiled.create_infer_request()
+        return np.array(self._local.request.infer([batch])[0])
 
 
 def _photo_features(photo: Photo, extraction: Extraction, backbone: _Backbone) -> Array | str:

@@ -10,6 +10,7 @@ from typing import Protocol
 import numpy as np
 import requests
 from export import DOMAIN_NAME
+from inference import import_openvino
 from numpy.typing import NDArray
 from service import Config, decode_image, to_tensor
 from sessions import Sessions
@@ -71,8 +72,7 @@ class ModelPredictor:
     """Runs the SavedModel in the folder `model` with OpenVINO, on photos prepared as the service prepares them."""
 
     def __init__(self, model: Path, config: Config, classes: int) -> None:
-        import openvino
-
+        openvino = import_openvino()
         try:
             network = openvino.Core().read_model(str(model))
             # float32 as the model server has it; on some processors OpenVINO would else choose bfloat16.
@@ -84,8 +84,6 @@ class ModelPredictor:
         found = [int(side.get_length()) if side.is_static else -1 for side in network.inputs[0].partial_shape]
         if found != wanted:
             raise PredictorError(f"{model}: takes {found}, but config.yaml makes pictures of {wanted}")
-        # By one thread: two that bring OpenVINO's bindings their first array at once wait for each other for ever.
-        openvino.Tensor(np.zeros(1, np.float32))
         self._config = config
         self._classes = classes
         self._local = threading.local()

@@ -59,6 +59,7 @@ class RangeTest(unittest.TestCase):
 
 class GraphTest(unittest.TestCase):
     folder: Path
+    core: Any
     models: dict[str, Any]
     pictures: np.ndarray[Any, Any]
 
@@ -78,9 +79,9 @@ class GraphTest(unittest.TestCase):
         command = [sys.executable, "-c", BUILD, str(FOLDER), str(cls.folder), str(SIZE)]
         subprocess.run(command, check=True, capture_output=True, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"})
         settings = {"INFERENCE_PRECISION_HINT": "f32"}
-        core = openvino.Core()
+        cls.core = openvino.Core()
         cls.models = {
-            name: core.compile_model(str(cls.folder / name), "CPU", settings) for name in ("plain", "rounded")
+            name: cls.core.compile_model(str(cls.folder / name), "CPU", settings) for name in ("plain", "rounded")
         }
 
     def features(self, name: str) -> np.ndarray[Any, Any]:
@@ -112,6 +113,14 @@ class GraphTest(unittest.TestCase):
         kinds = [str(operation.get_rt_info()["layerType"].astype(str)) for operation in operations]
         # Where it did not, each would stay beside its convolution.
         self.assertLessEqual(kinds.count("FakeQuantize"), 1)
+        if "INT8" not in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
+            self.skipTest("this processor has no instructions for it")
+        precisions = [
+            operation.get_rt_info()["runtimePrecision"].astype(str)
+            for operation, kind in zip(operations, kinds, strict=True)
+            if kind == "Convolution"
+        ]
+        self.assertEqual(set(precisions), {"u8"})
 
 
 class CalibrationTest(unittest.TestCase):

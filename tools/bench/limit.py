@@ -24,6 +24,7 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import psutil
+from inference import import_openvino
 from load import PHOTOS
 from numpy.typing import NDArray
 from photos import SUFFIXES
@@ -44,16 +45,6 @@ def usable_cores() -> int:
 def newest_version(model: Path) -> Path:
     """The folder of the highest version in a model's folder."""
     return max((folder for folder in model.iterdir() if folder.name.isdecimal()), key=lambda folder: int(folder.name))
-
-
-def import_openvino() -> Any:
-    """OpenVINO without its conversion tools, which report each import to their maker."""
-    sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]  # None forbids an import
-    import openvino
-
-    # By one thread: two that bring its bindings their first array at once wait for each other for ever.
-    openvino.Tensor(np.zeros(1, np.float32))
-    return openvino
 
 
 class Network:
