@@ -29,7 +29,7 @@ def main() -> int:
     parser.add_argument("--model", type=Path, default=PROJECT / "prev_trained_models" / "CAT-DOG")
     parser.add_argument("--photos", type=Path, default=PROJECT / "images", help="a folder, searched for photos")
     parser.add_argument("--count", type=int, default=100, help="how many of them at most, evenly spread")
-    parser.add_argument("--tolerance", type=float, default=0.1, help="default: %(default)s; 1e-4 for float32")
+    parser.add_argument("--tolerance", type=float, default=0.2, help="default: %(default)s; 1e-4 for float32")
     options = parser.parse_args()
     config = read_config(None)
     paths = sorted(path for path in options.photos.rglob("*") if path.suffix.lower() in SUFFIXES)
@@ -40,7 +40,7 @@ def main() -> int:
     local = tf.saved_model.load(str(options.model / str(version))).signatures[SIGNATURE]
     remote = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(options.server))
     (input_name,) = local.structured_input_signature[1]
-    worst = 0.0
+    differences = []
     for path in tqdm(paths, unit="photo"):
         tensor = to_tensor(decode_image(path.read_bytes(), config.limits.pixels), config.picture)[np.newaxis]
         expected = local(**{input_name: tf.constant(tensor)})
@@ -49,9 +49,14 @@ def main() -> int:
         request.model_spec.signature_name = SIGNATURE
         request.inputs[input_name].CopyFrom(tf.make_tensor_proto(tensor))
         answer = remote.Predict(request, timeout=10).outputs
-        for name, values in expected.items():
-            worst = max(worst, float(np.abs(tf.make_ndarray(answer[name]) - values.numpy()).max()))
-    print(f"{len(paths)} photos: the largest difference of an output is {worst:.1e}")
+        pairs = [(tf.make_ndarray(answer[name]), values.numpy()) for name, values in expected.items()]
+        differences.append(max(float(np.abs(found - wanted).max()) for found, wanted in pairs))
+    middle, most, worst = np.percentile(differences, [50, 99, 100])
+    print(
+        f"{len(paths)} photos: outputs differ by {middle:.1e} in the median, {most:.1e} at the 99th percentile, ",
+        end="",
+    )
+    print(f"{worst:.1e} at most")
     return int(worst > options.tolerance)
 
 
