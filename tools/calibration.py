@@ -41,7 +41,7 @@ def calibration_pictures(photos: Sequence[Photo], config: Config) -> Array:
         if len(pictures) == CALIBRATION_PHOTOS:
             break
         with contextlib.suppress(Exception):
-            image = decode_image(order[number].path.read_bytes(), config.limits.pixels)
+            image = decode_image(order[number].path.read_bytes(), config.limits.pixels, config.picture)
             pictures.append(to_tensor(image, config.picture))
     if not pictures:
         raise CalibrationError("train: no readable photo")

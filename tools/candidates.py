@@ -141,7 +141,7 @@ def examples_of(candidate: Candidate, options: argparse.Namespace, part: str) ->
     several = part == "train" and candidate.views > 1
     extraction = features.Extraction(
         model,
-        decode=lambda data: decode_image(data, config.limits.pixels),
+        decode=lambda data: decode_image(data, config.limits.pixels, None if several else config.picture),
         views=views.training_views if several else views.plain_view,
         prepare=lambda image: to_tensor(candidate.framed(image), config.picture),
         # As train.py has it, so that each finds what the other computed.

@@ -42,7 +42,8 @@ def main() -> int:
     (input_name,) = local.structured_input_signature[1]
     differences = []
     for path in tqdm(paths, unit="photo"):
-        tensor = to_tensor(decode_image(path.read_bytes(), config.limits.pixels), config.picture)[np.newaxis]
+        image = decode_image(path.read_bytes(), config.limits.pixels, config.picture)
+        tensor = to_tensor(image, config.picture)[np.newaxis]
         expected = local(**{input_name: tf.constant(tensor)})
         request = predict_pb2.PredictRequest()
         request.model_spec.name = config.experiment_id

@@ -90,7 +90,7 @@ class ModelPredictor:
 
     def __call__(self, data: bytes) -> Prediction:
         try:
-            image = decode_image(data, self._config.limits.pixels)
+            image = decode_image(data, self._config.limits.pixels, self._config.picture)
             batch = to_tensor(image, self._config.picture)[None]
         except Exception as exc:  # the decoder's own words, whatever the broken file made of them
             raise RefusedPhoto(str(exc)) from exc

@@ -93,10 +93,11 @@ def read_examples(
     base["ranges"] = ranges = calibrated(network, found["train"], config, options.cache, base)
     model = feature_model(lambda image: quantized_features(network, image, ranges), config, options.cache, base)
     examples = []
-    for part, look in (("train", views.training_views), ("val", views.plain_view)):
+    # Parts of a photo are taken from the whole of it.
+    for part, look, picture in (("train", views.training_views, None), ("val", views.plain_view, config.picture)):
         extraction = features.Extraction(
             model,
-            decode=lambda data: decode_image(data, config.limits.pixels),
+            decode=lambda data, picture=picture: decode_image(data, config.limits.pixels, picture),
             views=look,
             prepare=lambda image: to_tensor(image, config.picture),
             fingerprint={**base, "part": part},

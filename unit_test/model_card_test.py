@@ -7,7 +7,7 @@ from typing import Any
 from tool_modules import PROJECT, photos, predictors, service
 
 MODEL = PROJECT / "prev_trained_models" / "CAT-DOG"
-VERSION = 3
+VERSION = 4
 MOST_BYTES = 20 * 1000 * 1000
 
 

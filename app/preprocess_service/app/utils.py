@@ -27,11 +27,6 @@ _WEIGHTS = {"WEBP": 2}
 # How far into a file its kind is looked for: past the XML declaration and comments of an SVG.
 _MAGIC_BYTES = 512
 
-# A big photo is brought down to this many times the pixels, in each direction, that the model wants, before anything
-# else is done with it; a JPEG is not even decoded at more (1/2, 1/4 or 1/8 of its size). The answer stays the same to
-# 0.5 percentage points (formats_test.py), at a fraction of the time and memory.
-_MARGIN = 2
-
 # On both sides together; the widest filter, lanczos, reads 3 pixels on each where a picture is enlarged.
 _NEIGHBOURS = 16
 
@@ -111,8 +106,7 @@ def decode_image(
             if pixels > max_pixels:
                 raise _too_many_pixels(max_pixels // weight)
             if picture is not None:
-                size = _MARGIN * max(picture.width, picture.height)
-                image.draft(None, (size, size))
+                image.draft(None, (_enough(picture), _enough(picture)))
             # All coefficients of a progressive JPEG are in memory, whatever scale it is decoded at.
             with room(pixels if image.info.get("progressive") else image.width * image.height * weight):
                 return _to_rgb(_upright(_reduced(image, picture), _orientation(image)))
@@ -166,12 +160,22 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
     return image if turn is None else image.transpose(turn)
 
 
+def _enough(picture: Picture) -> int:
+    """How many pixels the shorter side of a photo needs for ``to_tensor`` not to enlarge it, whichever way it lies.
+
+    A big photo is brought down by whole numbers, as far as that allows, before anything else is done with it, and a
+    JPEG is not even decoded at more (1/2, 1/4 or 1/8 of its size): the answer stays the same to 0.5 percentage points
+    (formats_test.py), at a fraction of the time and memory.
+    """
+    return math.ceil(max(picture.width, picture.height) / picture.crop)
+
+
 def _reduced(image: Image.Image, picture: Picture | None) -> Image.Image:
     """Average whole blocks of pixels, as far as the shorter side stays large enough for ``picture``."""
     image.load()
     if picture is None:
         return image
-    factor = min(image.size) // (_MARGIN * max(picture.width, picture.height))
+    factor = min(image.size) // _enough(picture)
     if factor < 2:
         return _middle(image, picture)
     # Neither palette numbers nor pixels of a transparent colour can be averaged.
