@@ -18,6 +18,7 @@ import json
 import os
 import sys
 from collections.abc import Callable, Mapping, Sequence
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -97,7 +98,7 @@ def read_examples(
     for part, look, picture in (("train", views.training_views, None), ("val", views.plain_view, config.picture)):
         extraction = features.Extraction(
             model,
-            decode=lambda data, picture=picture: decode_image(data, config.limits.pixels, picture),
+            decode=partial(decode_image, max_pixels=config.limits.pixels, picture=picture),
             views=look,
             prepare=lambda image: to_tensor(image, config.picture),
             fingerprint={**base, "part": part},

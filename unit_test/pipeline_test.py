@@ -3,6 +3,7 @@
 import socket
 import time
 import unittest
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest.mock import patch
 
@@ -48,6 +49,21 @@ class DroppedWorkTest(unittest.TestCase):
             # The first keeps the one thread waiting, the second waits for the thread.
             self.assertEqual([self.ask(), self.ask()], [(504, "deadline_exceeded")] * 2)
         self.check_nothing_was_prepared()
+
+    def test_only_so_many_photos_are_prepared_as_may_wait_for_the_model(self) -> None:
+        runner = HeldRunner()
+        self.serve(runner, prepared=1)
+        with ThreadPoolExecutor(2) as senders:
+            first = senders.submit(self.ask, milliseconds=60_000)
+            self.assertTrue(runner.wait_for(1))
+            second = senders.submit(self.ask, milliseconds=60_000)
+            self.wait_for("catdog_queue_length 1.0")
+            self.assertEqual(self.ask(), (504, "deadline_exceeded"))
+            self.assertEqual(self.to_tensor.call_count, 1)
+            runner.release()
+            self.assertEqual((first.result(), second.result()), ((200, "ok"), (200, "ok")))
+        self.assertEqual(self.to_tensor.call_count, 2)
+        self.wait_for("catdog_queue_length 0.0")
 
     def test_a_photo_whose_sender_leaves_while_it_waits_for_room_is_not_decoded(self) -> None:
         self.serve(decode_threads=1)

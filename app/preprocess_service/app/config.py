@@ -104,6 +104,7 @@ class Limits(Section):
     deadline_seconds: float = Field(gt=0)
     in_flight: int = Field(ge=0, description="0: chosen from the cores")
     decode_threads: int = Field(ge=0, description="0: one for each core")
+    prepared: int = Field(ge=0, description="0: chosen from the cores")
     connections: int = Field(ge=1)
     head_bytes: int = Field(ge=1024)
     head_seconds: float = Field(gt=0)

@@ -60,7 +60,7 @@ class Metrics:
 
     def _add_load(self) -> None:
         self.in_flight = self._gauge("in_flight", "Photos being prepared or predicted.")
-        self.queue_length = self._gauge("queue_length", "Photos that wait for a thread to be decoded in.")
+        self.queue_length = self._gauge("queue_length", "Photos that wait to be decoded.")
         self.places = self._gauge("places", "Photos that may be at work at the same time; others are refused.")
         self.places_taken = self._gauge("places_taken", "Photos of requests that were let in.")
         self.buffered_bytes = self._gauge("buffered_bytes", "Bodies of all requests at work together.")

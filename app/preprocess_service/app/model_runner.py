@@ -127,6 +127,7 @@ class ModelRunner:
         """
         signature = self._signature or await self._ask_signature(timeout)
         request = self._envelope(signature, tensor.shape).around(tensor)
+        del tensor  # which is in the request now; see Pipeline.classify
         try:
             response = await self._call(self._predict, request, timeout, request_id)
             return self._read_response(response, signature)
