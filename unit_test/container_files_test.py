@@ -11,13 +11,11 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from model_server_fixtures import flags, monitoring, shared_server
+from model_server_fixtures import batching, flags, monitoring, shared_server
 
 ROOT = Path(__file__).parent.parent
 APP = ROOT / "app"
 COMPOSE_FILES = (APP / "docker-compose.yml", APP / "docker-compose.embedded.yml")
-# Fields of TensorFlow Serving's BatchingParameters; it has more.
-BATCHING = {"max_batch_size", "batch_timeout_micros", "num_batch_threads", "max_enqueued_batches"}
 
 
 def compose(path: Path) -> Any:
@@ -150,13 +148,16 @@ class ConfigFilesTest(unittest.TestCase):
         self.assertEqual(path, monitoring.DEFAULT_PATH)
 
     def test_the_batching_file_says_what_tensorflow_serving_takes(self) -> None:
-        text = (APP / "model_service/batching.config").read_text(encoding="utf-8")
-        lines = [line for line in text.splitlines() if line and not line.startswith("#")]
-        fields = {name: int(value) for line in lines for name, value in re.findall(r"^(\w+) \{ value: (\d+) \}$", line)}
-        self.assertEqual(len(fields), len(lines))
-        self.assertEqual(set(fields), BATCHING)
+        found = batching.read_batching(True, str(APP / "model_service/batching.config"))
         config = yaml.safe_load((APP / "preprocess_service/app/config.yaml").read_text(encoding="utf-8"))
-        self.assertGreaterEqual(fields["max_batch_size"], config["limits"]["batch_items"])
+        self.assertGreaterEqual(found.batches.max_task_rows, config["limits"]["batch_items"])
+
+    def test_the_embedded_server_is_given_both_files(self) -> None:
+        text = (APP / "model_service/Dockerfile.embedded").read_text(encoding="utf-8")
+        for file in ("monitoring.config", "batching.config"):
+            with self.subTest(file):
+                self.assertRegex(text, rf"COPY .*app/model_service/{file}.* /config/")
+                self.assertIn(f"=/config/{file}", text)
 
 
 if __name__ == "__main__":

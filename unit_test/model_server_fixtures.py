@@ -16,6 +16,7 @@ import processes
 
 sys.path.insert(0, str(processes.MODEL_SERVER.parent))
 try:
+    import batching
     import calls
     import cores
     import engines
@@ -45,6 +46,7 @@ finally:
 
 __all__ = [
     "Array",
+    "batching",
     "calls",
     "copy_of_model",
     "cores",

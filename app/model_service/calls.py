@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
@@ -39,11 +39,8 @@ class Call:
 
     def compute(self, function: Callable[[], Result]) -> Result:
         """Return what `function` does, and take down when that began and ended: for the thread that computes."""
-        self.began = time.perf_counter()
-        try:
+        with computing([self]):
             return function()
-        finally:
-            self.computed = time.perf_counter()
 
     def at_ns(self, seconds: float) -> int:
         """Return the nanoseconds since 1970 of a moment on the clock of `time.perf_counter`."""
@@ -62,6 +59,20 @@ class Call:
             "computing_us": _microseconds(self.began, self.computed),
             "total_us": _microseconds(self.arrived, self.ended),
         }
+
+
+@contextmanager
+def computing(calls: Collection[Call]) -> Iterator[None]:
+    """Take down for `calls`, which the block computes together, when it began and ended."""
+    began = time.perf_counter()
+    for call in calls:
+        call.began = began
+    try:
+        yield
+    finally:
+        computed = time.perf_counter()
+        for call in calls:
+            call.computed = computed
 
 
 class SpanExport(Protocol):

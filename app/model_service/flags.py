@@ -39,6 +39,8 @@ class Flags:
     tensorflow_inter_op_parallelism: int = 0
     enable_model_warmup: bool = True
     num_request_iterations_for_warmup: int = 1
+    enable_batching: bool = False
+    batching_parameters_file: str = ""
     enable_grpc_healthcheck_service: bool = True
     version: bool = False
     help: bool = False
@@ -66,6 +68,8 @@ HELP = {
     "tensorflow_inter_op_parallelism": "calls computed at the same time; 0: chosen from the cores",
     "enable_model_warmup": "replay assets.extra/tf_serving_warmup_requests before serving",
     "num_request_iterations_for_warmup": "how often each warm-up request is run",
+    "enable_batching": "compute gRPC calls that wait at the same time together",
+    "batching_parameters_file": "text form of a BatchingParameters: how many, for example",
     "enable_grpc_healthcheck_service": "serve grpc.health.v1",
     "version": "print the version and exit",
     "help": "print this list and exit",
@@ -74,8 +78,6 @@ HELP = {
 # Flags of TensorFlow Serving's that ask for something this server can't do, by the value that doesn't ask.
 _REFUSED = {
     "model_config_file": "",
-    "enable_batching": "false",
-    "batching_parameters_file": "",
     "enable_per_model_batching_parameters": "false",
     "ssl_config_file": "",
     "grpc_socket_path": "",

@@ -4,7 +4,6 @@ import asyncio
 import functools
 import logging
 from collections.abc import Awaitable, Callable
-from functools import partial
 from typing import Any
 
 import grpc
@@ -74,8 +73,8 @@ class PredictionService:
         metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
         with backend.monitoring.request(name, "Predict", "GRPC"), backend.calls.call("GRPC", name, metadata) as call:
             call.batch_size = prediction.batch_size(request)
-            predict = partial(prediction.predict, backend.servables, request, backend.max_bytes)
-            response = await backend.workers.run(context.time_remaining(), call.compute, predict)
+            task = prediction.PredictTask(backend.servables, request, backend.max_bytes, call)
+            response = await backend.workers.submit(context.time_remaining(), task)
             call.version = response.model_spec.version.value
             return response
 

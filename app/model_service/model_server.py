@@ -19,13 +19,14 @@ from pathlib import Path
 import flags
 import sockets
 from backend import Backend
+from batching import read_batching
 from calls import Calls
 from engines import Engine, load_engines
 from failures import StartError
 from flags import Flags
 from grpc_api import GrpcServer
 from log_lines import log_json
-from memory import keep_freed_memory
+from memory import give_back_freed_memory, keep_freed_memory
 from monitoring import Monitoring, read_path
 from readiness import Readiness
 from rest_api import RestApi
@@ -83,14 +84,16 @@ def _serve(options: Flags) -> int:
     monitoring_path = _monitoring_path(options)
     grpc_claim = sockets.claim(options.bind_address, options.port, "port")
     rest_claim = _claim_rest(options)
+    batching = read_batching(options.enable_batching, options.batching_parameters_file)
     threads = Threads.sharing(
         options.tensorflow_intra_op_parallelism or options.tensorflow_session_parallelism,
-        options.tensorflow_inter_op_parallelism,
+        options.tensorflow_inter_op_parallelism or batching.streams or 0,
     )
     monitoring = Monitoring(monitoring_path)
     load = partial(load_version, options, threads, monitoring)
     servables = Servables(load_first(options, load))
-    workers = Workers(threads.callers, queue_length(options.max_queued_requests))
+    queued = queue_length(options.max_queued_requests or batching.queued or 0)
+    workers = Workers(threads.callers, queued, batching.batches)
     readiness = Readiness(servables, workers, options.model_name, options.stuck_call_seconds)
     export = open_export(os.environ, VERSION)
     calls = Calls(options.log_calls, export, monitoring.waited)
@@ -141,6 +144,7 @@ def load_version(options: Flags, threads: Threads, monitoring: Monitoring, versi
     if options.enable_model_warmup:
         with monitoring.warmup(folder):
             warm_up(servable, options.num_request_iterations_for_warmup)
+    give_back_freed_memory()
     return servable
 
 

@@ -22,6 +22,7 @@ DEFAULT_PATH = "/monitoring/prometheus/metrics"
 _LATENCIES_US = [10 * 1.8**power for power in range(33)]
 # Seconds, from a thread that is free to a deadline that has passed.
 _QUEUE_S = (0.0001, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
+_BATCH_SIZES = (1, 2, 3, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 def read_path(config_file: str) -> str | None:
@@ -54,6 +55,7 @@ class Monitoring:
         self._runtime = Histogram(f"{prefix}runtime_latency", _LATENCIES_US, "model_name", "API", "runtime")
         self._warmup = Histogram(f"{prefix}model_warmup_latency", _LATENCIES_US, "model_path", "status")
         self._queue = Histogram("model_server_queue_seconds", _QUEUE_S)
+        self._batch = Histogram("model_server_batch_size", _BATCH_SIZES, "model_name")
 
     @contextmanager
     def request(self, model_name: str, api: str, entrypoint: str) -> Iterator[None]:
@@ -86,11 +88,11 @@ class Monitoring:
 
     def timed(self, engine: Engine, model_name: str) -> "TimedEngine":
         """Return an engine that reports how long each of its calls computes."""
-        return TimedEngine(engine, self._runtime, model_name)
+        return TimedEngine(engine, self._runtime, self._batch, model_name)
 
     def page(self, workers: Workers, servables: Servables, readiness: Readiness) -> str:
         """Return everything as Prometheus reads it."""
-        measured = (self._requests, self._latency, self._runtime, self._warmup, self._queue)
+        measured = (self._requests, self._latency, self._runtime, self._warmup, self._queue, self._batch)
         lines = [line for one in measured for line in one.lines()]
         gauges = {
             "queue_length": workers.waiting,
@@ -115,10 +117,11 @@ class Monitoring:
 
 @dataclass(frozen=True)
 class TimedEngine:
-    """An engine that is timed; the calls that fail are not, as in TensorFlow Serving."""
+    """An engine that is timed, and whose batches are counted; not where they fail, as in TensorFlow Serving."""
 
     engine: Engine
     runtime: Histogram
+    batch: Histogram
     model_name: str
 
     @property
@@ -132,4 +135,5 @@ class TimedEngine:
         results = self.engine.run(inputs, outputs)
         # TensorFlow Serving calls whatever runs a SavedModel TF1, and dashboards ask for that.
         self.runtime.observe((time.perf_counter() - began) * 1e6, self.model_name, "Predict", "TF1")
+        self.batch.observe(max((array.shape[0] for array in inputs.values() if array.ndim), default=1), self.model_name)
         return results

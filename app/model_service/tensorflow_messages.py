@@ -9,6 +9,7 @@ real TensorFlow, `load_tensorflow` executes that same module, and the messages s
 import importlib
 import importlib.util
 import sys
+from collections.abc import Mapping
 from types import ModuleType
 from typing import Any
 
@@ -58,6 +59,7 @@ __all__ = [
     "meta_graph_pb2",
     "model_pb2",
     "model_service_pb2_grpc",
+    "parse_batching_parameters",
     "parse_monitoring_config",
     "predict_pb2",
     "prediction_service_pb2_grpc",
@@ -78,20 +80,49 @@ def parse_monitoring_config(text: str) -> Any:
 
     The package tensorflow-serving-api lacks this one, which is TensorFlow Serving's config/monitoring_config.proto.
     """
-    field = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(name="monitoring_config.proto", package="tensorflow.serving")
-    file.syntax = "proto3"
-    prometheus = file.message_type.add(name="PrometheusConfig")
-    prometheus.field.add(name="enable", number=1, type=field.TYPE_BOOL, label=field.LABEL_OPTIONAL)
-    prometheus.field.add(name="path", number=2, type=field.TYPE_STRING, label=field.LABEL_OPTIONAL)
-    monitoring = file.message_type.add(name="MonitoringConfig")
-    of_prometheus = monitoring.field.add(name="prometheus_config", number=1, type=field.TYPE_MESSAGE)
-    of_prometheus.label = field.LABEL_OPTIONAL
-    of_prometheus.type_name = ".tensorflow.serving.PrometheusConfig"
+    prometheus = {"enable": _FIELD.TYPE_BOOL, "path": _FIELD.TYPE_STRING}
+    messages = {"PrometheusConfig": prometheus, "MonitoringConfig": {"prometheus_config": "PrometheusConfig"}}
+    return _parse(text, messages)
+
+
+def parse_batching_parameters(text: str) -> Any:
+    """Return a BatchingParameters read from its text form; raises ParseError.
+
+    The package lacks this one too, of servables/tensorflow/session_bundle_config.proto. Its numbers are messages of
+    their own, so that 0 can be told from what is not there.
+    """
+    numbers = ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads")
+    fields: dict[str, Any] = {name: "Int64" for name in (*numbers, "max_execution_batch_size")}
+    fields |= {"thread_pool_name": "String", "enable_large_batch_splitting": "Bool"}
+    fields |= {"allowed_batch_sizes": [_FIELD.TYPE_INT64], "pad_variable_length_inputs": _FIELD.TYPE_BOOL}
+    values = {"Int64": _FIELD.TYPE_INT64, "String": _FIELD.TYPE_STRING, "Bool": _FIELD.TYPE_BOOL}
+    messages = {name: {"value": kind} for name, kind in values.items()}
+    return _parse(text, {**messages, "BatchingParameters": fields})
+
+
+_FIELD = descriptor_pb2.FieldDescriptorProto
+
+
+def _parse(text: str, messages: Mapping[str, Mapping[str, Any]]) -> Any:
+    """Read `text` as the last of `messages`: field -> type, name of another message, or a list of a type: repeated.
+
+    In text form only the names count, so that the fields may have any numbers.
+    """
+    file = descriptor_pb2.FileDescriptorProto(name="config.proto", package="config", syntax="proto3")
+    for message, fields in messages.items():
+        described = file.message_type.add(name=message)
+        for number, (name, kind) in enumerate(fields.items(), start=1):
+            field = described.field.add(name=name, number=number, label=_FIELD.LABEL_OPTIONAL)
+            if isinstance(kind, list):
+                field.label, (kind,) = _FIELD.LABEL_REPEATED, kind
+            if isinstance(kind, str):
+                field.type, field.type_name = _FIELD.TYPE_MESSAGE, f".config.{kind}"
+            else:
+                field.type = kind
     pool = descriptor_pool.DescriptorPool()
     pool.Add(file)
-    message = message_factory.GetMessageClass(pool.FindMessageTypeByName("tensorflow.serving.MonitoringConfig"))
-    return text_format.Parse(text, message())
+    (*_, last) = messages
+    return text_format.Parse(text, message_factory.GetMessageClass(pool.FindMessageTypeByName(f"config.{last}"))())
 
 
 def load_tensorflow() -> ModuleType:

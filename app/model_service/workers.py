@@ -2,18 +2,21 @@
 
 import asyncio
 import time
-from collections.abc import Callable
+from collections import deque
+from collections.abc import Callable, Hashable, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import partial
-from typing import ParamSpec, TypeVar
+from itertools import islice
+from typing import Any, Generic, ParamSpec, Protocol, Self, TypeVar
 
 from cores import usable_cores
-from failures import deadline_exceeded, unavailable
+from failures import deadline_exceeded, invalid_argument, unavailable
 
 Parameters = ParamSpec("Parameters")
 Result = TypeVar("Result")
+Result_co = TypeVar("Result_co", covariant=True)
 
 # A client gives up at its deadline, which lies this much before ours at most: the time that its request travelled.
 _EARLY_S = 0.1
@@ -57,21 +60,76 @@ class Threads:
         return self.streams + 1
 
 
+class Task(Protocol[Result_co]):
+    """What a thread computes: on its own, or with others of the same key. Of `rows` a batch has only so many."""
+
+    @property
+    def key(self) -> Hashable:
+        """Tasks with the same one may be computed together; None: with no other."""
+
+    @property
+    def rows(self) -> int:
+        """How much of a batch it takes up."""
+
+    def compute(self, tasks: Sequence[Self]) -> Sequence[Result_co | BaseException]:
+        """Return what comes of each of `tasks`, of which this is the first."""
+
+
+@dataclass(frozen=True)
+class Batches:
+    """How tasks of the same key are put together: up to `max_rows` of those that wait, at 1 none.
+
+    A task of more rows is computed alone, and one of more than `max_task_rows` not at all (None: no limit). The first
+    of a batch waits for the others for `wait_s` seconds, even where a thread is free.
+    """
+
+    max_rows: int = 1
+    max_task_rows: int | None = None
+    wait_s: float = 0.0
+
+
+ONE_BY_ONE = Batches()
+
+
+@dataclass(frozen=True)
+class _Alone(Generic[Result]):
+    """A call as a task."""
+
+    call: Callable[[], Result]
+    key: None = None
+    rows: int = 1
+
+    def compute(self, tasks: Sequence[Self]) -> list[Result | BaseException]:
+        return [task.call() for task in tasks]
+
+
+@dataclass(frozen=True, eq=False)
+class _Waiting:
+    """A task in the queue; the times are those of `time.monotonic`, None: it has no deadline."""
+
+    task: Task[Any]
+    arrived: float
+    latest: float | None
+    answer: asyncio.Future[Any]
+
+
 class Workers:
     """A fixed number of threads, and a queue that is as short as it is meant to be.
 
     What waits stands in the event loop and not before the threads: so one that is given up leaves nothing behind.
     """
 
-    def __init__(self, count: int, max_waiting: int) -> None:
+    def __init__(self, count: int, max_waiting: int, batches: Batches = ONE_BY_ONE) -> None:
         self._threads = ThreadPoolExecutor(count, thread_name_prefix="worker")
-        self._free = asyncio.Semaphore(count)
+        self._free = count
         self._max_waiting = max_waiting
+        self._batches = batches
+        self._queue: deque[_Waiting] = deque()
+        self._timer: asyncio.TimerHandle | None = None
         self._callers = 0
         self._began: dict[object, float] = {}
         self._idle = asyncio.Event()
         self._idle.set()
-        self.waiting = 0
         self.shed = 0
         self.expired = 0
         self.abandoned = 0
@@ -84,40 +142,42 @@ class Workers:
         *args: Parameters.args,
         **kwargs: Parameters.kwargs,
     ) -> Result:
-        """Return what `call` returns; cancelling the caller drops a call that has not begun.
+        """Return what `call` returns; see `submit`."""
+        return await self.submit(remaining, _Alone(partial(call, *args, **kwargs)))
+
+    async def submit(self, remaining: float | None, task: Task[Result]) -> Result:
+        """Return what comes of `task`; cancelling the caller drops one that has not begun.
 
         Raises ServingError DEADLINE_EXCEEDED if `remaining` seconds (None: no limit) have passed before it begins,
-        and UNAVAILABLE at once where as many calls wait already as may.
+        and at once UNAVAILABLE where as many wait already as may, INVALID_ARGUMENT where it is too large for a batch.
         """
-        latest = None if remaining is None else time.monotonic() + remaining
+        most = self._batches.max_task_rows
+        if most is not None and task.key is not None and task.rows > most:
+            raise invalid_argument(f"Task size {task.rows} is larger than maximum input batch size {most}")
+        if not self._free and self.waiting >= self._max_waiting:
+            self.shed += 1
+            # TensorFlow Serving's text where its queue, that of its batches, is full.
+            raise unavailable("The batch scheduling queue to which this task was submitted is full")
+        now = time.monotonic()
+        latest = None if remaining is None else now + remaining
+        place = _Waiting(task, now, latest, asyncio.get_running_loop().create_future())
         self._callers += 1
         self._idle.clear()
+        self._queue.append(place)
+        self._begin_what_can()
         try:
-            await self._wait_for_thread(latest)
-            return await self._begin(partial(call, *args, **kwargs))
+            answer: Result = await place.answer
+            return answer
+        except asyncio.CancelledError:
+            # gRPC cancels a call for either reason.
+            if place in self._queue:
+                self._queue.remove(place)
+                self._count_dropped(latest)
+            raise
         finally:
             self._callers -= 1
             if not self._callers:
                 self._idle.set()
-
-    async def _wait_for_thread(self, latest: float | None) -> None:
-        if self._free.locked() and self.waiting >= self._max_waiting:
-            self.shed += 1
-            # TensorFlow Serving's text where its queue, that of its batches, is full.
-            raise unavailable("The batch scheduling queue to which this task was submitted is full")
-        self.waiting += 1
-        try:
-            await self._free.acquire()
-        except asyncio.CancelledError:
-            # gRPC cancels a call for either reason.
-            self._count_dropped(latest)
-            raise
-        finally:
-            self.waiting -= 1
-        if _is_past(latest):
-            self._free.release()
-            self._count_dropped(latest)
-            raise deadline_exceeded("The deadline passed before the computation began")
 
     def _count_dropped(self, latest: float | None) -> None:
         if _is_past(latest, _EARLY_S):
@@ -125,33 +185,79 @@ class Workers:
         else:
             self.abandoned += 1
 
-    def _begin(self, call: Callable[[], Result]) -> asyncio.Future[Result]:
+    def _begin_what_can(self) -> None:
+        while self._free and self._queue:
+            self._drop_lost()
+            together = self._first_batch()
+            if not together:
+                return
+            for place in together:
+                self._queue.remove(place)
+            self._begin(together)
+
+    def _drop_lost(self) -> None:
+        for place in [place for place in self._queue if place.answer.done() or _is_past(place.latest)]:
+            self._queue.remove(place)
+            self._count_dropped(place.latest)
+            if not place.answer.done():
+                place.answer.set_exception(deadline_exceeded("The deadline passed before the computation began"))
+
+    def _first_batch(self) -> list[_Waiting]:
+        """Return the first in the queue and those that go with it; none where it is to wait for others still."""
+        if not self._queue:
+            return []
+        first = self._queue[0]
+        together, rows = [first], first.task.rows
+        if first.task.key is None or rows >= self._batches.max_rows:
+            return together
+        for place in islice(self._queue, 1, None):
+            if place.task.key == first.task.key and rows + place.task.rows <= self._batches.max_rows:
+                together.append(place)
+                rows += place.task.rows
+        waits_s = first.arrived + self._batches.wait_s - time.monotonic()
+        if rows < self._batches.max_rows and waits_s > 0:
+            if self._timer:
+                self._timer.cancel()
+            self._timer = asyncio.get_running_loop().call_later(waits_s, self._begin_what_can)
+            return []
+        return together
+
+    def _begin(self, places: Sequence[_Waiting]) -> None:
         loop = asyncio.get_running_loop()
-        answer: asyncio.Future[Result] = loop.create_future()
         token = object()
+        tasks = [place.task for place in places]
 
         def compute() -> None:
             # One word to the loop at the end of all: each wakes it, and takes the interpreter from the other threads.
             try:
-                tell_loop(partial(answer.set_result, call()))
+                results = tasks[0].compute(tasks)
             except BaseException as exc:
-                tell_loop(partial(answer.set_exception, exc))
-
-        def tell_loop(tell: Callable[[], None]) -> None:
+                results = [exc] * len(tasks)
             # A thread that outlasts the loop has nobody left to tell.
             with suppress(RuntimeError):
-                loop.call_soon_threadsafe(end, tell)
+                loop.call_soon_threadsafe(end, results)
 
-        def end(tell: Callable[[], None]) -> None:
+        def end(results: Sequence[Any]) -> None:
             # Now that the thread is free, not when the caller ended: it may have gone, and nothing can interrupt it.
             del self._began[token]
-            self._free.release()
-            if not answer.done():
-                tell()
+            self._free += 1
+            for place, result in zip(places, results, strict=True):
+                if place.answer.done():
+                    continue
+                if isinstance(result, BaseException):
+                    place.answer.set_exception(result)
+                else:
+                    place.answer.set_result(result)
+            self._begin_what_can()
 
+        self._free -= 1
         self._began[token] = time.monotonic()
         self._threads.submit(compute)
-        return answer
+
+    @property
+    def waiting(self) -> int:
+        """How many tasks wait for a thread."""
+        return len(self._queue)
 
     @property
     def computing(self) -> int:
