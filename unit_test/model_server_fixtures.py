@@ -38,6 +38,7 @@ try:
     import sockets
     import tensorflow_messages
     import tensors
+    import threads
     import version_watch
     import warmup
     import workers
@@ -73,6 +74,7 @@ __all__ = [
     "sockets",
     "tensorflow_messages",
     "tensors",
+    "threads",
     "to_tensor",
     "version_watch",
     "warmup",

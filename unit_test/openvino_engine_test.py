@@ -17,10 +17,10 @@ from model_server_fixtures import (
     saved_model,
     saved_models,
     tensorflow_messages,
-    workers,
+    threads,
 )
 
-THREADS = workers.Threads(compute=2, streams=1)
+THREADS = threads.Threads(compute=2, streams=1)
 
 
 def load(folder: Path, signature: str = "serving_default") -> openvino_engine.OpenVinoEngine:
@@ -82,10 +82,10 @@ class OpenVinoEngineTest(unittest.TestCase):
                 if not np.array_equal(engine.run(inputs, ["products"])["products"], inputs["values"] * 2):
                     wrong.append(number)
 
-        threads = [threading.Thread(target=call, args=(number,)) for number in range(8)]
-        for thread in threads:
+        started = [threading.Thread(target=call, args=(number,)) for number in range(8)]
+        for thread in started:
             thread.start()
-        for thread in threads:
+        for thread in started:
             thread.join()
         self.assertEqual(wrong, [])
 
@@ -161,9 +161,9 @@ class AloneTest(unittest.TestCase):
 
     def test_both_ways_compute_the_same(self) -> None:
         model = saved_model.read_saved_model(saved_models() / "image" / "1", 1)
-        threads = workers.Threads(compute=2, streams=2, all_for_one=True)
-        engine = openvino_engine.load(model, model.signatures["serving_default"], threads)
-        self.assertEqual(engine.slots, threads.callers + 1)
+        both = threads.Threads(compute=2, streams=2, all_for_one=True)
+        engine = openvino_engine.load(model, model.signatures["serving_default"], both)
+        self.assertEqual(engine.slots, both.callers + 1)
         inputs, outputs = expected("image")
         for _ in range(engine.slots):
             results = engine.run(inputs, ["probabilities"])
@@ -171,10 +171,10 @@ class AloneTest(unittest.TestCase):
 
     def test_weights_that_fill_the_memory_are_there_only_once(self) -> None:
         model = saved_model.read_saved_model(saved_models() / "image" / "1", 1)
-        threads = workers.Threads(compute=2, streams=2, all_for_one=True)
+        both = threads.Threads(compute=2, streams=2, all_for_one=True)
         with mock.patch.object(openvino_engine, "_MOST_BYTES_TWICE", 0):
-            engine = openvino_engine.load(model, model.signatures["serving_default"], threads)
-        self.assertEqual(engine.slots, threads.callers)
+            engine = openvino_engine.load(model, model.signatures["serving_default"], both)
+        self.assertEqual(engine.slots, both.callers)
 
 
 class UnsupportedTest(unittest.TestCase):

@@ -10,24 +10,6 @@ import grpc
 from model_server_fixtures import failures, workers
 
 
-class ThreadsTest(unittest.TestCase):
-    def test_what_is_not_given_is_chosen_from_the_cores(self) -> None:
-        cores = workers.usable_cores()
-        self.assertEqual(workers.Threads.sharing(), workers.Threads(cores, min(cores, 8), all_for_one=cores > 1))
-        self.assertEqual(workers.Threads.sharing(2), workers.Threads(2, 2, all_for_one=True))
-        self.assertEqual(workers.Threads.sharing(16), workers.Threads(16, 8, all_for_one=True))
-
-    def test_what_is_given_is_kept_to(self) -> None:
-        self.assertEqual(workers.Threads.sharing(16, 2), workers.Threads(16, 2))
-
-    def test_one_thread_is_not_compiled_for_twice(self) -> None:
-        self.assertEqual(workers.Threads.sharing(1), workers.Threads(1, 1))
-
-    def test_a_queue_whose_length_is_not_given_grows_with_the_cores(self) -> None:
-        self.assertEqual(workers.queue_length(0), 16 * workers.usable_cores())
-        self.assertEqual(workers.queue_length(3), 3)
-
-
 class WorkersTest(unittest.IsolatedAsyncioTestCase):
     def setUp(self) -> None:
         self.workers = workers.Workers(1, 2)

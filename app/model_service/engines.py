@@ -10,7 +10,7 @@ from failures import StartError
 from saved_model import SavedModel
 from tensorflow_messages import TensorFlowMissing
 from tensors import Array
-from workers import Threads
+from threads import Threads
 
 logger = logging.getLogger(__name__)
 

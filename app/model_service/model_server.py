@@ -34,9 +34,10 @@ from rest_server import RestServer
 from saved_model import latest_version, read_saved_model
 from servables import Servable, Servables, label
 from spans import open_export
+from threads import Threads, queue_length
 from version_watch import Load, Schedule, VersionWatch
 from warmup import warm_up
-from workers import Threads, Workers, queue_length
+from workers import Workers
 
 logger = logging.getLogger("model_server")
 

@@ -25,7 +25,7 @@ from failures import invalid_argument, one_line
 from saved_model import DEFAULT_SIGNATURE, SavedModel, Signature, TensorSpec, read_message, serving_graph
 from tensorflow_messages import types_pb2
 from tensors import KINDS, Array, type_name
-from workers import Threads
+from threads import Threads
 
 _EXACT = frozenset({types_pb2.DT_FLOAT, types_pb2.DT_HALF, types_pb2.DT_INT32, types_pb2.DT_BOOL})
 # Pixels come as uint8, and what is done with them is done in float32.

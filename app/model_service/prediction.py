@@ -10,13 +10,14 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
+import checks
 import numpy as np
 from calls import Call, computing
 from failures import failed_precondition, invalid_argument
-from saved_model import Signature, TensorSpec
+from saved_model import Signature
 from servables import Servable, Servables
-from tensorflow_messages import get_model_metadata_pb2, get_model_status_pb2, predict_pb2, tensor_pb2
-from tensors import KINDS, Array, to_array, to_tensor
+from tensorflow_messages import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
+from tensors import Array, to_tensor
 
 logger = logging.getLogger(__name__)
 
@@ -104,14 +105,14 @@ def predict_all(
 
 def _checked(uses: ExitStack, servables: Servables, request: predict_pb2.PredictRequest, max_bytes: int) -> _Checked:
     """Check a request; the version that it asks for counts as used until `uses` ends. Raises ServingError."""
-    _check_has_spec(request)
+    checks.check_has_spec(request)
     servable = uses.enter_context(servables.use(request.model_spec))
     signature = servable.signature(request.model_spec.signature_name)
     if signature is None:
         raise failed_precondition(f'Serving signature key "{request.model_spec.signature_name}" not found.')
-    _check_aliases(signature, request.inputs.keys())
-    inputs = _arrays(request.inputs, max_bytes)
-    outputs = _requested_outputs(signature, request.output_filter)
+    checks.check_aliases(signature, request.inputs.keys())
+    inputs = checks.to_arrays(request.inputs, max_bytes)
+    outputs = checks.requested_outputs(signature, request.output_filter)
     return _Checked(servable, signature, _complete(signature, inputs), outputs)
 
 
@@ -179,7 +180,7 @@ def run(
 def _complete(signature: Signature, inputs: Mapping[str, Array]) -> dict[str, Array]:
     complete = {**signature.defaults, **inputs}
     for alias, spec in signature.inputs.items():
-        _check_tensor(complete[alias], spec)
+        checks.check_tensor(complete[alias], spec)
     return complete
 
 
@@ -187,7 +188,7 @@ def metadata(
     servables: Servables, request: get_model_metadata_pb2.GetModelMetadataRequest
 ) -> get_model_metadata_pb2.GetModelMetadataResponse:
     """Answer PredictionService.GetModelMetadata: every signature of the model, as it was exported."""
-    _check_has_spec(request)
+    checks.check_has_spec(request)
     if not request.metadata_field:
         raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
     for field in request.metadata_field:
@@ -205,7 +206,7 @@ def status(
     servables: Servables, request: get_model_status_pb2.GetModelStatusRequest
 ) -> get_model_status_pb2.GetModelStatusResponse:
     """Answer ModelService.GetModelStatus: every version that was ever to be served, newest first."""
-    _check_has_spec(request)
+    checks.check_has_spec(request)
     response = get_model_status_pb2.GetModelStatusResponse()
     for version in servables.statuses(request.model_spec):
         entry = response.model_version_status.add(version=version.version, state=version.state)
@@ -215,79 +216,3 @@ def status(
         entry.status.error_code = version.code.value[0]
         entry.status.error_message = version.message
     return response
-
-
-def _check_has_spec(
-    request: predict_pb2.PredictRequest
-    | get_model_metadata_pb2.GetModelMetadataRequest
-    | get_model_status_pb2.GetModelStatusRequest,
-) -> None:
-    if not request.HasField("model_spec"):
-        raise invalid_argument("Missing ModelSpec")
-
-
-def _check_aliases(signature: Signature, sent: Sequence[str]) -> None:
-    """Raise ServingError unless the inputs sent are the signature's, all but those that have a default."""
-    extra = sorted(set(sent) - signature.inputs.keys())
-    missing = sorted(signature.inputs.keys() - set(sent) - signature.defaults.keys())
-    if len(sent) > len(signature.inputs) or len(sent) < len(signature.inputs) - len(signature.defaults):
-        raise invalid_argument(
-            f"input size does not match signature: {len(sent)}!={len(signature.inputs)} "
-            f"len({_names(sent)}) != len({_names(signature.inputs)}). "
-            f"Sent extra: {_names(extra)}. Missing but required: {_names(missing)}."
-        )
-    if missing:
-        feed = signature.inputs[missing[0]].name
-        raise invalid_argument(
-            f"Signature input alias: {missing[0]}(feed name: {feed}) not found in request and no default value "
-            f"provided. Inputs expected to be in the request {_names(sent)}, or default input alias set: "
-            f"{','.join(sorted(signature.defaults))}"
-        )
-    if extra:
-        raise invalid_argument(
-            f"input tensor alias not found in signature: {extra[0]}. "
-            f"Inputs expected to be in the set {_names(signature.inputs)}."
-        )
-
-
-def _arrays(tensors: Mapping[str, tensor_pb2.TensorProto], max_bytes: int) -> dict[str, Array]:
-    arrays = {}
-    for alias in sorted(tensors):
-        try:
-            arrays[alias] = to_array(tensors[alias], max_bytes)
-        except ValueError as exc:
-            raise invalid_argument(f"tensor parsing error: {alias}") from exc
-    return arrays
-
-
-def _requested_outputs(signature: Signature, output_filter: Sequence[str]) -> list[str]:
-    wanted: list[str] = []
-    for alias in output_filter:
-        if alias not in signature.outputs:
-            raise invalid_argument(
-                f"output tensor alias not found in signature: {alias} "
-                f"Outputs expected to be in the set {_names(signature.outputs)}."
-            )
-        if alias in wanted:
-            raise invalid_argument(f"duplicate output tensor alias: {alias}")
-        wanted.append(alias)
-    return wanted or list(signature.outputs)
-
-
-def _check_tensor(array: Array, spec: TensorSpec) -> None:
-    expected = KINDS[spec.dtype]
-    if array.dtype != expected.dtype:
-        sent = next(kind.name for kind in KINDS.values() if kind.dtype == array.dtype)
-        raise invalid_argument(f"Expects input {spec.alias} to be {expected.name} but {sent} is provided")
-    if not spec.accepts(array.shape):
-        raise invalid_argument(
-            f"Expects input {spec.alias} to have shape {_shape(spec.shape)} but {_shape(array.shape)} is provided"
-        )
-
-
-def _shape(shape: tuple[int, ...] | None) -> str:
-    return f"[{','.join('?' if size < 0 else str(size) for size in shape or ())}]"
-
-
-def _names(names: Sequence[str] | Mapping[str, object]) -> str:
-    return f"{{{','.join(sorted(names))}}}"
