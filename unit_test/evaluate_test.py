@@ -18,7 +18,7 @@ from PIL import Image
 from tool_modules import PROJECT, evaluate, measures, run_tool
 
 IMAGES = PROJECT / "images"
-MODEL = PROJECT / "prev_trained_models" / "CAT-DOG" / "3"
+MODEL = next((PROJECT / "prev_trained_models" / "CAT-DOG").glob("[0-9]*"))
 
 
 class Service(BaseHTTPRequestHandler):
