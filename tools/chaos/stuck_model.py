@@ -21,9 +21,11 @@ BLACK = -0.98
 class Stuck(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
     def __init__(self, folder: Path) -> None:
         self.model = tf.saved_model.load(str(folder))
+        shape = self.model.signatures["serving_default"].structured_input_signature[1]["image"].shape
+        spec = tf.TensorSpec(shape, tf.float32, name="image")
+        self.serving_default = tf.function(self.answer, input_signature=[spec])
 
-    @tf.function(input_signature=[tf.TensorSpec([None, 224, 224, 3], tf.float32, name="image")])  # type: ignore[untyped-decorator]
-    def serving_default(self, image: Any) -> Any:
+    def answer(self, image: Any) -> Any:
         steps = tf.where(tf.reduce_max(image) < BLACK, ENDLESS, 1)
         _, total = tf.while_loop(
             lambda number, _: number < steps, lambda number, total: (number + 1, tf.sin(total + 1.0)), (0, 0.0)
