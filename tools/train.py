@@ -14,6 +14,7 @@ the one is taken that does best on sources that the head was not trained on (lea
 
 import argparse
 import hashlib
+import inspect
 import json
 import os
 import sys
@@ -64,7 +65,7 @@ def export(network: Network, ranges: Ranges, chosen: Chosen, config: Config, tar
 
 def fingerprint(config: Config, weights: Path, variant: str) -> dict[str, object]:
     """What the features of a photo depend on, beside the photo and the seed."""
-    code = [Path(module.__file__ or "") for module in (features, quantization, views)]
+    code = [Path(inspect.getfile(part)) for part in (features, quantization, views, decode_image)]
     return {
         "variant": variant,
         "weights": hashlib.sha256(weights.read_bytes()).hexdigest(),

@@ -25,6 +25,7 @@ from model_server_fixtures import (
     prediction,
     saved_model,
     servables,
+    served,
     tensorflow_messages,
     tensors,
     workers,
@@ -228,10 +229,7 @@ class PredictAllTest(unittest.TestCase):
         self.engine = engine or Doubler()
         spec = {alias: saved_model.TensorSpec(alias, f"{alias}:0", FLOAT, shape) for alias in ("x", "y", "z")}
         signature = saved_model.Signature("serving_default", {"x": spec["x"]}, {"y": spec["y"], "z": spec["z"]}, {})
-        definitions = tensorflow_messages.get_model_metadata_pb2.SignatureDefMap()
-        model = saved_model.SavedModel(Path(), 1, {"serving_default": signature}, definitions)
-        engines: Any = {"serving_default": self.engine}
-        self.servables = servables.Servables(servables.Servable("M", model, engines))
+        self.servables = served(self.engine, signature)
 
     def ask(self, *inputs: Any, filters: tuple[str, ...] = ("y",)) -> list[Any]:
         """Return for each request its answer: y as a list, or the text of the refusal."""

@@ -70,6 +70,7 @@ __all__ = [
     "saved_model",
     "saved_models",
     "servables",
+    "served",
     "shared_server",
     "sockets",
     "tensorflow_messages",
@@ -123,6 +124,13 @@ def expected(model: str, signature: str = "serving_default") -> tuple[dict[str, 
             side, name = key.split()
             sides[side][name] = array.astype(object) if array.dtype.kind == "S" else array
     return sides["in"], sides["out"]
+
+
+def served(engine: Any, signature: Any) -> Any:
+    """Return the Servables of a model M, version 1, whose one signature `engine` computes."""
+    definitions = tensorflow_messages.get_model_metadata_pb2.SignatureDefMap()
+    model = saved_model.SavedModel(Path(), 1, {signature.name: signature}, definitions)
+    return servables.Servables(servables.Servable("M", model, {signature.name: engine}))
 
 
 def to_tensor(array: Array) -> Any:

@@ -1,8 +1,6 @@
 """Inputs that a signature has a default for may be left out, and what it doesn't know is refused all the same."""
 
 import unittest
-from pathlib import Path
-from typing import Any
 
 import numpy as np
 from model_server_fixtures import (
@@ -11,7 +9,7 @@ from model_server_fixtures import (
     predict_request,
     prediction,
     saved_model,
-    servables,
+    served,
     tensorflow_messages,
     tensors,
 )
@@ -36,10 +34,7 @@ class DefaultsTest(unittest.TestCase):
         inputs, outputs = {"a": spec["a"], "b": spec["b"]}, {"y": spec["y"]}
         defaults = {"b": np.array([10], np.float32)}
         signature = saved_model.Signature("serving_default", inputs, outputs, defaults)
-        definitions = tensorflow_messages.get_model_metadata_pb2.SignatureDefMap()
-        model = saved_model.SavedModel(Path(), 1, {"serving_default": signature}, definitions)
-        engine: Any = Sum()
-        self.servables = servables.Servables(servables.Servable("M", model, {"serving_default": engine}))
+        self.servables = served(Sum(), signature)
 
     def predict(self, **inputs: float) -> float:
         arrays = {alias: np.array([value], np.float32) for alias, value in inputs.items()}

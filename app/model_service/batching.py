@@ -2,10 +2,10 @@
 
 import logging
 from dataclasses import dataclass
-from pathlib import Path
 
-from failures import StartError, one_line
-from tensorflow_messages import ParseError, parse_batching_parameters
+from config_files import read_config_file
+from failures import StartError
+from tensorflow_messages import parse_batching_parameters
 from workers import ONE_BY_ONE, Batches
 
 logger = logging.getLogger(__name__)
@@ -34,33 +34,33 @@ def read_batching(is_enabled: bool, file: str) -> Batching:
                 "server_options.batching_parameters_file is set without setting server_options.enable_batching to true."
             )
         return Batching()
-    try:
-        parameters = parse_batching_parameters(Path(file).read_text(encoding="utf-8") if file else "")
-    except (OSError, UnicodeDecodeError, ParseError) as exc:
-        raise StartError(f"--batching_parameters_file={file} can't be read: {one_line(exc)}.") from exc
+    parameters = parse_batching_parameters("")
+    if file:
+        parameters = read_config_file("batching_parameters_file", file, parse_batching_parameters)
 
-    def number(name: str, default: int | None, least: int = 1) -> int | None:
+    def refuse(reason: str) -> StartError:
+        return StartError(f"--batching_parameters_file={file}: {reason}.")
+
+    def number(name: str, least: int = 1) -> int | None:
         if not parameters.HasField(name):
-            return default
+            return None
         value: int = getattr(parameters, name).value
         if value < least:
-            raise StartError(f"--batching_parameters_file={file}: {name} must be {least} or more, not {value}.")
+            raise refuse(f"{name} must be {least} or more, not {value}")
         return value
 
     if parameters.pad_variable_length_inputs:
-        raise StartError(
-            f"--batching_parameters_file={file}: pad_variable_length_inputs is not supported: leave it out."
-        )
+        raise refuse("pad_variable_length_inputs is not supported: leave it out")
     if parameters.allowed_batch_sizes:
         logger.warning("allowed_batch_sizes has no effect: batches are computed as they are, not filled up")
-    most = number("max_batch_size", _MAX_BATCH_SIZE) or _MAX_BATCH_SIZE
+    most = number("max_batch_size") or _MAX_BATCH_SIZE
     together = most
     if parameters.enable_large_batch_splitting.value:
-        together = min(most, number("max_execution_batch_size", most) or most)
-    wait_s = (number("batch_timeout_micros", 0, least=0) or 0) / 1e6
-    batches = number("max_enqueued_batches", None)
+        together = min(most, number("max_execution_batch_size") or most)
+    wait_s = (number("batch_timeout_micros", least=0) or 0) / 1e6
+    batches = number("max_enqueued_batches")
     return Batching(
         Batches(max_rows=together, max_task_rows=most, wait_s=wait_s),
         queued=batches and batches * together,
-        streams=number("num_batch_threads", None),
+        streams=number("num_batch_threads"),
     )

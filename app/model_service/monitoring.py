@@ -6,13 +6,14 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
+from config_files import read_config_file
 from engines import Engine
-from failures import StartError, code_of, one_line
+from failures import StartError, code_of
 from grpc import StatusCode
 from prometheus_text import Counter, Histogram, sample
 from readiness import Readiness
 from servables import Servables
-from tensorflow_messages import ParseError, parse_monitoring_config
+from tensorflow_messages import parse_monitoring_config
 from tensors import Array
 from workers import Workers
 
@@ -32,10 +33,7 @@ def read_path(config_file: str) -> str | None:
     """
     if not config_file:
         return None
-    try:
-        config = parse_monitoring_config(Path(config_file).read_text(encoding="utf-8"))
-    except (OSError, UnicodeDecodeError, ParseError) as exc:
-        raise StartError(f"--monitoring_config_file={config_file} can't be read: {one_line(exc)}.") from exc
+    config = read_config_file("monitoring_config_file", config_file, parse_monitoring_config)
     if not config.prometheus_config.enable:
         return None
     path: str = config.prometheus_config.path or DEFAULT_PATH

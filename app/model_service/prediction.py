@@ -34,12 +34,9 @@ class PredictTask:
         self._max_bytes = max_bytes
         self._call = call
         self.rows = max(1, call.batch_size or 1)
-
-    @property
-    def key(self) -> Hashable:
-        """What is asked of which model; whether the inputs fit together shows only when they are read."""
-        spec = self._request.model_spec
-        return spec.name, spec.version.value, spec.version_label, spec.signature_name
+        spec = request.model_spec
+        # What is asked of which model; whether the inputs fit together shows only when they are read.
+        self.key: Hashable = (spec.name, spec.version.value, spec.version_label, spec.signature_name)
 
     def compute(self, tasks: Sequence["PredictTask"]) -> list[predict_pb2.PredictResponse | BaseException]:
         """Answer all of `tasks`: for each the response, or why there is none."""

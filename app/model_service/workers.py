@@ -61,7 +61,7 @@ class _Alone(Generic[Result]):
     rows: int = 1
 
     def compute(self, tasks: Sequence[Self]) -> list[Result | BaseException]:
-        return [task.call() for task in tasks]
+        return [self.call()]
 
 
 @dataclass(frozen=True, eq=False)
