@@ -13,19 +13,19 @@ from typing import Any
 import numpy as np
 import requests
 from http_server import serving
-from preprocess_service import app_server, config, errors, logs, messages, metrics, model_runner
+from preprocess_service import app_server, config, errors, logs, messages, metrics, model_runner, predictions, signature
 from utils import IMAGES, image_to_base64
 
 CAT = image_to_base64(IMAGES / "cat_1.jpg")
 
 
 class FakeRunner:
-    """Answers as told; remembers the tensor that it was given."""
+    """Answers as told; remembers the pixels that it was given."""
 
     def __init__(self) -> None:
         self.answer: float | Exception = 0.25
         self.state: int | Exception = 3
-        self.tensor: Any = None
+        self.pixels: Any = None
         self.domain_score: float | None = None
         self.opened = self.closed = False
 
@@ -35,12 +35,12 @@ class FakeRunner:
     async def close(self) -> None:
         self.closed = True
 
-    async def predict(self, tensor: Any, timeout: float, request_id: str = "") -> Any:
-        self.tensor, self.timeout, self.request_id = tensor, timeout, request_id
+    async def predict(self, pixels: Any, timeout: float, request_id: str = "") -> Any:
+        self.pixels, self.timeout, self.request_id = pixels, timeout, request_id
         if isinstance(self.answer, Exception):
             raise self.answer
         probabilities = {"CAT": self.answer, "DOG": 1 - self.answer}
-        return model_runner.Prediction(probabilities, 3, self.domain_score)
+        return predictions.Prediction(probabilities, 3, self.domain_score)
 
     async def model_version(self, timeout: float) -> int:
         if isinstance(self.state, Exception):
@@ -48,7 +48,7 @@ class FakeRunner:
         return self.state
 
     async def signature(self, timeout: float) -> Any:
-        return model_runner.Signature("pixels", "probabilities")
+        return signature.Signature("pixels", "probabilities")
 
 
 class HeldRunner(FakeRunner):
@@ -67,7 +67,7 @@ class HeldRunner(FakeRunner):
     def release(self) -> None:
         self._released.set()
 
-    async def predict(self, tensor: Any, timeout: float, request_id: str = "") -> Any:
+    async def predict(self, pixels: Any, timeout: float, request_id: str = "") -> Any:
         self._begun.release()
         try:
             while not self._released.is_set():
@@ -75,7 +75,7 @@ class HeldRunner(FakeRunner):
         except asyncio.CancelledError:
             self.was_cancelled.set()
             raise
-        return await super().predict(tensor, timeout, request_id)
+        return await super().predict(pixels, timeout, request_id)
 
 
 def settings(**limits: Any) -> Any:
@@ -126,8 +126,8 @@ class AppServerTest(unittest.TestCase):
     def test_the_model_gets_the_picture_in_its_own_size(self) -> None:
         self.post(json={"image_b64": CAT})
         picture = settings().picture
-        self.assertEqual(self.runner.tensor.shape, (picture.height, picture.width, 3))
-        self.assertEqual(self.runner.tensor.dtype, np.float32)
+        self.assertEqual(self.runner.pixels.shape, (picture.height, picture.width, 3))
+        self.assertEqual(self.runner.pixels.dtype, np.uint8)
 
     def test_an_insane_request_id_is_replaced(self) -> None:
         for sent in ("", "two words", "x" * 129, "<script>"):
@@ -167,7 +167,7 @@ class AppServerTest(unittest.TestCase):
     def test_a_photo_is_taken_as_json_as_itself_and_as_a_form(self) -> None:
         data = (IMAGES / "cat_1.jpg").read_bytes()
         self.post(json={"image_b64": CAT})
-        expected = self.runner.tensor
+        expected = self.runner.pixels
         for name, arguments in (
             ("image/jpeg", {"data": data, "headers": {"Content-Type": "image/jpeg"}}),
             ("another image type", {"data": data, "headers": {"Content-Type": "image/png"}}),
@@ -175,9 +175,9 @@ class AppServerTest(unittest.TestCase):
             ("form", {"files": {"file": ("cat.jpg", data, "image/jpeg")}}),
         ):
             with self.subTest(name):
-                self.runner.tensor = None
+                self.runner.pixels = None
                 self.assertEqual(self.post(**arguments).status_code, 200)
-                np.testing.assert_array_equal(self.runner.tensor, expected)
+                np.testing.assert_array_equal(self.runner.pixels, expected)
 
     def test_a_bad_form_is_refused_and_the_field_named(self) -> None:
         for name, arguments, word in (
@@ -285,6 +285,7 @@ class AppServerTest(unittest.TestCase):
                 "name": "CAT-DOG",
                 "version": 3,
                 "labels": ["CAT", "DOG"],
+                "signature_name": "serving_default",
                 "input_name": "pixels",
                 "input_shape": [settings().picture.height, settings().picture.width, 3],
                 "output_name": "probabilities",

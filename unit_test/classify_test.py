@@ -19,7 +19,7 @@ from unittest.mock import patch
 from app_server_test import FakeRunner, settings
 from http_server import serving
 from PIL import Image
-from preprocess_service import app_server, config, errors, model_runner
+from preprocess_service import app_server, config, errors, predictions
 
 PROGRAM = Path(__file__).parent.parent / "tools" / "classify.py"
 
@@ -27,11 +27,11 @@ PROGRAM = Path(__file__).parent.parent / "tools" / "classify.py"
 class BrightnessRunner(FakeRunner):
     """Takes the bright for cats and the dark for dogs, and longer for the dark."""
 
-    async def predict(self, tensor: Any, timeout: float, *rest: Any) -> Any:
-        bright = tensor.mean() > 0
+    async def predict(self, pixels: Any, timeout: float, *rest: Any) -> Any:
+        bright = pixels.mean() > 127
         await asyncio.sleep(0.1 if bright else 0.3)
         self.answer = 0.9 if bright else 0.2
-        return await super().predict(tensor, timeout, *rest)
+        return await super().predict(pixels, timeout, *rest)
 
 
 class MeetingRunner(FakeRunner):
@@ -41,9 +41,9 @@ class MeetingRunner(FakeRunner):
         super().__init__()
         self._barrier = asyncio.Barrier(count)
 
-    async def predict(self, tensor: Any, timeout: float, *rest: Any) -> Any:
+    async def predict(self, pixels: Any, timeout: float, *rest: Any) -> Any:
         await self._barrier.wait()
-        return await super().predict(tensor, timeout, *rest)
+        return await super().predict(pixels, timeout, *rest)
 
 
 class BusyRunner(FakeRunner):
@@ -53,18 +53,18 @@ class BusyRunner(FakeRunner):
         super().__init__()
         self.left = times
 
-    async def predict(self, tensor: Any, timeout: float, *rest: Any) -> Any:
+    async def predict(self, pixels: Any, timeout: float, *rest: Any) -> Any:
         self.left -= 1
         if self.left >= 0:
             raise errors.Overloaded
-        return await super().predict(tensor, timeout, *rest)
+        return await super().predict(pixels, timeout, *rest)
 
 
 class DoubtfulRunner(FakeRunner):
     """Takes nothing for what it knows."""
 
-    async def predict(self, tensor: Any, timeout: float, *rest: Any) -> Any:
-        return model_runner.Prediction({"CAT": 0.6, "DOG": 0.4}, model_version=3, domain_score=0.0)
+    async def predict(self, pixels: Any, timeout: float, *rest: Any) -> Any:
+        return predictions.Prediction({"CAT": 0.6, "DOG": 0.4}, model_version=3, domain_score=0.0)
 
 
 class AnotherProgram(BaseHTTPRequestHandler):

@@ -1,33 +1,48 @@
 """What is put together from bytes is what protobuf would have made of it."""
 
 import unittest
+from typing import Any
 
 import numpy as np
-from preprocess_service import envelope, serving_messages
+from preprocess_service import envelope, serving_messages, signature
+
+
+def asked(name: str, takes_pixels: bool, domain: str | None = "domain") -> Any:
+    return signature.Signature(name, "scores", domain, "the signature", takes_pixels)
 
 
 class EnvelopeTest(unittest.TestCase):
-    def test_the_bytes_are_the_message_whatever_the_shape_and_the_names(self) -> None:
-        for shape, name in (((1, 1, 3), "a"), ((4, 5, 3), "pixels"), ((64, 64, 3), "where a picture's numbers go")):
-            with self.subTest(shape):
-                tensor = np.random.default_rng(0).uniform(-1, 1, shape).astype(np.float32)
-                made = envelope.Envelope("CAT-DOG", "serving_default", name, ["scores", "domain"], shape)
-                request = serving_messages.PredictRequest.FromString(made.around(tensor))
-                expected = serving_messages.PredictRequest()
-                expected.model_spec.name = "CAT-DOG"
-                expected.model_spec.signature_name = "serving_default"
-                expected.output_filter.extend(["scores", "domain"])
-                expected.inputs[name].dtype = serving_messages.DT_FLOAT
-                for size in (1, *shape):
-                    expected.inputs[name].tensor_shape.dim.add(size=size)
-                expected.inputs[name].tensor_content = tensor.tobytes()
-                self.assertEqual(request, expected)
+    def test_the_bytes_are_the_message_whatever_the_shape_the_type_and_the_names(self) -> None:
+        for shape, name in (
+            ((1, 1, 1, 3), "a"),
+            ((3, 4, 5, 3), "pixels"),
+            ((2, 9, 9, 3), "where the pictures' numbers go"),
+        ):
+            for takes_pixels in (False, True):
+                with self.subTest(shape, takes_pixels=takes_pixels):
+                    batch = (
+                        np.random.default_rng(0)
+                        .integers(0, 256, shape)
+                        .astype(np.uint8 if takes_pixels else np.float32)
+                    )
+                    made = envelope.Envelope("CAT-DOG", asked(name, takes_pixels), shape)
+                    request = serving_messages.PredictRequest.FromString(made.around(list(batch)))
+                    expected = serving_messages.PredictRequest()
+                    expected.model_spec.name = "CAT-DOG"
+                    expected.model_spec.signature_name = "the signature"
+                    expected.output_filter.extend(["scores", "domain"])
+                    dtype = serving_messages.DT_UINT8 if takes_pixels else serving_messages.DT_FLOAT
+                    expected.inputs[name].dtype = dtype
+                    for size in shape:
+                        expected.inputs[name].tensor_shape.dim.add(size=size)
+                    expected.inputs[name].tensor_content = batch.tobytes()
+                    self.assertEqual(request, expected)
 
     def test_the_next_picture_leaves_nothing_of_the_last(self) -> None:
-        made = envelope.Envelope("m", "s", "x", [], (2, 2, 3))
+        made = envelope.Envelope("m", asked("x", False, None), (1, 2, 2, 3))
         for value in (1.0, 2.0):
             tensor = np.full((2, 2, 3), value, np.float32)
-            request = serving_messages.PredictRequest.FromString(made.around(tensor[::-1]))
+            request = serving_messages.PredictRequest.FromString(made.around([tensor[::-1]]))
             self.assertEqual(set(np.frombuffer(request.inputs["x"].tensor_content, "<f4")), {value})
 
 

@@ -21,7 +21,7 @@ class DroppedWorkTest(unittest.TestCase):
         self.runner = runner or FakeRunner()
         self.app = app_server.create_app(settings(**limits), self.runner)
         self.url = self.enterContext(serving(self.app))
-        self.to_tensor = self.enterContext(patch.object(pipeline, "to_tensor", wraps=pipeline.to_tensor))
+        self.to_pixels = self.enterContext(patch.object(pipeline, "to_pixels", wraps=pipeline.to_pixels))
 
     def ask(self, path: str = "/predict", body: Any = BODY, milliseconds: int = 300) -> tuple[int, str]:
         headers = {"X-Request-Timeout-Ms": str(milliseconds)}
@@ -35,7 +35,7 @@ class DroppedWorkTest(unittest.TestCase):
     def check_nothing_was_prepared(self) -> None:
         # The next one is answered, and when it is, whatever stood before it in the threads is through.
         self.assertEqual(self.ask(milliseconds=60_000), (200, "ok"))
-        self.assertEqual(self.to_tensor.call_count, 1)
+        self.assertEqual(self.to_pixels.call_count, 1)
 
     def test_a_photo_that_waits_for_room_longer_than_its_deadline_is_not_decoded(self) -> None:
         self.serve(decode_threads=1)
@@ -59,10 +59,10 @@ class DroppedWorkTest(unittest.TestCase):
             second = senders.submit(self.ask, milliseconds=60_000)
             self.wait_for("catdog_queue_length 1.0")
             self.assertEqual(self.ask(), (504, "deadline_exceeded"))
-            self.assertEqual(self.to_tensor.call_count, 1)
+            self.assertEqual(self.to_pixels.call_count, 1)
             runner.release()
             self.assertEqual((first.result(), second.result()), ((200, "ok"), (200, "ok")))
-        self.assertEqual(self.to_tensor.call_count, 2)
+        self.assertEqual(self.to_pixels.call_count, 2)
         self.wait_for("catdog_queue_length 0.0")
 
     def test_a_photo_whose_sender_leaves_while_it_waits_for_room_is_not_decoded(self) -> None:

@@ -13,6 +13,7 @@ _own_utils = sys.modules.pop("utils", None)
 sys.path.insert(0, str(FOLDER))
 try:
     import app_server
+    import batcher
     import budget
     import config
     import envelope
@@ -26,10 +27,12 @@ try:
     import metrics
     import model_runner
     import pipeline
+    import predictions
     import probe
     import refusal
     import server
     import serving_messages
+    import signature
     import utils as service_utils
 finally:
     sys.path.remove(str(FOLDER))
@@ -43,6 +46,7 @@ logging.getLogger("probe").addHandler(logging.NullHandler())
 __all__ = [
     "FOLDER",
     "app_server",
+    "batcher",
     "budget",
     "config",
     "envelope",
@@ -56,9 +60,11 @@ __all__ = [
     "metrics",
     "model_runner",
     "pipeline",
+    "predictions",
     "probe",
     "refusal",
     "server",
     "service_utils",
     "serving_messages",
+    "signature",
 ]

@@ -21,7 +21,7 @@ class FakeModel:
     async def model_version(self, timeout: float) -> int:
         return await self._reply("state", timeout, self.state)
 
-    async def predict(self, tensor: Any, timeout: float, request_id: str = "") -> int:
+    async def predict(self, pixels: Any, timeout: float, request_id: str = "") -> int:
         return await self._reply("prediction", timeout, self.answer)
 
     async def _reply(self, what: str, timeout: float, error: Exception | None) -> int:

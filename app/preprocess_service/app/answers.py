@@ -5,7 +5,7 @@ from typing import Literal
 from config import Config
 from errors import ServiceError
 from messages import Language
-from model_runner import Prediction
+from predictions import Prediction
 from pydantic import BaseModel, Field
 
 
@@ -66,6 +66,7 @@ class ModelDescription(BaseModel):
     name: str = Field(description="Its folder in `prev_trained_models`.", examples=["CAT-DOG"])
     version: int = Field(description="The version in use.", examples=[1])
     labels: tuple[str, ...] = Field(description="In the order of the model's output.", examples=[["CAT", "DOG"]])
+    signature_name: str = Field(description="Of its signatures the one that is called.", examples=["pixels"])
     input_name: str = Field(description="Of the signature's input.")
     input_shape: list[int] = Field(description="Height, width, channels.", min_length=3, max_length=3)
     output_name: str = Field(description="Of the signature's output.")

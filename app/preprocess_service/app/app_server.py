@@ -165,6 +165,7 @@ async def describe_model(pipeline: PipelineOfApp) -> ModelDescription:
         name=config.experiment_id,
         version=version,
         labels=config.labels,
+        signature_name=signature.name,
         input_name=signature.input_name,
         input_shape=[config.picture.height, config.picture.width, 3],
         output_name=signature.output_name,

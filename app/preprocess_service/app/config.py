@@ -82,6 +82,9 @@ class ModelServer(Section):
     host: Name
     port: Port
     max_message_bytes: int = Field(ge=1024)
+    calls: int = Field(ge=0, description="0: chosen from the cores")
+    # With more, the ids of their requests might not fit into the 8 KB that gRPC takes for metadata.
+    batch_size: int = Field(ge=1, le=32)
 
 
 class Server(Section):
@@ -115,7 +118,7 @@ class Config(Section):
     """All settings; see ``config.yaml`` for what each is for."""
 
     experiment_id: Name
-    signature_name: Name
+    signature_name: Name | None
     model_input_name: Name | None
     model_output_name: Name | None
     domain_output_name: Name | None

@@ -1,30 +1,34 @@
 """The client of the model server: gRPC, its deadlines and its errors."""
 
+import asyncio
 import functools
 import logging
-import math
+import time
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
 import numpy as np
+from batcher import Batcher
 from channel import channel_options, channel_target
 from config import Config
 from envelope import Envelope
 from errors import DeadlineExceeded, ModelError, ModelUnavailable, Overloaded, ServiceError
 from numpy.typing import NDArray
+from predictions import Prediction, read_predictions
+from processors import usable_cores
 from serving_messages import (
-    DT_FLOAT,
-    DecodeError,
     GetModelMetadataRequest,
     GetModelStatusRequest,
     ModelServiceStub,
     ModelVersionStatus,
     PredictionServiceStub,
     PredictResponse,
-    SignatureDefMap,
 )
+from signature import Signature, from_metadata, from_settings, model_error
 from tracing import Tracing
+from utils import normalise
 
 logger = logging.getLogger(__name__)
 
@@ -52,43 +56,26 @@ ERRORS: dict[grpc.StatusCode, type[ServiceError]] = {
 
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
+# More than what stands around the pictures in a request takes.
+_ENVELOPE_BYTES = 1024
 
 
 @dataclass(frozen=True)
-class Signature:
-    """The names under which the model takes its one input and gives its outputs."""
+class _Question:
+    """A photo that waits for the model, until ``latest`` on ``time.monotonic``'s clock; ``step`` is for its trace."""
 
-    input_name: str
-    output_name: str
-    domain_output_name: str | None = None
-
-    @property
-    def outputs(self) -> list[str]:
-        return [name for name in (self.output_name, self.domain_output_name) if name]
-
-
-@dataclass(frozen=True)
-class Prediction:
-    """What the model said of one picture.
-
-    ``probabilities`` are in the order of the labels, each in 0..1. ``domain_score``, 0..1, tells how much the picture
-    is one of what the model knows; None where the model has no such output.
-    """
-
-    probabilities: dict[str, float]
-    model_version: int
-    domain_score: float | None = None
-
-    @property
-    def label(self) -> str:
-        return max(self.probabilities, key=self.probabilities.__getitem__)
+    pixels: NDArray[np.uint8]
+    latest: float
+    request_id: str
+    step: object
 
 
 class ModelRunner:
-    """Sends tensors to the model server and makes predictions of its answers.
+    """Sends photos to the model server and makes predictions of its answers.
 
     Nothing is connected before ``open``, which needs a running event loop. One channel serves all requests; gRPC
-    connects when the first one is sent, and again by itself after the model server was away.
+    connects when the first one is sent, and again by itself after the model server was away. Photos that come while
+    ``model_server.calls`` are under way share the next call.
     """
 
     def __init__(self, config: Config, tracing: Tracing | None = None) -> None:
@@ -96,7 +83,9 @@ class ModelRunner:
         self._tracing = tracing or Tracing()
         self._channel: grpc.aio.Channel | None = None
         self._signature: Signature | None = None
-        self._envelope = functools.lru_cache(maxsize=8)(self._make_envelope)
+        server = config.model_server
+        self._batcher = Batcher(self._ask, server.calls or usable_cores() + 1, server.batch_size)
+        self._envelope = functools.lru_cache(maxsize=2 * server.batch_size)(self._make_envelope)
 
     async def open(self) -> None:
         """Create the channel and its stubs."""
@@ -113,11 +102,11 @@ class ModelRunner:
         if self._channel is not None:
             await self._channel.close()
 
-    async def predict(self, tensor: NDArray[np.float32], timeout: float, request_id: str = "") -> Prediction:
+    async def predict(self, pixels: NDArray[np.uint8], timeout: float, request_id: str = "") -> Prediction:
         """Ask the model what is in one picture.
 
         Args:
-            tensor: float32 ``[height, width, 3]``, as the model was trained on (``utils.to_tensor``).
+            pixels: uint8 ``[height, width, 3]``, as the model was trained on (``utils.to_pixels``).
             timeout: seconds until the answer must be here.
             request_id: told to the model server as metadata, so that both logs can be read together.
 
@@ -125,16 +114,31 @@ class ModelRunner:
             ModelUnavailable, Overloaded, DeadlineExceeded, ModelError: see ``ERRORS``; ModelError also where the
                 answer is not one probability for each label.
         """
-        signature = self._signature or await self._ask_signature(timeout)
-        request = self._envelope(signature, tensor.shape).around(tensor)
-        del tensor  # which is in the request now; see Pipeline.classify
+        latest = time.monotonic() + timeout
         try:
-            response = await self._call(self._predict, request, timeout, request_id)
-            return self._read_response(response, signature)
+            # It may wait for a call that has a later deadline.
+            async with asyncio.timeout(timeout):
+                return await self._batcher.submit(_Question(pixels, latest, request_id, self._tracing.here()))
+        except TimeoutError as exc:
+            raise DeadlineExceeded from exc
+
+    async def _ask(self, questions: Sequence[_Question]) -> Sequence[Prediction | Exception]:
+        """Ask for all of ``questions`` in one call, which may take as long as the last of them waits."""
+        latest = max(question.latest for question in questions)
+        try:
+            signature = self._signature or await self._ask_signature(latest - time.monotonic())
+            request = self._request(signature, [question.pixels for question in questions])
+            ids = ",".join(question.request_id for question in questions if question.request_id)
+            steps = [question.step for question in questions]
+            response = await self._call(self._predict, request, latest - time.monotonic(), ids, steps)
+            predictions = read_predictions(response, signature, self._config.labels, len(questions))
         except ModelError:
             # Another model may serve under the same name by now; ask anew next time.
             self._signature = None
             raise
+        if any(isinstance(prediction, ModelError) for prediction in predictions):
+            self._signature = None
+        return predictions
 
     async def model_version(self, timeout: float) -> int:
         """The newest version that the model server reports AVAILABLE.
@@ -155,53 +159,45 @@ class ModelRunner:
         return self._signature or await self._ask_signature(timeout)
 
     async def _ask_signature(self, timeout: float) -> Signature:
-        input_name, output_name = self._config.model_input_name, self._config.model_output_name
-        if input_name is None or output_name is None:
+        signature = from_settings(self._config)
+        if signature is None:
             request = GetModelMetadataRequest(metadata_field=["signature_def"])
             request.model_spec.name = self._config.experiment_id
             response = await self._call(self._predictions.GetModelMetadata, request, timeout)
-            signatures = SignatureDefMap()
-            try:
-                response.metadata["signature_def"].Unpack(signatures)
-            except DecodeError as exc:
-                raise _model_error("the signatures can't be read: %s", exc) from exc
-            definition = signatures.signature_def.get(self._config.signature_name)
-            if definition is None:
-                raise _model_error("the model has no signature %r", self._config.signature_name)
-            input_name = input_name or _only(definition.inputs, "input")
-            others = [name for name in definition.outputs if name != self._config.domain_output_name]
-            output_name = output_name or _only(others, "output")
-        self._signature = Signature(input_name, output_name, self._config.domain_output_name)
-        return self._signature
+            signature = from_metadata(response, self._config)
+        self._batcher.size = self._batch_size(signature)
+        self._signature = signature
+        return signature
+
+    def _batch_size(self, signature: Signature) -> int:
+        server, picture = self._config.model_server, self._config.picture
+        if not signature.takes_batches:
+            return 1
+        picture_bytes = 3 * picture.height * picture.width * signature.dtype.itemsize
+        return max(1, min(server.batch_size, (server.max_message_bytes - _ENVELOPE_BYTES) // picture_bytes))
+
+    def _request(self, signature: Signature, pictures: Sequence[NDArray[np.uint8]]) -> bytes:
+        envelope = self._envelope(signature, (len(pictures), *pictures[0].shape))
+        if signature.takes_pixels:
+            return envelope.around(pictures)
+        return envelope.around([normalise(pixels, self._config.picture) for pixels in pictures])
 
     def _make_envelope(self, signature: Signature, shape: tuple[int, ...]) -> Envelope:
-        config = self._config
-        return Envelope(config.experiment_id, config.signature_name, signature.input_name, signature.outputs, shape)
+        return Envelope(self._config.experiment_id, signature, shape)
 
-    def _read_response(self, response: PredictResponse, signature: Signature) -> Prediction:
-        labels = self._config.labels
-        values = _read_floats(response, signature.output_name, len(labels))
-        if not all(0 <= value <= 1 for value in values) or not math.isclose(sum(values), 1, abs_tol=1e-3):
-            raise _model_error("the answer is no distribution of probabilities: %s", values)
-        domain_score = None
-        if signature.domain_output_name:
-            (domain_score,) = _read_floats(response, signature.domain_output_name, 1)
-            if not 0 <= domain_score <= 1:
-                raise _model_error("%s is not in 0..1: %s", signature.domain_output_name, domain_score)
-        version = int(response.model_spec.version.value)
-        return Prediction(dict(zip(labels, values, strict=True)), version, domain_score)
-
-    async def _call(self, method: Any, request: Any, timeout: float, request_id: str = "") -> Any:
+    async def _call(
+        self, method: Any, request: Any, timeout: float, request_ids: str = "", steps: Sequence[object] = ()
+    ) -> Any:
         # gRPC takes a timeout of 0 for none at all.
         if timeout <= 0:
             raise DeadlineExceeded
-        sent = (("x-request-id", request_id),) if request_id else ()
+        sent = (("x-request-id", request_ids),) if request_ids else ()
         name = "Predict" if isinstance(request, bytes) else type(request).__name__.removesuffix("Request")
-        with self._tracing.call(name) as metadata:
+        with self._tracing.call(name, steps) as metadata:
             try:
                 answer = await method(request, timeout=timeout, metadata=sent + metadata)
             except grpc.aio.AioRpcError as exc:
-                fields = {"request_id": request_id}
+                fields = {"request_id": request_ids}
                 logger.warning("model server: %s: %s", exc.code().name, exc.details(), extra={"fields": fields})
                 if exc.code() == grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in (exc.details() or ""):
                     # A message over the limit of one side: no lack of anything that a later attempt would find.
@@ -209,29 +205,5 @@ class ModelRunner:
                 raise ERRORS[exc.code()] from exc
         if answer is None:
             # What gRPC gives for bytes that are no message of this kind; its own log has the reason.
-            raise _model_error("the answer can't be read")
+            raise model_error("the answer can't be read")
         return answer
-
-
-def _read_floats(response: PredictResponse, name: str, count: int) -> list[float]:
-    output = response.outputs[name]
-    if len(output.tensor_content) % 4:
-        raise _model_error("%s has %d bytes, no whole number of float32", name, len(output.tensor_content))
-    # TensorFlow Serving answers in float_val, or in tensor_content where it was told to.
-    values: list[float] = np.frombuffer(output.tensor_content, "<f4").tolist() or list(output.float_val)
-    if output.dtype != DT_FLOAT or len(values) != count:
-        raise _model_error("%s has %d values, not %d", name, len(values), count)
-    return values
-
-
-def _only(tensors: Any, kind: str) -> str:
-    if len(tensors) != 1:
-        names = ", ".join(sorted(tensors)) or "none"
-        raise _model_error("the model has %d %ss (%s); name one in config.yaml", len(tensors), kind, names)
-    return str(next(iter(tensors)))
-
-
-def _model_error(reason: str, *values: object) -> ModelError:
-    """A ModelError whose reason goes to the log; the sender can't do anything with it."""
-    logger.error("model server: " + reason, *values)
-    return ModelError()

@@ -6,7 +6,7 @@ dropped in the end, and no request waits for it.
 
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
 from metrics import VERSION
@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace import TracerProvider
 from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import (
+    Link,
     NonRecordingSpan,
     Span,
     SpanContext,
@@ -53,16 +54,29 @@ class Otlp(Tracing):
         # Its name waits for the route.
         return OtlpTrace(self, self._tracer.start_span("HTTP", context, SpanKind.SERVER))
 
+    def here(self) -> Span:
+        return get_current_span()
+
     @contextmanager
-    def call(self, name: str) -> Iterator[Metadata]:
+    def call(self, name: str, steps: Sequence[object] = ()) -> Iterator[Metadata]:
         carrier: dict[str, str] = {}
-        if not get_current_span().get_span_context().is_valid:
+        spans = [step for step in steps if isinstance(step, Span) and step.get_span_context().is_valid]
+        if not spans:
             # Not part of a request: a probe, which would fill the traces of the model server with itself.
             _PROPAGATOR.inject(carrier, set_span_in_context(_unsampled()))
             yield tuple(carrier.items())
             return
+        # A call has one place: in the first trace that is kept. The others that share it are named there.
+        first, *others = sorted(spans, key=lambda span: not span.is_recording())
         attributes = {"rpc.system": "grpc", "rpc.method": name}
-        with _ending(self._tracer.start_span(name, kind=SpanKind.CLIENT, attributes=attributes)) as span:
+        span = self._tracer.start_span(
+            name,
+            set_span_in_context(first, Context()),
+            SpanKind.CLIENT,
+            attributes,
+            [Link(other.get_span_context()) for other in others if other.is_recording()],
+        )
+        with _ending(span):
             _PROPAGATOR.inject(carrier, set_span_in_context(span))
             yield tuple(carrier.items())
 

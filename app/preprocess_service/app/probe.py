@@ -42,7 +42,7 @@ Checks = dict[str, ServiceError | None]
 class Model(Protocol):
     """What is asked of a ``ModelRunner``."""
 
-    async def predict(self, tensor: NDArray[np.float32], timeout: float, request_id: str = "") -> Any: ...
+    async def predict(self, pixels: NDArray[np.uint8], timeout: float, request_id: str = "") -> Any: ...
     async def model_version(self, timeout: float) -> int: ...
 
 
@@ -51,7 +51,7 @@ class Probe:
 
     def __init__(self, model: Model, picture: Picture, metrics: Metrics) -> None:
         self._model = model
-        self._grey = np.zeros((picture.height, picture.width, 3), np.float32)
+        self._grey = np.full((picture.height, picture.width, 3), 127, np.uint8)
         self._metrics = metrics
         self._look: asyncio.Task[Checks] | None = None
         self._looked = self._answered = -float("inf")

@@ -28,6 +28,7 @@ _register_bare_package("tensorflow")
 from tensorflow.core.framework import types_pb2  # noqa: E402 - the bare package has to stand first
 from tensorflow_serving.apis.get_model_metadata_pb2 import (  # noqa: E402
     GetModelMetadataRequest,
+    GetModelMetadataResponse,
     SignatureDefMap,
 )
 from tensorflow_serving.apis.get_model_status_pb2 import (  # noqa: E402
@@ -39,11 +40,14 @@ from tensorflow_serving.apis.predict_pb2 import PredictRequest, PredictResponse 
 from tensorflow_serving.apis.prediction_service_pb2_grpc import PredictionServiceStub  # noqa: E402
 
 DT_FLOAT = types_pb2.DT_FLOAT
+DT_UINT8 = types_pb2.DT_UINT8
 
 __all__ = [
     "DT_FLOAT",
+    "DT_UINT8",
     "DecodeError",
     "GetModelMetadataRequest",
+    "GetModelMetadataResponse",
     "GetModelStatusRequest",
     "ModelServiceStub",
     "ModelVersionStatus",

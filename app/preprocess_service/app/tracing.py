@@ -3,7 +3,7 @@
 ``otlp`` makes real ones, where ``telemetry`` finds that they are wanted.
 """
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 
 Metadata = tuple[tuple[str, str], ...]
@@ -18,7 +18,7 @@ class Trace:
     id = ""
 
     def step(self, name: str) -> AbstractContextManager[None]:
-        """A span for what runs in this block, be it in another thread; calls to the model server stand below it."""
+        """A span for what runs in this block, be it in another thread."""
         return _NOTHING
 
     def took(self, name: str, seconds: float) -> None:
@@ -35,8 +35,13 @@ class Tracing:
         """Begin with a request, as a part of the trace that its ``traceparent`` names, if any."""
         return UNTRACED
 
-    def call(self, name: str) -> AbstractContextManager[Metadata]:
-        """A span for a gRPC call; gives the metadata that tells the other side of it."""
+    def here(self) -> object:
+        """The step that runs here and now, for ``call``."""
+        return None
+
+    def call(self, name: str, steps: Sequence[object] = ()) -> AbstractContextManager[Metadata]:
+        """A span for a gRPC call on behalf of ``steps``, of several requests perhaps; gives the metadata that tells
+        the other side of it."""
         return _NO_METADATA
 
     def close(self) -> None:

@@ -1,4 +1,4 @@
-"""From base64 to the model's input: text -> bytes -> picture -> tensor. Pure; no HTTP, no gRPC."""
+"""From base64 to the model's input: text -> bytes -> picture -> pixels -> tensor. Pure; no HTTP, no gRPC."""
 
 import binascii
 import contextlib
@@ -161,7 +161,7 @@ def _upright(image: Image.Image, orientation: int) -> Image.Image:
 
 
 def _enough(picture: Picture) -> int:
-    """How many pixels the shorter side of a photo needs for ``to_tensor`` not to enlarge it, whichever way it lies.
+    """How many pixels the shorter side of a photo needs for ``to_pixels`` not to enlarge it, whichever way it lies.
 
     A big photo is brought down by whole numbers, as far as that allows, before anything else is done with it, and a
     JPEG is not even decoded at more (1/2, 1/4 or 1/8 of its size): the answer stays the same to 0.5 percentage points
@@ -189,7 +189,7 @@ def _reduced(image: Image.Image, picture: Picture | None) -> Image.Image:
 
 
 def _middle(image: Image.Image, picture: Picture) -> Image.Image:
-    """Cut off what ``to_tensor`` would not look at, which of a picture of 3 by 16 million pixels is nearly all.
+    """Cut off what ``to_pixels`` would not look at, which of a picture of 3 by 16 million pixels is nearly all.
 
     As much on both sides, so that the middle stays where it is; and enough is left for either way of turning it, and
     for the neighbours of the outermost pixels, which resampling reads too.
@@ -224,8 +224,29 @@ def _from_levels(levels: NDArray[np.float32]) -> Image.Image:
     return Image.fromarray((np.nan_to_num(levels) * (255 / white)).clip(0, 255).astype(np.uint8))
 
 
+def to_pixels(image: Image.Image, picture: Picture) -> NDArray[np.uint8]:
+    """Cut the centre to the model's aspect ratio and scale it to the model's size.
+
+    Args:
+        image: RGB.
+        picture: the recipe.
+
+    Returns:
+        uint8 ``[height, width, 3]``.
+    """
+    method = Image.Resampling[picture.resampling.upper()]
+    return np.asarray(ImageOps.fit(image, (picture.width, picture.height), method, bleed=(1 - picture.crop) / 2))
+
+
+def normalise(pixels: NDArray[np.uint8], picture: Picture) -> NDArray[np.float32]:
+    """Bring pixels to the numbers that the network wants: float32 of the same shape, ``pixel * scale + offset``."""
+    tensor = pixels * np.float32(picture.scale)
+    tensor += np.float32(picture.offset)
+    return tensor
+
+
 def to_tensor(image: Image.Image, picture: Picture) -> NDArray[np.float32]:
-    """Cut the centre to the model's aspect ratio, scale it to the model's size and normalise.
+    """Make the input of ``serving_default`` of a photo.
 
     Args:
         image: RGB.
@@ -234,8 +255,4 @@ def to_tensor(image: Image.Image, picture: Picture) -> NDArray[np.float32]:
     Returns:
         float32 ``[height, width, 3]``, each value ``pixel * scale + offset``.
     """
-    method = Image.Resampling[picture.resampling.upper()]
-    fitted = ImageOps.fit(image, (picture.width, picture.height), method, bleed=(1 - picture.crop) / 2)
-    tensor = np.asarray(fitted, dtype=np.float32) * np.float32(picture.scale)
-    tensor += np.float32(picture.offset)
-    return tensor
+    return normalise(to_pixels(image, picture), picture)
