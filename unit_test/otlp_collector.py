@@ -27,6 +27,7 @@ class Span:
     start: int
     end: int
     attributes: dict[str, Any]
+    links: list[str]
 
 
 class Collector(trace_service_pb2_grpc.TraceServiceServicer):  # type: ignore[misc]  # generated without types
@@ -84,4 +85,5 @@ def _span(service: str, span: Any) -> Span:
         start=span.start_time_unix_nano,
         end=span.end_time_unix_nano,
         attributes=_attributes(span.attributes),
+        links=[link.span_id.hex() for link in span.links],
     )

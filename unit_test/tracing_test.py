@@ -4,6 +4,7 @@ import json
 import os
 import re
 import signal
+import subprocess
 import sys
 import time
 import unittest
@@ -211,22 +212,56 @@ class PairTest(unittest.TestCase):
         self.assertEqual(len({span.trace for span in spans}), 1)
         self.assertNotIn(TRACE, {span.trace for span in spans})
 
-    def test_each_photo_of_a_batch_has_its_own_call(self) -> None:
-        files = [("file", ("cat.jpg", PHOTO))] * 3
+    def test_a_call_for_several_photos_names_the_steps_that_share_it(self) -> None:
+        files = [("file", ("cat.jpg", PHOTO))] * 8
+
+        def all_there(spans: list[Span]) -> bool:
+            served = [span for span in spans if span.kind == "SERVER" and span.service == "model_service"]
+            is_answered = any(span.name == "POST /predict/batch" for span in spans)
+            return is_answered and sum(span.attributes["model.batch_size"] for span in served) == len(files)
+
         requests.post(f"{self.url}/predict/batch", files=files, timeout=TIMEOUT_S).raise_for_status()
-        spans = self.collector.wait_for(
-            lambda spans: (
-                any(span.name == "POST /predict/batch" for span in spans)
-                and sum(span.kind == "SERVER" for span in spans) == 4
-            )
-        )
+        spans = self.collector.wait_for(all_there)
         request = named(spans, "POST /predict/batch")
         self.assertEqual({span.parent for span in spans if span.name == "decode"}, {request.id})
-        calls = {span.id for span in spans if span.name == "Predict" and span.kind == "CLIENT"}
-        self.assertEqual(
-            {span.parent for span in spans if span.service == "model_service" and span.kind == "SERVER"}, calls
-        )
-        self.assertEqual(len(calls), 3)
+        calls = [span for span in spans if span.name == "Predict" and span.kind == "CLIENT"]
+        served = [span for span in spans if span.name == "Predict" and span.kind == "SERVER"]
+        self.assertEqual(sorted(span.parent for span in served), sorted(call.id for call in calls))
+        sharing = [step for call in calls for step in (call.parent, *call.links)]
+        self.assertEqual(sorted(sharing), sorted(span.id for span in spans if span.name == "model"))
+        sizes = {span.parent: span.attributes["model.batch_size"] for span in served}
+        self.assertEqual({call.id: 1 + len(call.links) for call in calls}, sizes)
+
+
+class SharedCallTest(unittest.TestCase):
+    """What becomes of a call for several requests of which not all are recorded."""
+
+    def test_it_stands_in_the_first_trace_that_is_recorded(self) -> None:
+        recorded, unrecorded = (f"00-{TRACE}-{CALLER}-{flags}" for flags in ("01", "00"))
+        for name, requests_, expected in (
+            ("all", (recorded, recorded), "01"),
+            ("the second", (unrecorded, recorded), "01"),
+            ("none", (unrecorded, unrecorded), "00"),
+            ("a probe", (), "00"),
+        ):
+            with self.subTest(name):
+                program = (
+                    "import sys, otlp; tracing = otlp.Otlp(); steps = []\n"
+                    "for parent in sys.argv[1:]:\n"
+                    "    with tracing.request({'traceparent': parent}).step('model'): steps.append(tracing.here())\n"
+                    "with tracing.call('Predict', steps) as metadata: print(dict(metadata)['traceparent'])"
+                )
+                done = subprocess.run(
+                    [sys.executable, "-c", program, *requests_],
+                    cwd=FOLDER,
+                    env=os.environ | {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"},
+                    capture_output=True,
+                    text=True,
+                    check=True,
+                    timeout=TIMEOUT_S,
+                )
+                _, trace, _, flags = done.stdout.strip().split("-")
+                self.assertEqual((flags, trace == TRACE), (expected, bool(requests_)))
 
 
 class ModelServerTest(unittest.TestCase):

@@ -181,6 +181,14 @@ class ToTensorTest(unittest.TestCase):
         # The outermost columns are left out: the filter reaches over the edge of the cut.
         np.testing.assert_array_equal(tensor[:, 2:-2], np.float32(1))
 
+    def test_the_pixels_are_the_tensor_before_it_is_normalised(self) -> None:
+        pixels = service_utils.to_pixels(quadrants(), PICTURE)
+        self.assertEqual((pixels.shape, pixels.dtype), ((PICTURE.height, PICTURE.width, 3), np.uint8))
+        tensor = service_utils.normalise(pixels, PICTURE)
+        self.assertEqual(tensor.dtype, np.float32)
+        np.testing.assert_array_equal(tensor, service_utils.to_tensor(quadrants(), PICTURE))
+        np.testing.assert_array_equal(tensor * 128 + 127, pixels)
+
     def test_crop_keeps_the_middle(self) -> None:
         image = Image.new("RGB", (400, 400), "black")
         image.paste("white", (100, 100, 300, 300))

@@ -125,11 +125,11 @@ class ModelRunner:
     async def _ask(self, questions: Sequence[_Question]) -> Sequence[Prediction | Exception]:
         """Ask for all of ``questions`` in one call, which may take as long as the last of them waits."""
         latest = max(question.latest for question in questions)
+        steps = [question.step for question in questions]
         try:
-            signature = self._signature or await self._ask_signature(latest - time.monotonic())
+            signature = self._signature or await self._ask_signature(latest - time.monotonic(), steps)
             request = self._request(signature, [question.pixels for question in questions])
             ids = ",".join(question.request_id for question in questions if question.request_id)
-            steps = [question.step for question in questions]
             response = await self._call(self._predict, request, latest - time.monotonic(), ids, steps)
             predictions = read_predictions(response, signature, self._config.labels, len(questions))
         except ModelError:
@@ -158,12 +158,12 @@ class ModelRunner:
         """The model's input and output name, asked of the model server unless the settings name them."""
         return self._signature or await self._ask_signature(timeout)
 
-    async def _ask_signature(self, timeout: float) -> Signature:
+    async def _ask_signature(self, timeout: float, steps: Sequence[object] = ()) -> Signature:
         signature = from_settings(self._config)
         if signature is None:
             request = GetModelMetadataRequest(metadata_field=["signature_def"])
             request.model_spec.name = self._config.experiment_id
-            response = await self._call(self._predictions.GetModelMetadata, request, timeout)
+            response = await self._call(self._predictions.GetModelMetadata, request, timeout, steps=steps)
             signature = from_metadata(response, self._config)
         self._batcher.size = self._batch_size(signature)
         self._signature = signature

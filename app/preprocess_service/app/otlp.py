@@ -60,21 +60,22 @@ class Otlp(Tracing):
     @contextmanager
     def call(self, name: str, steps: Sequence[object] = ()) -> Iterator[Metadata]:
         carrier: dict[str, str] = {}
-        spans = [step for step in steps if isinstance(step, Span) and step.get_span_context().is_valid]
-        if not spans:
+        places = [step.get_span_context() for step in steps if isinstance(step, Span)]
+        places = [place for place in places if place.is_valid]
+        if not places:
             # Not part of a request: a probe, which would fill the traces of the model server with itself.
             _PROPAGATOR.inject(carrier, set_span_in_context(_unsampled()))
             yield tuple(carrier.items())
             return
         # A call has one place: in the first trace that is kept. The others that share it are named there.
-        first, *others = sorted(spans, key=lambda span: not span.is_recording())
+        first, *others = sorted(places, key=lambda place: not place.trace_flags.sampled)
         attributes = {"rpc.system": "grpc", "rpc.method": name}
         span = self._tracer.start_span(
             name,
-            set_span_in_context(first, Context()),
+            set_span_in_context(NonRecordingSpan(first), Context()),
             SpanKind.CLIENT,
             attributes,
-            [Link(other.get_span_context()) for other in others if other.is_recording()],
+            [Link(other) for other in others if other.trace_flags.sampled],
         )
         with _ending(span):
             _PROPAGATOR.inject(carrier, set_span_in_context(span))
