@@ -194,20 +194,30 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual([type(answer) for answer in answers], [errors.Overloaded] * 4)
 
     async def test_each_photo_keeps_its_own_deadline(self) -> None:
-        held = threading.Event()
-        self.addCleanup(held.set)
-        runner = await self.open_runner(self.port, server={"calls": 1, "batch_size": 3})
-        await runner.predict(PIXELS, 5)
-        self.model.before_answer = lambda context: held.wait(10)
-        first = asyncio.create_task(runner.predict(PIXELS, 10))
-        await asyncio.sleep(0)
-        short, long = (asyncio.create_task(runner.predict(PIXELS, seconds)) for seconds in (0.1, 10))
-        with self.assertRaises(errors.DeadlineExceeded):
-            await short
-        held.set()
-        self.assertEqual([(await task).label for task in (first, long)], ["DOG"] * 2)
-        # What is too late for an answer is not asked.
-        self.assertEqual([r.inputs["pixels"].tensor_shape.dim[0].size for r in self.model.requests], [1, 1, 1])
+        for name, shared_call, sizes in (
+            ("while it waits", False, [1, 1]),
+            ("in a call that others share", True, [1, 2]),
+        ):
+            with self.subTest(name):
+                runner = await self.open_runner(self.port, server={"calls": 1, "batch_size": 3})
+                await runner.predict(PIXELS, 5)
+                self.model.requests.clear()
+                gates = [threading.Event(), threading.Event()]
+                holding = iter(gates)
+                self.model.before_answer = lambda context, holding=holding: next(holding).wait(10)
+                first = asyncio.create_task(runner.predict(PIXELS, 10))
+                await asyncio.sleep(0)
+                short, long = (asyncio.create_task(runner.predict(PIXELS, seconds)) for seconds in (0.5, 10))
+                await asyncio.sleep(0)
+                if shared_call:
+                    gates[0].set()
+                with self.assertRaises(errors.DeadlineExceeded):
+                    await short
+                for gate in gates:
+                    gate.set()
+                self.assertEqual([(await task).label for task in (first, long)], ["DOG"] * 2)
+                sent = [request.inputs["pixels"].tensor_shape.dim[0].size for request in self.model.requests]
+                self.assertEqual(sent, sizes)
 
     async def test_names_are_asked_once(self) -> None:
         for _ in range(3):
