@@ -199,6 +199,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
             ("in a call that others share", True, [1, 2]),
         ):
             with self.subTest(name):
+                self.model.before_answer = lambda context: None
                 runner = await self.open_runner(self.port, server={"calls": 1, "batch_size": 3})
                 await runner.predict(PIXELS, 5)
                 self.model.requests.clear()
