@@ -174,8 +174,11 @@ class TrainTest(FolderCase):
                 extract()
             self.assertEqual(len(list(self.cache.iterdir())), 1)
             looked_at[:] = [0] * 10
-            self.assertEqual(len(extract().photos), 8)
+            computed = extract()
+            self.assertEqual(len(computed.photos), 8)
             # Three of the eight came from the first run's chunk.
+            self.assertEqual(len(looked_at), 10 + 5)
+            np.testing.assert_array_equal(extract().values, computed.values)
             self.assertEqual(len(looked_at), 10 + 5)
 
     def test_a_gpu_is_used_where_there_is_one(self) -> None:
