@@ -81,7 +81,8 @@ class TrainTest(FolderCase):
         self.assertEqual(
             {name for output in compiled.outputs for name in output.names}, {"probabilities", "domain_score"}
         )
-        self.assertTrue((self.model / "1" / "assets.extra" / "tf_serving_warmup_requests").is_file())
+        # The signature that the recipe adds.
+        self.assertIn(b"pixels", (self.model / "1" / "assets.extra" / "tf_serving_warmup_requests").read_bytes())
         picture = service.read_config(self.config).picture
         for label, expected in (("cat", 0), ("dog", 1)):
             image = service.decode_image((self.data / "val" / label / "0.png").read_bytes(), 10**6)
