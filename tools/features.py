@@ -131,7 +131,9 @@ def _compute_chunk(
         bar.update()
     good = [row for row in rows if not isinstance(row, str)]
     reasons = [row if isinstance(row, str) else "" for row in rows]
-    return _Chunk(reasons, np.stack(good) if good else np.zeros((0, 0, 0), np.float32))
+    values = np.stack(good) if good else np.zeros((0, 0, 0), np.float32)
+    # As they will be read again: a run that finds them kept shall make the same model, to the last bit.
+    return _Chunk(reasons, values.astype(np.float16).astype(np.float32))
 
 
 def extract(photos: Sequence[Photo], extraction: Extraction, cache: Path, workers: int, title: str) -> Features:

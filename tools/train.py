@@ -31,7 +31,7 @@ import quantization
 import views
 from calibration import CalibrationError, calibrated
 from efficientnet_lite import VARIANTS, Network, WeightsError, installed_weights, load_network
-from export import DOMAIN_NAME, OUTPUT_NAME, ExportError, next_version, write_saved_model
+from export import DOMAIN_NAME, OUTPUT_NAME, ExportError, Scaling, next_version, write_saved_model
 from heads import Chosen, Examples, HeadError, choose_head, hits, mean_accuracy
 from measures import Proportion, by_group, proportion
 from numpy.typing import NDArray
@@ -46,7 +46,10 @@ class TrainError(Exception):
 
 
 def export(network: Network, ranges: Ranges, chosen: Chosen, config: Config, target: Path) -> None:
-    """Writes the SavedModel: rounded backbone, mean over places, ImageNet's odds, head, temperature, softmax."""
+    """Writes the SavedModel: rounded backbone, mean over places, ImageNet's odds, head, temperature, softmax.
+
+    Beside the float32 input it takes pixels, which it scales by the recipe's own numbers.
+    """
     # Softmax over (-z/2, z/2) is the logistic function of z.
     scaled = chosen.head.kernel / chosen.temperature
     kernel = np.outer(scaled, [-0.5, 0.5]).astype(np.float32)
@@ -60,7 +63,9 @@ def export(network: Network, ranges: Ranges, chosen: Chosen, config: Config, tar
         logits = tf.matmul(pooled, tf.constant(kernel[:-1])) + tf.matmul(odds, tf.constant(kernel[-1:]))
         return {OUTPUT_NAME: tf.nn.softmax(tf.nn.bias_add(logits, bias)), DOMAIN_NAME: domain}
 
-    write_saved_model(target, (config.picture.height, config.picture.width), outputs, warm=True)
+    picture = config.picture
+    scaling = Scaling(picture.scale, picture.offset)
+    write_saved_model(target, (picture.height, picture.width), outputs, warm=True, scaling=scaling)
 
 
 def fingerprint(config: Config, weights: Path, variant: str) -> dict[str, object]:

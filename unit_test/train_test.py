@@ -81,7 +81,8 @@ class TrainTest(FolderCase):
         self.assertEqual(
             {name for output in compiled.outputs for name in output.names}, {"probabilities", "domain_score"}
         )
-        self.assertTrue((self.model / "1" / "assets.extra" / "tf_serving_warmup_requests").is_file())
+        # The signature that the recipe adds.
+        self.assertIn(b"pixels", (self.model / "1" / "assets.extra" / "tf_serving_warmup_requests").read_bytes())
         picture = service.read_config(self.config).picture
         for label, expected in (("cat", 0), ("dog", 1)):
             image = service.decode_image((self.data / "val" / label / "0.png").read_bytes(), 10**6)
@@ -174,8 +175,11 @@ class TrainTest(FolderCase):
                 extract()
             self.assertEqual(len(list(self.cache.iterdir())), 1)
             looked_at[:] = [0] * 10
-            self.assertEqual(len(extract().photos), 8)
+            computed = extract()
+            self.assertEqual(len(computed.photos), 8)
             # Three of the eight came from the first run's chunk.
+            self.assertEqual(len(looked_at), 10 + 5)
+            np.testing.assert_array_equal(extract().values, computed.values)
             self.assertEqual(len(looked_at), 10 + 5)
 
     def test_a_gpu_is_used_where_there_is_one(self) -> None:
