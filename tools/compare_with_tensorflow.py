@@ -21,7 +21,7 @@ import tensorflow as tf
 from export import DEFAULT_SIGNATURE, PIXELS_SIGNATURE
 from numpy.typing import NDArray
 from photos import SUFFIXES
-from service import PROJECT, Config, decode_image, read_config, to_tensor
+from service import PROJECT, Config, decode_image, normalise, read_config, to_pixels
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 from tqdm import tqdm
 
@@ -62,13 +62,11 @@ def largest_difference(one: Outputs, other: Outputs) -> float:
 def inputs(path: Path, config: Config) -> dict[str, NDArray[Any]]:
     """What either signature takes for a photo: float32 and uint8, [1, height, width, 3]."""
     image = decode_image(path.read_bytes(), config.limits.pixels, config.picture)
-    # By this recipe the tensor holds the pixels themselves, whole numbers of 0 to 255.
-    unscaled = config.picture.model_copy(update={"scale": 1.0, "offset": 0.0})
-    tensors: dict[str, NDArray[Any]] = {
-        DEFAULT_SIGNATURE: to_tensor(image, config.picture),
-        PIXELS_SIGNATURE: to_tensor(image, unscaled).astype(np.uint8),
+    pixels = to_pixels(image, config.picture)
+    return {
+        DEFAULT_SIGNATURE: normalise(pixels, config.picture)[np.newaxis],
+        PIXELS_SIGNATURE: pixels[np.newaxis],
     }
-    return {name: tensor[np.newaxis] for name, tensor in tensors.items()}
 
 
 def compare(comparisons: Sequence[Comparison], paths: Sequence[Path], config: Config) -> list[float]:

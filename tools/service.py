@@ -10,9 +10,20 @@ sys.path.insert(0, str(SERVICE_FOLDER))
 
 from config import Config, ConfigError, Picture, load_config  # noqa: E402 - found through the line above
 from errors import ServiceError  # noqa: E402
-from utils import GROUND, decode_image, to_tensor  # noqa: E402
+from utils import GROUND, decode_image, normalise, to_pixels, to_tensor  # noqa: E402
 
-__all__ = ["GROUND", "Config", "ConfigError", "Picture", "ServiceError", "decode_image", "read_config", "to_tensor"]
+__all__ = [
+    "GROUND",
+    "Config",
+    "ConfigError",
+    "Picture",
+    "ServiceError",
+    "decode_image",
+    "normalise",
+    "read_config",
+    "to_pixels",
+    "to_tensor",
+]
 
 
 def read_config(path: Path | None) -> Config:
