@@ -59,7 +59,11 @@ class CallsTest(unittest.TestCase):
         self.assertIsNone(self.line(failures.unavailable("full"))["computing_us"])
 
     def test_a_client_s_id_is_cut_and_can_t_break_the_line(self) -> None:
-        self.assertEqual(self.line(None, {"x-request-id": "a\n" + 200 * "x"})["request_id"], "a\n" + 126 * "x")
+        self.assertEqual(self.line(None, {"x-request-id": "a\n" + 2000 * "x"})["request_id"], "a\n" + 1054 * "x")
+
+    def test_the_ids_of_32_requests_in_one_call_are_told_whole(self) -> None:
+        ids = ",".join(f"{number:032x}" for number in range(32))
+        self.assertEqual(self.line(None, {"x-request-id": ids})["request_id"], ids)
 
     def test_nothing_is_told_unless_asked(self) -> None:
         with self.assertNoLogs("call"), calls.Calls().call("GRPC", "M", {}):

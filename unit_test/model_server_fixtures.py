@@ -55,6 +55,7 @@ __all__ = [
     "expected",
     "failures",
     "flags",
+    "frame",
     "grpc_api",
     "json_requests",
     "json_responses",
@@ -79,6 +80,7 @@ __all__ = [
     "to_tensor",
     "version_watch",
     "warmup",
+    "warmup_record",
     "workers",
 ]
 
@@ -153,3 +155,16 @@ def predict_request(
     for alias, array in inputs.items():
         request.inputs[alias].CopyFrom(to_tensor(array))
     return request
+
+
+def frame(record: bytes) -> bytes:
+    """Return a record as a TFRecord file holds it."""
+    length = len(record).to_bytes(8, "little")
+    return b"".join(part + warmup.masked_crc32c(part).to_bytes(4, "little") for part in (length, record))
+
+
+def warmup_record(signature: str, inputs: Mapping[str, Array]) -> bytes:
+    """Return a record of a warm-up file: one request for this signature."""
+    log = tensorflow_messages.load_prediction_log().PredictionLog()
+    log.predict_log.request.CopyFrom(predict_request(inputs, "M", signature))
+    return frame(log.SerializeToString())

@@ -23,11 +23,13 @@ import requests
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from model_server_fixtures import (
     copy_of_model,
+    expected,
     predict_request,
     saved_models,
     shared_server,
     tensorflow_messages,
     warmup,
+    warmup_record,
 )
 
 TIMEOUT_S = 30
@@ -154,6 +156,34 @@ class StartTest(unittest.TestCase):
             shutil.copy(saved_models() / "warmup", version / warmup.WARMUP_FILE)
             with processes.model_server(version.parent) as server:
                 self.assertNotIn("No warmup data file", server.output())
+
+    def test_a_signature_that_the_warm_up_leaves_alone_is_compiled_by_its_first_call(self) -> None:
+        """And where its files are broken by then, that call is refused, no other, and the next one tries again."""
+        inputs, outputs = expected("two_signatures")
+        body = {"inputs": inputs["values"].tolist()}
+        with tempfile.TemporaryDirectory() as folder:
+            version = copy_of_model("two_signatures", folder)
+            (version / "assets.extra").mkdir()
+            (version / warmup.WARMUP_FILE).write_bytes(warmup_record("features", inputs))
+            with processes.model_server(version.parent) as server:
+
+                def predict(signature: str) -> requests.Response:
+                    url = f"{server.url}/v1/models/CAT-DOG:predict"
+                    return requests.post(url, json={"signature_name": signature, **body}, timeout=TIMEOUT_S)
+
+                graph = (version / "saved_model.pb").read_bytes()
+                (version / "saved_model.pb").write_bytes(graph[:1000])
+                refused = predict("serving_default")
+                self.assertEqual(refused.status_code, 400)
+                self.assertIn("can't be loaded any more", refused.json()["error"])
+                self.assertEqual(predict("features").status_code, 200)
+                self.assertEqual(requests.get(f"{server.url}/readyz", timeout=TIMEOUT_S).status_code, 200)
+                (version / "saved_model.pb").write_bytes(graph)
+                for _ in range(2):
+                    answer = predict("serving_default").json()["outputs"]
+                    np.testing.assert_allclose(answer, outputs["probabilities"], rtol=1e-5)
+                compiled = re.findall(r'"(\w+): compiled at its first call, in \d+\.\d+ s"', server.output())
+        self.assertEqual(compiled, ["serving_default"])
 
     def test_without_a_rest_port_only_grpc_is_served(self) -> None:
         port = processes.free_port()

@@ -29,6 +29,12 @@ def load(folder: Path, signature: str = "serving_default") -> openvino_engine.Op
     return openvino_engine.load(model, model.signatures[signature], THREADS)
 
 
+def check(folder: Path, signature: str = "serving_default") -> None:
+    """Read one signature of the model in this version folder, without compiling it."""
+    model = saved_model.read_saved_model(folder, 1)
+    openvino_engine.check(model, model.signatures[signature])
+
+
 class OpenVinoEngineTest(unittest.TestCase):
     def test_it_computes_what_tensorflow_computes(self) -> None:
         for name, signature in (
@@ -181,10 +187,12 @@ class UnsupportedTest(unittest.TestCase):
     def test_types_that_it_would_not_keep_exactly_are_left_to_tensorflow(self) -> None:
         cases = {"serving_default": "string", "wide": "int64", "every_type": "double"}
         for signature, text in cases.items():
-            with self.subTest(signature), self.assertRaises(openvino_engine.Unsupported) as caught:
-                load(saved_models() / "fallback" / "1", signature)
-            if signature != "every_type":
-                self.assertIn(text, str(caught.exception))
+            for read in (load, check):
+                with self.subTest(signature, by=read.__name__):
+                    with self.assertRaises(openvino_engine.Unsupported) as caught:
+                        read(saved_models() / "fallback" / "1", signature)
+                    if signature != "every_type":
+                        self.assertIn(text, str(caught.exception))
 
     def test_a_graph_whose_inputs_are_not_the_signatures_is_left_to_tensorflow(self) -> None:
         """Here the signature has another number of inputs, another type or another shape than the graph."""
@@ -209,8 +217,18 @@ class UnsupportedTest(unittest.TestCase):
                 message = saved_model.read_message(folder)
                 spoil(saved_model.serving_graph(message, folder).signature_def["serving_default"])
                 (folder / "saved_model.pb").write_bytes(message.SerializeToString())
-                with self.assertRaisesRegex(openvino_engine.Unsupported, "OpenVINO"):
-                    load(folder)
+                for read in (load, check):
+                    with self.assertRaisesRegex(openvino_engine.Unsupported, "OpenVINO"):
+                        read(folder)
+
+    def test_a_graph_that_openvino_cannot_read_is_left_to_tensorflow(self) -> None:
+        with tempfile.TemporaryDirectory() as base:
+            folder = copy_of_model("image", base)
+            data = folder / "variables" / "variables.data-00000-of-00001"
+            data.write_bytes(data.read_bytes()[:100])
+            for read in (load, check):
+                with self.subTest(read.__name__), self.assertRaisesRegex(openvino_engine.Unsupported, "can't read it"):
+                    read(folder)
 
     def test_a_graph_that_has_more_inputs_than_the_signature_is_left_to_tensorflow(self) -> None:
         """Whatever such an input holds, the result would not be the request's."""

@@ -10,11 +10,13 @@ from model_server_fixtures import (
     Array,
     copy_of_model,
     failures,
+    frame,
     saved_model,
     saved_models,
     servables,
     tensorflow_messages,
     warmup,
+    warmup_record,
 )
 
 
@@ -31,12 +33,6 @@ class CountingEngine:
             raise failures.invalid_argument("no")
         self.calls.append(inputs)
         return {alias: np.zeros((1, 2), np.float32) for alias in outputs}
-
-
-def frame(record: bytes) -> bytes:
-    """Return a record as a TFRecord file holds it."""
-    length = len(record).to_bytes(8, "little")
-    return b"".join(part + warmup.masked_crc32c(part).to_bytes(4, "little") for part in (length, record))
 
 
 class ReadRecordsTest(unittest.TestCase):
@@ -71,6 +67,33 @@ class ReadRecordsTest(unittest.TestCase):
                 self.assertRaisesRegex(failures.StartError, "verify your warmup data is in TFRecord"),
             ):
                 list(warmup.read_records(content, self.path))
+
+
+class CalledSignaturesTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.folder = copy_of_model("two_signatures", self.enterContext(tempfile.TemporaryDirectory()))
+
+    def called(self, content: bytes | None) -> set[str]:
+        """Return what is called by a warm-up file of this content; None: there is none."""
+        if content is not None:
+            (self.folder / "assets.extra").mkdir(exist_ok=True)
+            (self.folder / warmup.WARMUP_FILE).write_bytes(content)
+        return set(warmup.called_signatures(saved_model.read_saved_model(self.folder, 1)))
+
+    def test_those_are_called_that_a_request_names_and_no_name_means_serving_default(self) -> None:
+        for names, called in (
+            (("features",), {"features"}),
+            (("features", "features", ""), {"features", "serving_default"}),
+            (("missing",), {"missing"}),
+        ):
+            with self.subTest(names):
+                self.assertEqual(self.called(b"".join(warmup_record(name, {}) for name in names)), called)
+
+    def test_all_count_as_called_where_no_file_says_otherwise(self) -> None:
+        broken = warmup_record("features", {}) + b"no record"
+        for case, content in (("no_file", None), ("empty", b""), ("broken_after_a_record", broken)):
+            with self.subTest(case):
+                self.assertLess({"serving_default", "features"}, self.called(content))
 
 
 class WarmUpTest(unittest.TestCase):

@@ -11,8 +11,9 @@ from grpc import StatusCode
 
 Result = TypeVar("Result")
 
-# As much of a client's own words as the log takes.
-_MAX_ID = 128
+# As much of a client's own words as the log takes: the ids of 32 requests that came as one call, each of 32
+# hexadecimal digits and a comma.
+_MAX_ID = 32 * 33
 
 logger = logging.getLogger("call")
 

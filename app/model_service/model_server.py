@@ -36,7 +36,7 @@ from servables import Servable, Servables, label
 from spans import open_export
 from threads import Threads, queue_length
 from version_watch import Load, Schedule, VersionWatch
-from warmup import warm_up
+from warmup import called_signatures, warm_up
 from workers import Workers
 
 logger = logging.getLogger("model_server")
@@ -137,9 +137,13 @@ def load_first(options: Flags, load: Load) -> Servable:
 
 
 def load_version(options: Flags, threads: Threads, monitoring: Monitoring, version: int, folder: Path) -> Servable:
-    """Load and warm up the version in `folder`; raises StartError."""
+    """Load and warm up the version in `folder`; raises StartError.
+
+    What its warm-up file doesn't call is compiled later, by the first call that wants it.
+    """
     model = read_saved_model(folder, version)
-    engines = load_engines(model, threads)
+    at_load = called_signatures(model) if options.enable_model_warmup else model.signatures
+    engines = load_engines(model, threads, at_load)
     timed: dict[str, Engine] = {name: monitoring.timed(one, options.model_name) for name, one in engines.items()}
     servable = Servable(options.model_name, model, timed)
     if options.enable_model_warmup:

@@ -116,17 +116,36 @@ def load(model: SavedModel, signature: Signature, threads: Threads) -> OpenVinoE
     _check_types(signature)
     openvino = import_openvino()
     core = openvino.Core()
-    try:
-        with _folder_with_default(model, signature) as folder:
-            graph = core.read_model(str(folder))
-            shared = core.compile_model(graph, "CPU", _settings(threads.compute, threads.streams))
-            twice = threads.all_for_one and _bytes_of(folder) <= _MOST_BYTES_TWICE
-            alone = core.compile_model(graph, "CPU", _settings(threads.compute, 1)) if twice else None
-    except RuntimeError as exc:
-        raise Unsupported(f"OpenVINO can't read it ({_cause(exc)})") from exc
+    with _read(core, model, signature) as (graph, folder):
+        shared = core.compile_model(graph, "CPU", _settings(threads.compute, threads.streams))
+        twice = threads.all_for_one and _bytes_of(folder) <= _MOST_BYTES_TWICE
+        alone = core.compile_model(graph, "CPU", _settings(threads.compute, 1)) if twice else None
     inputs = match_ports(openvino, shared.inputs, signature.inputs)
     outputs = match_ports(openvino, shared.outputs, signature.outputs)
     return OpenVinoEngine(openvino, shared, alone, inputs, outputs, threads.callers)
+
+
+def check(model: SavedModel, signature: Signature) -> None:
+    """Read `signature` as `load` does, but neither compile nor keep it; raises Unsupported.
+
+    What OpenVINO can't compute shows when it is read. (Asking the CPU plugin too, with `query_model`, takes as long as
+    compiling.)
+    """
+    _check_types(signature)
+    openvino = import_openvino()
+    with _read(openvino.Core(), model, signature) as (graph, _):
+        match_ports(openvino, graph.inputs, signature.inputs)
+        match_ports(openvino, graph.outputs, signature.outputs)
+
+
+@contextmanager
+def _read(core: Any, model: SavedModel, signature: Signature) -> Iterator[tuple[Any, Path]]:
+    """Yield the graph of `signature` and the folder it was read from; OpenVINO's errors are raised as Unsupported."""
+    try:
+        with _folder_with_default(model, signature) as folder:
+            yield core.read_model(str(folder)), folder
+    except RuntimeError as exc:
+        raise Unsupported(f"OpenVINO can't read it ({_cause(exc)})") from exc
 
 
 def _settings(threads: int, streams: int) -> dict[str, object]:

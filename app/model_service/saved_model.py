@@ -1,5 +1,6 @@
 """Finds and reads a SavedModel on disk: its versions, its `serve` graph and its signatures."""
 
+import hashlib
 from collections.abc import Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -123,9 +124,7 @@ def read_message(folder: Path) -> saved_model_pb2.SavedModel:
     try:
         return saved_model_pb2.SavedModel.FromString(path.read_bytes())
     except OSError as exc:
-        raise StartError(
-            f"{path} can't be read ({exc.strerror}): is the model folder copied completely?", Code.NOT_FOUND
-        ) from exc
+        raise _unreadable(path, exc) from exc
     except DecodeError as exc:
         raise StartError(
             f"{path} is broken ({one_line(exc)}): copy or export the model again.", Code.DATA_LOSS
@@ -142,6 +141,25 @@ def serving_graph(message: saved_model_pb2.SavedModel, folder: Path) -> meta_gra
         "exported for something else; export the model again.",
         Code.NOT_FOUND,
     )
+
+
+def digest(folder: Path) -> bytes:
+    """Return the SHA-256 of the graph and the variables in `folder`, by which to see whether they are still the same.
+
+    Raises StartError where one can't be read.
+    """
+    whole = hashlib.sha256()
+    for path in (folder / "saved_model.pb", *sorted((folder / "variables").glob("variables.*"))):
+        try:
+            with path.open("rb") as file:
+                whole.update(hashlib.file_digest(file, "sha256").digest())
+        except OSError as exc:
+            raise _unreadable(path, exc) from exc
+    return whole.digest()
+
+
+def _unreadable(path: Path, exc: OSError) -> StartError:
+    return StartError(f"{path} can't be read ({exc.strerror}): is the model folder copied completely?", Code.NOT_FOUND)
 
 
 def _has_variables(graph: meta_graph_pb2.MetaGraphDef) -> bool:

@@ -2,14 +2,15 @@
 
 import logging
 import struct
-from collections.abc import Iterator
+from collections.abc import Collection, Iterator
+from contextlib import suppress
 from pathlib import Path
 
 import google_crc32c
 import numpy as np
 import prediction
 from failures import ServingError, StartError
-from saved_model import Signature, TensorSpec
+from saved_model import DEFAULT_SIGNATURE, SavedModel, Signature, TensorSpec
 from servables import Servable, Servables
 from tensorflow_messages import DecodeError, load_prediction_log, predict_pb2
 from tensors import KINDS, Array
@@ -39,6 +40,19 @@ def warm_up(servable: Servable, iterations: int) -> None:
     for signature in map(servable.signature, servable.engines):
         if signature is not None:
             _run_on_zeros(servable, signature)
+
+
+def called_signatures(model: SavedModel) -> Collection[str]:
+    """Return the names of the signatures that the model's warm-up file calls.
+
+    All of the model's, where there is no file or one that says nothing: one that is broken is for `warm_up` to tell.
+    """
+    path = model.folder / WARMUP_FILE
+    called: set[str] = set()
+    if path.is_file():
+        with suppress(StartError):
+            called = {request.model_spec.signature_name or DEFAULT_SIGNATURE for request in _requests(path)}
+    return called or set(model.signatures)
 
 
 def _replay(servable: Servable, path: Path, iterations: int) -> None:

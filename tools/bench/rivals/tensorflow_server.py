@@ -21,5 +21,5 @@ def refuse(*_: object) -> NoReturn:
 
 
 if __name__ == "__main__":
-    openvino_engine.load = refuse
+    openvino_engine.load = openvino_engine.check = refuse
     sys.exit(model_server.main(sys.argv[1:]))
