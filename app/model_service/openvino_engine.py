@@ -116,9 +116,9 @@ def load(model: SavedModel, signature: Signature, threads: Threads) -> OpenVinoE
     _check_types(signature)
     openvino = import_openvino()
     core = openvino.Core()
-    with _read(core, model, signature) as (graph, folder):
+    with _read(core, model, signature) as graph:
         shared = core.compile_model(graph, "CPU", _settings(threads.compute, threads.streams))
-        twice = threads.all_for_one and _bytes_of(folder) <= _MOST_BYTES_TWICE
+        twice = threads.all_for_one and _bytes_of(model.folder) <= _MOST_BYTES_TWICE
         alone = core.compile_model(graph, "CPU", _settings(threads.compute, 1)) if twice else None
     inputs = match_ports(openvino, shared.inputs, signature.inputs)
     outputs = match_ports(openvino, shared.outputs, signature.outputs)
@@ -133,17 +133,17 @@ def check(model: SavedModel, signature: Signature) -> None:
     """
     _check_types(signature)
     openvino = import_openvino()
-    with _read(openvino.Core(), model, signature) as (graph, _):
+    with _read(openvino.Core(), model, signature) as graph:
         match_ports(openvino, graph.inputs, signature.inputs)
         match_ports(openvino, graph.outputs, signature.outputs)
 
 
 @contextmanager
-def _read(core: Any, model: SavedModel, signature: Signature) -> Iterator[tuple[Any, Path]]:
-    """Yield the graph of `signature` and the folder it was read from; OpenVINO's errors are raised as Unsupported."""
+def _read(core: Any, model: SavedModel, signature: Signature) -> Iterator[Any]:
+    """Yield the graph of `signature`; what OpenVINO refuses in this block, too, is raised as Unsupported."""
     try:
         with _folder_with_default(model, signature) as folder:
-            yield core.read_model(str(folder)), folder
+            yield core.read_model(str(folder))
     except RuntimeError as exc:
         raise Unsupported(f"OpenVINO can't read it ({_cause(exc)})") from exc
 
