@@ -60,7 +60,11 @@ def _read_floats(response: PredictResponse, name: str, shape: tuple[int, ...]) -
     if len(output.tensor_content) % 4:
         raise model_error("%s has %d bytes, no whole number of float32", name, len(output.tensor_content))
     # TensorFlow Serving answers in float_val, or in tensor_content where it was told to.
-    values = np.frombuffer(output.tensor_content, "<f4") if output.tensor_content else np.array(output.float_val, "<f4")
+    values = (
+        np.frombuffer(output.tensor_content, "<f4")
+        if output.tensor_content
+        else np.array(list(output.float_val), "<f4")
+    )
     if output.dtype != DT_FLOAT or values.size != math.prod(shape):
         raise model_error("%s has %d values, not %d", name, values.size, math.prod(shape))
     nested: list[Any] = values.reshape(shape).tolist()
