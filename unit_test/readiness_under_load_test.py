@@ -3,6 +3,7 @@
 import itertools
 import os
 import signal
+import tempfile
 import threading
 import time
 import unittest
@@ -10,7 +11,8 @@ from collections import Counter
 from pathlib import Path
 
 import requests
-from preprocess_service import probe
+import yaml
+from preprocess_service import config, probe
 from processes import answers, model_server
 from tracing_test import app_server
 from utils import IMAGES
@@ -60,11 +62,15 @@ class Senders:
 
 class ReadinessUnderLoadTest(unittest.TestCase):
     def test_a_model_server_whose_queue_is_full_is_ready_as_long_as_it_answers_photos(self) -> None:
-        # A queue so short that most calls find it full, the probe's own too.
+        # A queue so short that most calls find it full, the probe's own too, where each photo is a call at once.
         flags = ("--max_queued_requests=1", "--tensorflow_inter_op_parallelism=1")
+        settings = yaml.safe_load(config.CONFIG_FILE.read_text("utf-8"))
+        settings["model_server"] |= {"calls": SENDERS, "batch_size": 1}
+        file = Path(self.enterContext(tempfile.TemporaryDirectory())) / "config.yaml"
+        file.write_text(yaml.safe_dump(settings), "utf-8")
         with (
             model_server(MODEL, "CAT-DOG", *flags) as server,
-            app_server(server.grpc_port, {}) as (url, _),
+            app_server(server.grpc_port, {"SERVICE_CONFIG": str(file)}) as (url, _),
             Senders(url) as senders,
         ):
             self.assertTrue(senders.has_answer.wait(TIMEOUT_S), senders.codes)
@@ -108,9 +114,9 @@ class ReadinessUnderLoadTest(unittest.TestCase):
             time.sleep(0.1)
 
     def test_a_hundred_probes_at_once_cost_the_model_server_one_prediction(self) -> None:
-        config = Path(__file__).parent.parent / "app" / "model_service" / "monitoring.config"
+        monitoring = Path(__file__).parent.parent / "app" / "model_service" / "monitoring.config"
         with (
-            model_server(MODEL, "CAT-DOG", f"--monitoring_config_file={config}") as server,
+            model_server(MODEL, "CAT-DOG", f"--monitoring_config_file={monitoring}") as server,
             app_server(server.grpc_port, {}) as (url, _),
         ):
             began = time.monotonic()
