@@ -185,8 +185,6 @@ def pair(http_port: int, grpc_port: int, rest_port: int) -> Iterator[list[subpro
         "--bind_address=127.0.0.1",
         f"--model_name={MODEL_NAME}",
         f"--model_base_path={ROOT / 'prev_trained_models' / MODEL_NAME}",
-        "--enable_batching",
-        f"--batching_parameters_file={MODEL_SERVICE / 'batching.config'}",
     ]
     place = {"SERVICE_MODEL_HOST": "127.0.0.1", "SERVICE_MODEL_PORT": str(grpc_port)}
     place |= {"SERVICE_HOST": "127.0.0.1", "SERVICE_PORT": str(http_port)}

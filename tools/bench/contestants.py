@@ -53,7 +53,7 @@ def contestants(config: Config, model: Path, cores: int) -> list[Contestant]:
     return [*found, _fastapi_inside(asked, cores)]
 
 
-def _model_server(program: Path, config: Config, model: Path, *flags: str) -> Part:
+def _model_server(program: Path, config: Config, model: Path) -> Part:
     return Part(
         [
             sys.executable,
@@ -63,15 +63,12 @@ def _model_server(program: Path, config: Config, model: Path, *flags: str) -> Pa
             "--bind_address=127.0.0.1",
             f"--model_name={config.experiment_id}",
             f"--model_base_path={model.parent}",
-            *flags,
         ]
     )
 
 
 def _embedded_server(config: Config, model: Path) -> Part:
-    folder = PROJECT / "app" / "model_service"
-    flags = ("--enable_batching", f"--batching_parameters_file={folder / 'batching.config'}")
-    return _model_server(folder / "model_server.py", config, model, *flags)
+    return _model_server(PROJECT / "app" / "model_service" / "model_server.py", config, model)
 
 
 def _ours(config: Config, model: Path) -> Contestant:

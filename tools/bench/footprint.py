@@ -51,8 +51,6 @@ def measure(predictions: int) -> tuple[tuple[float, float, float], dict[str, flo
         "--bind_address=127.0.0.1",
         "--model_name=CAT-DOG",
         f"--model_base_path={MODEL}",
-        "--enable_batching",
-        f"--batching_parameters_file={MODEL_SERVER.with_name('batching.config')}",
     ]
     place = {"SERVICE_MODEL_HOST": "127.0.0.1", "SERVICE_MODEL_PORT": str(grpc_port), "SERVICE_PORT": str(http_port)}
     with ExitStack() as stack:

@@ -155,8 +155,7 @@ class Stage:
         rest_port = rest_port or free_port(host)
         command: list[str | Path] = [
             *(sys.executable, MODEL_SERVER, f"--bind_address={host}", f"--port={port}"),
-            *(f"--rest_api_port={rest_port}", "--model_name=CAT-DOG", f"--model_base_path={models}"),
-            *("--enable_batching", f"--batching_parameters_file={MODEL_SERVER.with_name('batching.config')}", *flags),
+            *(f"--rest_api_port={rest_port}", "--model_name=CAT-DOG", f"--model_base_path={models}", *flags),
         ]
         return self.process(f"model_{host}", command, {}, lambda: answers(f"http://{host}:{rest_port}/readyz"))
 
