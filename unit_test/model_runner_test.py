@@ -32,6 +32,7 @@ class FakeModelServer(PredictionServiceServicer, ModelServiceServicer):  # type:
         self.inputs, self.outputs = ["pixels"], ["scores"]
         # By signature the type of its inputs, and the first dimension: -1 takes batches.
         self.signatures = {"serving_default": (messages.DT_FLOAT, -1)}
+        self.version = 2
         self.values: list[float] = [0.125, 0.875]
         self.domain_score = 0.75
         self.in_content = False
@@ -46,10 +47,12 @@ class FakeModelServer(PredictionServiceServicer, ModelServiceServicer):  # type:
     def Predict(self, request: Any, context: grpc.ServicerContext) -> Any:
         self.requests.append(request)
         self.before_answer(context)
+        if request.model_spec.signature_name not in self.signatures:
+            context.abort(grpc.StatusCode.FAILED_PRECONDITION, "no such signature")
         if self.refusal:
             context.abort(*self.refusal)
         response = messages.PredictResponse()
-        response.model_spec.version.value = 2
+        response.model_spec.version.value = self.version
         for name, values in zip(self.outputs, (self.values, [self.domain_score]), strict=False):
             output = response.outputs[name]
             output.dtype = messages.DT_FLOAT
@@ -140,6 +143,19 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
                 self.assertEqual(is_sent_as_pixels, signatures[called][0] == messages.DT_UINT8)
                 self.assertEqual(request.inputs["pixels"].dtype, signatures[called][0])
 
+    async def test_another_version_s_signatures_are_taken_up_and_no_photo_is_lost(self) -> None:
+        both = {"serving_default": (messages.DT_FLOAT, -1), "pixels": (messages.DT_UINT8, -1)}
+        old = {"serving_default": (messages.DT_FLOAT, -1)}
+        called = []
+        for version, signatures in ((2, old), (3, both), (2, old), (2, old)):
+            self.model.version, self.model.signatures = version, signatures
+            for _ in range(2):
+                self.assertEqual((await self.runner.predict(PIXELS, 5)).model_version, version)
+            called.append(self.model.requests[-1].model_spec.signature_name)
+        self.assertEqual(called, ["serving_default", "pixels", "serving_default", "serving_default"])
+        # At first, when there was a better one, and when that was gone: by the version, and by the refusal before it.
+        self.assertLessEqual(self.model.metadata_calls, 4)
+
     async def test_a_model_that_can_not_be_called_is_an_error_and_the_log_says_why(self) -> None:
         for name, dtype, settings, words in (
             ("no such signature", messages.DT_FLOAT, {"signature_name": "none"}, "no signature 'none'"),
@@ -229,6 +245,10 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         runner = await self.open_runner(self.port, model_input_name="a", model_output_name="scores")
         await runner.predict(PIXELS, 5)
         self.assertEqual((list(self.model.requests[-1].inputs), self.model.metadata_calls), (["a"], 0))
+        self.model.refusal = (grpc.StatusCode.INVALID_ARGUMENT, "no such input")
+        with self.assertLogs("model_runner", "WARNING") as log, self.assertRaises(errors.ModelError):
+            await runner.predict(PIXELS, 5)
+        self.assertEqual(len(log.output), 1)
 
     async def test_a_model_with_two_inputs_needs_a_name_in_the_settings(self) -> None:
         self.model.inputs = ["pixels", "size"]

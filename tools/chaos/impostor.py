@@ -27,7 +27,7 @@ from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataRespo
 Handler = Callable[[Any, Any], Any]
 
 # As the shipped model has them.
-INPUT, OUTPUT, DOMAIN = "image", "probabilities", "domain_score"
+SIGNATURE, INPUT, OUTPUT, DOMAIN = "pixels", "pixels", "probabilities", "domain_score"
 
 
 def predict_response(probabilities: list[float], domain: list[float]) -> messages.PredictResponse:
@@ -42,8 +42,8 @@ def predict_response(probabilities: list[float], domain: list[float]) -> message
 def metadata() -> GetModelMetadataResponse:
     """The truth, since without it nobody would ask for a prediction."""
     signatures = messages.SignatureDefMap()
-    definition = signatures.signature_def["serving_default"]
-    definition.inputs[INPUT].dtype = messages.DT_FLOAT
+    definition = signatures.signature_def[SIGNATURE]
+    definition.inputs[INPUT].dtype = messages.DT_UINT8
     for name in (OUTPUT, DOMAIN):
         definition.outputs[name].dtype = messages.DT_FLOAT
     response = GetModelMetadataResponse()

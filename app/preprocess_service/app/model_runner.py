@@ -83,6 +83,7 @@ class ModelRunner:
         self._tracing = tracing or Tracing()
         self._channel: grpc.aio.Channel | None = None
         self._signature: Signature | None = None
+        self._version: int | None = None
         server = config.model_server
         self._batcher = Batcher(self._ask, server.calls or usable_cores(), server.batch_size)
         self._envelope = functools.lru_cache(maxsize=2 * server.batch_size)(self._make_envelope)
@@ -126,18 +127,34 @@ class ModelRunner:
         """Ask for all of ``questions`` in one call, which may take as long as the last of them waits."""
         latest = max(question.latest for question in questions)
         steps = [question.step for question in questions]
+        known = self._signature
+        signature = known or await self._ask_signature(latest - time.monotonic(), steps)
         try:
-            signature = self._signature or await self._ask_signature(latest - time.monotonic(), steps)
-            request = self._request(signature, [question.pixels for question in questions])
-            ids = ",".join(question.request_id for question in questions if question.request_id)
-            response = await self._call(self._predict, request, latest - time.monotonic(), ids, steps)
-            predictions = read_predictions(response, signature, self._config.labels, len(questions))
+            return await self._ask_by(signature, questions, latest)
         except ModelError:
-            # Another model may serve under the same name by now; ask anew next time.
             self._signature = None
-            raise
-        if any(isinstance(prediction, ModelError) for prediction in predictions):
+            if known is None:
+                raise
+            # A model without this signature, or with other names, may serve under the same name by now.
+            signature = await self._ask_signature(latest - time.monotonic(), steps)
+            if signature == known:
+                raise
+        return await self._ask_by(signature, questions, latest)
+
+    async def _ask_by(
+        self, signature: Signature, questions: Sequence[_Question], latest: float
+    ) -> Sequence[Prediction | Exception]:
+        request = self._request(signature, [question.pixels for question in questions])
+        ids = ",".join(question.request_id for question in questions if question.request_id)
+        steps = [question.step for question in questions]
+        response = await self._call(self._predict, request, latest - time.monotonic(), ids, steps)
+        predictions = read_predictions(response, signature, self._config.labels, len(questions))
+        version = int(response.model_spec.version.value)
+        is_another = self._version not in (None, version)
+        if is_another or any(isinstance(prediction, ModelError) for prediction in predictions):
+            # It may have a better signature than the last one, or mean something else by the same names.
             self._signature = None
+        self._version = version
         return predictions
 
     async def model_version(self, timeout: float) -> int:
