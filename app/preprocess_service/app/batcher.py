@@ -21,7 +21,7 @@ class _Place(Generic[Question, Answer]):
 
     question: Question
     answer: asyncio.Future[Answer]
-    call: asyncio.Task[Any] | None = None
+    is_asked: bool = False
 
 
 class Batcher(Generic[Question, Answer]):
@@ -53,7 +53,7 @@ class Batcher(Generic[Question, Answer]):
         try:
             return await place.answer
         except asyncio.CancelledError:
-            if place.call is None:
+            if not place.is_asked:
                 self._waiting.remove(place)
             raise
 
@@ -65,7 +65,7 @@ class Batcher(Generic[Question, Answer]):
             # Not at the end of the task itself, which one that is cancelled before it begins never comes to.
             call.add_done_callback(partial(self._end, places))
             for place in places:
-                place.call = call
+                place.is_asked = True
                 place.answer.add_done_callback(partial(_cancel_if_none_waits, places, call))
 
     def _end(
