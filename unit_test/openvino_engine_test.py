@@ -183,6 +183,18 @@ class AloneTest(unittest.TestCase):
         self.assertEqual(engine.slots, both.callers)
 
 
+class CompiledTwiceTest(unittest.TestCase):
+    def test_the_variables_count_whatever_the_signature_is_called(self) -> None:
+        model = saved_model.read_saved_model(saved_models() / "two_signatures" / "1", 1)
+        size = sum(file.stat().st_size for file in model.folder.rglob("*") if file.is_file())
+        both = threads.Threads(compute=2, streams=2, all_for_one=True)
+        for name in ("serving_default", "features"):
+            for most, extra in ((size, 1), (size - 1, 0)):
+                with self.subTest(name, most=most), mock.patch.object(openvino_engine, "_MOST_BYTES_TWICE", most):
+                    engine = openvino_engine.load(model, model.signatures[name], both)
+                    self.assertEqual(engine.slots, both.callers + extra)
+
+
 class UnsupportedTest(unittest.TestCase):
     def test_types_that_it_would_not_keep_exactly_are_left_to_tensorflow(self) -> None:
         cases = {"serving_default": "string", "wide": "int64", "every_type": "double"}

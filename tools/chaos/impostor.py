@@ -22,18 +22,16 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 import grpc
 import service  # noqa: F401 - finds the next module
 import serving_messages as messages
+from export import DOMAIN_NAME, OUTPUT_NAME, PIXELS_NAME, PIXELS_SIGNATURE
 from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataResponse
 
 Handler = Callable[[Any, Any], Any]
-
-# As the shipped model has them.
-SIGNATURE, INPUT, OUTPUT, DOMAIN = "pixels", "pixels", "probabilities", "domain_score"
 
 
 def predict_response(probabilities: list[float], domain: list[float]) -> messages.PredictResponse:
     response = messages.PredictResponse()
     response.model_spec.version.value = 2
-    for name, values in ((OUTPUT, probabilities), (DOMAIN, domain)):
+    for name, values in ((OUTPUT_NAME, probabilities), (DOMAIN_NAME, domain)):
         response.outputs[name].dtype = messages.DT_FLOAT
         response.outputs[name].float_val.extend(values)
     return response
@@ -42,9 +40,9 @@ def predict_response(probabilities: list[float], domain: list[float]) -> message
 def metadata() -> GetModelMetadataResponse:
     """The truth, since without it nobody would ask for a prediction."""
     signatures = messages.SignatureDefMap()
-    definition = signatures.signature_def[SIGNATURE]
-    definition.inputs[INPUT].dtype = messages.DT_UINT8
-    for name in (OUTPUT, DOMAIN):
+    definition = signatures.signature_def[PIXELS_SIGNATURE]
+    definition.inputs[PIXELS_NAME].dtype = messages.DT_UINT8
+    for name in (OUTPUT_NAME, DOMAIN_NAME):
         definition.outputs[name].dtype = messages.DT_FLOAT
     response = GetModelMetadataResponse()
     response.metadata["signature_def"].Pack(signatures)
