@@ -70,11 +70,15 @@ LADDER = {
         "utils",
     },
 }
+LADDER["predict"] = {"answers", "errors", "gate", "handlers", "intake", "job", "pipeline"}
 LADDER["app_server"] = set(LADDER) - {
     "batcher",
     "budget",
     "channel",
     "envelope",
+    "errors",
+    "intake",
+    "job",
     "messages",
     "otlp",
     "predictions",

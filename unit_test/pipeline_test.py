@@ -10,7 +10,7 @@ from unittest.mock import patch
 import requests
 from app_server_test import CAT, FakeRunner, HeldRunner, settings
 from http_server import serving
-from preprocess_service import app_server, pipeline
+from preprocess_service import app_server, pipeline, predict
 from server_test import WHOLE
 
 BODY = {"image_b64": CAT}
@@ -86,7 +86,7 @@ class DroppedWorkTest(unittest.TestCase):
 
     def test_the_time_in_which_the_head_waited_counts(self) -> None:
         self.serve()
-        with patch.object(app_server, "start_job", late(app_server.start_job)):
+        with patch.object(predict, "start_job", late(predict.start_job)):
             self.assertEqual(self.ask(), (504, "deadline_exceeded"))
 
     def wait_for(self, line: str) -> None:

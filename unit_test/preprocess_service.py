@@ -27,6 +27,7 @@ try:
     import metrics
     import model_runner
     import pipeline
+    import predict
     import predictions
     import probe
     import refusal
@@ -60,6 +61,7 @@ __all__ = [
     "metrics",
     "model_runner",
     "pipeline",
+    "predict",
     "predictions",
     "probe",
     "refusal",

@@ -17,9 +17,17 @@ class Job:
         seconds: from when it arrived to when the answer must be out.
         arrived: when that was, on ``time.monotonic``'s clock; now by default.
         trace: gets a span for each step.
+        late: what it means that the deadline passed before the whole request was there.
     """
 
-    def __init__(self, request_id: str, seconds: float, arrived: float | None = None, trace: Trace = UNTRACED) -> None:
+    def __init__(
+        self,
+        request_id: str,
+        seconds: float,
+        arrived: float | None = None,
+        trace: Trace = UNTRACED,
+        late: type[ServiceError] = DeadlineExceeded,
+    ) -> None:
         self.request_id = request_id
         self._trace = trace
         self.bytes = 0
@@ -28,6 +36,8 @@ class Job:
         self._taken: list[tuple[str, float]] = []
         self._start = time.monotonic() if arrived is None else arrived
         self._deadline = self._start + seconds
+        self._late = late
+        self._is_reading = False
 
     def remaining(self) -> float:
         """Seconds that are left, more than 0.
@@ -45,17 +55,26 @@ class Job:
         self._deadline = self._start
 
     @asynccontextmanager
-    async def limit(self, late: type[ServiceError] = DeadlineExceeded) -> AsyncIterator[None]:
+    async def limit(self) -> AsyncIterator[None]:
         """Cancel what runs in this block when the deadline passes.
 
         Raises:
-            DeadlineExceeded, or ``late``: it passed.
+            DeadlineExceeded: it passed; ``late`` where that was while the request was read.
         """
         try:
             async with asyncio.timeout(self.remaining()):
                 yield
         except TimeoutError as exc:
-            raise late from exc
+            raise (self._late if self._is_reading else DeadlineExceeded) from exc
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """The step ``read``: the request is taken in during this block."""
+        self._is_reading = True
+        with self.step("read"):
+            yield
+        # Not where the block was cut off: ``limit`` asks then.
+        self._is_reading = False
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
