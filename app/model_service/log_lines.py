@@ -8,6 +8,9 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+# One for all lines: json.dumps would make one for each.
+_encoder = json.JSONEncoder(default=str)
+
 
 class JsonFormatter(logging.Formatter):
     """`time` (UTC), `level`, `logger`, `message`, what a record carries as `fields`, and `exception`."""
@@ -24,7 +27,7 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         # Escaped beyond ASCII, so that no encoding can break a line: names come from requests.
-        return json.dumps(line, default=str)
+        return _encoder.encode(line)
 
 
 def log_json() -> None:

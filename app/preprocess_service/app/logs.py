@@ -5,6 +5,9 @@ import logging
 import sys
 from datetime import UTC, datetime
 
+# One for all lines: json.dumps would make one for each.
+_encoder = json.JSONEncoder(default=str)
+
 
 class JsonFormatter(logging.Formatter):
     """``time`` (UTC), ``level``, ``logger``, ``message``, what a record carries as ``fields``, and ``exception``."""
@@ -20,7 +23,7 @@ class JsonFormatter(logging.Formatter):
         if record.exc_info:
             line["exception"] = self.formatException(record.exc_info)
         # Escaped beyond ASCII, so that no terminal, no encoding and no half of a surrogate pair can break a line.
-        return json.dumps(line, default=str)
+        return _encoder.encode(line)
 
 
 def log_json() -> None:
