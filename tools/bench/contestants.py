@@ -12,6 +12,7 @@ from bench.environments import ENVIRONMENTS, RIVALS, python_of
 from bench.limit import names_of
 
 OURS = "this project"
+BARE = Path(__file__).with_name("bare.py")
 
 
 @dataclass(frozen=True)
@@ -47,7 +48,7 @@ def contestants(config: Config, model: Path, cores: int) -> list[Contestant]:
         "input": input_name,
         "output": output_name,
     }
-    found = [_ours(config, model), *_tutorials(config, model, asked)]
+    found = [_ours(config, model), _bare(config, model), *_tutorials(config, model, asked)]
     for runtime in ("tensorflow", "openvino"):
         found += [_litserve(asked, runtime, cores), _bentoml(asked, runtime, cores)]
     return [*found, _fastapi_inside(asked, cores)]
@@ -71,19 +72,25 @@ def _embedded_server(config: Config, model: Path) -> Part:
     return _model_server(PROJECT / "app" / "model_service" / "model_server.py", config, model)
 
 
-def _ours(config: Config, model: Path) -> Contestant:
+def _pair(app: Path, config: Config, model: Path) -> dict[str, Part]:
     environment = {
         "SERVICE_MODEL_HOST": "127.0.0.1",
         "SERVICE_MODEL_PORT": "{grpc}",
         "SERVICE_HOST": "127.0.0.1",
         "SERVICE_PORT": "{http}",
     }
+    service = Part([sys.executable, str(app)], environment)
+    return {"preprocess service": service, "model server": _embedded_server(config, model)}
+
+
+def _ours(config: Config, model: Path) -> Contestant:
     app_server = PROJECT / "app" / "preprocess_service" / "app" / "app_server.py"
-    parts = {
-        "preprocess service": Part([sys.executable, str(app_server)], environment),
-        "model server": _embedded_server(config, model),
-    }
-    return Contestant(OURS, "as it comes", "/predict", parts)
+    return Contestant(OURS, "as it comes", "/predict", _pair(app_server, config, model))
+
+
+def _bare(config: Config, model: Path) -> Contestant:
+    settings = "the same ModelRunner and model server behind a bare ASGI app, which checks, limits and logs nothing"
+    return Contestant("the bare pair", settings, "/predict", _pair(BARE, config, model))
 
 
 def _rival(program: str, asked: Mapping[str, object], packages: str | None, *arguments: str) -> Part:

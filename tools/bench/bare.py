@@ -1,0 +1,82 @@
+"""The pair with nothing around it: the same two processes, libraries and shared calls, and not one check.
+
+    python tools/bench/bare.py
+
+Settings as the preprocess service's, from its config.yaml and environment. A bare ASGI app takes the body for what it
+should be, decodes it in as many threads, asks by the same ModelRunner, and answers: no framework, no validation, no
+limit, deadline, log, metric or trace. What lies between this and the limit is the price of HTTP and gRPC in Python;
+what lies between this and the service is the price of all that the service does beyond it.
+"""
+
+import asyncio
+import json
+import os
+import sys
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+# The folder tools/, for when this is started as a program.
+sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
+
+import numpy as np
+import service  # noqa: F401 - finds the service's modules below
+import uvicorn
+from allocator import give_memory_back
+from config import Config, load_config
+from model_runner import ModelRunner
+from numpy.typing import NDArray
+from pipeline import PREPARED_PER_CORE
+from processors import usable_cores
+from utils import decode_base64, decode_image, to_pixels
+
+TIMEOUT_S = 10.0
+
+
+class Bare:
+    """An ASGI app with one route, whatever its path."""
+
+    def __init__(self, config: Config) -> None:
+        self._config = config
+        self._runner = ModelRunner(config)
+        self._threads = ThreadPoolExecutor(usable_cores())
+        self._places = asyncio.Semaphore(PREPARED_PER_CORE * usable_cores())
+
+    async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
+        """Open and close with the server, and answer every request as if it were a good one."""
+        if scope["type"] == "lifespan":
+            await receive()
+            await self._runner.open()
+            await send({"type": "lifespan.startup.complete"})
+            await receive()
+            await self._runner.close()
+            await send({"type": "lifespan.shutdown.complete"})
+            return
+        body, is_whole = b"", False
+        while not is_whole:
+            message = await receive()
+            body += message["body"]
+            is_whole = not message["more_body"]
+        async with self._places:
+            pixels = await asyncio.get_running_loop().run_in_executor(self._threads, self._prepare, body)
+            prediction = await self._runner.predict(pixels, TIMEOUT_S)
+        confidence = round(100 * prediction.probabilities[prediction.label], 2)
+        answer = json.dumps({"pet_type": prediction.label, "model_conf": confidence}).encode()
+        headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
+        await send({"type": "http.response.start", "status": 200, "headers": headers})
+        await send({"type": "http.response.body", "body": answer})
+
+    def _prepare(self, body: bytes) -> NDArray[np.uint8]:
+        photo = decode_base64(json.loads(body)["image_b64"])
+        return to_pixels(decode_image(photo, self._config.limits.pixels, self._config.picture), self._config.picture)
+
+
+def main() -> int:
+    config = load_config(os.environ)
+    give_memory_back()
+    uvicorn.run(Bare(config), port=config.server.port, log_level="warning", access_log=False)
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
