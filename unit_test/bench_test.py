@@ -261,6 +261,14 @@ class RivalsTest(unittest.TestCase):
                 self.assertEqual(service_running.megabytes().keys(), contestant.parts.keys())
                 self.assertTrue(all(seconds > 0 for seconds in service_running.cpu_seconds().values()))
 
+    def test_sizes_of_photos_are_compared_with_the_tutorials_way(self) -> None:
+        with mock.patch.object(scaling, "measure") as measure:
+            comparison._grow(self.all, 2, mock.MagicMock())
+        ours, tutorial, *_ = measure.call_args.args
+        self.assertEqual(
+            [ours.name, tutorial.name], [contestants.OURS, f"{contestants.TUTORIAL}, TensorFlow's runtime"]
+        )
+
     def test_one_that_does_not_start_is_told_with_its_log(self) -> None:
         broken = contestants.Contestant("broken", "", "/", {"server": contestants.Part(["python3", "-c", "1/0"])})
         with self.assertRaisesRegex(environments.BenchError, "its server ended; its output is in"):

@@ -22,7 +22,7 @@ from tqdm import tqdm
 
 from bench import charts, report, scaling
 from bench.closed_loop import require_wrk
-from bench.contestants import OURS, Contestant, contestants
+from bench.contestants import OURS, TUTORIAL, Contestant, contestants
 from bench.environments import ENVIRONMENTS, BenchError, install_all
 from bench.limit import MODEL, newest_version, usable_cores
 from bench.photos import shipped_photos
@@ -105,7 +105,8 @@ def teller(progress: Any, name: str) -> Callable[[str], None]:
 
 
 def _grow(everybody: Sequence[Contestant], seconds: float, progress: Any) -> scaling.Scaling:
-    ours, tutorial, *_ = everybody
+    ours = everybody[0]
+    tutorial = next(one for one in everybody if one.name.startswith(TUTORIAL))
     return scaling.measure(ours, tutorial, max(2, seconds / 2), teller(progress, "scaling"))
 
 

@@ -12,6 +12,7 @@ from bench.environments import ENVIRONMENTS, RIVALS, python_of
 from bench.limit import names_of
 
 OURS = "this project"
+TUTORIAL = "the tutorial's way"
 BARE = Path(__file__).with_name("bare.py")
 
 
@@ -106,7 +107,7 @@ def _tutorials(config: Config, model: Path, asked: Mapping[str, object]) -> list
     }
     return [
         Contestant(
-            f"the tutorial's way, {name}",
+            f"{TUTORIAL}, {name}",
             "blocking call in async def, one process, all of TensorFlow imported",
             "/cat-dog_classification",
             {"gateway": gateway, "model server": server},
