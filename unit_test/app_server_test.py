@@ -411,7 +411,8 @@ class LimitsTest(unittest.TestCase):
 
     def test_work_for_a_sender_that_went_away_is_dropped(self) -> None:
         runner = HeldRunner()
-        url = self.enterContext(serving(app_server.create_app(settings(), runner)))
+        # The deadline, which would drop it too, is beyond what is waited for.
+        url = self.enterContext(serving(app_server.create_app(settings(deadline_seconds=60), runner)))
         body = json.dumps({"image_b64": CAT}).encode()
         head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"
         with socket.create_connection(url.removeprefix("http://").split(":")) as client:

@@ -66,7 +66,8 @@ class DroppedWorkTest(unittest.TestCase):
         self.wait_for("catdog_queue_length 0.0")
 
     def test_a_photo_whose_sender_leaves_while_it_waits_for_room_is_not_decoded(self) -> None:
-        self.serve(decode_threads=1)
+        # The deadline, which would drop it too, is beyond what is waited for.
+        self.serve(decode_threads=1, deadline_seconds=60)
         with self.all_pixels():
             with socket.create_connection(self.url.removeprefix("http://").split(":")) as client:
                 client.sendall(WHOLE)
