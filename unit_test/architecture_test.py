@@ -69,8 +69,8 @@ LADDER = {
         "signature",
         "utils",
     },
+    "predict": {"answers", "errors", "gate", "handlers", "intake", "job", "pipeline"},
 }
-LADDER["predict"] = {"answers", "errors", "gate", "handlers", "intake", "job", "pipeline"}
 LADDER["app_server"] = set(LADDER) - {
     "batcher",
     "budget",

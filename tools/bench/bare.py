@@ -4,8 +4,8 @@
 
 Settings as the preprocess service's, from its config.yaml and environment. A bare ASGI app takes the body for what it
 should be, decodes it in as many threads, asks by the same ModelRunner, and answers: no framework, no validation, no
-limit, deadline, log, metric or trace. What lies between this and the limit is the price of HTTP and gRPC in Python;
-what lies between this and the service is the price of all that the service does beyond it.
+refusal, log, metric or trace. What lies between this and the limit is the price of two processes, and of HTTP and gRPC
+in Python; what lies between this and the service is the price of all that the service does beyond it.
 """
 
 import asyncio

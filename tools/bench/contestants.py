@@ -90,7 +90,7 @@ def _ours(config: Config, model: Path) -> Contestant:
 
 
 def _bare(config: Config, model: Path) -> Contestant:
-    settings = "the same ModelRunner and model server behind a bare ASGI app, which checks, limits and logs nothing"
+    settings = "the same ModelRunner and model server behind a bare ASGI app, which checks, refuses and logs nothing"
     return Contestant("the bare pair", settings, "/predict", _pair(BARE, config, model))
 
 

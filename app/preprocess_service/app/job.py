@@ -17,7 +17,7 @@ class Job:
         seconds: from when it arrived to when the answer must be out.
         arrived: when that was, on ``time.monotonic``'s clock; now by default.
         trace: gets a span for each step.
-        late: what it means that the deadline passed before the whole request was there.
+        late: what it means that the deadline passes before the whole request is there.
     """
 
     def __init__(
@@ -36,8 +36,8 @@ class Job:
         self._taken: list[tuple[str, float]] = []
         self._start = time.monotonic() if arrived is None else arrived
         self._deadline = self._start + seconds
+        # What it means that the deadline passes now.
         self._late = late
-        self._is_reading = False
 
     def remaining(self) -> float:
         """Seconds that are left, more than 0.
@@ -65,16 +65,14 @@ class Job:
             async with asyncio.timeout(self.remaining()):
                 yield
         except TimeoutError as exc:
-            raise (self._late if self._is_reading else DeadlineExceeded) from exc
+            raise self._late from exc
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """The step ``read``: the request is taken in during this block."""
-        self._is_reading = True
+        """The step ``read``: at the end of this block the whole request is there."""
         with self.step("read"):
             yield
-        # Not where the block was cut off: ``limit`` asks then.
-        self._is_reading = False
+        self._late = DeadlineExceeded
 
     @contextmanager
     def step(self, name: str) -> Iterator[None]:
