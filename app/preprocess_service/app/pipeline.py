@@ -22,9 +22,10 @@ from processors import usable_cores
 from signature import Signature
 from utils import decode_base64, decode_image, to_pixels
 
-# Enough that a model server on a machine of the same size always has a batch waiting. What waits beyond that waits as
-# it came: a JPEG of 40 KB, where its pixels take 0.2 MB, and as much or four times that again on their way.
-PREPARED_PER_CORE = 8
+# Enough that, while a model server on a machine of the same size computes, the next batch is on its way to it and the
+# one after that is ready. What waits beyond that waits as it came: a JPEG of 40 KB, where its pixels take 0.2 MB, and
+# as much or four times that again on their way.
+PREPARED_PER_CORE = 12
 
 
 class Runner(Protocol):
