@@ -7,6 +7,7 @@ import unittest
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest import mock
 
 import grpc
 import numpy as np
@@ -186,6 +187,15 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
                 self.assertEqual([message.tensor_shape.dim[0].size for message in sent], sizes)
                 tensors = [service_utils.normalise(pixels, SHIPPED.picture).tobytes() for pixels in pictures]
                 self.assertEqual(b"".join(message.tensor_content for message in sent), b"".join(tensors))
+
+    async def test_one_call_more_than_cores_is_under_way_before_photos_gather(self) -> None:
+        with mock.patch.object(model_runner, "usable_cores", return_value=2):
+            runner = await self.open_runner(self.port, server={"calls": 0, "batch_size": 3})
+        await runner.predict(PIXELS, 5)
+        self.model.requests.clear()
+        await asyncio.gather(*(runner.predict(PIXELS, 5) for _ in range(7)))
+        sizes = [request.inputs["pixels"].tensor_shape.dim[0].size for request in self.model.requests]
+        self.assertEqual(sorted(sizes), [1, 1, 1, 1, 3])
 
     async def test_each_photo_of_a_call_gets_its_own_answer(self) -> None:
         def differ(response: Any) -> None:
