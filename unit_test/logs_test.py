@@ -1,13 +1,19 @@
 """Whatever is logged is one line of JSON."""
 
+import asyncio
+import io
 import json
 import logging
 import subprocess
 import sys
 import unittest
+from collections.abc import Callable
 from typing import Any
 
-from preprocess_service import FOLDER, logs
+import preprocess_service
+import processes
+from model_server_fixtures import log_lines
+from preprocess_service import logs
 
 
 class FormatTest(unittest.TestCase):
@@ -39,15 +45,103 @@ class FormatTest(unittest.TestCase):
             self.assertIn("inner", self.line("a", exc_info=sys.exc_info())["exception"])
 
 
+class Stream(io.StringIO):
+    """Keeps what each call to the system would write."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.written: list[str] = []
+
+    def flush(self) -> None:
+        if self.getvalue():
+            self.written.append(self.getvalue())
+            self.seek(0)
+            self.truncate()
+
+
+class JoinedHandlerTest(unittest.TestCase):
+    """Of both services: they share no Python, but the way to log."""
+
+    def each(self, test: Callable[[logging.Logger, Stream, float], None]) -> None:
+        for module in (logs, log_lines):
+            with self.subTest(module.__name__):
+                stream = Stream()
+                handler = module.JoinedHandler(stream)
+                logger = logging.Logger("x")
+                logger.addHandler(handler)
+                test(logger, stream, module.JOIN_SECONDS)
+
+    def test_lines_that_come_soon_after_each_other_are_written_together(self) -> None:
+        def test(logger: logging.Logger, stream: Stream, seconds: float) -> None:
+            async def log() -> None:
+                for burst in ("ab", "c"):
+                    for message in burst:
+                        logger.info(message)
+                    await asyncio.sleep(2 * seconds)
+
+            asyncio.run(log())
+            self.assertEqual(stream.written, ["a\nb\n", "c\n"])
+
+        self.each(test)
+
+    def test_a_warning_is_written_at_once_after_what_came_before_it(self) -> None:
+        def test(logger: logging.Logger, stream: Stream, _: float) -> None:
+            async def log() -> None:
+                logger.info("a")
+                self.assertEqual(stream.written, [])
+                logger.warning("b")
+                self.assertEqual(stream.written, ["a\nb\n"])
+
+            asyncio.run(log())
+
+        self.each(test)
+
+    def test_without_an_event_loop_every_line_is_written_at_once(self) -> None:
+        def test(logger: logging.Logger, stream: Stream, _: float) -> None:
+            logger.info("a")
+            logger.info("b")
+            self.assertEqual(stream.written, ["a\n", "b\n"])
+
+        self.each(test)
+
+    def test_a_log_that_cannot_be_written_stops_nothing(self) -> None:
+        def test(logger: logging.Logger, stream: Stream, seconds: float) -> None:
+            async def log() -> None:
+                stream.close()
+                asyncio.get_running_loop().set_exception_handler(lambda _loop, context: failures.append(context))
+                logger.info("a")
+                await asyncio.sleep(2 * seconds)
+
+            failures: list[Any] = []
+            asyncio.run(log())
+            self.assertEqual(len(failures), 1)
+
+        self.each(test)
+
+
 class ProcessTest(unittest.TestCase):
     def test_warnings_and_every_library_write_json_too(self) -> None:
         program = (
             "import logging, warnings, logs; logs.log_json(); warnings.warn('old'); "
             "logging.getLogger('uvicorn.error').info('started')"
         )
-        ended = subprocess.run([sys.executable, "-c", program], cwd=FOLDER, capture_output=True, text=True, check=True)
+        ended = subprocess.run(
+            [sys.executable, "-c", program], cwd=preprocess_service.FOLDER, capture_output=True, text=True, check=True
+        )
         lines = [json.loads(line) for line in ended.stderr.splitlines()]
         self.assertEqual([line["logger"] for line in lines], ["py.warnings", "uvicorn.error"])
+
+    def test_the_last_lines_of_a_process_are_written_at_its_end(self) -> None:
+        program = (
+            "import asyncio, logging, sys, {0}; {0}.log_json()\n"
+            "async def end(): logging.info('a'); sys.exit()\n"
+            "asyncio.run(end())"
+        )
+        for folder, module in ((preprocess_service.FOLDER, "logs"), (processes.MODEL_SERVER.parent, "log_lines")):
+            with self.subTest(module):
+                command = [sys.executable, "-c", program.format(module)]
+                ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+                self.assertEqual(json.loads(ended.stderr)["message"], "a")
 
 
 if __name__ == "__main__":

@@ -15,6 +15,8 @@ from pathlib import Path
 
 MODEL_SERVER = Path(__file__).parent.parent / "app" / "model_service" / "model_server.py"
 
+# Lines of the log are written together, up to a tenth of a second late.
+LOG_DELAY_S = 0.2
 # How long a process may take to finish what is under way before it is killed.
 STOP_S = 10
 
@@ -27,7 +29,8 @@ class Running:
     log: Path
 
     def output(self) -> str:
-        """Return what the process has written so far, stdout and stderr together."""
+        """Return what the process has logged or printed so far, stdout and stderr together."""
+        time.sleep(LOG_DELAY_S)
         return self.log.read_text(encoding="utf-8", errors="replace")
 
 
