@@ -8,7 +8,9 @@ import subprocess
 import sys
 import unittest
 from collections.abc import Callable
+from contextlib import redirect_stderr
 from typing import Any
+from unittest import mock
 
 import preprocess_service
 import processes
@@ -104,17 +106,30 @@ class JoinedHandlerTest(unittest.TestCase):
 
         self.each(test)
 
+    def test_a_line_that_cannot_be_made_spoils_no_other(self) -> None:
+        def test(logger: logging.Logger, stream: Stream, _: float) -> None:
+            async def log() -> None:
+                for message in ("a", 1, "c"):
+                    logger.info("%s" if isinstance(message, str) else "%s %s", message)
+                logger.warning("d")
+
+            with mock.patch.object(logging, "raiseExceptions", False):
+                asyncio.run(log())
+            self.assertEqual(stream.written, ["a\nc\nd\n"])
+
+        self.each(test)
+
     def test_a_log_that_cannot_be_written_stops_nothing(self) -> None:
         def test(logger: logging.Logger, stream: Stream, seconds: float) -> None:
             async def log() -> None:
                 stream.close()
-                asyncio.get_running_loop().set_exception_handler(lambda _loop, context: failures.append(context))
                 logger.info("a")
                 await asyncio.sleep(2 * seconds)
+                logger.warning("b")
 
-            failures: list[Any] = []
-            asyncio.run(log())
-            self.assertEqual(len(failures), 1)
+            with mock.patch.object(logging, "raiseExceptions", True), redirect_stderr(io.StringIO()) as told:
+                asyncio.run(log())
+            self.assertEqual(told.getvalue().count("--- Logging error ---"), 2)
 
         self.each(test)
 

@@ -44,8 +44,8 @@ class Results:
 def markdown(results: Results) -> str:
     """The table, what it was measured on, with which settings, and the ratios."""
     lines = [
-        f"{results.cores} cores ({platform.machine()}), {results.model}, JSON with base64, median of "
-        f"{len(results.limits)} interleaved rounds of {results.plan.seconds:g} s "
+        f"{results.cores} cores ({platform.machine()}), Python {platform.python_version()}, {results.model}, "
+        f"JSON with base64, median of {len(results.limits)} interleaved rounds of {results.plan.seconds:g} s "
         "(± half of what lies between the least and the most).",
         "",
         f"| | answers a second, {_slashes(CLIENTS)} clients | p50 at 1, ms | p50 / p95 / p99 at {BUSY_CLIENTS}, ms | "

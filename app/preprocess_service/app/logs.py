@@ -32,40 +32,48 @@ class JsonFormatter(logging.Formatter):
 
 
 class JoinedHandler(logging.StreamHandler[TextIO]):
-    """Writes the lines of up to ``JOIN_SECONDS`` with one call to the system, warnings and worse at once.
+    """Makes and writes lines together, up to ``JOIN_SECONDS`` late; a warning or worse now, after all that came before it.
 
-    Each call lets go of the interpreter's lock, and waits for it again behind the threads that decode: under load that
-    costs more than to make the line. What is made outside of an event loop is written at once too.
+    Each write lets go of the interpreter's lock, and waits for it again behind the threads that decode; and a line
+    that is made between other work costs a multiple of one that is made after another. Where there is no event loop
+    to do so later, all is written now.
     """
 
     def __init__(self, stream: TextIO) -> None:
         super().__init__(stream)
-        self._lines: list[str] = []
+        self._records: list[logging.LogRecord] = []
 
     def emit(self, record: logging.LogRecord) -> None:
-        try:
-            self._lines.append(self.format(record) + self.terminator)
-            if record.levelno > logging.INFO or not self._is_flushed_soon():
-                self.flush()
-        except Exception:
-            self.handleError(record)
+        self._records.append(record)
+        if record.levelno > logging.INFO or not self._is_flushed_soon():
+            self.flush()
 
     def flush(self) -> None:
         """Write what there is; ``logging.shutdown`` does so at the end of the process."""
         self.acquire()
         try:
-            lines, self._lines = self._lines, []
-            self.stream.write("".join(lines))
-            super().flush()
+            records, self._records = self._records, []
+            if records:
+                self.stream.write("".join(map(self._line, records)))
+                super().flush()
+        except Exception:
+            self.handleError(records[-1])
         finally:
             self.release()
+
+    def _line(self, record: logging.LogRecord) -> str:
+        try:
+            return self.format(record) + self.terminator
+        except Exception:
+            self.handleError(record)
+            return ""
 
     def _is_flushed_soon(self) -> bool:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             return False
-        if len(self._lines) == 1:
+        if len(self._records) == 1:
             loop.call_later(JOIN_SECONDS, self.flush)
         return True
 
