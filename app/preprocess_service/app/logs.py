@@ -32,7 +32,7 @@ class JsonFormatter(logging.Formatter):
 
 
 class JoinedHandler(logging.StreamHandler[TextIO]):
-    """Makes and writes lines together, up to ``JOIN_SECONDS`` late; a warning or worse now, after all that came before it.
+    """Makes and writes lines together, up to ``JOIN_SECONDS`` late; a warning or worse, and all before it, now.
 
     Each write lets go of the interpreter's lock, and waits for it again behind the threads that decode; and a line
     that is made between other work costs a multiple of one that is made after another. Where there is no event loop
