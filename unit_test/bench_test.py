@@ -5,6 +5,7 @@ import dataclasses
 import http.server
 import io
 import json
+import platform
 import shutil
 import tempfile
 import threading
@@ -170,6 +171,10 @@ class ReportTest(unittest.TestCase):
         self.assertEqual({row.count("|") for row in rows}, {rows[0].count("|")})
         self.assertIn("| **this project** | 100 ± 10 / 100 ± 10 / 100 ± 10 / 100 ± 10 | 500.0 |", rows[3])
         self.assertTrue(rows[3].endswith("| 5.0 | 300 | 1.5 | 8 |"), rows[3])
+
+    def test_the_first_line_says_what_it_was_measured_on(self) -> None:
+        first = bench_report.markdown(results()).splitlines()[0]
+        self.assertIn(f"2 cores ({platform.machine()}), Python {platform.python_version()}, CAT-DOG version 1,", first)
 
     def test_ratios_are_those_of_medians(self) -> None:
         found = bench_report.ratios(results())

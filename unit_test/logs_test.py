@@ -7,15 +7,13 @@ import logging
 import subprocess
 import sys
 import unittest
-from collections.abc import Callable
 from contextlib import redirect_stderr
+from pathlib import Path
 from typing import Any
 from unittest import mock
 
-import preprocess_service
-import processes
 from model_server_fixtures import log_lines
-from preprocess_service import logs
+from preprocess_service import FOLDER, logs
 
 
 class FormatTest(unittest.TestCase):
@@ -62,76 +60,78 @@ class Stream(io.StringIO):
 
 
 class JoinedHandlerTest(unittest.TestCase):
-    """Of both services: they share no Python, but the way to log."""
+    module: Any = logs
 
-    def each(self, test: Callable[[logging.Logger, Stream, float], None]) -> None:
-        for module in (logs, log_lines):
-            with self.subTest(module.__name__):
-                stream = Stream()
-                handler = module.JoinedHandler(stream)
-                logger = logging.Logger("x")
-                logger.addHandler(handler)
-                test(logger, stream, module.JOIN_SECONDS)
+    def setUp(self) -> None:
+        self.stream = Stream()
+        self.logger = logging.Logger("x")
+        self.logger.addHandler(self.module.JoinedHandler(self.stream))
+
+    async def wait(self) -> None:
+        await asyncio.sleep(2 * self.module.JOIN_SECONDS)
 
     def test_lines_that_come_soon_after_each_other_are_written_together(self) -> None:
-        def test(logger: logging.Logger, stream: Stream, seconds: float) -> None:
-            async def log() -> None:
-                for burst in ("ab", "c"):
-                    for message in burst:
-                        logger.info(message)
-                    await asyncio.sleep(2 * seconds)
+        async def log() -> None:
+            for burst in ("ab", "c"):
+                for message in burst:
+                    self.logger.info(message)
+                await self.wait()
 
-            asyncio.run(log())
-            self.assertEqual(stream.written, ["a\nb\n", "c\n"])
-
-        self.each(test)
+        asyncio.run(log())
+        self.assertEqual(self.stream.written, ["a\nb\n", "c\n"])
 
     def test_a_warning_is_written_at_once_after_what_came_before_it(self) -> None:
-        def test(logger: logging.Logger, stream: Stream, _: float) -> None:
-            async def log() -> None:
-                logger.info("a")
-                self.assertEqual(stream.written, [])
-                logger.warning("b")
-                self.assertEqual(stream.written, ["a\nb\n"])
+        async def log() -> None:
+            self.logger.info("a")
+            self.assertEqual(self.stream.written, [])
+            self.logger.warning("b")
+            self.assertEqual(self.stream.written, ["a\nb\n"])
 
-            asyncio.run(log())
-
-        self.each(test)
+        asyncio.run(log())
 
     def test_without_an_event_loop_every_line_is_written_at_once(self) -> None:
-        def test(logger: logging.Logger, stream: Stream, _: float) -> None:
-            logger.info("a")
-            logger.info("b")
-            self.assertEqual(stream.written, ["a\n", "b\n"])
-
-        self.each(test)
+        self.logger.info("a")
+        self.logger.info("b")
+        self.assertEqual(self.stream.written, ["a\n", "b\n"])
 
     def test_a_line_that_cannot_be_made_spoils_no_other(self) -> None:
-        def test(logger: logging.Logger, stream: Stream, _: float) -> None:
-            async def log() -> None:
-                for message in ("a", 1, "c"):
-                    logger.info("%s" if isinstance(message, str) else "%s %s", message)
-                logger.warning("d")
+        async def log() -> None:
+            self.logger.info("a")
+            self.logger.info("%s %s", 1)
+            self.logger.info("c")
+            self.logger.warning("d")
 
-            with mock.patch.object(logging, "raiseExceptions", False):
-                asyncio.run(log())
-            self.assertEqual(stream.written, ["a\nc\nd\n"])
-
-        self.each(test)
+        with mock.patch.object(logging, "raiseExceptions", False):
+            asyncio.run(log())
+        self.assertEqual(self.stream.written, ["a\nc\nd\n"])
 
     def test_a_log_that_cannot_be_written_stops_nothing(self) -> None:
-        def test(logger: logging.Logger, stream: Stream, seconds: float) -> None:
-            async def log() -> None:
-                stream.close()
-                logger.info("a")
-                await asyncio.sleep(2 * seconds)
-                logger.warning("b")
+        async def log() -> None:
+            self.stream.close()
+            self.logger.info("a")
+            await self.wait()
+            self.logger.warning("b")
 
-            with mock.patch.object(logging, "raiseExceptions", True), redirect_stderr(io.StringIO()) as told:
-                asyncio.run(log())
-            self.assertEqual(told.getvalue().count("--- Logging error ---"), 2)
+        with mock.patch.object(logging, "raiseExceptions", True), redirect_stderr(io.StringIO()) as told:
+            asyncio.run(log())
+        self.assertEqual(told.getvalue().count("--- Logging error ---"), 2)
 
-        self.each(test)
+    def test_the_last_lines_of_a_process_are_written_at_its_end(self) -> None:
+        name, folder = self.module.__name__, Path(self.module.__file__).parent
+        program = (
+            f"import asyncio, logging, sys, {name}; {name}.log_json()\n"
+            "async def end(): logging.info('a'); sys.exit()\n"
+            "asyncio.run(end())"
+        )
+        command = [sys.executable, "-c", program]
+        ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
+        self.assertEqual(json.loads(ended.stderr)["message"], "a")
+
+
+class ModelServerJoinedHandlerTest(JoinedHandlerTest):
+    """It has one of its own: the services share no Python."""
+
+    module = log_lines
 
 
 class ProcessTest(unittest.TestCase):
@@ -140,23 +140,9 @@ class ProcessTest(unittest.TestCase):
             "import logging, warnings, logs; logs.log_json(); warnings.warn('old'); "
             "logging.getLogger('uvicorn.error').info('started')"
         )
-        ended = subprocess.run(
-            [sys.executable, "-c", program], cwd=preprocess_service.FOLDER, capture_output=True, text=True, check=True
-        )
+        ended = subprocess.run([sys.executable, "-c", program], cwd=FOLDER, capture_output=True, text=True, check=True)
         lines = [json.loads(line) for line in ended.stderr.splitlines()]
         self.assertEqual([line["logger"] for line in lines], ["py.warnings", "uvicorn.error"])
-
-    def test_the_last_lines_of_a_process_are_written_at_its_end(self) -> None:
-        program = (
-            "import asyncio, logging, sys, {0}; {0}.log_json()\n"
-            "async def end(): logging.info('a'); sys.exit()\n"
-            "asyncio.run(end())"
-        )
-        for folder, module in ((preprocess_service.FOLDER, "logs"), (processes.MODEL_SERVER.parent, "log_lines")):
-            with self.subTest(module):
-                command = [sys.executable, "-c", program.format(module)]
-                ended = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True)
-                self.assertEqual(json.loads(ended.stderr)["message"], "a")
 
 
 if __name__ == "__main__":

@@ -39,7 +39,7 @@ class JoinedHandler(logging.StreamHandler[TextIO]):
     """Makes and writes lines together, up to `JOIN_SECONDS` late; a warning or worse, and all before it, now.
 
     Each write lets go of the interpreter's lock, and waits for it again behind the threads that compute; and a line
-    that is made between other work costs a multiple of one that is made after another. Where there is no event loop
+    that is made between other work costs more than one that is made after another. Where there is no event loop
     to do so later, all is written now.
     """
 
