@@ -57,6 +57,7 @@ LADDER = {
     "server": {"config", "errors", "gate", "metrics", "refusal"},
     "probe": {"config", "errors", "metrics"},
     "pipeline": {
+        "batcher",
         "budget",
         "config",
         "errors",

@@ -33,8 +33,8 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase):
     async def asyncSetUp(self) -> None:
         self.model = Model()
 
-    async def submit(self, calls: int, size: int, *numbers: int) -> list[asyncio.Task[int]]:
-        self.batcher: Any = batcher.Batcher(self.model.ask, calls, size)
+    async def submit(self, calls: int, size: int, *numbers: int, **options: Any) -> list[asyncio.Task[int]]:
+        self.batcher: Any = batcher.Batcher(self.model.ask, calls, size, **options)
         return await self.more(*numbers)
 
     async def more(self, *numbers: int) -> list[asyncio.Task[int]]:
@@ -52,6 +52,12 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase):
         self.model.gate.set()
         self.assertEqual(await asyncio.gather(*tasks), [10, 20, 30, 40, 50, 60, 70])
         self.assertEqual(self.model.asked, [[1], [2], [3, 4, 5], [6, 7]])
+
+    async def test_no_batch_costs_more_than_it_may_but_one_question_alone(self) -> None:
+        tasks = await self.submit(1, 10, 1, 3, 3, 4, 5, 12, 2, cost=lambda number: number)
+        self.model.gate.set()
+        await asyncio.gather(*tasks)
+        self.assertEqual(self.model.asked, [[1], [3, 3, 4], [5], [12], [2]])
 
     async def test_an_exception_among_the_answers_is_for_its_own_question(self) -> None:
         tasks = await self.submit(1, 3, 1, 2, -3, 4)

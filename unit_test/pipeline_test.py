@@ -1,5 +1,6 @@
 """What is late, or whose sender has left, is dropped before the next costly step, wherever it waits."""
 
+import base64
 import socket
 import time
 import unittest
@@ -49,6 +50,30 @@ class DroppedWorkTest(unittest.TestCase):
             # The first keeps the one thread waiting, the second waits for the thread.
             self.assertEqual([self.ask(), self.ask()], [(504, "deadline_exceeded")] * 2)
         self.check_nothing_was_prepared()
+
+    def test_photos_that_wait_for_a_thread_are_prepared_together_and_each_is_answered(self) -> None:
+        broken = base64.b64encode(base64.b64decode(CAT)[:1000]).decode()
+        large = base64.b64encode(base64.b64decode(CAT) + bytes(400_000)).decode()
+        names = {CAT: "photo", broken: "broken", large: "large"}
+        prepared: list[list[str]] = []
+        together = pipeline.Pipeline._prepare_together
+
+        async def prepare(self: Any, raws: Any) -> Any:
+            prepared.append([names[raw.photo] for raw in raws])
+            return await together(self, raws)
+
+        self.enterContext(patch.object(pipeline.Pipeline, "_prepare_together", prepare))
+        self.serve(decode_threads=1)
+        answers = []
+        with ThreadPoolExecutor(5) as senders:
+            with self.all_pixels():
+                for photo in (CAT, CAT, broken, CAT, large):
+                    answers.append(senders.submit(self.ask, body={"image_b64": photo}, milliseconds=60_000))
+                    # The first has the thread, and waits in it for room.
+                    self.wait_for(f"catdog_in_flight {len(answers)}.0")
+            found = [answer.result() for answer in answers]
+        self.assertEqual(found, [(200, "ok"), (200, "ok"), (400, "invalid_image"), (200, "ok"), (200, "ok")])
+        self.assertEqual(prepared, [["photo"], ["photo", "broken", "photo"], ["large"]])
 
     def test_only_so_many_photos_are_prepared_as_may_wait_for_the_model(self) -> None:
         runner = HeldRunner()

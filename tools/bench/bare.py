@@ -12,6 +12,7 @@ import asyncio
 import json
 import os
 import sys
+from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
@@ -23,6 +24,7 @@ import numpy as np
 import service  # noqa: F401 - finds the service's modules below
 import uvicorn
 from allocator import give_memory_back
+from batcher import Batcher
 from config import Config, load_config
 from model_runner import ModelRunner
 from numpy.typing import NDArray
@@ -31,6 +33,8 @@ from processors import usable_cores
 from utils import decode_base64, decode_image, to_pixels
 
 TIMEOUT_S = 10.0
+# Photos that one thread prepares at a time.
+TOGETHER = 4
 
 
 class Bare:
@@ -40,6 +44,7 @@ class Bare:
         self._config = config
         self._runner = ModelRunner(config)
         self._threads = ThreadPoolExecutor(usable_cores())
+        self._decoder = Batcher(self._prepare_together, usable_cores(), TOGETHER)
         self._places = asyncio.Semaphore(PREPARED_PER_CORE * usable_cores())
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -58,13 +63,17 @@ class Bare:
             body += message["body"]
             is_whole = not message["more_body"]
         async with self._places:
-            pixels = await asyncio.get_running_loop().run_in_executor(self._threads, self._prepare, body)
+            pixels = await self._decoder.submit(body)
             prediction = await self._runner.predict(pixels, TIMEOUT_S)
         confidence = round(100 * prediction.probabilities[prediction.label], 2)
         answer = json.dumps({"pet_type": prediction.label, "model_conf": confidence}).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": answer})
+
+    async def _prepare_together(self, bodies: Sequence[bytes]) -> Sequence[NDArray[np.uint8]]:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, lambda: [self._prepare(body) for body in bodies])
 
     def _prepare(self, body: bytes) -> NDArray[np.uint8]:
         photo = decode_base64(json.loads(body)["image_b64"])

@@ -31,7 +31,8 @@ class Batcher(Generic[Question, Answer]):
         ask: gives the answers, in the order of the questions; an exception in place of an answer is for the one
             who asked that question, one that is raised for each of them.
         calls: under way at the same time, at most.
-        size: of a batch, at most.
+        size: of a batch, at most: what its questions cost together. One that costs more is asked alone.
+        cost: of a question.
     """
 
     def __init__(
@@ -39,10 +40,12 @@ class Batcher(Generic[Question, Answer]):
         ask: Callable[[Sequence[Question]], Coroutine[Any, Any, Sequence[Answer | Exception]]],
         calls: int,
         size: int,
+        cost: Callable[[Question], int] = lambda _: 1,
     ) -> None:
         self._ask = ask
         self._free = calls
         self.size = size
+        self._cost = cost
         self._waiting: deque[_Place[Question, Answer]] = deque()
 
     async def submit(self, question: Question) -> Answer:
@@ -59,7 +62,7 @@ class Batcher(Generic[Question, Answer]):
 
     def _begin(self) -> None:
         while self._free and self._waiting:
-            places = [self._waiting.popleft() for _ in range(min(self.size, len(self._waiting)))]
+            places = self._next_batch()
             call = asyncio.create_task(self._ask([place.question for place in places]))
             self._free -= 1
             # Not at the end of the task itself, which one that is cancelled before it begins never comes to.
@@ -67,6 +70,13 @@ class Batcher(Generic[Question, Answer]):
             for place in places:
                 place.is_asked = True
                 place.answer.add_done_callback(partial(_cancel_if_none_waits, places, call))
+
+    def _next_batch(self) -> list[_Place[Question, Answer]]:
+        places = [self._waiting.popleft()]
+        cost = self._cost(places[0].question)
+        while self._waiting and (cost := cost + self._cost(self._waiting[0].question)) <= self.size:
+            places.append(self._waiting.popleft())
+        return places
 
     def _end(
         self, places: Sequence[_Place[Question, Answer]], call: asyncio.Task[Sequence[Answer | Exception]]

@@ -3,12 +3,14 @@
 import asyncio
 import functools
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
+from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
+from batcher import Batcher
 from budget import PixelBudget
 from config import Config
 from errors import Overloaded
@@ -26,6 +28,10 @@ from utils import decode_base64, decode_image, to_pixels
 # one after that is ready. What waits beyond that waits as it came: a JPEG of 40 KB, where its pixels take 0.2 MB, and
 # as much or four times that again on their way.
 PREPARED_PER_CORE = 12
+# Photos that wait for a thread are prepared together, up to four of them: each time that a thread has something for the
+# event loop, both wait for the interpreter's lock in turn. Fewer where they are large, since each waits for the last.
+_TOGETHER_BYTES = 400_000
+_LEAST_BYTES = _TOGETHER_BYTES // 4
 
 
 class Runner(Protocol):
@@ -36,6 +42,15 @@ class Runner(Protocol):
     async def predict(self, pixels: NDArray[np.uint8], timeout: float, request_id: str = "") -> Prediction: ...
     async def model_version(self, timeout: float) -> int: ...
     async def signature(self, timeout: float) -> Signature: ...
+
+
+@dataclass(frozen=True, eq=False)
+class _Raw:
+    """A photo as it came, which waits for a thread; ``leave_queue`` is called when one begins with it."""
+
+    photo: Photo
+    job: Job
+    leave_queue: Callable[[], None]
 
 
 class Pipeline:
@@ -52,7 +67,11 @@ class Pipeline:
         self._places = asyncio.Semaphore(config.limits.prepared or PREPARED_PER_CORE * usable_cores())
         # A set, since a photo leaves it in whichever thread begins with it, and once more if it never came to that.
         self._waiting: set[object] = set()
-        self._threads = ThreadPoolExecutor(config.limits.decode_threads or usable_cores(), "decode")
+        threads = config.limits.decode_threads or usable_cores()
+        self._threads = ThreadPoolExecutor(threads, "decode")
+        self._decoder = Batcher(
+            self._prepare_together, threads, _TOGETHER_BYTES, lambda raw: max(_LEAST_BYTES, len(raw.photo))
+        )
         metrics.queue_length.set_function(lambda: len(self._waiting))
         self._of_label = {label: metrics.predictions.labels(label) for label in config.labels}
 
@@ -72,7 +91,7 @@ class Pipeline:
         """
         with self.metrics.in_flight.track_inprogress(), self._queued(job) as leave_queue:
             async with self._places:
-                pixels = await self._in_thread(photo, job, leave_queue)
+                pixels = await self._prepared(_Raw(photo, job, leave_queue))
                 with job.step("model"):
                     prediction = await self.runner.predict(pixels, job.remaining(), job.request_id)
         self._probe.answered()
@@ -105,19 +124,26 @@ class Pipeline:
         finally:
             self._waiting.discard(waits)
 
-    async def _in_thread(self, photo: Photo, job: Job, leave_queue: Callable[[], None]) -> NDArray[np.uint8]:
-        def prepare() -> NDArray[np.uint8]:
-            leave_queue()
-            return self._prepare(photo, job)
-
+    async def _prepared(self, raw: _Raw) -> NDArray[np.uint8]:
         try:
-            return await asyncio.get_running_loop().run_in_executor(self._threads, prepare)
+            return await self._decoder.submit(raw)
         except asyncio.CancelledError:
             # A thread that has begun can't be stopped from here; it looks before each costly step.
-            job.drop()
+            raw.job.drop()
             raise
 
-    def _prepare(self, photo: Photo, job: Job) -> NDArray[np.uint8]:
+    async def _prepare_together(self, raws: Sequence[_Raw]) -> Sequence[NDArray[np.uint8] | Exception]:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, lambda: [self._prepare(raw) for raw in raws])
+
+    def _prepare(self, raw: _Raw) -> NDArray[np.uint8] | Exception:
+        raw.leave_queue()
+        try:
+            return self._pixels(raw.photo, raw.job)
+        except Exception as exc:
+            return exc
+
+    def _pixels(self, photo: Photo, job: Job) -> NDArray[np.uint8]:
         picture = self.config.picture
         # It may have waited for a thread until nobody wants the answer any more.
         job.remaining()
