@@ -6,9 +6,10 @@ import unittest
 import warnings
 import zlib
 from typing import Any
+from unittest.mock import patch
 
 import numpy as np
-from PIL import Image
+from PIL import Image, ImageOps
 from preprocess_service import config, errors, service_utils
 from utils import IMAGES
 
@@ -188,6 +189,28 @@ class ToTensorTest(unittest.TestCase):
         self.assertEqual(tensor.dtype, np.float32)
         np.testing.assert_array_equal(tensor, service_utils.to_tensor(quadrants(), PICTURE))
         np.testing.assert_array_equal(tensor * 128 + 127, pixels)
+
+    def test_it_is_what_pillow_fits(self) -> None:
+        noise = np.random.default_rng(0)
+        for size in ((1, 1), (3, 2), (17, 400), (240, 240), (401, 333), (1000, 7)):
+            image = Image.fromarray(noise.integers(0, 256, (*size, 3), np.uint8))
+            for name in ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"):
+                for shape in ({"crop": 1.0}, {"crop": 0.95}, {"crop": 0.3, "width": 64, "height": 128}):
+                    recipe = PICTURE.model_copy(update={"resampling": name, **shape})
+                    target, bleed = (recipe.width, recipe.height), (1 - recipe.crop) / 2
+                    fitted = np.asarray(ImageOps.fit(image, target, Image.Resampling[name.upper()], bleed))
+                    with self.subTest(size=size, resampling=name, **shape):
+                        np.testing.assert_allclose(
+                            service_utils.to_pixels(image, recipe).astype(int), fitted, rtol=0, atol=2
+                        )
+                        with patch.object(service_utils, "fast_resizer", None):
+                            np.testing.assert_array_equal(service_utils.to_pixels(image, recipe), fitted)
+
+    @unittest.skipUnless(service_utils.fast_resizer, "no build of the fast resizer for this machine")
+    def test_photos_are_scaled_by_the_fast_resizer(self) -> None:
+        photo = decode(CAT.read_bytes())
+        with patch.object(Image.Image, "resize", side_effect=AssertionError("scaled by Pillow")):
+            service_utils.to_pixels(photo, PICTURE)
 
     def test_crop_keeps_the_middle(self) -> None:
         image = Image.new("RGB", (400, 400), "black")

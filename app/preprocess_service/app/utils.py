@@ -17,7 +17,12 @@ from budget import PixelBudget, Room
 from config import Picture
 from errors import ImageTooLarge, InvalidBase64, InvalidImage, ServiceError, UnsupportedMediaType
 from numpy.typing import NDArray
-from PIL import ExifTags, Image, ImageOps, UnidentifiedImageError
+from PIL import ExifTags, Image, UnidentifiedImageError
+
+try:
+    import cykooz_resizer as fast_resizer
+except ImportError:
+    fast_resizer = None
 
 # The only decoders that are ever tried: Pillow has 40 more, and each is a door for hostile files.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
@@ -185,7 +190,7 @@ def _reduced(image: Image.Image, picture: Picture | None) -> Image.Image:
         image = image.convert("L" if image.mode == "1" else "RGB")
     elif image.mode.startswith("I;16"):
         image = image.convert("I")
-    return image.reduce(factor)
+    return _middle(image.reduce(factor), picture)
 
 
 def _middle(image: Image.Image, picture: Picture) -> Image.Image:
@@ -232,10 +237,25 @@ def to_pixels(image: Image.Image, picture: Picture) -> NDArray[np.uint8]:
         picture: the recipe.
 
     Returns:
-        uint8 ``[height, width, 3]``.
+        uint8 ``[height, width, 3]``. On a machine that the fast resizer is not made for (``requirements.txt``), Pillow
+        takes three times as long, and one value in eight is another one: by 2 at most.
     """
-    method = Image.Resampling[picture.resampling.upper()]
-    return np.asarray(ImageOps.fit(image, (picture.width, picture.height), method, bleed=(1 - picture.crop) / 2))
+    size = (picture.width, picture.height)
+    # The middle, of the model's aspect ratio, without the edge that `crop` leaves out; in fractions of a pixel.
+    scale = picture.crop * min(image.width / picture.width, image.height / picture.height)
+    width, height = min(image.width, scale * picture.width), min(image.height, scale * picture.height)
+    left, top = (image.width - width) / 2, (image.height - height) / 2
+    # Of the other filters it makes something else than Pillow does.
+    if fast_resizer is None or picture.resampling != "bilinear":
+        method = Image.Resampling[picture.resampling.upper()]
+        return np.asarray(image.resize(size, method, (left, top, left + width, top + height)))
+    algorithm = fast_resizer.ResizeAlg.convolution(fast_resizer.FilterType.bilinear)
+    box = fast_resizer.CropBox(left, top, width, height)
+    # Copies, though it could work in Pillow's own memory: that would hang on how Pillow lays it out.
+    source = fast_resizer.ImageData(*image.size, fast_resizer.PixelType.U8x3, image.tobytes())
+    target = fast_resizer.ImageData(*size, fast_resizer.PixelType.U8x3)
+    fast_resizer.Resizer().resize(source, target, fast_resizer.ResizeOptions(algorithm, crop_box=box))
+    return np.frombuffer(target.get_buffer(), np.uint8).reshape(picture.height, picture.width, 3)
 
 
 def normalise(pixels: NDArray[np.uint8], picture: Picture) -> NDArray[np.float32]:
