@@ -59,6 +59,34 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase):
         await asyncio.gather(*tasks)
         self.assertEqual(self.model.asked, [[1], [3, 3, 4], [5], [12], [2]])
 
+    async def test_the_call_ahead_waits_until_it_asks_as_many_as_the_others_or_one_of_them_ends(self) -> None:
+        await self.submit(3, 4, 1, 2, 3, 4, 5, 6, ahead=True)
+        self.assertEqual(self.model.asked, [[1], [2], [3]])
+        await self.end_calls()
+        await self.more(7)
+        self.assertEqual(self.model.asked[3:], [[4, 5, 6], [7]])
+        await self.more(8)
+        self.assertEqual(self.model.asked[5:], [])
+        await self.more(9)
+        self.assertEqual(self.model.asked[5:], [[8, 9]])
+        await self.end_calls()
+        await self.more(10, 11, 12)
+        self.assertEqual(self.model.asked[6:], [[10], [11], [12]])
+        tasks = await self.more(13, 14, 15)
+        await self.end_calls()
+        tasks += await self.more(16, 17)
+        self.assertEqual(self.model.asked[9:], [[13, 14, 15], [16]])
+        await self.end_calls()
+        self.assertEqual(self.model.asked[11:], [[17]])
+        await self.end_calls()
+        self.assertEqual(await asyncio.gather(*tasks), [130, 140, 150, 160, 170])
+
+    async def end_calls(self) -> None:
+        """Those that are under way now, and none that begins then."""
+        self.model.gate.set()
+        self.model.gate.clear()
+        await self.settle()
+
     async def test_an_exception_among_the_answers_is_for_its_own_question(self) -> None:
         tasks = await self.submit(1, 3, 1, 2, -3, 4)
         self.model.gate.set()

@@ -1,7 +1,7 @@
 """Puts questions together: while as many calls as may are under way, those that come gather for the next one.
 
-None waits for others to come: where a call may begin, it begins with what there is. So a photo alone is as fast as
-ever, and only under load is what a call costs, whatever it asks, paid for once for several photos.
+None waits for others to come where a call would be answered at once: it begins with what there is. So a photo alone is
+as fast as ever, and only under load is what a call costs, whatever it asks, paid for once for several photos.
 """
 
 import asyncio
@@ -33,6 +33,8 @@ class Batcher(Generic[Question, Answer]):
         calls: under way at the same time, at most.
         size: of a batch, at most: what its questions cost together. One that costs more is asked alone.
         cost: of a question.
+        ahead: the last of the calls would only wait where it goes, to be there when another ends. So it begins when it
+            has as many questions as the others have in the mean; sooner, it would keep out those that still come.
     """
 
     def __init__(
@@ -41,9 +43,12 @@ class Batcher(Generic[Question, Answer]):
         calls: int,
         size: int,
         cost: Callable[[Question], int] = lambda _: 1,
+        ahead: bool = False,
     ) -> None:
         self._ask = ask
-        self._free = calls
+        self._calls = self._free = calls
+        self._asked = 0
+        self._ahead = ahead
         self.size = size
         self._cost = cost
         self._waiting: deque[_Place[Question, Answer]] = deque()
@@ -61,15 +66,21 @@ class Batcher(Generic[Question, Answer]):
             raise
 
     def _begin(self) -> None:
-        while self._free and self._waiting:
+        while self._waiting and self._may_begin():
             places = self._next_batch()
             call = asyncio.create_task(self._ask([place.question for place in places]))
             self._free -= 1
+            self._asked += len(places)
             # Not at the end of the task itself, which one that is cancelled before it begins never comes to.
             call.add_done_callback(partial(self._end, places))
             for place in places:
                 place.is_asked = True
                 place.answer.add_done_callback(partial(_cancel_if_none_waits, places, call))
+
+    def _may_begin(self) -> bool:
+        if self._ahead and self._free == 1:
+            return len(self._waiting) * (self._calls - 1) >= self._asked
+        return self._free > 0
 
     def _next_batch(self) -> list[_Place[Question, Answer]]:
         places = [self._waiting.popleft()]
@@ -82,6 +93,7 @@ class Batcher(Generic[Question, Answer]):
         self, places: Sequence[_Place[Question, Answer]], call: asyncio.Task[Sequence[Answer | Exception]]
     ) -> None:
         self._free += 1
+        self._asked -= len(places)
         for place, answer in zip(places, _answers(call, len(places)), strict=True):
             if place.answer.done():
                 continue

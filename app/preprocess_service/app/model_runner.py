@@ -85,7 +85,7 @@ class ModelRunner:
         self._signature: Signature | None = None
         self._version: int | None = None
         server = config.model_server
-        self._batcher = Batcher(self._ask, server.calls or usable_cores() + 1, server.batch_size)
+        self._batcher = Batcher(self._ask, server.calls or usable_cores() + 1, server.batch_size, ahead=True)
         self._envelope = functools.lru_cache(maxsize=2 * server.batch_size)(self._make_envelope)
 
     async def open(self) -> None:
