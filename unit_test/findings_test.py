@@ -71,6 +71,18 @@ class DecoderTest(unittest.TestCase):
         self.assertEqual(image.width, 3)
         self.assertLess(image.height, 100)
 
+    def test_of_a_panorama_only_the_middle_is_kept_at_reduced_scale_too(self) -> None:
+        picture = settings().picture
+        waves = 127 + 100 * np.sin(np.arange(20_000) / 40)[None, :, None] * np.cos(np.arange(600) / 30)[:, None, None]
+        panorama = Image.fromarray(np.repeat(waves, 3, axis=2).astype(np.uint8))
+        stream = io.BytesIO()
+        panorama.save(stream, "PNG")
+        middle = service_utils.decode_image(stream.getvalue(), 10**8, picture)
+        self.assertEqual(middle.height, 300)
+        self.assertLess(middle.width, 400)
+        found, expected = (service_utils.to_pixels(part, picture) for part in (middle, panorama.reduce(2)))
+        np.testing.assert_allclose(found.astype(int), expected, rtol=0, atol=2)
+
     def test_the_middle_gives_the_same_tensor_as_the_whole(self) -> None:
         # One level of 8 bits: of tall and of wide pictures Pillow rounds in another order.
         smaller = settings().picture.model_copy(update={"width": 224, "height": 224, "crop": 0.875})

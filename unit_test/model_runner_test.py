@@ -197,6 +197,25 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         sizes = [request.inputs["pixels"].tensor_shape.dim[0].size for request in self.model.requests]
         self.assertEqual(sorted(sizes), [1, 1, 1, 1, 3])
 
+    async def test_the_call_ahead_begins_with_no_fewer_photos_than_the_other_has(self) -> None:
+        with mock.patch.object(model_runner, "usable_cores", return_value=1):
+            runner = await self.open_runner(self.port, server={"calls": 0, "batch_size": 3})
+        await runner.predict(PIXELS, 5)
+        self.model.requests.clear()
+        gate = threading.Event()
+        # The call of three photos takes until the test lets it go.
+        self.model.before_answer = lambda context: len(self.model.requests) < 3 or gate.wait(10)
+        tasks = [asyncio.create_task(runner.predict(PIXELS, 20)) for _ in range(5)]
+        await asyncio.gather(*tasks[:2])
+        tasks += [asyncio.create_task(runner.predict(PIXELS, 20)) for _ in range(2)]
+        await asyncio.sleep(0.2)
+        sizes = [request.inputs["pixels"].tensor_shape.dim[0].size for request in self.model.requests]
+        gate.set()
+        await asyncio.gather(*tasks)
+        self.assertEqual(sizes, [1, 1, 3])
+        last = self.model.requests[-1].inputs["pixels"].tensor_shape.dim[0].size
+        self.assertEqual((len(self.model.requests), last), (4, 2))
+
     async def test_each_photo_of_a_call_gets_its_own_answer(self) -> None:
         def differ(response: Any) -> None:
             if len(response.outputs["scores"].float_val) == 6:

@@ -65,15 +65,16 @@ class DroppedWorkTest(unittest.TestCase):
         self.enterContext(patch.object(pipeline.Pipeline, "_prepare_together", prepare))
         self.serve(decode_threads=1)
         answers = []
-        with ThreadPoolExecutor(5) as senders:
+        with ThreadPoolExecutor(7) as senders:
             with self.all_pixels():
-                for photo in (CAT, CAT, broken, CAT, large):
+                for photo in (CAT, CAT, broken, CAT, CAT, CAT, large):
                     answers.append(senders.submit(self.ask, body={"image_b64": photo}, milliseconds=60_000))
                     # The first has the thread, and waits in it for room.
                     self.wait_for(f"catdog_in_flight {len(answers)}.0")
             found = [answer.result() for answer in answers]
-        self.assertEqual(found, [(200, "ok"), (200, "ok"), (400, "invalid_image"), (200, "ok"), (200, "ok")])
-        self.assertEqual(prepared, [["photo"], ["photo", "broken", "photo"], ["large"]])
+        self.assertEqual(found.pop(2), (400, "invalid_image"))
+        self.assertEqual(found, [(200, "ok")] * 6)
+        self.assertEqual(prepared, [["photo"], ["photo", "broken", "photo", "photo"], ["photo"], ["large"]])
 
     def test_only_so_many_photos_are_prepared_as_may_wait_for_the_model(self) -> None:
         runner = HeldRunner()

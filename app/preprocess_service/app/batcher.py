@@ -1,7 +1,7 @@
 """Puts questions together: while as many calls as may are under way, those that come gather for the next one.
 
-None waits for others to come where a call would be answered at once: it begins with what there is. So a photo alone is
-as fast as ever, and only under load is what a call costs, whatever it asks, paid for once for several photos.
+None waits for others to come where a call would be worked on at once: it begins with what there is. So a photo alone
+is as fast as ever, and only under load is what a call costs, whatever it asks, paid for once for several photos.
 """
 
 import asyncio
