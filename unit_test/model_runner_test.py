@@ -204,7 +204,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         self.model.requests.clear()
         gate = threading.Event()
         # The call of three photos takes until the test lets it go.
-        self.model.before_answer = lambda context: len(self.model.requests) < 3 or gate.wait(10)
+        self.model.change_answer = lambda response: len(response.outputs["scores"].float_val) < 6 or gate.wait(10)
         tasks = [asyncio.create_task(runner.predict(PIXELS, 20)) for _ in range(5)]
         await asyncio.gather(*tasks[:2])
         tasks += [asyncio.create_task(runner.predict(PIXELS, 20)) for _ in range(2)]
@@ -212,7 +212,8 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         sizes = [request.inputs["pixels"].tensor_shape.dim[0].size for request in self.model.requests]
         gate.set()
         await asyncio.gather(*tasks)
-        self.assertEqual(sizes, [1, 1, 3])
+        # Which of those that begin together comes first is up to the network.
+        self.assertEqual(sorted(sizes), [1, 1, 3])
         last = self.model.requests[-1].inputs["pixels"].tensor_shape.dim[0].size
         self.assertEqual((len(self.model.requests), last), (4, 2))
 
