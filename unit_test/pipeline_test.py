@@ -1,6 +1,7 @@
 """What is late, or whose sender has left, is dropped before the next costly step, wherever it waits."""
 
 import base64
+import json
 import socket
 import time
 import unittest
@@ -12,9 +13,11 @@ import requests
 from app_server_test import CAT, FakeRunner, HeldRunner, settings
 from http_server import serving
 from preprocess_service import app_server, pipeline, predict
-from server_test import WHOLE
+from server_test import HEAD
 
-BODY = {"image_b64": CAT}
+# Behind its end stands what begins a scan: a photo may have many, so this one is for a thread, even alone.
+SLOW = base64.b64encode(base64.b64decode(CAT) + b"\xff\xda").decode()
+BODY = {"image_b64": SLOW}
 
 
 class DroppedWorkTest(unittest.TestCase):
@@ -51,10 +54,34 @@ class DroppedWorkTest(unittest.TestCase):
             self.assertEqual([self.ask(), self.ask()], [(504, "deadline_exceeded")] * 2)
         self.check_nothing_was_prepared()
 
+    def test_a_quick_photo_that_is_alone_waits_for_no_thread_and_no_room(self) -> None:
+        runner = HeldRunner()
+        self.serve(runner, decode_threads=1)
+        quick = {"image_b64": CAT}
+        with ThreadPoolExecutor(2) as senders:
+            with self.all_pixels():
+                # It leaves behind a thread that waits for room.
+                self.assertEqual(self.ask(), (504, "deadline_exceeded"))
+                alone = senders.submit(self.ask, body=quick, milliseconds=60_000)
+                self.assertTrue(runner.wait_for(1))
+                # Not alone any more.
+                self.assertEqual(self.ask(body=quick), (504, "deadline_exceeded"))
+                self.assertEqual(self.to_pixels.call_count, 1)
+            runner.release()
+            self.assertEqual(alone.result(), (200, "ok"))
+
+    def test_a_quick_photo_that_is_broken_is_refused_as_any_other(self) -> None:
+        self.serve()
+        broken = base64.b64encode(base64.b64decode(CAT)[:1000]).decode()
+        self.assertEqual(self.ask(body={"image_b64": broken}), (400, "invalid_image"))
+        self.assertEqual(self.ask(body={"image_b64": CAT + "!"}), (400, "invalid_base64"))
+        self.wait_for("catdog_queue_length 0.0")
+        self.assertEqual(self.ask(body={"image_b64": CAT}), (200, "ok"))
+
     def test_photos_that_wait_for_a_thread_are_prepared_together_and_each_is_answered(self) -> None:
         broken = base64.b64encode(base64.b64decode(CAT)[:1000]).decode()
         large = base64.b64encode(base64.b64decode(CAT) + bytes(400_000)).decode()
-        names = {CAT: "photo", broken: "broken", large: "large"}
+        names = {SLOW: "slow", CAT: "photo", broken: "broken", large: "large"}
         prepared: list[list[str]] = []
         together = pipeline.Pipeline._prepare_together
 
@@ -67,14 +94,14 @@ class DroppedWorkTest(unittest.TestCase):
         answers = []
         with ThreadPoolExecutor(7) as senders:
             with self.all_pixels():
-                for photo in (CAT, CAT, broken, CAT, CAT, CAT, large):
+                for photo in (SLOW, CAT, broken, CAT, CAT, CAT, large):
                     answers.append(senders.submit(self.ask, body={"image_b64": photo}, milliseconds=60_000))
                     # The first has the thread, and waits in it for room.
                     self.wait_for(f"catdog_in_flight {len(answers)}.0")
             found = [answer.result() for answer in answers]
         self.assertEqual(found.pop(2), (400, "invalid_image"))
         self.assertEqual(found, [(200, "ok")] * 6)
-        self.assertEqual(prepared, [["photo"], ["photo", "broken", "photo", "photo"], ["photo"], ["large"]])
+        self.assertEqual(prepared, [["slow"], ["photo", "broken", "photo", "photo"], ["photo"], ["large"]])
 
     def test_only_so_many_photos_are_prepared_as_may_wait_for_the_model(self) -> None:
         runner = HeldRunner()
@@ -96,7 +123,8 @@ class DroppedWorkTest(unittest.TestCase):
         self.serve(decode_threads=1, deadline_seconds=60)
         with self.all_pixels():
             with socket.create_connection(self.url.removeprefix("http://").split(":")) as client:
-                client.sendall(WHOLE)
+                body = json.dumps(BODY).encode()
+                client.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
                 self.wait_for("catdog_in_flight 1.0")
             self.wait_for("catdog_gone_total 1.0")
         self.check_nothing_was_prepared()

@@ -71,6 +71,27 @@ class Base64Test(unittest.TestCase):
                 service_utils.decode_base64(text)
 
 
+class QuickTest(unittest.TestCase):
+    def test_only_a_small_jpeg_of_one_scan_is_quick(self) -> None:
+        small, data = quadrants(), CAT.read_bytes()
+        plain = save(small, "JPEG")
+        head, scan = plain.split(b"\xff\xda")
+        for name, file, quick in (
+            ("a photo", data, True),
+            ("as many bytes as may be", data + bytes(100_000 - len(data)), True),
+            ("one more", data + bytes(100_001 - len(data)), False),
+            ("as many pixels as may be", save(Image.new("L", (1000, 500)), "JPEG"), True),
+            ("a few more", save(Image.new("L", (1000, 501)), "JPEG"), False),
+            ("progressive", save(small, "JPEG", progressive=True), False),
+            ("many scans that are not progressive", head + (b"\xff\xda" + scan) * 100, False),
+            ("of another format", save(small, "PNG"), False),
+            ("no picture", b"hello", False),
+            ("nothing", b"", False),
+        ):
+            with self.subTest(name):
+                self.assertEqual(service_utils.is_quick(file), quick)
+
+
 class DecodeImageTest(unittest.TestCase):
     def test_every_lossless_format_gives_the_same_pixels(self) -> None:
         original = Image.open(CAT).convert("RGB")
