@@ -13,10 +13,11 @@ import requests
 from app_server_test import CAT, FakeRunner, HeldRunner, settings
 from http_server import serving
 from preprocess_service import app_server, pipeline, predict
-from server_test import HEAD
+from server_test import whole
 
 # Behind its end stands what begins a scan: a photo may have many, so this one is for a thread, even alone.
 SLOW = base64.b64encode(base64.b64decode(CAT) + b"\xff\xda").decode()
+BROKEN = base64.b64encode(base64.b64decode(CAT)[:1000]).decode()
 BODY = {"image_b64": SLOW}
 
 
@@ -72,16 +73,14 @@ class DroppedWorkTest(unittest.TestCase):
 
     def test_a_quick_photo_that_is_broken_is_refused_as_any_other(self) -> None:
         self.serve()
-        broken = base64.b64encode(base64.b64decode(CAT)[:1000]).decode()
-        self.assertEqual(self.ask(body={"image_b64": broken}), (400, "invalid_image"))
+        self.assertEqual(self.ask(body={"image_b64": BROKEN}), (400, "invalid_image"))
         self.assertEqual(self.ask(body={"image_b64": CAT + "!"}), (400, "invalid_base64"))
         self.wait_for("catdog_queue_length 0.0")
         self.assertEqual(self.ask(body={"image_b64": CAT}), (200, "ok"))
 
     def test_photos_that_wait_for_a_thread_are_prepared_together_and_each_is_answered(self) -> None:
-        broken = base64.b64encode(base64.b64decode(CAT)[:1000]).decode()
         large = base64.b64encode(base64.b64decode(CAT) + bytes(400_000)).decode()
-        names = {SLOW: "slow", CAT: "photo", broken: "broken", large: "large"}
+        names = {SLOW: "slow", CAT: "photo", BROKEN: "broken", large: "large"}
         prepared: list[list[str]] = []
         together = pipeline.Pipeline._prepare_together
 
@@ -94,7 +93,7 @@ class DroppedWorkTest(unittest.TestCase):
         answers = []
         with ThreadPoolExecutor(7) as senders:
             with self.all_pixels():
-                for photo in (SLOW, CAT, broken, CAT, CAT, CAT, large):
+                for photo in (SLOW, CAT, BROKEN, CAT, CAT, CAT, large):
                     answers.append(senders.submit(self.ask, body={"image_b64": photo}, milliseconds=60_000))
                     # The first has the thread, and waits in it for room.
                     self.wait_for(f"catdog_in_flight {len(answers)}.0")
@@ -123,8 +122,7 @@ class DroppedWorkTest(unittest.TestCase):
         self.serve(decode_threads=1, deadline_seconds=60)
         with self.all_pixels():
             with socket.create_connection(self.url.removeprefix("http://").split(":")) as client:
-                body = json.dumps(BODY).encode()
-                client.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body)
+                client.sendall(whole(json.dumps(BODY).encode()))
                 self.wait_for("catdog_in_flight 1.0")
             self.wait_for("catdog_gone_total 1.0")
         self.check_nothing_was_prepared()

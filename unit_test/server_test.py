@@ -15,7 +15,14 @@ from preprocess_service import app_server, listener
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\n"
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
 BODY = json.dumps({"image_b64": CAT}).encode()
-WHOLE = HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY) + BODY
+
+
+def whole(body: bytes) -> bytes:
+    """The request that asks for a prediction by this body."""
+    return HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
+
+
+WHOLE = whole(BODY)
 
 
 class ServerTest(unittest.TestCase):

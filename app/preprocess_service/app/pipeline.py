@@ -57,7 +57,7 @@ class Pipeline:
     """Prepares photos in a bounded thread pool, so that the event loop never waits long for Pillow, and asks the model.
 
     A photo that is alone here, and quick to prepare, is not handed to a thread: to wake that, and the loop again
-    afterwards, takes a quarter as long as to prepare it.
+    afterwards, would only add to its time.
     """
 
     def __init__(self, config: Config, runner: Runner, metrics: Metrics) -> None:
