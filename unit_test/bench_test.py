@@ -64,6 +64,17 @@ def results(**changes: Any) -> bench_report.Results:
     return dataclasses.replace(made, **changes)
 
 
+def failing(broken: contestants.Contestant) -> mock.Mock:
+    """Stands in for `take_turn`, where one contestant does not start."""
+
+    def take(contestant: contestants.Contestant, *_: object) -> turns.Turn:
+        if contestant.name == broken.name:
+            raise environments.BenchError("its server ended")
+        return turn()
+
+    return mock.Mock(side_effect=take)
+
+
 @contextmanager
 def answering(seconds: float = 0.0, status: int = 200) -> Iterator[str]:
     """A service that answers each POST after so many seconds; yields its address."""
@@ -209,6 +220,26 @@ class BenchTest(unittest.TestCase):
         orders = [comparison.rotated(chosen, number) for number in range(3)]
         self.assertEqual([order[0] for order in orders], ["a", "c", "e"])
         self.assertEqual([sorted(order) for order in orders], [chosen] * 3)
+
+    def test_a_rival_that_does_not_start_is_left_out_and_the_others_go_on(self) -> None:
+        ours, rival = results().contestants
+        left_out: dict[str, str] = {}
+        progress = mock.MagicMock()
+        with mock.patch.object(comparison, "take_turn", failing(rival)) as take:
+            rounds = [comparison.take_round([rival, ours], results().plan, left_out, progress) for _ in range(2)]
+        self.assertEqual([list(taken) for taken in rounds], [[ours.name]] * 2)
+        self.assertEqual(left_out, {rival.name: "its server ended"})
+        # In the second round it is not tried again.
+        self.assertEqual(take.call_count, 3)
+        progress.write.assert_called_once()
+
+    def test_without_ours_there_is_nothing_to_compare(self) -> None:
+        ours, rival = results().contestants
+        with (
+            mock.patch.object(comparison, "take_turn", failing(ours)),
+            self.assertRaisesRegex(environments.BenchError, "its server ended"),
+        ):
+            comparison.take_round([ours, rival], results().plan, {}, mock.MagicMock())
 
     def test_what_cannot_be_measured_is_refused_in_a_line(self) -> None:
         for arguments, text in ((["--rounds", "0"], "more than 0"), (["--only", "LitServe"], "this project")):

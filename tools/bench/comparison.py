@@ -74,13 +74,35 @@ def run(options: argparse.Namespace) -> Results:
             progress.set_description("the limit")
             limits.append(measure_limit(options.seconds))
             progress.update()
-            for contestant in rotated(chosen, number):
-                tell = teller(progress, contestant.name)
-                taken[contestant.name].append(take_turn(contestant, shipped_photos(), plan, tell))
-                progress.update()
+            for name, turn in take_round(rotated(chosen, number), plan, left_out, progress).items():
+                taken[name].append(turn)
         grown = None if options.no_scaling else _grow(everybody, options.seconds, progress)
+    measured = [one for one in chosen if one.name not in left_out]
     name = f"{MODEL.name} version {model.name}"
-    return Results(chosen, taken, limits, grown, plan, name, cores, left_out)
+    return Results(measured, taken, limits, grown, plan, name, cores, left_out)
+
+
+def take_round(
+    contestants: Sequence[Contestant], plan: Plan, left_out: dict[str, str], progress: Any
+) -> dict[str, Turn]:
+    """A turn of each that is not left out.
+
+    A rival that does not start, or answers wrongly, is put into `left_out`, and the others go on; raises BenchError
+    and LoadError where that is ours.
+    """
+    taken = {}
+    for contestant in contestants:
+        if contestant.name not in left_out:
+            try:
+                tell = teller(progress, contestant.name)
+                taken[contestant.name] = take_turn(contestant, shipped_photos(), plan, tell)
+            except (BenchError, LoadError) as exc:
+                if contestant.name == OURS:
+                    raise
+                left_out[contestant.name] = str(exc)
+                progress.write(f"Left out, {contestant.name}: {exc}", file=sys.stderr)
+        progress.update()
+    return taken
 
 
 def measure_limit(seconds: float) -> Mapping[str, Any]:
