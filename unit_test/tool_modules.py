@@ -46,6 +46,7 @@ try:
         running,
         samples,
         scaling,
+        side_by_side,
         turns,
     )
     from bench import photos as bench_photos
@@ -90,6 +91,7 @@ __all__ = [
     "samples",
     "scaling",
     "service",
+    "side_by_side",
     "soak",
     "train",
     "trial",
