@@ -5,8 +5,9 @@
 
 On a machine that others use too, the same program is a fifth faster now than some minutes later, which is more than
 what is compared here. So nothing is restarted between two stretches, those of one turn lie seconds apart, in an order
-drawn by lot, and a ratio is that of two rates of the same turn. Who is not asked waits, and costs next to nothing.
-Only for ratios of throughput; all else is what `run.py bench` tells. Needs wrk, too.
+drawn by lot, and a ratio is that of two rates of the same turn. Who is not asked waits, which
+takes all of them together 2 % of two cores. Only for ratios of throughput; all else is what `run.py bench` tells.
+Needs wrk, too.
 """
 
 import argparse
