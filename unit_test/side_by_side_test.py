@@ -3,9 +3,11 @@
 import contextlib
 import io
 import shutil
+import sys
 import unittest
 from collections.abc import Iterator
 from itertools import count
+from unittest import mock
 
 from tool_modules import contestants, run_tool, samples, side_by_side
 
@@ -32,6 +34,15 @@ class SideBySideTest(unittest.TestCase):
     def test_who_answered_nothing_is_told(self) -> None:
         with self.assertRaisesRegex(samples.LoadError, "more --seconds"):
             side_by_side.ratio([100, 100], [50, 0])
+
+        with (
+            mock.patch.object(side_by_side, "start"),
+            mock.patch.object(side_by_side, "take_turns", return_value={contestants.OURS: [0.0]}),
+            mock.patch.object(sys, "argv", ["side_by_side.py"]),
+            contextlib.redirect_stderr(io.StringIO()) as told,
+        ):
+            self.assertEqual(side_by_side.main(), 1)
+        self.assertIn("side_by_side: nothing was answered", told.getvalue())
 
     def test_the_first_turn_only_warms_up(self) -> None:
         with contextlib.redirect_stderr(io.StringIO()):

@@ -22,8 +22,8 @@ from tqdm import tqdm
 
 from bench import charts, report, scaling
 from bench.closed_loop import require_wrk
-from bench.contestants import OURS, TUTORIAL, Contestant, contestants
-from bench.environments import ENVIRONMENTS, BenchError, install_all
+from bench.contestants import OURS, TUTORIAL, Contestant, contestants, install_packages_of, named
+from bench.environments import ENVIRONMENTS, BenchError
 from bench.limit import MODEL, newest_version, usable_cores
 from bench.photos import shipped_photos
 from bench.report import Results
@@ -60,11 +60,10 @@ def run(options: argparse.Namespace) -> Results:
     require_wrk()
     model, cores = newest_version(MODEL), usable_cores()
     everybody = contestants(read_config(None), model, cores)
-    chosen = [one for one in everybody if not options.only or any(word in one.name for word in options.only)]
+    chosen = named(everybody, options.only) if options.only else everybody
     if OURS not in [one.name for one in chosen]:
         raise BenchError(f"--only must leave {OURS!r} in: all ratios are to it")
-    failures = install_all(sorted({one.packages for one in chosen if one.packages}))
-    left_out = {one.name: failures[one.packages] for one in chosen if one.packages in failures}
+    left_out = install_packages_of(chosen)
     chosen = [one for one in chosen if one.name not in left_out]
     plan = Plan(options.seconds, options.rate)
     taken: dict[str, list[Turn]] = {one.name: [] for one in chosen}

@@ -2,13 +2,13 @@
 
 import json
 import sys
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from service import PROJECT, Config
 
-from bench.environments import ENVIRONMENTS, RIVALS, python_of
+from bench.environments import ENVIRONMENTS, RIVALS, install_all, python_of
 from bench.limit import names_of
 
 OURS = "this project"
@@ -53,6 +53,17 @@ def contestants(config: Config, model: Path, cores: int) -> list[Contestant]:
     for runtime in ("tensorflow", "openvino"):
         found += [_litserve(asked, runtime, cores), _bentoml(asked, runtime, cores)]
     return [*found, _fastapi_inside(asked, cores)]
+
+
+def named(everybody: Sequence[Contestant], words: Sequence[str]) -> list[Contestant]:
+    """Those whose name holds one of the words."""
+    return [one for one in everybody if any(word in one.name for word in words)]
+
+
+def install_packages_of(chosen: Sequence[Contestant]) -> dict[str, str]:
+    """Make the environments that they need and that are not there yet; why, by contestant, where one can't be made."""
+    failures = install_all(sorted({one.packages for one in chosen if one.packages}))
+    return {one.name: failures[one.packages] for one in chosen if one.packages in failures}
 
 
 def _model_server(program: Path, config: Config, model: Path) -> Part:

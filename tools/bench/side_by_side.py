@@ -3,11 +3,10 @@
     python tools/bench/side_by_side.py                  ours, the limit, and all without TensorFlow: some ten minutes
     python tools/bench/side_by_side.py --turns 60 --only "bare pair"
 
-On a machine that others use too, the same program is a fifth faster now than some minutes later, which is more than
-what is compared here. So nothing is restarted between two stretches, those of one turn lie seconds apart, in an order
-drawn by lot, and a ratio is that of two rates of the same turn. Who is not asked waits, which
-takes all of them together 2 % of two cores. Only for ratios of throughput; all else is what `run.py bench` tells.
-Needs wrk, too.
+On a machine that others use too, the same program is faster at one time than some minutes later, by more than what is
+compared here. So nothing is restarted between two stretches, those of one turn lie seconds apart, in an order drawn by
+lot, and a ratio is that of two rates of the same turn. Only for ratios of throughput; all else is what
+`python run.py bench` tells. Needs wrk, too.
 """
 
 import argparse
@@ -28,8 +27,8 @@ from service import read_config
 from tqdm import tqdm
 
 from bench.closed_loop import closed_loop, require_wrk
-from bench.contestants import OURS, contestants
-from bench.environments import BenchError, install_all
+from bench.contestants import OURS, contestants, install_packages_of, named
+from bench.environments import BenchError
 from bench.limit import MODEL, Network, newest_version, throughput, usable_cores, ways
 from bench.photos import shipped_photos
 from bench.running import check, running
@@ -71,12 +70,12 @@ def main() -> int:
         with contextlib.ExitStack() as stack:
             everybody = start(stack, options.only, options.clients)
             rates = take_turns(everybody, options.turns, options.seconds)
+        print(table(rates))
     except (BenchError, LoadError) as exc:
         print(f"side_by_side: {exc}", file=sys.stderr)
         return 1
     except KeyboardInterrupt:
         return 130
-    print(table(rates))
     return 0
 
 
@@ -87,10 +86,8 @@ def start(stack: contextlib.ExitStack, only: Sequence[str], clients: int) -> dic
     """
     require_wrk()
     config, model, cores = read_config(None), newest_version(MODEL), usable_cores()
-    chosen = [
-        one for one in contestants(config, model, cores) if one.name == OURS or any(word in one.name for word in only)
-    ]
-    failures = install_all(sorted({one.packages for one in chosen if one.packages}))
+    chosen = named(contestants(config, model, cores), [OURS, *only])
+    left_out = install_packages_of(chosen)
     photos = shipped_photos()
     bodies = write_bodies(photos, Path(stack.enter_context(tempfile.TemporaryDirectory())))
     pictures = [photo.data for photo in photos]
@@ -104,7 +101,7 @@ def start(stack: contextlib.ExitStack, only: Sequence[str], clients: int) -> dic
 
     everybody: dict[str, Measure] = {}
     for contestant in chosen:
-        if contestant.packages not in failures:
+        if contestant.name not in left_out:
             service = stack.enter_context(running(contestant, photos[0]))
             check(service, photos)
             everybody[contestant.name] = load_of(service.url)
@@ -134,7 +131,7 @@ def take_turns(everybody: Mapping[str, Measure], turns: int, seconds: float) -> 
 
 
 def ratio(ours: Sequence[float], others: Sequence[float]) -> Ratio:
-    """Of two or more turns; raises LoadError where one of them had no answer at all."""
+    """Turn by turn; a single one has no error (NaN). Raises LoadError where one of them had no answer at all."""
     if not all((*ours, *others)):
         raise LoadError("nothing was answered in one of the stretches: give them more --seconds")
     logarithms = [math.log(mine / theirs) for mine, theirs in zip(ours, others, strict=True)]
