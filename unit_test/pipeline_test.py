@@ -1,8 +1,10 @@
 """What is late, or whose sender has left, is dropped before the next costly step, wherever it waits."""
 
 import base64
+import io
 import json
 import socket
+import threading
 import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
@@ -11,76 +13,86 @@ from unittest.mock import patch
 
 import requests
 from app_server_test import CAT, FakeRunner, HeldRunner, settings
+from formats_test import save
 from http_server import serving
-from preprocess_service import app_server, pipeline, predict
+from PIL import Image
+from preprocess_service import app_server, decoder_pool, pipeline, predict
 from server_test import whole
 
-# Behind its end stands what begins a scan: a photo may have many, so this one is for a thread, even alone.
-SLOW = base64.b64encode(base64.b64decode(CAT) + b"\xff\xda").decode()
+# Not a JPEG: for a process.
+PNG = base64.b64encode(save(Image.open(io.BytesIO(base64.b64decode(CAT))), "PNG")).decode()
 BROKEN = base64.b64encode(base64.b64decode(CAT)[:1000]).decode()
-BODY = {"image_b64": SLOW}
+BODY = {"image_b64": PNG}
 
 
 class DroppedWorkTest(unittest.TestCase):
     def serve(self, runner: Any = None, **limits: Any) -> None:
         self.runner = runner or FakeRunner()
+        # While it is clear, so many calls that decode wait for it.
+        self.may_decode = threading.Event()
+        self.held_calls = 100
+        self.may_decode.set()
+        self.begun: list[str] = []
+        for owner, name in ((decoder_pool.DecoderProcess, "decode"), (pipeline, "to_pixels")):
+            self.enterContext(patch.object(owner, name, self.held(getattr(owner, name), name)))
         self.app = app_server.create_app(settings(**limits), self.runner)
         self.url = self.enterContext(serving(self.app))
-        self.to_pixels = self.enterContext(patch.object(pipeline, "to_pixels", wraps=pipeline.to_pixels))
+
+    def held(self, function: Any, name: str) -> Any:
+        def call(*arguments: Any) -> Any:
+            self.begun.append(name)
+            if len(self.begun) <= self.held_calls:
+                self.assertTrue(self.may_decode.wait(60))
+            return function(*arguments)
+
+        return call
 
     def ask(self, path: str = "/predict", body: Any = BODY, milliseconds: int = 300) -> tuple[int, str]:
         headers = {"X-Request-Timeout-Ms": str(milliseconds)}
         answer = requests.post(f"{self.url}{path}", json=body, headers=headers, timeout=60)
         return answer.status_code, answer.json().get("code", "ok")
 
-    def all_pixels(self) -> Any:
-        """Hold all room there is for decoded pixels."""
-        return self.app.state.pipeline._budget.take(settings().limits.pixels)
+    def wait_until_begun(self, count: int) -> None:
+        end = time.monotonic() + 30
+        while len(self.begun) < count:
+            self.assertLess(time.monotonic(), end)
+            time.sleep(0.02)
 
-    def check_nothing_was_prepared(self) -> None:
-        # The next one is answered, and when it is, whatever stood before it in the threads is through.
-        self.assertEqual(self.ask(milliseconds=60_000), (200, "ok"))
-        self.assertEqual(self.to_pixels.call_count, 1)
-
-    def test_a_photo_that_waits_for_room_longer_than_its_deadline_is_not_decoded(self) -> None:
+    def test_a_picture_that_waits_for_a_process_longer_than_its_deadline_is_not_decoded(self) -> None:
         self.serve(decode_threads=1)
-        with self.all_pixels():
+        self.may_decode.clear()
+        with ThreadPoolExecutor(2) as senders:
+            # These two have both processes.
+            first = [senders.submit(self.ask, milliseconds=60_000) for _ in range(2)]
+            self.wait_until_begun(2)
             self.assertEqual(self.ask(), (504, "deadline_exceeded"))
-        self.check_nothing_was_prepared()
+            self.may_decode.set()
+            self.assertEqual([answer.result() for answer in first], [(200, "ok")] * 2)
+        self.assertEqual(self.ask(milliseconds=60_000), (200, "ok"))
+        self.assertEqual(len(self.begun), 3)
 
     def test_a_photo_that_waits_for_a_thread_longer_than_its_deadline_is_not_decoded(self) -> None:
         self.serve(decode_threads=1)
-        with self.all_pixels():
-            # The first keeps the one thread waiting, the second waits for the thread.
-            self.assertEqual([self.ask(), self.ask()], [(504, "deadline_exceeded")] * 2)
-        self.check_nothing_was_prepared()
+        self.may_decode.clear()
+        with ThreadPoolExecutor(1) as senders:
+            first = senders.submit(self.ask, body={"image_b64": CAT}, milliseconds=60_000)
+            self.wait_until_begun(1)
+            self.assertEqual(self.ask(body={"image_b64": CAT}), (504, "deadline_exceeded"))
+            self.may_decode.set()
+            self.assertEqual(first.result(), (200, "ok"))
+        self.assertEqual(self.ask(body={"image_b64": CAT}, milliseconds=60_000), (200, "ok"))
+        self.assertEqual(len(self.begun), 2)
 
-    def test_a_quick_photo_that_is_alone_waits_for_no_thread_and_no_room(self) -> None:
-        runner = HeldRunner()
-        self.serve(runner, decode_threads=1)
-        quick = {"image_b64": CAT}
-        with ThreadPoolExecutor(2) as senders:
-            with self.all_pixels():
-                # It leaves behind a thread that waits for room.
-                self.assertEqual(self.ask(), (504, "deadline_exceeded"))
-                alone = senders.submit(self.ask, body=quick, milliseconds=60_000)
-                self.assertTrue(runner.wait_for(1))
-                # Not alone any more.
-                self.assertEqual(self.ask(body=quick), (504, "deadline_exceeded"))
-                self.assertEqual(self.to_pixels.call_count, 1)
-            runner.release()
-            self.assertEqual(alone.result(), (200, "ok"))
-
-    def test_a_quick_photo_that_is_broken_is_refused_as_any_other(self) -> None:
+    def test_a_small_photo_that_is_broken_is_refused_as_any_other(self) -> None:
         self.serve()
-        self.assertEqual(self.ask(body={"image_b64": BROKEN}), (400, "invalid_image"))
-        self.assertEqual(self.ask(body={"image_b64": CAT + "!"}), (400, "invalid_base64"))
+        self.assertEqual(self.ask(body={"image_b64": BROKEN}, milliseconds=60_000), (400, "invalid_image"))
+        self.assertEqual(self.ask(body={"image_b64": CAT + "!"}, milliseconds=60_000), (400, "invalid_base64"))
+        self.assertEqual(self.ask(body={"image_b64": PNG + "!"}, milliseconds=60_000), (400, "invalid_base64"))
         self.wait_for("catdog_queue_length 0.0")
-        self.assertEqual(self.ask(body={"image_b64": CAT}), (200, "ok"))
+        self.assertEqual(self.ask(body={"image_b64": CAT}, milliseconds=60_000), (200, "ok"))
 
     def test_photos_that_wait_for_a_thread_are_prepared_together_and_each_is_answered(self) -> None:
-        large = base64.b64encode(base64.b64decode(CAT) + bytes(400_000)).decode()
-        names = {SLOW: "slow", CAT: "photo", BROKEN: "broken", large: "large"}
+        names = {CAT: "photo", BROKEN: "broken"}
         prepared: list[list[str]] = []
         together = pipeline.Pipeline._prepare_together
 
@@ -90,17 +102,18 @@ class DroppedWorkTest(unittest.TestCase):
 
         self.enterContext(patch.object(pipeline.Pipeline, "_prepare_together", prepare))
         self.serve(decode_threads=1)
+        self.may_decode.clear()
         answers = []
-        with ThreadPoolExecutor(7) as senders:
-            with self.all_pixels():
-                for photo in (SLOW, CAT, BROKEN, CAT, CAT, CAT, large):
-                    answers.append(senders.submit(self.ask, body={"image_b64": photo}, milliseconds=60_000))
-                    # The first has the thread, and waits in it for room.
-                    self.wait_for(f"catdog_in_flight {len(answers)}.0")
+        with ThreadPoolExecutor(6) as senders:
+            for photo in (CAT, CAT, BROKEN, CAT, CAT, CAT):
+                # The first has the thread, and waits in it.
+                answers.append(senders.submit(self.ask, body={"image_b64": photo}, milliseconds=60_000))
+                self.wait_for(f"catdog_in_flight {len(answers)}.0")
+            self.may_decode.set()
             found = [answer.result() for answer in answers]
         self.assertEqual(found.pop(2), (400, "invalid_image"))
-        self.assertEqual(found, [(200, "ok")] * 6)
-        self.assertEqual(prepared, [["slow"], ["photo", "broken", "photo", "photo"], ["photo"], ["large"]])
+        self.assertEqual(found, [(200, "ok")] * 5)
+        self.assertEqual(prepared, [["photo"], ["photo", "broken", "photo", "photo"], ["photo"]])
 
     def test_only_so_many_photos_are_prepared_as_may_wait_for_the_model(self) -> None:
         runner = HeldRunner()
@@ -111,21 +124,40 @@ class DroppedWorkTest(unittest.TestCase):
             second = senders.submit(self.ask, milliseconds=60_000)
             self.wait_for("catdog_queue_length 1.0")
             self.assertEqual(self.ask(), (504, "deadline_exceeded"))
-            self.assertEqual(self.to_pixels.call_count, 1)
+            self.assertEqual(len(self.begun), 1)
             runner.release()
             self.assertEqual((first.result(), second.result()), ((200, "ok"), (200, "ok")))
-        self.assertEqual(self.to_pixels.call_count, 2)
+        self.assertEqual(len(self.begun), 2)
         self.wait_for("catdog_queue_length 0.0")
 
-    def test_a_photo_whose_sender_leaves_while_it_waits_for_room_is_not_decoded(self) -> None:
+    def test_a_photo_whose_sender_leaves_while_it_waits_for_a_process_is_not_decoded(self) -> None:
         # The deadline, which would drop it too, is beyond what is waited for.
         self.serve(decode_threads=1, deadline_seconds=60)
-        with self.all_pixels():
+        self.may_decode.clear()
+        with ThreadPoolExecutor(2) as senders:
+            first = [senders.submit(self.ask, milliseconds=60_000) for _ in range(2)]
+            self.wait_until_begun(2)
             with socket.create_connection(self.url.removeprefix("http://").split(":")) as client:
                 client.sendall(whole(json.dumps(BODY).encode()))
-                self.wait_for("catdog_in_flight 1.0")
+                self.wait_for("catdog_in_flight 3.0")
             self.wait_for("catdog_gone_total 1.0")
-        self.check_nothing_was_prepared()
+            self.may_decode.set()
+            self.assertEqual([answer.result() for answer in first], [(200, "ok")] * 2)
+        self.assertEqual(len(self.begun), 2)
+
+    def test_a_batch_leaves_places_for_other_photos(self) -> None:
+        self.serve(decode_threads=1, in_flight=8, prepared=4)
+        self.may_decode.clear()
+        self.held_calls = 1
+        with ThreadPoolExecutor(1) as senders:
+            batch = senders.submit(self.ask, "/predict/batch", {"images_b64": [PNG] * 32}, 60_000)
+            self.wait_until_begun(1)
+            self.wait_for("catdog_places_taken 2.0")
+            # Of its processes too: it has one, and this has the other.
+            self.assertEqual(self.ask(milliseconds=60_000), (200, "ok"))
+            self.assertEqual(len(self.begun), 2)
+            self.may_decode.set()
+            self.assertEqual(batch.result(), (200, "ok"))
 
     def test_a_batch_that_is_late_is_late_as_a_whole_and_its_calls_are_cancelled(self) -> None:
         runner = HeldRunner()

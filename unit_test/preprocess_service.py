@@ -14,15 +14,18 @@ sys.path.insert(0, str(FOLDER))
 try:
     import app_server
     import batcher
-    import budget
     import config
+    import decoder_pool
+    import downscale
     import envelope
     import errors
     import gate
+    import image_cost
     import job
     import keys
     import listener
     import logs
+    import memory_budget
     import messages
     import metrics
     import model_runner
@@ -48,15 +51,18 @@ __all__ = [
     "FOLDER",
     "app_server",
     "batcher",
-    "budget",
     "config",
+    "decoder_pool",
+    "downscale",
     "envelope",
     "errors",
     "gate",
+    "image_cost",
     "job",
     "keys",
     "listener",
     "logs",
+    "memory_budget",
     "messages",
     "metrics",
     "model_runner",

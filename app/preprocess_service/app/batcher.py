@@ -64,6 +64,10 @@ class Batcher(Generic[Question, Answer]):
             if not place.is_asked:
                 self._waiting.remove(place)
             raise
+        finally:
+            # An exception that leaves here has this frame in its traceback; with the place it would have itself, and
+            # all that hangs on it would stay in memory until some collection of garbage.
+            del place
 
     def _begin(self) -> None:
         while self._waiting and self._may_begin():

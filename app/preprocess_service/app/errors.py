@@ -43,13 +43,13 @@ class ServiceError(Exception):
     headers: ClassVar[Mapping[str, str]] = MappingProxyType({})
 
     def __init__(self, message: str | None = None, **values: object) -> None:
-        self._message = message or self.code
-        self._values = values
+        self.message = message or self.code
+        self.values = values
         super().__init__(self.text("en"))
 
     def text(self, language: Language) -> str:
         """What the sender is told."""
-        return say(self._message, language, self._values)
+        return say(self.message, language, self.values)
 
 
 class InvalidBase64(ServiceError):

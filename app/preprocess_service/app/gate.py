@@ -24,6 +24,8 @@ BODIES_PER_PLACE = 8
 # How long a request that was let in counts as if it had its place already. Its body is usually here at once; without
 # this, all heads that come in between would be let in for the same place.
 COMING_SECONDS = 0.2
+# So many batches leave no place to others.
+BATCHES_AT_A_TIME = 4
 # Refusals a second that are given at once. At ten times the load that can be carried there are 35 for each place; each
 # takes 50 microseconds of one core, which the photos can spare.
 REFUSALS_PER_PLACE = 40
@@ -73,19 +75,21 @@ class Gate:
 
     @contextmanager
     def enter(self, photos: int = 1) -> Iterator[None]:
-        """Hold a place for each photo of one request. One free place lets in a whole batch, since it can't wait for
-        many at once among senders of single photos; then these wait until all of it is done.
+        """Hold a place for each photo that one request has under way. One free place lets in a whole batch, since it
+        can't wait for many at once among senders of single photos; it takes a quarter of all places at most.
 
         Raises:
             Overloaded: all are taken.
         """
         if self.taken >= self.places:
             raise self._overloaded()
-        self.taken += photos
+        # The rest of a batch waits for its own photos, not among those of others (``Pipeline.classify``).
+        taken = min(photos, max(1, self.places // BATCHES_AT_A_TIME))
+        self.taken += taken
         try:
             yield
         finally:
-            self.taken -= photos
+            self.taken -= taken
 
     @contextmanager
     def body(self) -> Iterator[Hold]:

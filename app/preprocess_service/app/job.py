@@ -5,7 +5,7 @@ import time
 from collections.abc import AsyncIterator, Iterator
 from contextlib import asynccontextmanager, contextmanager
 
-from errors import DeadlineExceeded, ServiceError
+from errors import DeadlineExceeded, ImageTooLarge, ServiceError
 from tracing import UNTRACED, Trace
 
 
@@ -34,6 +34,8 @@ class Job:
         # Format, width and height of each picture that could be opened.
         self.pictures: list[tuple[str, int, int]] = []
         self._taken: list[tuple[str, float]] = []
+        self._shares: dict[str, asyncio.Semaphore] = {}
+        self._claimed_pixels = 0
         self._start = time.monotonic() if arrived is None else arrived
         self._deadline = self._start + seconds
         # What it means that the deadline passes now.
@@ -53,6 +55,20 @@ class Job:
     def drop(self) -> None:
         """Let no further step begin: nobody wants the answer any more."""
         self._deadline = self._start
+
+    def share(self, resource: str, limit: int) -> asyncio.Semaphore:
+        """How many of this request's photos may use a resource at the same time; the same one for each call."""
+        return self._shares.setdefault(resource, asyncio.Semaphore(limit))
+
+    def claim_pixels(self, pixels: int, limit: int) -> None:
+        """Count pixels that take time and memory to decode.
+
+        Raises:
+            ImageTooLarge: those of all photos of this request, of several, are more than ``limit``.
+        """
+        if self._claimed_pixels and self._claimed_pixels + pixels > limit:
+            raise ImageTooLarge("batch_pixels", megapixels=f"{limit / 1e6:g}")
+        self._claimed_pixels += pixels
 
     @asynccontextmanager
     async def limit(self) -> AsyncIterator[None]:

@@ -34,6 +34,18 @@ MESSAGES: dict[str, dict[Language, str]] = {
         "en": "The picture has more than {megapixels} megapixels. Send a smaller one.",
         "pt": "A imagem tem mais de {megapixels} megapixels. Envie uma menor.",
     },
+    "image_memory": {
+        "en": "The picture takes too much memory to decode. Send it with fewer pixels, or as a JPEG.",
+        "pt": "A imagem exige memória demais para ser decodificada. Envie-a com menos pixels, ou como JPEG.",
+    },
+    "image_seconds": {
+        "en": "The picture takes too long to decode. Send it with fewer pixels, or as a JPEG that is not progressive.",
+        "pt": "A imagem demora demais para ser decodificada. Envie-a com menos pixels, ou como JPEG não progressivo.",
+    },
+    "batch_pixels": {
+        "en": "The pictures of this request have together more than {megapixels} megapixels. Send this one apart.",
+        "pt": "As imagens desta requisição têm juntas mais de {megapixels} megapixels. Envie esta separadamente.",
+    },
     "body_bytes": {
         "en": "The body has more than {megabytes} MB. Send a smaller picture.",
         "pt": "O corpo da requisição tem mais de {megabytes} MB. Envie uma imagem menor.",

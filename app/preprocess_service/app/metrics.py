@@ -53,6 +53,9 @@ class Metrics:
         self.shed = Counter("catdog_shed", "Requests refused since too many were in flight.", registry=registry)
         self.expired = Counter("catdog_expired", "Requests whose deadline passed.", registry=registry)
         self.gone = Counter("catdog_gone", "Requests whose sender went away.", registry=registry)
+        self.decoders_ended = Counter(
+            "catdog_decoders_ended", "Processes that ended at a picture, by reason.", ["reason"], registry=registry
+        )
         # Kept here, since labels() takes a lock and several times as long as counting does.
         self._of_step = {step: self.step_seconds.labels(step) for step in STEPS}
         self._of_answer: dict[tuple[str, int], Counter] = {}

@@ -1,7 +1,6 @@
 """What happens to one photo: bytes -> pixels -> prediction, within one deadline."""
 
 import asyncio
-import functools
 import time
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
@@ -11,9 +10,11 @@ from typing import Protocol
 
 import numpy as np
 from batcher import Batcher
-from budget import PixelBudget, Room
 from config import Config
-from errors import Overloaded
+from decoder_pool import DecoderPool
+from errors import Overloaded, ServiceError
+from gate import BATCHES_AT_A_TIME
+from image_cost import first_scan
 from intake import Photo
 from job import Job
 from metrics import Metrics
@@ -22,7 +23,7 @@ from predictions import Prediction
 from probe import Checks, Probe
 from processors import usable_cores
 from signature import Signature
-from utils import QUICK_BYTES, decode_base64, decode_image, is_quick, to_pixels
+from utils import Header, decode_base64, decode_open, open_image, to_pixels
 
 # Enough that, while a model server on a machine of the same size computes, the next batch is on its way to it and the
 # one after that is ready. What waits beyond that waits as it came: a JPEG of 40 KB, where its pixels take 0.2 MB, and
@@ -32,6 +33,17 @@ PREPARED_PER_CORE = 12
 # event loop, both wait for the interpreter's lock in turn. Fewer where they are large, since each waits for the last.
 _TOGETHER_BYTES = 400_000
 _LEAST_BYTES = _TOGETHER_BYTES // 4
+
+# What a JPEG has at most that is decoded in a thread, which nothing can interrupt: it takes a few milliseconds, a few
+# tens if its file is made to take long. All others, and all other formats, are decoded in a process.
+SMALL_BYTES = 100_000
+_SMALL_PIXELS = 500_000
+# Pillow copies each EXIF entry, and they may overlap: of so many bytes before the pixels, some 20 MB at most.
+_SMALL_METADATA_BYTES = 16_000
+_JPEG = b"\xff\xd8\xff"
+# Its first bytes in base64, perhaps behind the prefix of a data: URL.
+_JPEG_BASE64 = "/9j/"
+_PREFIX_CHARACTERS = 100
 
 
 class Runner(Protocol):
@@ -54,10 +66,9 @@ class _Raw:
 
 
 class Pipeline:
-    """Prepares photos in a bounded thread pool, so that the event loop never waits long for Pillow, and asks the model.
+    """Prepares photos outside of the event loop, which so never waits for Pillow, and asks the model.
 
-    A photo that is alone here, and quick to prepare, is not handed to a thread: to wake that, and the loop again
-    afterwards, would only add to its time.
+    Small JPEGs are prepared in a bounded thread pool, all other pictures in processes.
     """
 
     def __init__(self, config: Config, runner: Runner, metrics: Metrics) -> None:
@@ -65,18 +76,17 @@ class Pipeline:
         self.runner = runner
         self.metrics = metrics
         self.is_draining = False
-        # The biggest photo that is taken, or many small ones, at the same time.
-        self._budget = PixelBudget(config.limits.pixels)
         self._probe = Probe(runner, config.picture, metrics)
-        self._places = asyncio.Semaphore(config.limits.prepared or PREPARED_PER_CORE * usable_cores())
+        self._prepared_limit = config.limits.prepared or PREPARED_PER_CORE * usable_cores()
+        self._places = asyncio.Semaphore(self._prepared_limit)
         # A set, since a photo leaves it in whichever thread begins with it, and once more if it never came to that.
         self._waiting: set[object] = set()
-        self._under_way = 0
         threads = config.limits.decode_threads or usable_cores()
         self._threads = ThreadPoolExecutor(threads, "decode")
-        self._decoder = Batcher(
+        self._small_decoder = Batcher(
             self._prepare_together, threads, _TOGETHER_BYTES, lambda raw: max(_LEAST_BYTES, len(raw.photo))
         )
+        self._decoders = DecoderPool(config, metrics)
         metrics.queue_length.set_function(lambda: len(self._waiting))
         self._of_label = {label: metrics.predictions.labels(label) for label in config.labels}
 
@@ -85,6 +95,7 @@ class Pipeline:
 
     async def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
+        await self._decoders.close()
         await self._probe.close()
         await self.runner.close()
 
@@ -94,11 +105,13 @@ class Pipeline:
         Raises:
             ServiceError: the one that names the step that failed.
         """
-        with self.metrics.in_flight.track_inprogress(), self._queued(job) as leave_queue:
-            async with self._places:
-                pixels = await self._prepared(_Raw(photo, job, leave_queue))
-                with job.step("model"):
-                    prediction = await self.runner.predict(pixels, job.remaining(), job.request_id)
+        # Of a batch only so many photos are under way at a time: the rest leaves room for the photos of others.
+        async with job.share("prepared", max(1, self._prepared_limit // BATCHES_AT_A_TIME)):
+            with self.metrics.in_flight.track_inprogress(), self._queued(job) as leave_queue:
+                async with self._places:
+                    pixels = await self._prepared(_Raw(photo, job, leave_queue))
+                    with job.step("model"):
+                        prediction = await self.runner.predict(pixels, job.remaining(), job.request_id)
         self._probe.answered()
         self.metrics.model_version.set(prediction.model_version)
         self._of_label[prediction.label].inc()
@@ -116,57 +129,68 @@ class Pipeline:
 
     @contextmanager
     def _queued(self, job: Job) -> Iterator[Callable[[], None]]:
-        """The photo of this block is under way, and waits until what is given is called by whoever begins with it."""
+        """The photo of this block waits until what is given is called by whoever begins with it."""
         waits, since = object(), time.monotonic()
 
         def leave() -> None:
-            self._waiting.discard(waits)
-            job.took("queue", time.monotonic() - since)
+            if waits in self._waiting:
+                self._waiting.discard(waits)
+                job.took("queue", time.monotonic() - since)
 
         self._waiting.add(waits)
-        self._under_way += 1
         try:
             yield leave
         finally:
-            self._under_way -= 1
             self._waiting.discard(waits)
 
     async def _prepared(self, raw: _Raw) -> NDArray[np.uint8]:
-        if self._under_way == 1 and len(raw.photo) <= QUICK_BYTES:
-            data = _bytes_of(raw.photo)
-            if is_quick(data):
-                raw.leave_queue()
-                # No room is asked for: a thread may hold it still for a sender who has left.
-                return self._pixels(data, raw.job)
-        try:
-            return await self._decoder.submit(raw)
-        except asyncio.CancelledError:
-            # A thread that has begun can't be stopped from here; it looks before each costly step.
-            raw.job.drop()
-            raise
+        if _may_be_small_jpeg(raw.photo):
+            try:
+                pixels = await self._small_decoder.submit(raw)
+            except asyncio.CancelledError:
+                # A thread that has begun can't be stopped from here; it looks before each costly step.
+                raw.job.drop()
+                raise
+            if pixels is not None:
+                return pixels
+        return await self._decoders.decode(raw.photo, raw.job, raw.leave_queue)
 
-    async def _prepare_together(self, raws: Sequence[_Raw]) -> Sequence[NDArray[np.uint8] | Exception]:
+    async def _prepare_together(self, raws: Sequence[_Raw]) -> Sequence[NDArray[np.uint8] | Exception | None]:
         loop = asyncio.get_running_loop()
         return await loop.run_in_executor(self._threads, lambda: [self._prepare(raw) for raw in raws])
 
-    def _prepare(self, raw: _Raw) -> NDArray[np.uint8] | Exception:
+    def _prepare(self, raw: _Raw) -> NDArray[np.uint8] | Exception | None:
+        """The model's input of a photo, why there is none, or None where it is not small after all."""
         raw.leave_queue()
         try:
-            return self._pixels(raw.photo, raw.job, functools.partial(self._budget.take, check=raw.job.remaining))
+            return self._pixels(raw.photo, raw.job)
+        except ServiceError as exc:
+            # The traceback has the picture, and everything that the exception passes through on its way out.
+            exc.__cause__ = exc.__context__ = None
+            return exc.with_traceback(None)
         except Exception as exc:
             return exc
 
-    def _pixels(self, photo: Photo, job: Job, room: Room | None = None) -> NDArray[np.uint8]:
+    def _pixels(self, photo: Photo, job: Job) -> NDArray[np.uint8] | None:
         picture = self.config.picture
         # It may have waited for a thread until nobody wants the answer any more.
         job.remaining()
+        headers: list[Header] = []
         with job.step("decode"):
-            data = _bytes_of(photo)
-            image = decode_image(data, self.config.limits.pixels, picture, room, job.pictures.append)
+            data = decode_base64(photo) if isinstance(photo, str) else photo
+            if not (data.startswith(_JPEG) and 0 < first_scan(data) < _SMALL_METADATA_BYTES):
+                return None
+            with open_image(data, self.config.limits.pixels, picture, headers.append) as opened:
+                if not opened.one_scan or headers[0].width * headers[0].height > _SMALL_PIXELS:
+                    return None
+                image = decode_open(opened, picture)
+        job.pictures += [(header.format, header.width, header.height) for header in headers]
         job.remaining()
         with job.step("fit"):
             return to_pixels(image, picture)
 
 
-def _bytes_of(photo: Photo) -> bytes:
-    return decode_base64(photo) if isinstance(photo, str) else photo
+def _may_be_small_jpeg(photo: Photo) -> bool:
+    if isinstance(photo, str):
+        return len(photo) * 3 <= SMALL_BYTES * 4 and _JPEG_BASE64 in photo[:_PREFIX_CHARACTERS]
+    return len(photo) <= SMALL_BYTES and photo.startswith(_JPEG)

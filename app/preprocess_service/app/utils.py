@@ -1,21 +1,24 @@
 """From base64 to the model's input: text -> bytes -> picture -> pixels -> tensor. Pure; no HTTP, no gRPC."""
 
+from __future__ import annotations
+
 import binascii
 import contextlib
 import functools
 import io
-import math
 import re
 import string
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
 
 import numpy as np
 import pi_heif
 import puremagic
 import pybase64
-from budget import PixelBudget, Room
-from config import Picture
+from downscale import downscale, min_side
 from errors import ImageTooLarge, InvalidBase64, InvalidImage, ServiceError, UnsupportedMediaType
+from image_cost import DecodeCost, decode_cost, has_one_scan
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
@@ -24,22 +27,15 @@ try:
 except ImportError:
     fast_resizer = None
 
+if TYPE_CHECKING:
+    # Not at run time: the processes that decode do without the settings and their library.
+    from config import Picture
+
 # The only decoders that are ever tried: Pillow has 40 more, and each is a door for hostile files.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
 _OUR_SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".dib", ".tif", ".tiff", ".avif", ".heif"}
-# Pillow's decoder of WebP holds the whole picture four times over at its peak, those of other formats about twice.
-_WEIGHTS = {"WEBP": 2}
 # How far into a file its kind is looked for: past the XML declaration and comments of an SVG.
 _MAGIC_BYTES = 512
-
-# What a photo has at most that is quick to prepare, whoever made it.
-QUICK_BYTES = 100_000
-_QUICK_PIXELS = 500_000
-# The marker that each scan of a JPEG begins with.
-_SCAN = b"\xff\xda"
-
-# On both sides together; the widest filter, lanczos, reads 3 pixels on each where a picture is enlarged.
-_NEIGHBOURS = 16
 
 # What undoes each EXIF orientation.
 _TURNS = {
@@ -82,68 +78,83 @@ def decode_base64(text: str) -> bytes:
         raise InvalidBase64("base64_invalid") from exc
 
 
-def decode_image(
-    data: bytes,
-    max_pixels: int,
-    picture: Picture | None = None,
-    room: Room | None = None,
-    note: Callable[[tuple[str, int, int]], object] | None = None,
-) -> Image.Image:
+@dataclass(frozen=True)
+class Header:
+    """What a picture says of itself before its pixels: width and height in pixels, as stored."""
+
+    format: str
+    width: int
+    height: int
+
+
+@dataclass(frozen=True)
+class OpenImage:
+    """A picture whose header was read; ``cost`` tells what ``decode_open`` will take."""
+
+    image: Image.Image
+    one_scan: bool
+    cost: DecodeCost
+
+
+def decode_image(data: bytes, max_pixels: int, picture: Picture | None = None) -> Image.Image:
     """Decode a photo's first frame to RGB, turned the way its EXIF orientation says.
 
     Args:
         data: a file in one of ``FORMATS``.
-        max_pixels: limit on width * height (half of it for WebP), checked from the header, before anything is decoded.
+        max_pixels: limit on width * height, checked from the header, before anything is decoded.
         picture: the size that is wanted in the end; a big photo then comes at a reduced scale. None: the whole photo.
-        room: for how many pixels it is waited before they are decoded, and which it holds until the photo has its final
-            scale; what it raises of ours goes through.
-        note: told of the format, width and height as soon as they are known, before anything is refused for them.
 
     Raises:
         InvalidImage: not a picture, truncated or broken.
         UnsupportedMediaType: a picture, a film or a document of another kind.
         ImageTooLarge: more than ``max_pixels``.
     """
+    with open_image(data, max_pixels, picture) as opened:
+        return decode_open(opened, picture)
+
+
+@contextlib.contextmanager
+def open_image(
+    data: bytes,
+    max_pixels: int,
+    picture: Picture | None = None,
+    on_header: Callable[[Header], object] = bool,
+) -> Iterator[OpenImage]:
+    """Read a photo's header; what fails in this block is told as ``decode_image`` tells it.
+
+    Args:
+        on_header: told of the header as soon as it is known, before anything is refused for it.
+    """
     if not data:
         raise InvalidImage("image_empty")
     _register_heif()
-    room = room or PixelBudget(max_pixels).take
     try:
         with Image.open(io.BytesIO(data), formats=FORMATS) as image:
-            if note is not None:
-                note((image.format or "", image.width, image.height))
-            weight = _WEIGHTS.get(image.format or "", 1)
-            pixels = image.width * image.height * weight
-            if pixels > max_pixels:
-                raise _too_many_pixels(max_pixels // weight)
+            size = image.size
+            on_header(Header(image.format or "", *size))
+            if image.width * image.height > max_pixels:
+                raise _too_many_pixels(max_pixels)
+            one_scan = has_one_scan(image, data)
             if picture is not None:
-                image.draft(None, (_enough(picture), _enough(picture)))
-            # All coefficients of a progressive JPEG are in memory, whatever scale it is decoded at.
-            with room(pixels if image.info.get("progressive") else image.width * image.height * weight):
-                return _to_rgb(_upright(_reduced(image, picture), _orientation(image)))
+                image.draft(None, (min_side(picture), min_side(picture)))
+            yield OpenImage(image, one_scan, decode_cost(image, data, size, one_scan))
     except ServiceError:
         raise
     except UnidentifiedImageError as exc:
         raise _unidentified(data) from exc
     except (Image.DecompressionBombError, Image.DecompressionBombWarning) as exc:
         raise _too_many_pixels(max_pixels) from exc
+    except MemoryError as exc:
+        raise ImageTooLarge("image_memory") from exc
     # Pillow's parsers let through whatever a broken file makes them trip over: OSError, SyntaxError, struct.error,
     # IndexError, zlib.error, OverflowError, ... For the sender it is all one: the file is broken.
     except Exception as exc:
         raise InvalidImage("image_broken") from exc
 
 
-def is_quick(data: bytes) -> bool:
-    """Whether to decode and fit a photo takes a few milliseconds at most, a few tens if its file is made to take long.
-
-    So it is with a JPEG of few bytes, few pixels and one scan: a scan goes through all pixels, whatever its bytes.
-    """
-    if len(data) > QUICK_BYTES or data.find(_SCAN) != data.rfind(_SCAN):
-        return False
-    # Whatever else there is to say about it, ``decode_image`` will.
-    with contextlib.suppress(Exception), Image.open(io.BytesIO(data), formats=("JPEG",)) as image:
-        return image.width * image.height <= _QUICK_PIXELS
-    return False
+def decode_open(opened: OpenImage, picture: Picture | None = None) -> Image.Image:
+    """Decode what ``open_image`` gave, within its block."""
+    return _to_rgb(_upright(downscale(opened.image, picture), _orientation(opened.image)))
 
 
 @functools.cache
@@ -182,48 +193,6 @@ def _orientation(image: Image.Image) -> int:
 def _upright(image: Image.Image, orientation: int) -> Image.Image:
     turn = _TURNS.get(orientation)
     return image if turn is None else image.transpose(turn)
-
-
-def _enough(picture: Picture) -> int:
-    """How many pixels the shorter side of a photo needs for ``to_pixels`` not to enlarge it, whichever way it lies.
-
-    A big photo is brought down by whole numbers, as far as that allows, before anything else is done with it, and a
-    JPEG is not even decoded at more (1/2, 1/4 or 1/8 of its size): the answer stays the same to 0.5 percentage points
-    (formats_test.py), at a fraction of the time and memory.
-    """
-    return math.ceil(max(picture.width, picture.height) / picture.crop)
-
-
-def _reduced(image: Image.Image, picture: Picture | None) -> Image.Image:
-    """Average whole blocks of pixels, as far as the shorter side stays large enough for ``picture``."""
-    image.load()
-    if picture is None:
-        return image
-    factor = min(image.size) // _enough(picture)
-    if factor < 2:
-        return _middle(image, picture)
-    # Neither palette numbers nor pixels of a transparent colour can be averaged.
-    if image.has_transparency_data and image.mode not in ("RGBA", "LA"):
-        image = image.convert("RGBA")
-    elif image.mode in ("1", "P"):
-        image = image.convert("L" if image.mode == "1" else "RGB")
-    elif image.mode.startswith("I;16"):
-        image = image.convert("I")
-    return _middle(image.reduce(factor), picture)
-
-
-def _middle(image: Image.Image, picture: Picture) -> Image.Image:
-    """Cut off what ``to_pixels`` would not look at, which of a picture of 3 by 16 million pixels is nearly all.
-
-    As much on both sides, so that the middle stays where it is; and enough is left for either way of turning it, and
-    for the neighbours of the outermost pixels, which resampling reads too.
-    """
-    ratio = max(picture.width, picture.height) / min(picture.width, picture.height)
-    longest = math.ceil(min(image.size) * ratio) + _NEIGHBOURS
-    left, top = (max(0, (side - longest) // 2) for side in image.size)
-    if not (left or top):
-        return image
-    return image.crop((left, top, image.width - left, image.height - top))
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
