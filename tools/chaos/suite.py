@@ -3,6 +3,7 @@
     python run.py chaos                      every case
     python run.py chaos "model server"       those whose name holds these words
     python run.py chaos --list               what there is
+    python run.py chaos --attacks            instead: attacks; are others answered, does memory stay, does it come to rest?
     python run.py chaos --soak 50000         instead: requests of all kinds; does memory grow, does anything leak?
     python run.py chaos --starts 500         instead: the model server, started and ended under load so often
 
@@ -26,6 +27,7 @@ from chaos import (
     starts,
     twin_faults,  # noqa: F401
 )
+from chaos.attacks import suite as attacks
 from chaos.stage import Missing, NotReady, Stage, quietly
 from chaos.trial import CASES, SHORT, Case, Pace, Report, Trial
 
@@ -40,11 +42,14 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=Pace.rate, help="requests a second (default %(default)s)")
     parser.add_argument("--clients", type=int, default=Pace.clients, help="connections (default %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
+    parser.add_argument("--attacks", action="store_true", help="instead: the attacks, all or those named")
     parser.add_argument("--soak", type=int, metavar="N", help="instead: N requests of all kinds; does memory grow?")
     parser.add_argument("--starts", type=int, metavar="N", help="instead: start and end the model server N times")
     options = parser.parse_args()
     if os.name == "nt":
         parser.error("needs a system with SIGSTOP and SIGKILL: Linux, macOS or WSL")
+    if options.attacks:
+        return run_attacks(parser, options)
     if options.soak:
         with quietly():
             return tell_soak(soak.run(options.soak))
@@ -65,6 +70,18 @@ def main() -> int:
     if options.json:
         print(json.dumps([report.as_json() for report in reports], indent=2))
     return 1 if any(report.broken for report in reports) else 0
+
+
+def run_attacks(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
+    chosen = attacks.choose(options.cases, options.short)
+    if not chosen:
+        parser.error("no attack is called so; --attacks --list names all")
+    if options.list:
+        width = max(len(case.name) for case in chosen)
+        print("\n".join(f"{case.name:{width}}  {case.why}" for case in chosen))
+        return 0
+    with quietly():
+        return attacks.run(chosen, options.short, options.json)
 
 
 def tell_soak(diary: soak.Diary) -> int:

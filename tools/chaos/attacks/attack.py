@@ -1,0 +1,187 @@
+"""One attack under way: what it sends, what it is answered, and the bounds that the pair has to keep meanwhile."""
+
+import contextlib
+import json
+import threading
+import time
+from collections import Counter
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from chaos.attacks.wire import Answer, Cut, Wire
+
+# What the containers get (app/docker-compose.embedded.yml), in MB.
+MEMORY = {"preprocess service": 700.0, "model server": 512.0}
+PHOTO_S = 1.0
+LIVEZ_S = 0.25
+ANSWER_S = 12.0
+IDLE_S = 12.0
+# Of one core: what both services use when nobody asks for anything.
+IDLE_SHARE = 0.05
+BACK_S = 30.0
+MAY_KEEP = 1.2
+# No status of a service that knows what it does.
+DEFECT = 500
+
+
+@dataclass(frozen=True)
+class Pace:
+    """How long each attack goes on, and by what its bounds in seconds are multiplied, for a machine that others use."""
+
+    seconds: float = 3.0
+    slack: float = 1.0
+
+
+# The tests run beside other tests, on machines of any speed: what these bounds tell from a hang is ten seconds long.
+SHORT = Pace(seconds=1.5, slack=4.0)
+
+
+@dataclass(frozen=True)
+class Case:
+    """An attack by name, and what it may do to others: seconds until a small photo is answered beside it, None where
+    it comes from so many connections that nothing is promised."""
+
+    name: str
+    run: Callable[["Attack"], None]
+    is_short: bool
+    photo_s: float | None
+
+    @property
+    def why(self) -> str:
+        return " ".join((self.run.__doc__ or "").split())
+
+
+@dataclass
+class Report:
+    """What came of an attack: megabytes and seconds by the name of a service."""
+
+    name: str
+    requests: int = 0
+    sent: int = 0
+    answers: dict[str, int] = field(default_factory=dict)
+    peaks: dict[str, float] = field(default_factory=dict)
+    back: dict[str, float] = field(default_factory=dict)
+    start: dict[str, float] = field(default_factory=dict)
+    cpu_s: dict[str, float] = field(default_factory=dict)
+    photos: int = 0
+    slowest_photo: float = 0.0
+    slowest_livez: float = 0.0
+    idle_after: float = 0.0
+    broken: list[str] = field(default_factory=list)
+    logs: dict[str, str] = field(default_factory=dict)
+
+    def as_json(self) -> dict[str, Any]:
+        return asdict(self)
+
+
+CASES: dict[str, Case] = {}
+
+
+def attack(name: str, short: bool = False, photo_s: float | None = PHOTO_S) -> Callable[[Any], Any]:
+    """Register an attack; ``short``: the tests run it too."""
+
+    def register(run: Callable[["Attack"], None]) -> Callable[["Attack"], None]:
+        CASES[name] = Case(name, run, short, photo_s)
+        return run
+
+    return register
+
+
+class Attack:
+    """What a case works with: the ports, ways to send, and a report that notes what was answered."""
+
+    def __init__(self, case: Case, ports: dict[str, int], pace: Pace) -> None:
+        self.report = Report(case.name)
+        self.pace = pace
+        self.http_port, self.grpc_port, self.rest_port = ports["http"], ports["grpc"], ports["rest"]
+        self.last_byte = time.monotonic()
+        self._answers: Counter[str] = Counter()
+        self._lock = threading.Lock()
+
+    def for_a_while(self, send: Callable[[], object]) -> None:
+        """Do it again and again, at least once, until the time of an attack is over."""
+        end = time.monotonic() + self.pace.seconds
+        send()
+        while time.monotonic() < end:
+            send()
+
+    def post(self, body: bytes, media_type: str, path: str = "/predict", wire: Wire | None = None) -> None:
+        """Send a whole request to the preprocess service, and note its answer."""
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+        self.exchange(head.encode() + body, self.http_port, wire)
+
+    def exchange(self, request: bytes, port: int, wire: Wire | None = None, may_cut: bool = False) -> None:
+        """Send bytes, on a connection of their own if none is given, and note the answer.
+
+        ``may_cut``: the service may also close the connection without one.
+        """
+        began = time.monotonic()
+        own = wire or Wire(port, ANSWER_S * max(1.0, self.pace.slack) + 1)
+        try:
+            # Refused while it still came in: then the answer is there all the same.
+            with contextlib.suppress(OSError):
+                own.send(request)
+            self.note_sent(len(request))
+            self.note(own.answer(), time.monotonic() - began)
+        except Cut as exc:
+            self.note_cut(str(exc), may_cut)
+            if wire:
+                wire.reconnect()
+        finally:
+            if wire is None:
+                own.close()
+
+    def at_once(self, count: int, send: Callable[[int], object]) -> None:
+        """Have so many senders, each in a thread."""
+
+        def run(number: int) -> None:
+            # Where nobody listens any more, the watcher knows why.
+            with contextlib.suppress(OSError):
+                send(number)
+
+        threads = [threading.Thread(target=run, args=(number,)) for number in range(count)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join()
+
+    def note_sent(self, count: int, requests: int = 1) -> None:
+        with self._lock:
+            self.report.sent += count
+            self.report.requests += requests
+            self.last_byte = time.monotonic()
+
+    def note(self, answer: Answer, seconds: float) -> None:
+        """Put an answer down; one that is a defect, has no reason in it or came too late breaks the promise."""
+        self.count(str(answer.status))
+        if answer.status == DEFECT or answer.status < 200:
+            self.promise(False, f"answered with {answer.status}: {answer.body[:200]!r}")
+        if answer.status >= 400 and not _tells_why(answer.body):
+            self.promise(False, f"{answer.status} without a reason: {answer.body[:100]!r}")
+        if seconds > ANSWER_S * self.pace.slack:
+            self.promise(False, f"answered only after {seconds:.1f} s")
+
+    def note_cut(self, text: str, is_fine: bool) -> None:
+        """Put down that a connection ended without an answer."""
+        self.count(text)
+        self.promise(is_fine, f"no answer: {text}")
+
+    def count(self, text: str) -> None:
+        with self._lock:
+            self._answers[text] += 1
+            self.report.answers = dict(self._answers)
+
+    def promise(self, is_kept: bool, text: str) -> None:
+        """Note that a promise was broken, unless it was kept; the same one only once."""
+        with self._lock:
+            if not is_kept and text not in self.report.broken:
+                self.report.broken.append(text)
+
+
+def _tells_why(body: bytes) -> bool:
+    """Whether it is a refusal of either service's form."""
+    with contextlib.suppress(ValueError):
+        answer = json.loads(body)
+        return isinstance(answer, dict) and bool(answer.get("msg") or answer.get("error"))
+    return False

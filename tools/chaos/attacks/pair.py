@@ -1,0 +1,180 @@
+"""The pair that is attacked: started once, asked whether it is still as it was, and started anew where it is not."""
+
+import contextlib
+import time
+from collections.abc import Iterator
+from io import BytesIO
+
+from load import PHOTOS
+from PIL import Image
+
+from chaos.attacks.attack import (
+    BACK_S,
+    IDLE_S,
+    IDLE_SHARE,
+    LIVEZ_S,
+    MAY_KEEP,
+    MEMORY,
+    Attack,
+    Case,
+    Pace,
+    Report,
+)
+from chaos.attacks.watch import Photo, Seen, Target, Tree, Watcher, ask
+from chaos.stage import Process, Stage, answers, free_port
+
+# No attack is allowed more of this machine, in MB and seconds.
+ABORT_MEGABYTES = 1500.0
+ABORT_S = 40.0
+# Over which it is measured whether a service is idle.
+IDLE_WINDOW_S = 0.5
+READY_S = 30.0
+
+
+def small_photos() -> list[Photo]:
+    """Ten small photos as people send them; two are no JPEG, so that they take another way to the decoder."""
+    photos = [Photo(path.name, path.read_bytes(), "image/jpeg") for path in PHOTOS]
+    for name in ("png", "webp"):
+        file = BytesIO()
+        Image.open(PHOTOS[0]).resize((200, 200)).save(file, name)
+        photos.append(Photo(name, file.getvalue(), f"image/{name}"))
+    return (photos * 2)[:10]
+
+
+def usual_photo() -> Photo:
+    """One as large as a phone's: what the service has in memory after it is what it has on any usual day."""
+    file = BytesIO()
+    Image.effect_noise((400, 300), 60).resize((4000, 3000)).convert("RGB").save(file, "JPEG")
+    return Photo("4000 x 3000", file.getvalue(), "image/jpeg")
+
+
+class Pair:
+    """Both services on one stage, and the watcher that looks at them."""
+
+    def __init__(self) -> None:
+        self._stack = contextlib.ExitStack()
+        self._photos = small_photos()
+        self._usual = usual_photo()
+
+    def __enter__(self) -> "Pair":
+        self._start()
+        return self
+
+    def __exit__(self, *exc: object) -> None:
+        self._stack.close()
+
+    def _start(self) -> None:
+        self.stage = self._stack.enter_context(Stage())
+        self.ports = {name: free_port() for name in ("http", "grpc", "rest")}
+        self._services: dict[str, Process] = {
+            "model server": self.stage.model_server(self.ports["grpc"], rest_port=self.ports["rest"]),
+            "preprocess service": self.stage.app_server("127.0.0.1", self.ports["grpc"], self.ports["http"]),
+        }
+        for service in self._services.values():
+            service.start()
+        self.trees = {name: Tree(service.pid) for name, service in self._services.items()}
+        self._warm_up()
+        targets = [
+            Target(name, service.pid, self.ports["http" if name == "preprocess service" else "rest"], ABORT_MEGABYTES)
+            for name, service in self._services.items()
+        ]
+        self._watcher = self._stack.enter_context(Watcher(targets, self.ports["http"], self._photos))
+        self.start = self.megabytes()
+
+    def _warm_up(self) -> None:
+        """Have it answer photos of all usual kinds: memory is compared with what it is after these."""
+        end = time.monotonic() + READY_S
+        while not answers(f"http://127.0.0.1:{self.ports['http']}/readyz") and time.monotonic() < end:
+            time.sleep(0.05)
+        for photo in (*self._photos, self._usual) * 2:
+            ask(self.ports["http"], "POST", "/predict", photo.body, photo.content_type)
+        time.sleep(1)
+
+    def restart(self) -> None:
+        """A new pair in place of one that an attack has left its traces on."""
+        self._stack.close()
+        self._stack = contextlib.ExitStack()
+        self._start()
+
+    def megabytes(self) -> dict[str, float]:
+        return {name: tree.megabytes() for name, tree in self.trees.items()}
+
+    def run(self, case: Case, pace: Pace) -> Report:
+        """Attack it, and look what comes of that."""
+        one = Attack(case, self.ports, pace)
+        before = {name: tree.cpu_seconds() for name, tree in self.trees.items()}
+        self._watcher.begin(ABORT_S * pace.slack)
+        try:
+            case.run(one)
+        except OSError as exc:
+            one.promise(False, f"the attack broke off: {type(exc).__name__}: {exc}")
+        seen = self._watcher.end()
+        self._judge(case, one, seen)
+        one.report.start = self.start
+        if seen.killed:
+            # All else comes from that.
+            one.report.broken = [seen.killed]
+        else:
+            self._rest(one)
+            after = {name: tree.cpu_seconds() for name, tree in self.trees.items()}
+            one.report.cpu_s = {name: after[name] - before[name] for name in after}
+        if one.report.broken:
+            one.report.logs = self.stage.logs()
+        return one.report
+
+    def _judge(self, case: Case, one: Attack, seen: Seen) -> None:
+        report, slack = one.report, one.pace.slack
+        report.peaks, report.photos = seen.peaks, len(seen.photos)
+        report.slowest_photo, report.slowest_livez = seen.slowest_photo, seen.slowest_livez
+        for name, limit in MEMORY.items():
+            peak = seen.peaks.get(name, 0.0)
+            one.promise(peak <= limit, f"{name}: {peak:.0f} MB, more than {limit:.0f}")
+        one.promise(
+            seen.slowest_livez <= LIVEZ_S * slack, f"/livez took {seen.slowest_livez:.2f} s, more than {LIVEZ_S * slack}"
+        )
+        failures = seen.failures
+        if case.photo_s is None:
+            failures = [text for text in failures if "photo" not in text]
+        else:
+            limit = case.photo_s * slack
+            one.promise(
+                seen.slowest_photo <= limit, f"a small photo took {seen.slowest_photo:.2f} s, more than {limit}"
+            )
+        for text in failures[:3]:
+            one.promise(False, text)
+
+    def _rest(self, one: Attack) -> None:
+        """After the attack: is it idle in time, is its memory back, does it answer?"""
+        report, since = one.report, one.last_byte
+        while busy := self._busy():
+            if time.monotonic() - since > IDLE_S + BACK_S:
+                break
+        report.idle_after = time.monotonic() - since
+        one.promise(report.idle_after <= IDLE_S * one.pace.slack, f"idle only after {report.idle_after:.0f} s {busy}")
+        limits = {name: MAY_KEEP * megabytes for name, megabytes in self.start.items()}
+        while report.back != (now := self.megabytes()):
+            report.back = now
+            if all(now[name] <= limit for name, limit in limits.items()) or time.monotonic() - since > BACK_S:
+                break
+            time.sleep(0.5)
+        for name, limit in limits.items():
+            megabytes = report.back[name]
+            one.promise(megabytes <= limit, f"{name}: {megabytes:.0f} MB are left of {self.start[name]:.0f} before")
+        for name, service in self._services.items():
+            one.promise(not service.has_ended(), f"the {name} has ended")
+        seconds, outcome = ask(self.ports["http"], "POST", "/predict", self._photos[0].body, "image/jpeg")
+        one.promise(outcome == "200", f"a small photo after the attack: {outcome} after {seconds:.1f} s")
+
+    def _busy(self) -> dict[str, float]:
+        """The services that use more than a little of a core, and how much of it, over a short time."""
+        before = {name: tree.cpu_seconds() for name, tree in self.trees.items()}
+        time.sleep(IDLE_WINDOW_S)
+        shares = {name: (tree.cpu_seconds() - before[name]) / IDLE_WINDOW_S for name, tree in self.trees.items()}
+        return {name: round(share, 2) for name, share in shares.items() if share > IDLE_SHARE}
+
+
+@contextlib.contextmanager
+def attacked() -> Iterator[Pair]:
+    """A pair, for as long as the block lasts."""
+    with Pair() as pair:
+        yield pair

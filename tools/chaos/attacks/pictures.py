@@ -1,0 +1,97 @@
+"""Attacks by pictures: one case for each hostile picture, and some for many of them."""
+
+import functools
+import json
+from base64 import b64encode
+
+from chaos.attacks.attack import ANSWER_S, Attack, attack
+from chaos.attacks.wire import Wire
+from chaos.hostile import Hostile, load_all
+
+# As many as one batch may have (limits.batch_items).
+BATCH = 32
+
+
+def send_one_after_the_other(one: Attack, picture: Hostile, least: int = 1) -> None:
+    """From one connection, for a while."""
+    wire, body = Wire(one.http_port, ANSWER_S * one.pace.slack + 1), picture.make()
+    for _ in range(least - 1):
+        one.post(body, picture.media_type, wire=wire)
+    one.for_a_while(lambda: one.post(body, picture.media_type, wire=wire))
+    wire.close()
+
+
+def register(picture: Hostile) -> None:
+    """The case of one picture: sent again and again from one connection."""
+    run = functools.partial(send_one_after_the_other, picture=picture)
+    run.__doc__ = picture.make.__doc__  # type: ignore[misc]  # a partial's own may be set
+    attack(picture.name, short=picture.is_short)(run)
+
+
+for _picture in load_all().values():
+    register(_picture)
+PICTURES = load_all()
+
+
+@attack("pictures: 144 bytes of TIFF, fifty times", short=True)
+def fifty(one: Attack) -> None:
+    """Each is refused, and may leave its 400 MB behind until some collection of garbage."""
+    send_one_after_the_other(one, PICTURES["TIFF: 51 MP of RGBA 16 bit, cut off, 150 bytes"], least=50)
+
+
+@attack("pictures: the largest of each format, four at once", photo_s=None)
+def largest_at_once(one: Attack) -> None:
+    """Each may be all that there is room for; from four connections they come together."""
+    names = (
+        "TIFF: 51 MP of RGBA 16 bit, complete",
+        "AVIF: 51 MP of 4:4:4 and alpha",
+        "WEBP: 25 MP in 50 bytes, with all transforms",
+        "JPEG: progressive CMYK, 51 MP, one empty scan",
+    )
+    at_once(one, names)
+
+
+@attack("pictures: hidden sizes, four at once", photo_s=None)
+def hidden_at_once(one: Attack) -> None:
+    """Each says that it is of 16 x 16 pixels: nobody has to wait for room, if the header is believed."""
+    names = ("TIFF: tile of 20,000 x 20,000 in 16 x 16, no pixels", "AVIF: 144 MP that say that they are 16 x 16")
+    at_once(one, names * 2)
+
+
+@attack("pictures: slow ones, four at once", photo_s=None)
+def slow_at_once(one: Attack) -> None:
+    """More than there are cores; each would take all of its own for longer than a request may last."""
+    at_once(one, ["JPEG: progressive, 12 MP, 20,000 empty scans"] * 4)
+
+
+def at_once(one: Attack, names: tuple[str, ...] | list[str]) -> None:
+    def send(number: int) -> None:
+        picture = PICTURES[names[number]]
+        one.for_a_while(lambda: one.post(picture.make(), picture.media_type))
+
+    one.at_once(len(names), send)
+
+
+def send_batch(one: Attack, picture: Hostile) -> None:
+    """As many as one request can hold."""
+    text = b64encode(picture.make()).decode()
+    body = json.dumps({"images_b64": [text] * BATCH}).encode()
+    one.for_a_while(lambda: one.post(body, "application/json", "/predict/batch"))
+
+
+@attack("batch: 32 flat AVIFs of 51 MP", short=True)
+def batch_of_flat_pictures(one: Attack) -> None:
+    """A request of 42 KB with 1.6 gigapixels in it: seconds of decoding that others may have to wait for."""
+    send_batch(one, PICTURES["AVIF: 51 MP in 970 bytes"])
+
+
+@attack("batch: 32 slow JPEGs")
+def batch_of_slow_pictures(one: Attack) -> None:
+    """Each of them would take longer than the request may."""
+    send_batch(one, PICTURES["JPEG: progressive, last scan repeated 1,500 times"])
+
+
+@attack("batch: 32 TIFFs of 144 bytes")
+def batch_of_refused_pictures(one: Attack) -> None:
+    """Each is refused by itself, within one request."""
+    send_batch(one, PICTURES["TIFF: 51 MP of RGBA 16 bit, cut off, 150 bytes"])

@@ -1,0 +1,55 @@
+"""Runs the attacks, and prints a line for each."""
+
+import json
+from collections.abc import Sequence
+
+from chaos.attacks import pictures  # noqa: F401 - its cases register themselves
+from chaos.attacks.attack import CASES, SHORT, Case, Pace, Report
+from chaos.attacks.pair import Pair
+
+WIDTH = max(map(len, CASES))
+HEADER = (
+    f"{'':{WIDTH}} requests      bytes | preprocess: peak  back  CPU s | model: peak  back  CPU s | "
+    "slowest photo  /livez | idle after"
+)
+
+
+def choose(words: Sequence[str], short: bool) -> list[Case]:
+    """The cases whose names hold any of these words, in the order in which they stand in the files."""
+    cases = [case for case in CASES.values() if case.is_short or not short]
+    return [case for case in cases if not words or any(word in case.name for word in words)]
+
+
+def run(chosen: Sequence[Case], short: bool, is_json: bool) -> int:
+    """Run these against one pair, a new one after each that broke a promise; the exit status."""
+    reports = []
+    if not is_json:
+        print(HEADER, flush=True)
+    with Pair() as pair:
+        for case in chosen:
+            reports.append(pair.run(case, SHORT if short else Pace()))
+            if not is_json:
+                print(line(reports[-1]), flush=True)
+            if reports[-1].broken and case is not chosen[-1]:
+                pair.restart()
+    if is_json:
+        print(json.dumps([report.as_json() for report in reports], indent=2))
+    broken = [report for report in reports if report.broken]
+    if not is_json:
+        print(f"{len(reports)} attacks, {len(broken)} of them broke a promise")
+    return 1 if broken else 0
+
+
+def line(report: Report) -> str:
+    """The row of an attack in the table, with what was broken below it."""
+    services = []
+    for name in ("preprocess service", "model server"):
+        peak, back = report.peaks.get(name, 0.0), report.back.get(name, 0.0)
+        services.append(f"{peak:5.0f} {back:5.0f} {report.cpu_s.get(name, 0.0):6.1f}")
+    text = (
+        f"{report.name:{WIDTH}} {report.requests:8} {report.sent:10} | {services[0]:>23} | {services[1]:>18} | "
+        f"{report.slowest_photo:13.2f} {report.slowest_livez:7.2f} | {report.idle_after:10.1f}"
+    )
+    answers = ", ".join(f"{count} {text}" for text, count in sorted(report.answers.items()))
+    text += f"  {'BROKEN' if report.broken else 'held'}  {answers}"
+    return "\n".join([text, *(f"{'':{WIDTH}}   BROKEN: {broken}" for broken in report.broken)])

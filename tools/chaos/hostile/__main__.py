@@ -1,0 +1,71 @@
+"""Decodes each hostile picture alone, as the service's own decoder does, and prints what it takes.
+
+    python tools/chaos/hostile [words of a name]
+
+For each: its bytes, the seconds of CPU and the megabytes at most beyond what an idle decoder has, both together and for
+each byte sent, and what came of it. A decoder that takes more than 4 GB or 60 s is ended.
+"""
+
+import resource
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
+
+from chaos.hostile import load_all
+from service import ServiceError, decode_image, read_config
+
+MEMORY_BYTES = 4_000_000_000
+SECONDS = 60
+
+
+def decode(data: bytes) -> str:
+    """What the service would make of it, in a word."""
+    config = read_config(None)
+    try:
+        image = decode_image(data, config.limits.pixels, config.picture)
+    except ServiceError as exc:
+        return f"{type(exc).__name__} {exc.__cause__!r:.70}"
+    return f"taken, {image.width} x {image.height}"
+
+
+def child() -> None:
+    """Decode what comes on stdin, after a picture that loads what is loaded once."""
+    resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
+    data = sys.stdin.buffer.read()
+    decode(b"GIF89a")
+    # The most that it has had is forgotten (proc(5), clear_refs).
+    Path("/proc/self/clear_refs").write_text("5")
+    before, began, used = megabytes("VmRSS"), time.monotonic(), time.process_time()
+    outcome = decode(data)
+    used, took = time.process_time() - used, time.monotonic() - began
+    print(f"{used:8.2f} {took:7.2f} {megabytes('VmHWM') - before:8.0f}  {outcome}")
+
+
+def megabytes(field: str) -> float:
+    status = Path("/proc/self/status").read_text(encoding="ascii")
+    return int(status.partition(f"{field}:")[2].split(maxsplit=1)[0]) / 1024
+
+
+def main(words: list[str]) -> None:
+    print(f"{'':60} {'bytes':>9}    CPU s  wall s       MB", flush=True)
+    for one in load_all().values():
+        if words and not any(word in one.name for word in words):
+            continue
+        data = one.make()
+        command = [sys.executable, str(Path(__file__).parent), "--child"]
+        try:
+            ended = subprocess.run(command, input=data, capture_output=True, timeout=SECONDS, check=False)
+            told = ended.stdout.decode().rstrip() or f"ended with {ended.returncode} {ended.stderr.decode()[-200:]}"
+        except subprocess.TimeoutExpired:
+            told = f"ended after {SECONDS} s"
+        print(f"{one.name:60} {len(data):9} {told}", flush=True)
+
+
+if __name__ == "__main__":
+    if sys.argv[1:] == ["--child"]:
+        child()
+    else:
+        main(sys.argv[1:])

@@ -1,0 +1,183 @@
+"""HEIF: no encoder is at hand, so the pixels of a sample are put into other files, or told to be more than they are."""
+
+import struct
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+from service import PROJECT
+
+from chaos.hostile import hostile
+from chaos.hostile.bits import Bits
+
+SAMPLE = PROJECT / "unit_test" / "data" / "cat_1.heic"
+# The picture's size in the sample, as it is coded.
+WIDTH, HEIGHT = 456, 304
+SEQUENCE = 33
+
+
+def box(name: bytes, *contents: bytes) -> bytes:
+    data = b"".join(contents)
+    return struct.pack(">I", 8 + len(data)) + name + data
+
+
+def full_box(name: bytes, *contents: bytes, version: int = 0, flags: int = 0) -> bytes:
+    return box(name, struct.pack(">I", version << 24 | flags), *contents)
+
+
+@dataclass(frozen=True)
+class Item:
+    """A picture of a file: its kind, its bytes, its properties (numbers of them, from 1), and what it is made of."""
+
+    kind: bytes
+    data: bytes
+    properties: Sequence[int]
+    parts: Sequence[int] = ()
+
+
+def heif(items: Sequence[Item], properties: Sequence[bytes]) -> bytes:
+    """A file with these pictures, numbered from 1, of which the last is the one to show."""
+    first = box(b"ftyp", b"heic", bytes(4), b"mif1heic")
+    infos = [
+        full_box(b"infe", struct.pack(">HH4sB", number, 0, item.kind, 0), version=2)
+        for number, item in enumerate(items, 1)
+    ]
+    references = [
+        box(b"dimg", struct.pack(f">HH{len(item.parts)}H", number, len(item.parts), *item.parts))
+        for number, item in enumerate(items, 1)
+        if item.parts
+    ]
+    associations = b"".join(
+        struct.pack(">HB", number, len(item.properties)) + bytes(0x80 | one for one in item.properties)
+        for number, item in enumerate(items, 1)
+    )
+
+    def meta(offset: int) -> bytes:
+        places = []
+        for number, item in enumerate(items, 1):
+            places.append(struct.pack(">HHHII", number, 0, 1, offset, len(item.data)))
+            offset += len(item.data)
+        return full_box(
+            b"meta",
+            full_box(b"hdlr", bytes(4), b"pict", bytes(13)),
+            full_box(b"pitm", struct.pack(">H", len(items))),
+            full_box(b"iloc", struct.pack(">BBH", 0x44, 0, len(items)), *places),
+            full_box(b"iinf", struct.pack(">H", len(items)), *infos),
+            full_box(b"iref", *references) if references else b"",
+            box(
+                b"iprp",
+                box(b"ipco", *properties),
+                full_box(b"ipma", struct.pack(">I", len(items)), associations),
+            ),
+        )
+
+    head = first + meta(0)
+    return first + meta(len(head) + 8) + box(b"mdat", *(item.data for item in items))
+
+
+def size(width: int, height: int) -> bytes:
+    return full_box(b"ispe", struct.pack(">II", width, height))
+
+
+def sample() -> tuple[bytes, bytes]:
+    """The sample's decoder settings (the box `hvcC`) and its coded picture."""
+    file = SAMPLE.read_bytes()
+    at = file.index(b"hvcC") - 4
+    length = struct.unpack(">I", file[at : at + 4])[0]
+    data = file.index(b"mdat") + 4
+    return file[at : at + length], file[data:]
+
+
+def with_coded_size(settings: bytes, width: int, height: int) -> bytes:
+    """The decoder settings, but for the size of what is coded (H.265, 7.3.2.2); sides are multiples of 8."""
+    at, count = 8 + 23, settings[8 + 22]
+    parts = [settings[8:at]]
+    for _ in range(count):
+        kind = settings[at] & 0x3F
+        length = struct.unpack(">H", settings[at + 3 : at + 5])[0]
+        unit = settings[at + 5 : at + 5 + length]
+        if kind == SEQUENCE:
+            unit = _resized(unit, width, height)
+        parts.append(settings[at : at + 3] + struct.pack(">H", len(unit)) + unit)
+        at += 5 + length
+    return box(b"hvcC", *parts)
+
+
+def _resized(unit: bytes, width: int, height: int) -> bytes:
+    payload = unit[2:].replace(b"\0\0\3", b"\0\0")
+    text = "".join(f"{byte:08b}" for byte in payload)
+    # Ids and flags, then the general profile and its level.
+    fixed = 8 + 96
+    at = fixed
+    numbers = []
+    # The set's id, the colours' subsampling, width and height.
+    for _ in range(4):
+        zeros = text.index("1", at) - at
+        numbers.append(int(text[at + zeros : at + 2 * zeros + 1], 2) - 1)
+        at += 2 * zeros + 1
+    bits = Bits().add(int(text[:fixed], 2), fixed)
+    for number in (*numbers[:2], width, height):
+        bits.add_golomb(number)
+    rest = text[at:]
+    changed = bits.add(int(rest, 2), len(rest)).to_bytes()
+    escaped = bytearray()
+    for byte in changed:
+        # Bytes that could be taken for the beginning of a unit are marked.
+        if byte <= 3 and escaped[-2:] == b"\0\0":
+            escaped.append(3)
+        escaped.append(byte)
+    return unit[:2] + bytes(escaped)
+
+
+def grid(columns: int, rows: int, width: int, height: int) -> bytes:
+    """What an item of the kind `grid` holds: its parts, and the size of the whole."""
+    return struct.pack(">BBBBII", 0, 1, rows - 1, columns - 1, width, height)
+
+
+@hostile("HEIF: 51 MP out of one small picture, 374 times", short=True)
+def repeated() -> bytes:
+    """A grid whose tiles are all the same 30 KB: each is decoded by itself."""
+    settings, data = sample()
+    columns, rows = 16, 23
+    width, height = columns * 452, rows * 300
+    whole = Item(b"grid", grid(columns, rows, width, height), [3], [1] * (columns * rows))
+    return heif([Item(b"hvc1", data, [1, 2]), whole], [settings, size(452, 300), size(width, height)])
+
+
+@hostile("HEIF: 12,000 x 12,000 that say that they are 16 x 16", short=True)
+def hidden_size() -> bytes:
+    """The size in the file's header is not what the decoder is told by the picture's own."""
+    settings, data = sample()
+    return heif([Item(b"hvc1", data, [1, 2])], [with_coded_size(settings, 12_000, 12_000), size(16, 16)])
+
+
+@hostile("HEIF: 51 MP of which one strip was coded")
+def mostly_missing() -> bytes:
+    """The decoder makes room for all, and fills it with grey."""
+    settings, data = sample()
+    return heif([Item(b"hvc1", data, [1, 2])], [with_coded_size(settings, 7136, 7136), size(7136, 7136)])
+
+
+@hostile("HEIF: a grid of 16 x 16 pixels that is one of 12,000 x 12,000")
+def hidden_grid() -> bytes:
+    """A grid has its size in two places."""
+    settings, data = sample()
+    whole = Item(b"grid", grid(27, 40, 12_000, 12_000), [3], [1] * (27 * 40))
+    return heif([Item(b"hvc1", data, [1, 2]), whole], [settings, size(452, 300), size(16, 16)])
+
+
+@hostile("HEIF: grids within grids")
+def nested() -> bytes:
+    """Each level is 64 of the one below it: 64^4 small pictures, in 32 KB, of 16 x 16 pixels as they say."""
+    settings, data = sample()
+    items = [Item(b"hvc1", data, [1, 2])]
+    for level in range(1, 5):
+        items.append(Item(b"grid", grid(8, 8, 16, 16), [2 if level < 4 else 3], [level] * 64))
+    return heif(items, [settings, size(452, 300), size(16, 16)])
+
+
+@hostile("HEIF: a grid that is a part of itself")
+def loop() -> bytes:
+    """Whoever follows the parts never ends."""
+    settings, data = sample()
+    whole = Item(b"grid", grid(2, 2, 900, 600), [3], [1, 2, 2, 2])
+    return heif([Item(b"hvc1", data, [1, 2]), whole], [settings, size(452, 300), size(900, 600)])

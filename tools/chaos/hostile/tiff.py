@@ -1,0 +1,241 @@
+"""TIFF: the format with the most ways to say one thing and mean another."""
+
+import struct
+import zlib
+from collections.abc import Mapping, Sequence
+
+from chaos.hostile import hostile
+
+SHORT, LONG, RATIONAL = 3, 4, 5
+_LETTERS = {SHORT: "H", LONG: "I", RATIONAL: "I"}
+
+WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, STRIP_OFFSETS, SAMPLES = 256, 257, 258, 259, 262, 273, 277
+ROWS_PER_STRIP, STRIP_BYTES, X_RESOLUTION, PREDICTOR = 278, 279, 282, 317
+TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_BYTES, EXTRA_SAMPLES = 322, 323, 324, 325, 338
+RAW, LZW, DEFLATE, PACKBITS = 1, 5, 8, 32773
+GREY, RGB, CMYK = 1, 2, 5
+
+# Where the picture's own bytes begin: right behind the header. The directory comes after them.
+DATA = 8
+# Little more than 50.9 megapixels, as many as are promised to be taken.
+SIDE = 7136
+# A picture of 16 x 16 whose pixels are the first bytes behind the header.
+SMALL: Mapping[int, tuple[int, Sequence[int]]] = {
+    WIDTH: (LONG, [16]),
+    HEIGHT: (LONG, [16]),
+    BITS: (SHORT, [8]),
+    COMPRESSION: (SHORT, [RAW]),
+    PHOTOMETRIC: (SHORT, [GREY]),
+    SAMPLES: (SHORT, [1]),
+    STRIP_OFFSETS: (LONG, [DATA]),
+    STRIP_BYTES: (LONG, [256]),
+    ROWS_PER_STRIP: (LONG, [16]),
+}
+# A tag, its type, how many values, and where they lie in the file.
+Entry = tuple[int, int, int, int]
+
+
+def tiff(tags: Mapping[int, tuple[int, Sequence[int]]], data: bytes = b"", entries: Sequence[Entry] = ()) -> bytes:
+    """A file of one directory: ``tags`` with their values, and ``entries`` as they are, wherever they point."""
+    data += b"\0" * (len(data) % 2)
+    directory_at = DATA + len(data)
+    values_at = directory_at + 2 + 12 * (len(tags) + len(entries)) + 4
+    lines, values = list(entries), b""
+    packed_entries: dict[int, bytes] = {}
+    for tag, (kind, numbers) in tags.items():
+        packed = struct.pack(f"<{len(numbers)}{_LETTERS[kind]}", *numbers)
+        count = len(numbers) // (2 if kind == RATIONAL else 1)
+        if len(packed) > 4:
+            place = struct.pack("<I", values_at + len(values))
+            values += packed + b"\0" * (len(packed) % 2)
+        else:
+            place = packed.ljust(4, b"\0")
+        packed_entries[tag] = struct.pack("<HHI", tag, kind, count) + place
+    for entry in lines:
+        packed_entries[entry[0]] = struct.pack("<HHII", *entry)
+    directory = struct.pack("<H", len(packed_entries)) + b"".join(packed_entries[tag] for tag in sorted(packed_entries))
+    return struct.pack("<2sHI", b"II", 42, directory_at) + data + directory + bytes(4) + values
+
+
+def picture(
+    width: int,
+    height: int,
+    bits: Sequence[int],
+    photometric: int,
+    data: bytes,
+    compression: int = DEFLATE,
+    more: Mapping[int, tuple[int, Sequence[int]]] | None = None,
+) -> bytes:
+    """A picture in one strip."""
+    tags: dict[int, tuple[int, Sequence[int]]] = {
+        WIDTH: (LONG, [width]),
+        HEIGHT: (LONG, [height]),
+        BITS: (SHORT, bits),
+        COMPRESSION: (SHORT, [compression]),
+        PHOTOMETRIC: (SHORT, [photometric]),
+        STRIP_OFFSETS: (LONG, [DATA]),
+        SAMPLES: (SHORT, [len(bits)]),
+        ROWS_PER_STRIP: (LONG, [height]),
+        STRIP_BYTES: (LONG, [len(data)]),
+    }
+    return tiff(tags | dict(more or {}), data)
+
+
+def zeros(count: int) -> bytes:
+    """As many zero bytes, deflated to a thousandth; made without having all of them."""
+    packer = zlib.compressobj(9)
+    block = bytes(1 << 20)
+    parts = [packer.compress(block) for _ in range(count >> 20)]
+    return b"".join([*parts, packer.compress(block[: count & 0xFFFFF]), packer.flush()])
+
+
+@hostile("TIFF: 51 MP of RGBA 16 bit, cut off, 150 bytes", short=True)
+def cut_off() -> bytes:
+    """Refused, as it has no pixels; 400 MB were prepared for them, and whoever keeps the refusal may keep these."""
+    return picture(SIDE, SIDE, [16] * 4, RGB, bytes(10), DEFLATE, {EXTRA_SAMPLES: (SHORT, [2])})
+
+
+@hostile("TIFF: tile of 20,000 x 20,000 in 16 x 16, no pixels", short=True)
+def tile_without_pixels() -> bytes:
+    """The header tells the picture's size; a decoder needs room for the tile, 1.2 GB."""
+    return _tile(b"x")
+
+
+@hostile("TIFF: tile of 20,000 x 20,000 in 16 x 16, complete")
+def tile_complete() -> bytes:
+    """The same, and the tile's pixels are there: nothing is broken, all 1.2 GB are filled."""
+    return _tile(zeros(20_000 * 20_000 * 3))
+
+
+def _tile(data: bytes) -> bytes:
+    return tiff(
+        {
+            WIDTH: (LONG, [16]),
+            HEIGHT: (LONG, [16]),
+            BITS: (SHORT, [8, 8, 8]),
+            COMPRESSION: (SHORT, [DEFLATE]),
+            PHOTOMETRIC: (SHORT, [RGB]),
+            SAMPLES: (SHORT, [3]),
+            TILE_WIDTH: (LONG, [20_000]),
+            TILE_HEIGHT: (LONG, [20_000]),
+            TILE_OFFSETS: (LONG, [DATA]),
+            TILE_BYTES: (LONG, [len(data)]),
+        },
+        data,
+    )
+
+
+@hostile("TIFF: 51 MP of RGBA 16 bit, complete")
+def rgba_16() -> bytes:
+    """Valid, and eight bytes a pixel on their way to four."""
+    return picture(SIDE, SIDE, [16] * 4, RGB, zeros(SIDE * SIDE * 8), DEFLATE, {EXTRA_SAMPLES: (SHORT, [2])})
+
+
+@hostile("TIFF: 51 MP of CMYK 16 bit, complete")
+def cmyk_16() -> bytes:
+    """As RGBA; and then it is brought to RGB, in another picture."""
+    return picture(SIDE, SIDE, [16] * 4, CMYK, zeros(SIDE * SIDE * 8))
+
+
+@hostile("TIFF: 51 MP of RGB 16 bit, complete")
+def rgb_16() -> bytes:
+    """Six bytes a pixel on their way to four."""
+    return picture(SIDE, SIDE, [16] * 3, RGB, zeros(SIDE * SIDE * 6))
+
+
+@hostile("TIFF: 51 MP of 32-bit floats with a predictor")
+def floats() -> bytes:
+    """Four bytes a pixel that are reordered by the decoder, and converted twice afterwards."""
+    more = {PREDICTOR: (SHORT, [3]), 339: (SHORT, [3])}
+    return picture(SIDE, SIDE, [32], GREY, zeros(SIDE * SIDE * 4), DEFLATE, more)
+
+
+@hostile("TIFF: 51 MP by LZW")
+def lzw() -> bytes:
+    """The slowest of the old compressions: each code is looked up, and written backwards from its end."""
+    return picture(SIDE, SIDE, [16] * 4, CMYK, _lzw_zeros(SIDE * SIDE * 8), LZW, {PREDICTOR: (SHORT, [2])})
+
+
+def _lzw_zeros(count: int) -> bytes:
+    """As many zero bytes as LZW of TIFF packs them: runs that grow by one, until the table of 4094 is full."""
+    bits, done = [f"{256:09b}"], 0
+    while done < count:
+        # The codes of one round: a zero, then each time the string that has just been added to the table.
+        bits.append(f"{0:09b}")
+        done += 1
+        for number in range(258, 4094):
+            width = 9 if number < 511 else 10 if number < 1023 else 11 if number < 2047 else 12
+            bits.append(f"{number:0{width}b}")
+            done += number - 256
+            if done >= count:
+                break
+        else:
+            bits.append(f"{256:012b}")
+    bits.append(f"{257:012b}")
+    text = "".join(bits)
+    text += "0" * (-len(text) % 8)
+    return int(text, 2).to_bytes(len(text) // 8, "big")
+
+
+@hostile("TIFF: 500,000 strips of one row, all in the same place")
+def strips() -> bytes:
+    """Each strip is an object in Python, and a decoder that is started and ended; the list of them needs 4 bytes each."""
+    count = 500_000
+    data = struct.pack("<H", DATA) * count
+    tags: dict[int, tuple[int, Sequence[int]]] = {
+        WIDTH: (LONG, [8]),
+        HEIGHT: (LONG, [count]),
+        BITS: (SHORT, [8]),
+        COMPRESSION: (SHORT, [RAW]),
+        PHOTOMETRIC: (SHORT, [GREY]),
+        SAMPLES: (SHORT, [1]),
+        ROWS_PER_STRIP: (LONG, [1]),
+    }
+    # Offsets and lengths are one list: all strips begin at byte 8, and are 8 bytes long.
+    return tiff(tags, data, [(STRIP_OFFSETS, SHORT, count, DATA), (STRIP_BYTES, SHORT, count, DATA)])
+
+
+@hostile("TIFF: 5,000 tags that all point to the same 4 MB", short=True)
+def overlapping_tags() -> bytes:
+    """Each tag's value is read, and kept: 20 GB from 4 MB."""
+    size = 4_000_000
+    entries = [(tag, 7, size, DATA) for tag in range(1000, 6000)]
+    return tiff(SMALL, bytes(size), entries)
+
+
+@hostile("TIFF: a resolution of a million fractions")
+def fractions() -> bytes:
+    """Each fraction of 8 bytes becomes an object of Python's numbers of several hundred."""
+    count = 1_000_000
+    entries = [(X_RESOLUTION, RATIONAL, count, DATA), (296, SHORT, 1, 2)]
+    return tiff(SMALL, struct.pack("<2I", 3, 7) * count, entries)
+
+
+@hostile("TIFF: a directory that is its own successor")
+def loop() -> bytes:
+    """Whoever counts the pictures of the file by following the directories never ends."""
+    file = picture(16, 16, [8], GREY, bytes(256), RAW)
+    directory_at = struct.unpack("<I", file[4:8])[0]
+    count = struct.unpack("<H", file[directory_at : directory_at + 2])[0]
+    end = directory_at + 2 + 12 * count
+    # The EXIF and GPS directories are the picture's own, too.
+    return file[:end] + struct.pack("<I", directory_at) + file[end + 4 :]
+
+
+@hostile("TIFF: 100,000 pages")
+def pages() -> bytes:
+    """Only the first is looked at; a decoder that looks for the others takes long."""
+    one = struct.pack("<HHHII", 1, WIDTH, LONG, 1, 1)
+    chain = b"".join(one + struct.pack("<I", DATA + 256 + (number + 1) * 18) for number in range(100_000))
+    first = picture(16, 16, [8], GREY, bytes(256) + chain, RAW)
+    directory_at = struct.unpack("<I", first[4:8])[0]
+    end = directory_at + 2 + 12 * struct.unpack("<H", first[directory_at : directory_at + 2])[0]
+    return first[:end] + struct.pack("<I", DATA + 256) + first[end + 4 :]
+
+
+@hostile("TIFF: BigTIFF with 2^60 tags")
+def big_tiff() -> bytes:
+    """The count of tags has 64 bits; whoever believes it goes through all of them."""
+    head = struct.pack("<2sHHHQ", b"II", 43, 8, 0, 16)
+    tag = struct.pack("<HHQQ", 65_000, 7, 1_000_000, 24)
+    return head + struct.pack("<Q", 1 << 60) + tag * 50_000
