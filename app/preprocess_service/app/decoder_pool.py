@@ -16,14 +16,23 @@ import signal
 import subprocess
 import sys
 import time
+from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, Any, TypeVar
 
 import numpy as np
 from config import Config
-from errors import ImageTooLarge, InvalidImage, Overloaded, ServiceError, UnsupportedMediaType
+from errors import (
+    DeadlineExceeded,
+    ImageTooLarge,
+    InvalidBase64,
+    InvalidImage,
+    Overloaded,
+    ServiceError,
+    UnsupportedMediaType,
+)
 from image_cost import DecodeCost
 from intake import Photo
 from job import Job
@@ -48,7 +57,12 @@ REQUEST_PIXELS = 2
 _LINE_BYTES = 1 << 16
 # Nothing else of this service's environment is a decoder's business: keys are in it.
 _ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "LD_LIBRARY_PATH", "SYSTEMROOT", "LANG")
-_REFUSALS = {error.__name__: error for error in (ImageTooLarge, InvalidImage, UnsupportedMediaType)}
+_REFUSALS: dict[str, type[ServiceError]] = {
+    error.__name__: error
+    for error in (DeadlineExceeded, ImageTooLarge, InvalidBase64, InvalidImage, Overloaded, UnsupportedMediaType)
+}
+
+Result = TypeVar("Result")
 
 logger = logging.getLogger(__name__)
 
@@ -74,9 +88,7 @@ class DecoderProcess:
         Raises:
             DecoderEnded: the process did, or did not answer as it should.
         """
-        if self._is_killed:
-            self.end()
-        process = self._process or self._start()
+        process = self.start()
         assert process.stdin and process.stdout
         try:
             process.stdin.write(json.dumps(task | {"size": len(data)}).encode() + b"\n")
@@ -116,7 +128,12 @@ class DecoderProcess:
             process.kill()
             return process.wait()
 
-    def _start(self) -> "subprocess.Popen[bytes]":
+    def start(self) -> "subprocess.Popen[bytes]":
+        """Start the process unless it is there, and wait until it is ready; raises DecoderEnded."""
+        if self._is_killed:
+            self.end()
+        if self._process is not None:
+            return self._process
         environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         try:
             process = subprocess.Popen(
@@ -129,7 +146,10 @@ class DecoderProcess:
             assert process.stdout
             _read_line(process.stdout)
         except (OSError, EOFError, ValueError, LookupError) as exc:
-            logger.error("a decoder did not start: status %s", self.end())
+            is_ours = self._is_killed
+            status = self.end()
+            if not is_ours:
+                logger.error("a decoder did not start: status %s", status)
             raise DecoderEnded(None) from exc
         return process
 
@@ -161,11 +181,12 @@ class DecoderPool:
         self._max_seconds = limits.deadline_seconds
         self._request_pixels = REQUEST_PIXELS * limits.pixels
         self._processes = [DecoderProcess() for _ in range(self._cores + 1)]
-        self._idle = list(self._processes)
+        self._idle = deque(self._processes)
         self._slots = asyncio.Semaphore(len(self._processes))
         self._large = asyncio.Semaphore(self._cores)
         self._memory = MemoryBudget(limits.decode_bytes)
         self._threads = ThreadPoolExecutor(len(self._processes), "decoder")
+        self._are_started = False
         self._metrics = metrics
 
     async def decode(self, photo: Photo, job: Job, on_start: Callable[[], None]) -> NDArray[np.uint8]:
@@ -203,18 +224,32 @@ class DecoderPool:
             process.kill()
         await asyncio.to_thread(lambda: [process.end() for process in self._idle])
 
+    async def check(self) -> ServiceError | None:
+        """Start all processes; answers what is wrong where one does not start."""
+        if not self._are_started:
+            calls = [self._call(DecoderProcess.start, bool) for _ in self._processes]
+            results = await asyncio.gather(*calls, return_exceptions=True)
+            self._are_started = not any(isinstance(result, DecoderEnded) for result in results)
+        return None if self._are_started else Overloaded("decoders")
+
     async def _run(
         self, photo: Photo, job: Job, cost: DecodeCost, on_start: Callable[[], object]
     ) -> tuple[dict[str, Any], bytes]:
         """Have one picture decoded within ``cost``; the result as ``decoder_process.run`` gives it."""
+        task = self._task | self._limits(cost)
+        return await self._call(lambda process: self._decode(process, photo, job, task), on_start)
+
+    async def _call(self, function: Callable[[DecoderProcess], Result], on_start: Callable[[], object]) -> Result:
+        """Wait for an idle process and call ``function`` with it, in a thread."""
         await self._slots.acquire()
         loop = asyncio.get_running_loop()
-        process = self._idle.pop()
+        process = self._idle.popleft()
         on_start()
-        call = self._threads.submit(self._decode, process, photo, job, self._task | self._limits(cost))
+        call = self._threads.submit(function, process)
 
         def release() -> None:
-            self._idle.append(process)
+            # The one that was at work last is the next: where there is little to do, the others stay out of memory.
+            self._idle.appendleft(process)
             self._slots.release()
 
         def end_if_at_work() -> None:
@@ -241,12 +276,15 @@ class DecoderPool:
     def _decode(
         self, process: DecoderProcess, photo: Photo, job: Job, task: dict[str, Any]
     ) -> tuple[dict[str, Any], bytes]:
-        # It may have waited until nobody wants the answer any more.
-        job.remaining()
         start = time.monotonic()
-        data = decode_base64(photo) if isinstance(photo, str) else photo
+        # Answered, not raised: a future that held the exception would be held by its traceback in turn, with the photo.
         try:
+            # It may have waited until nobody wants the answer any more.
+            job.remaining()
+            data = decode_base64(photo) if isinstance(photo, str) else photo
             result, pixels = process.decode(task, data, math.prod(self._size))
+        except ServiceError as exc:
+            return {"error": [type(exc).__name__, exc.message, exc.values]}, b""
         except DecoderEnded as exc:
             return self._explain(exc, job), b""
         fit = min(max(float(result.get("fit", 0)), 0), time.monotonic() - start)
@@ -258,7 +296,8 @@ class DecoderPool:
     def _explain(self, exc: DecoderEnded, job: Job) -> dict[str, Any]:
         """The result of a task whose process ended."""
         if exc.status is None:
-            raise Overloaded from None
+            self._are_started = False
+            return {"error": [Overloaded.__name__, "decoders", {}]}
         is_late = exc.status == -getattr(signal, "SIGPROF", 0)
         self._metrics.decoders_ended.labels("time" if is_late else "crash").inc()
         # By itself, or by what the system does to a process that was broken into.

@@ -35,12 +35,23 @@ BURST_SECONDS = 0.5
 logger = logging.getLogger("request")
 
 
+def places_for(limits: Limits) -> int:
+    """How many photos may be at work at the same time."""
+    return limits.in_flight or PLACES_PER_CORE * usable_cores()
+
+
+def batch_share(limits: Limits) -> int:
+    """How many of these may be of one request."""
+    return max(1, places_for(limits) // BATCHES_AT_A_TIME)
+
+
 class Gate:
     """Counts what is at work. A request has a place from when its body is there to when its answer is; there is no
     queue behind the places: whoever waits in a queue that is too long waits for nothing."""
 
     def __init__(self, limits: Limits, metrics: Metrics) -> None:
-        self.places = limits.in_flight or PLACES_PER_CORE * usable_cores()
+        self._limits = limits
+        self.places = places_for(limits)
         self.taken = 0
         self.buffered = 0
         self._coming: OrderedDict[int, float] = OrderedDict()
@@ -84,7 +95,7 @@ class Gate:
         if self.taken >= self.places:
             raise self._overloaded()
         # The rest of a batch waits for its own photos, not among those of others (``Pipeline.classify``).
-        taken = min(photos, max(1, self.places // BATCHES_AT_A_TIME))
+        taken = min(photos, batch_share(self._limits))
         self.taken += taken
         try:
             yield

@@ -42,6 +42,10 @@ MESSAGES: dict[str, dict[Language, str]] = {
         "en": "The picture takes too long to decode. Send it with fewer pixels, or as a JPEG that is not progressive.",
         "pt": "A imagem demora demais para ser decodificada. Envie-a com menos pixels, ou como JPEG não progressivo.",
     },
+    "decoders": {
+        "en": "No process that decodes pictures can be started now. Try again in a moment.",
+        "pt": "Nenhum processo que decodifica imagens pode ser iniciado agora. Tente de novo em instantes.",
+    },
     "batch_pixels": {
         "en": "The pictures of this request have together more than {megapixels} megapixels. Send this one apart.",
         "pt": "As imagens desta requisição têm juntas mais de {megapixels} megapixels. Envie esta separadamente.",

@@ -13,7 +13,7 @@ from batcher import Batcher
 from config import Config
 from decoder_pool import DecoderPool
 from errors import Overloaded, ServiceError
-from gate import BATCHES_AT_A_TIME
+from gate import batch_share
 from image_cost import first_scan
 from intake import Photo
 from job import Job
@@ -77,8 +77,8 @@ class Pipeline:
         self.metrics = metrics
         self.is_draining = False
         self._probe = Probe(runner, config.picture, metrics)
-        self._prepared_limit = config.limits.prepared or PREPARED_PER_CORE * usable_cores()
-        self._places = asyncio.Semaphore(self._prepared_limit)
+        self._batch_share = batch_share(config.limits)
+        self._places = asyncio.Semaphore(config.limits.prepared or PREPARED_PER_CORE * usable_cores())
         # A set, since a photo leaves it in whichever thread begins with it, and once more if it never came to that.
         self._waiting: set[object] = set()
         threads = config.limits.decode_threads or usable_cores()
@@ -106,7 +106,7 @@ class Pipeline:
             ServiceError: the one that names the step that failed.
         """
         # Of a batch only so many photos are under way at a time: the rest leaves room for the photos of others.
-        async with job.share("prepared", max(1, self._prepared_limit // BATCHES_AT_A_TIME)):
+        async with job.share("places", self._batch_share):
             with self.metrics.in_flight.track_inprogress(), self._queued(job) as leave_queue:
                 async with self._places:
                     pixels = await self._prepared(_Raw(photo, job, leave_queue))
@@ -118,9 +118,9 @@ class Pipeline:
         return prediction
 
     async def check(self) -> Checks:
-        """Try what a request needs: this process stays, the model is AVAILABLE, a prediction (of grey) comes back."""
-        checks = await self._probe.check()
-        return {"process": Overloaded("draining") if self.is_draining else None, **checks}
+        """Try what a request needs: this process stays, its decoders start, the model is AVAILABLE and predicts."""
+        decoders, checks = await asyncio.gather(self._decoders.check(), self._probe.check())
+        return {"process": Overloaded("draining") if self.is_draining else decoders, **checks}
 
     async def render_metrics(self) -> bytes:
         """Everything that is counted, with the state of the model server as it is now."""
