@@ -80,11 +80,11 @@ def _model_server(program: Path, config: Config, model: Path) -> Part:
     )
 
 
-def _embedded_server(config: Config, model: Path) -> Part:
-    return _model_server(PROJECT / "app" / "model_service" / "model_server.py", config, model)
+def _embedded_server(config: Config, model: Path, root: Path = PROJECT) -> Part:
+    return _model_server(root / "app" / "model_service" / "model_server.py", config, model)
 
 
-def _pair(app: Path, config: Config, model: Path) -> dict[str, Part]:
+def _pair(app: Path, config: Config, model: Path, root: Path = PROJECT) -> dict[str, Part]:
     environment = {
         "SERVICE_MODEL_HOST": "127.0.0.1",
         "SERVICE_MODEL_PORT": "{grpc}",
@@ -92,12 +92,17 @@ def _pair(app: Path, config: Config, model: Path) -> dict[str, Part]:
         "SERVICE_PORT": "{http}",
     }
     service = Part([sys.executable, str(app)], environment)
-    return {"preprocess service": service, "model server": _embedded_server(config, model)}
+    return {"preprocess service": service, "model server": _embedded_server(config, model, root)}
 
 
 def _ours(config: Config, model: Path) -> Contestant:
-    app_server = PROJECT / "app" / "preprocess_service" / "app" / "app_server.py"
-    return Contestant(OURS, "as it comes", "/predict", _pair(app_server, config, model))
+    return checkout(PROJECT, OURS, config, model)
+
+
+def checkout(root: Path, name: str, config: Config, model: Path) -> Contestant:
+    """The pair of a checkout of this project, with this one's packages and model."""
+    app_server = root / "app" / "preprocess_service" / "app" / "app_server.py"
+    return Contestant(name, "as it comes", "/predict", _pair(app_server, config, model, root))
 
 
 def _bare(config: Config, model: Path) -> Contestant:

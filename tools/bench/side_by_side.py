@@ -2,6 +2,7 @@
 
     python tools/bench/side_by_side.py                  ours, the limit, and all without TensorFlow: some ten minutes
     python tools/bench/side_by_side.py --turns 60 --only "bare pair"
+    python tools/bench/side_by_side.py --turns 30 --against ../before      and nothing else but another checkout
 
 On a machine that others use too, the same program is faster at one time than some minutes later, by more than what is
 compared here. So nothing is restarted between two stretches, those of one turn lie seconds apart, in an order drawn by
@@ -27,7 +28,7 @@ from service import read_config
 from tqdm import tqdm
 
 from bench.closed_loop import closed_loop, require_wrk
-from bench.contestants import OURS, contestants, install_packages_of, named
+from bench.contestants import OURS, checkout, contestants, install_packages_of, named
 from bench.environments import BenchError
 from bench.limit import MODEL, Network, newest_version, throughput, usable_cores, ways
 from bench.photos import shipped_photos
@@ -63,12 +64,15 @@ def main() -> int:
     parser.add_argument(
         "--only", nargs="+", metavar="NAME", default=DEFAULT, help="those whose name holds one of these"
     )
+    parser.add_argument(
+        "--against", type=Path, metavar="FOLDER", help="only another checkout, as of: git worktree add FOLDER COMMIT"
+    )
     options = parser.parse_args()
     if min(options.turns, options.seconds, options.clients) < 1:
         parser.error("--turns, --seconds and --clients must be 1 or more")
     try:
         with contextlib.ExitStack() as stack:
-            everybody = start(stack, options.only, options.clients)
+            everybody = start(stack, options.only, options.clients, options.against)
             rates = take_turns(everybody, options.turns, options.seconds)
         print(table(rates))
     except (BenchError, LoadError) as exc:
@@ -79,14 +83,18 @@ def main() -> int:
     return 0
 
 
-def start(stack: contextlib.ExitStack, only: Sequence[str], clients: int) -> dict[str, Measure]:
-    """Start ours, the limit, and those whose name holds one of the words; `stack` ends them.
+def start(
+    stack: contextlib.ExitStack, only: Sequence[str], clients: int, against: Path | None = None
+) -> dict[str, Measure]:
+    """Start ours, the limit, and those whose name holds one of the words, or another checkout; `stack` ends them.
 
     Raises BenchError and LoadError where one does not start, does not answer rightly, or can't be loaded.
     """
     require_wrk()
     config, model, cores = read_config(None), newest_version(MODEL), usable_cores()
-    chosen = named(contestants(config, model, cores), [OURS, *only])
+    chosen = named(contestants(config, model, cores), [OURS, *([] if against else only)])
+    if against:
+        chosen.append(checkout(against.resolve(), str(against), config, model))
     left_out = install_packages_of(chosen)
     photos = shipped_photos()
     bodies = write_bodies(photos, Path(stack.enter_context(tempfile.TemporaryDirectory())))
@@ -105,7 +113,8 @@ def start(stack: contextlib.ExitStack, only: Sequence[str], clients: int) -> dic
             service = stack.enter_context(running(contestant, photos[0]))
             check(service, photos)
             everybody[contestant.name] = load_of(service.url)
-    everybody[LIMIT] = fastest([limit_of(*way) for way in ways(cores)])
+    if not against:
+        everybody[LIMIT] = fastest([limit_of(*way) for way in ways(cores)])
     return everybody
 
 
