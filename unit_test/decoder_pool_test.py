@@ -93,7 +93,7 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
                 np.testing.assert_array_equal(await self.decode(photo, request), expected)
                 np.testing.assert_array_equal(await self.decode(base64.b64encode(photo).decode()), expected)
                 self.assertEqual([picture[0] for picture in request.pictures], ["HEIF" if name == "HEIC" else "PNG"])
-                self.assertEqual(set(request.seconds()), {"decode", "fit"})
+                self.assertEqual(set(request.seconds()), {"decode"})
 
     async def test_what_is_refused_is_refused_with_its_reason(self) -> None:
         for photo, error, text in (

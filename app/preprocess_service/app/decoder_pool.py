@@ -15,7 +15,6 @@ import os
 import signal
 import subprocess
 import sys
-import time
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
@@ -276,21 +275,20 @@ class DecoderPool:
     def _decode(
         self, process: DecoderProcess, photo: Photo, job: Job, task: dict[str, Any]
     ) -> tuple[dict[str, Any], bytes]:
-        start = time.monotonic()
         # Answered, not raised: a future that held the exception would be held by its traceback in turn, with the photo.
+        result: dict[str, Any] = {}
         try:
             # It may have waited until nobody wants the answer any more.
             job.remaining()
-            data = decode_base64(photo) if isinstance(photo, str) else photo
-            result, pixels = process.decode(task, data, math.prod(self._size))
+            with job.step("decode"):
+                data = decode_base64(photo) if isinstance(photo, str) else photo
+                result, pixels = process.decode(task, data, math.prod(self._size))
+                if "error" in result:
+                    raise _refusal(result)
         except ServiceError as exc:
-            return {"error": [type(exc).__name__, exc.message, exc.values]}, b""
+            return {"header": result.get("header"), "error": [type(exc).__name__, exc.message, exc.values]}, b""
         except DecoderEnded as exc:
             return self._explain(exc, job), b""
-        fit = min(max(float(result.get("fit", 0)), 0), time.monotonic() - start)
-        job.took("decode", time.monotonic() - start - fit)
-        if pixels:
-            job.took("fit", fit)
         return result, pixels
 
     def _explain(self, exc: DecoderEnded, job: Job) -> dict[str, Any]:
