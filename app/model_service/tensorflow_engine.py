@@ -6,8 +6,8 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from failures import ServingError, StartError, one_line
-from saved_model import SERVE_TAG, SavedModel, Signature
+from failures import ServingError, StartError, one_line, without_folders
+from saved_model import SERVE_TAG, SavedModel, Signature, checked_copy
 from tensorflow_messages import load_tensorflow
 from tensors import Array
 
@@ -36,9 +36,12 @@ def open_session(model: SavedModel, threads: int) -> Session:
     settings = v1.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads)
     session = v1.Session(graph=v1.Graph(), config=settings)
     try:
-        with session.graph.as_default():
-            v1.saved_model.load(session, [SERVE_TAG], str(model.folder))
-    except (tensorflow.errors.OpError, OSError, ValueError) as exc:
+        with checked_copy(model) as folder, session.graph.as_default():
+            v1.saved_model.load(session, [SERVE_TAG], str(folder))
+    except StartError:
+        raise
+    except Exception as exc:
+        # TensorFlow's own errors, and whatever else its loader meets in a message that no exporter has written.
         raise StartError(f"{model.folder} can't be loaded ({one_line(exc)}): export the model again.") from exc
     return Session(tensorflow, session)
 
@@ -59,5 +62,5 @@ class TensorFlowEngine:
         try:
             results: dict[str, Array] = self._session.run(fetches, feeds)
         except self._op_error as exc:
-            raise ServingError(_STATUS_CODES[exc.error_code], one_line(exc.message)) from exc
+            raise ServingError(_STATUS_CODES[exc.error_code], one_line(without_folders(exc.message))) from exc
         return results
