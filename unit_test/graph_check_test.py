@@ -8,7 +8,14 @@ import unittest
 from pathlib import Path
 from typing import Any
 
-from model_server_fixtures import allowed_operations, failures, graph_check, saved_model, saved_models, tensorflow_messages
+from model_server_fixtures import (
+    allowed_operations,
+    failures,
+    graph_check,
+    saved_model,
+    saved_models,
+    tensorflow_messages,
+)
 
 PROGRAM = Path(__file__).with_name("hostile_models.py")
 SHIPPED = Path(__file__).parent.parent / "prev_trained_models" / "CAT-DOG"

@@ -27,24 +27,21 @@ def cpu_quota(membership: Path = MEMBERSHIP, groups: Path = GROUPS) -> float:
     Docker's --cpus, Kubernetes' limits.cpu and systemd's CPUQuota= all end here (kernel documentation, cgroup-v2.rst,
     cpu.max; version 1: sched-bwc.rst). No count of cores knows of it.
     """
-    return min((_read_quota(folder) for folder in group_folders("cpu", membership, groups)), default=math.inf)
+    return min((_read_quota(folder) for folder in _folders(membership, groups)), default=math.inf)
 
 
-def group_folders(controller: str, membership: Path = MEMBERSHIP, groups: Path = GROUPS) -> Iterator[Path]:
-    """Yield the folders of the control groups of this process: each, and those around it, since all their limits hold.
-
-    `controller` is what they control: `cpu`, `memory`.
-    """
+def _folders(membership: Path, groups: Path) -> Iterator[Path]:
+    """The groups that this process is in, by name: each, and those around it, since all their limits hold."""
     try:
         lines = membership.read_text(encoding="utf-8").splitlines()
     except OSError:
         return
     for line in lines:
         _, controllers, name = line.split(":", 2)
-        if not controllers or controller in controllers.split(","):  # no controllers: version 2, one tree for all
+        if not controllers or "cpu" in controllers.split(","):  # no controllers: version 2, one tree for all
             group = PurePosixPath(name.lstrip("/"))
             for part in (group, *group.parents):
-                yield groups / (controller if controllers else "") / part
+                yield groups / ("cpu" if controllers else "") / part
 
 
 def _read_quota(folder: Path) -> float:

@@ -13,7 +13,9 @@ from pathlib import Path
 import grpc
 
 # An absolute path, of Linux or Windows, up to what ends one in a sentence; not a URL, nor the rest of a relative path.
-_ABSOLUTE_PATH = re.compile(r"""(?<![\w.:/\\])(?:[A-Za-z]:[/\\]+|/)(?:[^\s/\\'":;,()\[\]{}<>]+[/\\]+)*([^\s/\\'":;,()\[\]{}<>]+)[/\\]*""")
+_ABSOLUTE_PATH = re.compile(
+    r"""(?<![\w.:/\\])(?:[A-Za-z]:[/\\]+|/)(?:[^\s/\\'":;,()\[\]{}<>]+[/\\]+)*([^\s/\\'":;,()\[\]{}<>]+)[/\\]*"""
+)
 # What TensorFlow appends to its errors: where in a program, ours, a node was made.
 _TRACE = re.compile(r"\s*Original stack trace for.*", re.DOTALL)
 

@@ -171,9 +171,7 @@ class _Check:
             if tensor not in arguments or not self._callers[place]:
                 return None
             index = arguments.index(tensor)
-            if any(
-                node.op not in (*_CALLS, place) or len(node.input) <= index for _, node in self._callers[place]
-            ):
+            if any(node.op not in (*_CALLS, place) or len(node.input) <= index for _, node in self._callers[place]):
                 return None
             return [(where, node.input[index]) for where, node in self._callers[place]]
         name = _node(tensor)

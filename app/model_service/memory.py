@@ -5,9 +5,9 @@ import ctypes
 import re
 import sys
 from collections.abc import Iterator
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 
-from cores import GROUPS, MEMBERSHIP, group_folders
+from cores import GROUPS, MEMBERSHIP
 
 MACHINE = Path("/proc/meminfo")
 
@@ -50,10 +50,19 @@ def free_bytes(machine: Path = MACHINE, membership: Path = MEMBERSHIP, groups: P
     None where the system doesn't say. (Kernel documentation: cgroup-v2.rst, memory.max; version 1: memory.rst.)
     """
     found = [*_of_machine(machine)]
-    for folder in group_folders("memory", membership, groups):
-        found += [*_of_group(folder, "memory.max", "memory.current")]
-        found += [*_of_group(folder, "memory.limit_in_bytes", "memory.usage_in_bytes")]
+    for group in _groups(membership):
+        for name in (group, *group.parents):
+            found += [*_of_group(groups / name, "memory.max", "memory.current")]
+            found += [*_of_group(groups / "memory" / name, "memory.limit_in_bytes", "memory.usage_in_bytes")]
     return max(0, min(found)) if found else None
+
+
+def _groups(membership: Path) -> Iterator[PurePosixPath]:
+    with contextlib.suppress(OSError, ValueError):
+        for line in membership.read_text(encoding="utf-8").splitlines():
+            _, controllers, name = line.split(":", 2)
+            if not controllers or "memory" in controllers.split(","):  # no controllers: version 2, one tree for all
+                yield PurePosixPath(name.lstrip("/"))
 
 
 def _of_machine(machine: Path) -> Iterator[int]:

@@ -22,8 +22,9 @@ def check_files(folder: Path, within: Path | None = None) -> None:
     together take more than the memory that is free, and, where `within` is given, for a link that leads out of it.
     """
     total = 0
+    root = within.resolve() if within is not None else None
     for path, status in _below(folder):
-        if within is not None and not path.resolve().is_relative_to(within.resolve()):
+        if root is not None and not path.resolve().is_relative_to(root):
             raise StartError(
                 f"{path} is a link to what lies outside of the model's base path: --refuse_unsafe_operations allows none."
             )

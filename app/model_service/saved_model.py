@@ -168,7 +168,9 @@ def checked_copy(model: SavedModel) -> Iterator[Path]:
         return
     graph = serving_graph(read_message(model.folder), model.folder)
     check_graph(graph)
-    with rewritten(model.folder, saved_model_pb2.SavedModel(saved_model_schema_version=1, meta_graphs=[graph])) as folder:
+    with rewritten(
+        model.folder, saved_model_pb2.SavedModel(saved_model_schema_version=1, meta_graphs=[graph])
+    ) as folder:
         yield folder
 
 

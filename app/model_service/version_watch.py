@@ -107,7 +107,10 @@ class VersionWatch:
         newest = max(versions)
         if newest in self._servables.available(self._name):
             self._want(None)
-        elif newest != self._given_up and (self._attempt is None or newest != self._attempt.version):
+        elif self._attempt and newest == self._attempt.version:
+            # Of folders with the same number another may be the first by now.
+            self._attempt.folder = versions[newest][0]
+        elif newest != self._given_up:
             self._want(_Attempt(newest, versions[newest][0], now))
 
     def _want(self, attempt: _Attempt | None) -> None:
