@@ -20,10 +20,10 @@ from typing import Any
 import numpy as np
 
 sys.path.insert(0, str(Path(__file__).parent.parent / "app" / "model_service"))
-from failures import Failure  # noqa: E402
-from saved_model import read_message, read_saved_model  # noqa: E402
-from tensorflow_engine import TensorFlowEngine, open_session  # noqa: E402
-from tensorflow_messages import load_tensorflow  # noqa: E402
+from failures import Failure
+from saved_model import read_message, read_saved_model
+from tensorflow_engine import TensorFlowEngine, open_session
+from tensorflow_messages import load_tensorflow
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 tf: Any = load_tensorflow()
@@ -369,7 +369,7 @@ def main() -> None:
             "unchecked": (unchecked := attempt(folder, is_checked=False))[0],
             "harm": unchecked[1],
         }
-    print(json.dumps(found))
+    sys.stdout.write(f"{json.dumps(found)}\n")
 
 
 if __name__ == "__main__":

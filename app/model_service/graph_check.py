@@ -255,6 +255,6 @@ def _quoted(name: str) -> str:
 def _refused(place: str, node: Any, reason: str) -> StartError:
     where = f" in the function {_quoted(place)}" if place else ""
     return StartError(
-        f"--refuse_unsafe_operations: the graph has the operation {_quoted(node.op)} ({_quoted(node.name)}{where}), and "
-        f"{reason}. Serve a model without that flag only if you trust its author."
+        f"--refuse_unsafe_operations: the graph has the operation {_quoted(node.op)} ({_quoted(node.name)}{where}), "
+        f"and {reason}. Serve a model without that flag only if you trust its author."
     )

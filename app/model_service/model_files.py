@@ -26,7 +26,8 @@ def check_files(folder: Path, within: Path | None = None) -> None:
     for path, status in _below(folder):
         if root is not None and not path.resolve().is_relative_to(root):
             raise StartError(
-                f"{path} is a link to what lies outside of the model's base path: --refuse_unsafe_operations allows none."
+                f"{path} is a link to what lies outside of the model's base path: --refuse_unsafe_operations allows "
+                "none."
             )
         if stat.S_ISREG(status.st_mode):
             total += status.st_size

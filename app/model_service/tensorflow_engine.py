@@ -1,5 +1,6 @@
 """Computes a signature with TensorFlow itself, as TensorFlow Serving does: a session that feeds and fetches by name."""
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
@@ -10,6 +11,8 @@ from failures import ServingError, StartError, one_line, without_folders
 from saved_model import SERVE_TAG, SavedModel, Signature, checked_copy
 from tensorflow_messages import load_tensorflow
 from tensors import Array
+
+logger = logging.getLogger(__name__)
 
 # TensorFlow's error codes are gRPC's.
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -62,5 +65,9 @@ class TensorFlowEngine:
         try:
             results: dict[str, Array] = self._session.run(fetches, feeds)
         except self._op_error as exc:
-            raise ServingError(_STATUS_CODES[exc.error_code], one_line(without_folders(exc.message))) from exc
+            text = one_line(exc.message)
+            told = without_folders(text)
+            if told != text:
+                logger.info("%s", text)
+            raise ServingError(_STATUS_CODES[exc.error_code], told) from exc
         return results
