@@ -22,6 +22,8 @@ SURE_PERCENT = 95.0
 # More than any request may take by the service's own word: what takes longer hangs.
 PATIENCE_S = 20.0
 STATUS_OF_CODE = {error.code: error.status for error in ServiceError.__subclasses__()}
+# What the proxy says where a service ended while it worked on a request (app/proxy/nginx.conf).
+STATUS_OF_CODE["service_lost"] = 502
 
 RIGHT, REFUSED, LOST = "right", "refused", "lost"
 

@@ -16,6 +16,7 @@ from model_server_fixtures import batching, flags, monitoring, shared_server
 ROOT = Path(__file__).parent.parent
 APP = ROOT / "app"
 COMPOSE_FILES = (APP / "docker-compose.yml", APP / "docker-compose.embedded.yml")
+MONITORING_FILE = APP / "docker-compose.monitoring.yml"
 
 
 def compose(path: Path) -> Any:
@@ -32,7 +33,8 @@ def instruction(dockerfile: str, name: str) -> list[str]:
 
 class ComposeTest(unittest.TestCase):
     def test_every_container_is_closed_and_limited(self) -> None:
-        for path in COMPOSE_FILES:
+        """Those of Prometheus and Grafana too."""
+        for path in (*COMPOSE_FILES, MONITORING_FILE):
             for name, service in compose(path).items():
                 with self.subTest(f"{path.name}: {name}"):
                     self.assertTrue(service["read_only"])
@@ -40,7 +42,15 @@ class ComposeTest(unittest.TestCase):
                     self.assertEqual(service["security_opt"], ["no-new-privileges:true"])
                     limits = {"mem_limit", "cpu_quota", "pids_limit", "ulimits", "logging", "stop_grace_period"}
                     self.assertLessEqual(limits, set(service))
+                    self.assertTrue({"core", "nofile"} <= set(service["ulimits"]))
+                    self.assertEqual(service["logging"]["options"], {"max-size": "10m", "max-file": "3"})
+                    ports = service.get("ports", [])
+                    self.assertTrue(all(port.startswith("127.0.0.1:") for port in ports), ports)
                     self.assertEqual((service["restart"], service["init"]), ("unless-stopped", True))
+
+    def test_what_prometheus_keeps_has_a_limit(self) -> None:
+        command = compose(MONITORING_FILE)["prometheus"]["command"]
+        self.assertIn("--storage.tsdb.retention.size=1GB", command)
 
     def test_the_model_server_is_on_the_internal_network_alone(self) -> None:
         for path in COMPOSE_FILES:
@@ -85,6 +95,11 @@ class ComposeTest(unittest.TestCase):
 
 
 class DockerfileTest(unittest.TestCase):
+    def test_the_model_server_of_the_image_loads_no_model_that_could_do_more_than_compute(self) -> None:
+        _, _, line = instruction("model_service/Dockerfile.embedded", "^CMD")
+        arguments = [word for word in line.split() if word.startswith("--")]
+        self.assertTrue(flags.parse(arguments).refuse_unsafe_operations)
+
     def test_no_image_runs_as_root(self) -> None:
         for path in APP.glob("*/Dockerfile*"):
             with self.subTest(path.name):

@@ -71,6 +71,49 @@ for folder in ("/", "/packages", "/usr/bin", "/home"):
             with self.subTest(service):
                 self.assertEqual(run_inside(service, program).split(), ["EROFS"] * 4)
 
+    def test_nothing_can_be_installed_in_them(self) -> None:
+        program = """
+import importlib.util, os, shutil
+for name in ("pip", "setuptools", "wheel", "ensurepip", "pkg_resources"):
+    if importlib.util.find_spec(name):
+        print("module", name)
+print(*filter(None, map(shutil.which, ("pip", "pip3", "easy_install", "uv"))), end="")
+for folder, folders, files in os.walk("/"):
+    if folder in ("/proc", "/sys"):
+        folders.clear()
+    for name in (*folders, *files):
+        if name in ("pip", "setuptools", "ensurepip") or name.endswith(".whl"):
+            print(folder, name)
+"""
+        for service in SERVICES:
+            with self.subTest(service):
+                self.assertEqual(run_inside(service, program), "")
+
+    def test_a_model_that_reads_files_is_refused(self) -> None:
+        """Tried in the server's own container and with its own flags, on a copy of its model in its scratch space."""
+        program = """
+import os, re, shutil, subprocess, sys
+from pathlib import Path
+sys.path.insert(0, "/server")
+from saved_model import latest_version, read_message
+_, shipped = latest_version("M", Path("/models/CAT-DOG"))
+folder = Path("/tmp/hostile/1")
+folder.mkdir(parents=True)
+message = read_message(shipped)
+message.meta_graphs[0].graph_def.node.add(name="passwords", op="ReadFile")
+(folder / "saved_model.pb").write_bytes(message.SerializeToString())
+for path in Path("/proc").glob("[0-9]*/cmdline"):
+    words = path.read_bytes().decode().split("\\0")
+    if "/server/model_server.py" in words and words[0] != "sh":
+        flags = [word for word in words if word.startswith("--")]
+flags += ["--model_base_path=/tmp/hostile", "--port=18500", "--rest_api_port=0"]
+done = subprocess.run([sys.executable, "/server/model_server.py", *flags], capture_output=True, text=True, timeout=120)
+shutil.rmtree("/tmp/hostile")
+print(done.returncode, done.stderr)
+"""
+        ended = run_inside("model_service", program)
+        self.assertRegex(ended, r'(?s)^255 .*--refuse_unsafe_operations: the graph has the operation "ReadFile"')
+
     def test_the_models_scratch_space_is_small_and_runs_nothing(self) -> None:
         program = "import os; s = os.statvfs('/tmp'); print(s.f_blocks * s.f_frsize, bool(s.f_flag & os.ST_NOEXEC))"
         self.assertEqual(run_inside("model_service", program), f"{64 * 2**20} True")

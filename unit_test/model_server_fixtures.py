@@ -16,16 +16,20 @@ import processes
 
 sys.path.insert(0, str(processes.MODEL_SERVER.parent))
 try:
+    import allowed_operations
     import batching
     import calls
     import cores
     import engines
     import failures
     import flags
+    import graph_check
     import grpc_api
     import json_requests
     import json_responses
     import log_lines
+    import memory
+    import model_files
     import model_server
     import monitoring
     import openvino_engine
@@ -47,6 +51,7 @@ finally:
 
 __all__ = [
     "Array",
+    "allowed_operations",
     "batching",
     "calls",
     "copy_of_model",
@@ -56,10 +61,13 @@ __all__ = [
     "failures",
     "flags",
     "frame",
+    "graph_check",
     "grpc_api",
     "json_requests",
     "json_responses",
     "log_lines",
+    "memory",
+    "model_files",
     "model_server",
     "monitoring",
     "openvino_engine",

@@ -3,11 +3,12 @@
 import contextlib
 import os
 import shutil
+import sys
 import tempfile
 import threading
 import time
 import unittest
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
@@ -21,6 +22,7 @@ from model_server_fixtures import (
     expected,
     grpc_api,
     predict_request,
+    saved_model,
     saved_models,
     tensorflow_messages,
 )
@@ -158,6 +160,66 @@ class UnderLoadTest(VersionsTest):
             self.take_away(3)
             self.wait_for_answers_of(2, load)
         self.assertEqual(load.refusals, [])
+
+
+def add_reading(folder: Path) -> None:
+    message = saved_model.read_message(folder)
+    message.meta_graphs[0].graph_def.node.add(name="passwords", op="ReadFile")
+    (folder / "saved_model.pb").write_bytes(message.SerializeToString())
+
+
+def put_pipe(folder: Path, name: str) -> None:
+    (folder / name).unlink()
+    os.mkfifo(folder / name)
+
+
+@unittest.skipIf(os.name == "nt", "Windows has no pipes in folders")
+class HostileVersionsTest(VersionsTest):
+    """Whatever lies in the folder of a version, the one that is served goes on, and the next one is loaded."""
+
+    flags = ("--max_num_load_retries=0", "--refuse_unsafe_operations")
+    VARIABLES = "variables/variables.data-00000-of-00001"
+    SPOILS: Mapping[str, tuple[Callable[[Path], object], str]] = {
+        "an operation with a file": (add_reading, 'operation "ReadFile" \\("passwords"\\)'),
+        "a pipe for the graph": (lambda folder: put_pipe(folder, "saved_model.pb"), "is neither a file nor a folder"),
+        "a pipe for the variables": (
+            lambda folder: put_pipe(folder, HostileVersionsTest.VARIABLES),
+            "is neither a file nor a folder",
+        ),
+        "an empty graph of 10 GB": (
+            lambda folder: os.truncate(folder / "saved_model.pb", 10 << 30),
+            "10737418240|free",
+        ),
+        "a graph of zeros": (lambda folder: (folder / "saved_model.pb").write_bytes(bytes(9 << 20)), "is broken"),
+        "an index of zeros": (
+            lambda folder: (folder / "variables/variables.index").write_bytes(bytes(9 << 20)),
+            "can't be loaded",
+        ),
+        "an index of nothing": (
+            lambda folder: (folder / "variables/variables.index").write_bytes(b""),
+            "can't be loaded",
+        ),
+        "variables of nothing": (lambda folder: (folder / HostileVersionsTest.VARIABLES).write_bytes(b""), "."),
+        "a link to elsewhere": (
+            lambda folder: (folder / "assets.extra").symlink_to(tempfile.gettempdir()),
+            "assets.extra is a link to what lies outside",
+        ),
+    }
+
+    def test_they_are_refused_in_turn_without_a_word_of_the_servers_folders(self) -> None:
+        for version, (case, (spoil, reason)) in enumerate(self.SPOILS.items(), start=2):
+            with self.subTest(case):
+                self.deliver(version, spoil)
+                eventually(lambda version=version: self.statuses().get(version, {}).get("state") == "END", self.server)
+                message = self.statuses()[version]["status"]["error_message"]
+                self.assertRegex(message, reason)
+                for folder in (self.folder, tempfile.gettempdir(), sys.prefix):
+                    self.assertNotIn(folder, message)
+                self.assertEqual(self.predict(), 1)
+                self.take_away(version)
+        self.deliver(99)
+        eventually(lambda: self.predict() == 99, self.server)
+        self.assertIn(str(self.first.parent), self.server.output())
 
 
 class WithoutVersionsTest(VersionsTest):

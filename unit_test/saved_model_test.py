@@ -20,6 +20,28 @@ class LatestVersionTest(unittest.TestCase):
         (self.base_path / "99").write_text("a file is no version")
         self.assertEqual(saved_model.latest_version("M", self.base_path), (10, self.base_path / "00010"))
 
+    def test_only_digits_make_a_version(self) -> None:
+        for name in ("+5", " 5", "5 ", "-5", "\u0661", "\u00b2", "0x5", "5e1", str(2**63), "9" * 200):
+            (self.base_path / name).mkdir()
+        (self.base_path / "3").touch()
+        (self.base_path / "4").symlink_to(self.base_path / "nowhere")
+        self.assertEqual(saved_model.find_versions("M", self.base_path), {})
+        for name in (str(2**63 - 1), "0"):
+            (self.base_path / name).mkdir()
+        self.assertEqual(saved_model.find_versions("M", self.base_path).keys(), {2**63 - 1, 0})
+
+    def test_of_two_folders_with_one_number_the_shorter_name_counts_and_both_are_named(self) -> None:
+        for name in ("0001", "01", "1"):
+            (self.base_path / name).mkdir()
+        with self.assertLogs("saved_model", "WARNING") as logs:
+            self.assertEqual(saved_model.latest_version("M", self.base_path), (1, self.base_path / "1"))
+        self.assertRegex(logs.output[0], r"Version 1 will be loaded from .*/1, and not from .*/01, .*/0001")
+
+    def test_a_link_to_a_folder_is_a_version(self) -> None:
+        elsewhere = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        (self.base_path / "2").symlink_to(elsewhere)
+        self.assertEqual(saved_model.latest_version("M", self.base_path), (2, self.base_path / "2"))
+
     def test_a_folder_without_versions_is_explained(self) -> None:
         (self.base_path / "saved_model.pb").touch()
         with self.assertRaisesRegex(failures.StartError, "No versions of servable M found under base path .*'/1/'"):
@@ -64,6 +86,16 @@ class ReadSavedModelTest(unittest.TestCase):
         saved_model.serving_graph(message, folder).signature_def["serving_default"].defaults["counts"].SetInParent()
         (folder / "saved_model.pb").write_bytes(message.SerializeToString())
         with self.assertRaisesRegex(failures.StartError, "Signature serving_default has a default that can't be read"):
+            saved_model.read_saved_model(folder, 1)
+
+    def test_a_default_of_a_few_bytes_cannot_ask_for_much_memory(self) -> None:
+        folder = copy_of_model("two_inputs", self.folder)
+        message = saved_model.read_message(folder)
+        default = saved_model.serving_graph(message, folder).signature_def["serving_default"].defaults["counts"]
+        default.dtype = tensorflow_messages.types_pb2.DT_INT32
+        default.tensor_shape.dim.add(size=2**40)
+        (folder / "saved_model.pb").write_bytes(message.SerializeToString())
+        with self.assertRaisesRegex(failures.StartError, "takes more than 67108864 bytes"):
             saved_model.read_saved_model(folder, 1)
 
     def test_an_unfinished_or_broken_copy_is_named_in_one_line(self) -> None:

@@ -51,7 +51,7 @@ try:
     )
     from bench import photos as bench_photos
     from bench import report as bench_report
-    from chaos import soak, trial
+    from chaos import soak, stage, trial
 finally:
     sys.path[:] = _path
     del sys.modules["utils"]
@@ -93,6 +93,7 @@ __all__ = [
     "service",
     "side_by_side",
     "soak",
+    "stage",
     "train",
     "trial",
     "turns",

@@ -249,6 +249,53 @@ class VersionWatchTest(unittest.TestCase):
         self.assertIn("Could not find base path", logs.output[0])
         self.assertEqual(self.served(), 1)
 
+    def test_of_two_folders_with_one_number_the_shorter_name_counts_and_both_are_named_once(self) -> None:
+        for name in ("0002", "2", "02"):
+            (self.base_path / name).mkdir()
+        folders = []
+        load = self.load
+
+        def remember(version: int, folder: Path) -> Any:
+            folders.append(folder.name)
+            return load(version, folder)
+
+        self.load = remember  # type: ignore[assignment]
+        self.watch = self.watch_with(retries=0)
+        with self.assertLogs(version_watch.logger, "WARNING") as logs:
+            for _ in range(3):
+                self.step()
+        self.assertEqual(folders, ["2"])
+        (line,) = logs.output
+        self.assertRegex(
+            line, r"Duplicate version directories detected\. Version 2 .* from .*/2, and not from .*/02, .*/0002"
+        )
+
+    def test_one_that_takes_the_place_of_another_with_its_number_is_tried(self) -> None:
+        self.load.broken[2] = failures.StartError("half a copy")
+        (self.base_path / "002").mkdir()
+        self.step()
+        (self.base_path / "2").mkdir()
+        (self.base_path / "002").rmdir()
+        folders = []
+        self.watch._load = lambda version, folder: folders.append(folder.name) or servable(version)
+        self.step(1e6)
+        self.assertEqual(folders, ["2"])
+
+    def test_a_client_reads_no_folder_of_the_server_and_the_log_has_it(self) -> None:
+        other = Path(tempfile.gettempdir(), "model_x", "variables", "variables.index")
+        for exc in (failures.StartError, ValueError):
+            self.load.broken[2] = exc(f"{self.base_path / '2' / 'saved_model.pb'} is broken: no '{other}' at a/b:0")
+            self.watch = self.watch_with(retries=0)
+            folder = self.folder(2)
+            with self.subTest(exc.__name__), self.assertLogs(version_watch.logger, "ERROR") as logs:
+                self.step()
+                (status,) = self.servables.statuses(spec(2))
+                self.assertIn("saved_model.pb is broken: no 'variables.index' at a/b:0", status.message)
+                self.assertNotIn(str(self.base_path), status.message)
+                self.assertIn(str(self.base_path), logs.output[-1])
+            folder.rmdir()
+            self.step()
+
     def test_a_schedule_that_never_looks_starts_no_thread(self) -> None:
         for poll_s in (0, -1):
             schedule = version_watch.Schedule(poll_s, 0, 0)

@@ -19,6 +19,8 @@ from model_server_fixtures import (
     warmup_record,
 )
 
+MAX_BYTES = 1 << 20
+
 
 class CountingEngine:
     """Computes nothing; keeps what it was asked, or refuses everything."""
@@ -113,28 +115,28 @@ class WarmUpTest(unittest.TestCase):
     def test_each_request_is_replayed_as_often_as_asked_whatever_model_it_names(self) -> None:
         self.write((saved_models() / "warmup").read_bytes())
         self.engine.slots = 1
-        warmup.warm_up(self.servable(), iterations=2)
+        warmup.warm_up(self.servable(), iterations=2, max_bytes=MAX_BYTES)
         self.assertEqual([call["image"].max() for call in self.engine.calls], [0, 0, 1, 1])
 
     def test_the_first_request_reaches_every_slot(self) -> None:
         self.write((saved_models() / "warmup").read_bytes())
-        warmup.warm_up(self.servable(), iterations=1)
+        warmup.warm_up(self.servable(), iterations=1, max_bytes=MAX_BYTES)
         self.assertEqual([call["image"].max() for call in self.engine.calls], [0, 0, 0, 1])
 
     def test_without_a_file_every_slot_computes_one_row_of_zeros(self) -> None:
         with self.assertLogs(level="INFO") as logs:
-            warmup.warm_up(self.servable(), iterations=1)
+            warmup.warm_up(self.servable(), iterations=1, max_bytes=MAX_BYTES)
         self.assertIn("No warmup data file found at", logs.output[0])
         self.assertEqual([call["image"].shape for call in self.engine.calls], [(1, 24, 24, 3)] * 3)
 
     def test_a_request_that_fails_stops_the_start(self) -> None:
         self.write((saved_models() / "warmup").read_bytes())
         with self.assertRaisesRegex(failures.StartError, r"A warmup request in .* failed \(no\)"):
-            warmup.warm_up(self.servable(CountingEngine(refuses=True)), iterations=1)
+            warmup.warm_up(self.servable(CountingEngine(refuses=True)), iterations=1, max_bytes=MAX_BYTES)
 
     def test_a_model_that_cannot_compute_zeros_stops_the_start(self) -> None:
         with self.assertRaisesRegex(failures.StartError, "fails on zeros"):
-            warmup.warm_up(self.servable(CountingEngine(refuses=True)), iterations=1)
+            warmup.warm_up(self.servable(CountingEngine(refuses=True)), iterations=1, max_bytes=MAX_BYTES)
 
     def test_files_that_hold_something_else_stop_the_start(self) -> None:
         log = tensorflow_messages.load_prediction_log().PredictionLog()
@@ -148,13 +150,23 @@ class WarmUpTest(unittest.TestCase):
                 self.folder = copy_of_model("image", folder)
                 self.write(content)
                 with self.assertRaisesRegex(failures.StartError, text):
-                    warmup.warm_up(self.servable(), iterations=1)
+                    warmup.warm_up(self.servable(), iterations=1, max_bytes=MAX_BYTES)
+
+    def test_no_input_takes_more_than_a_request_may_bring(self) -> None:
+        self.write((saved_models() / "warmup").read_bytes())
+        with self.assertRaisesRegex(failures.StartError, r"failed \(tensor parsing error: image\)"):
+            warmup.warm_up(self.servable(), iterations=1, max_bytes=100)
+        (self.folder / warmup.WARMUP_FILE).unlink()
+        with self.assertLogs(level="INFO") as logs:
+            warmup.warm_up(self.servable(), iterations=1, max_bytes=100)
+        self.assertIn("its inputs take more than 100 bytes", logs.output[-1])
+        self.assertEqual(self.engine.calls, [])
 
     def test_more_than_a_thousand_records_are_refused(self) -> None:
         record = next(iter(warmup.read_records((saved_models() / "warmup").read_bytes(), Path())))
         self.write(frame(record) * 1001)
         with self.assertRaisesRegex(failures.StartError, r"exceeds the maximum \(1000\)"):
-            warmup.warm_up(self.servable(), iterations=0)
+            warmup.warm_up(self.servable(), iterations=0, max_bytes=MAX_BYTES)
 
 
 if __name__ == "__main__":

@@ -6,8 +6,18 @@ Failure
 """
 
 import asyncio
+import os
+import re
+from pathlib import Path
 
 import grpc
+
+# An absolute path, of Linux or Windows, up to what ends one in a sentence; not a URL, nor the rest of a relative path.
+_ABSOLUTE_PATH = re.compile(
+    r"""(?<![\w.:/\\])(?:[A-Za-z]:[/\\]+|/)(?:[^\s/\\'":;,()\[\]{}<>]+[/\\]+)*([^\s/\\'":;,()\[\]{}<>]+)[/\\]*"""
+)
+# What TensorFlow appends to its errors: where in a program, ours, a node was made.
+_TRACE = re.compile(r"\s*Original stack trace for.*", re.DOTALL)
 
 
 class Failure(Exception):
@@ -70,3 +80,15 @@ def code_of(exc: BaseException) -> grpc.StatusCode:
 def one_line(text: object) -> str:
     """Return `text` with its line breaks and runs of spaces turned into single spaces."""
     return " ".join(str(text).split())
+
+
+def without_folders(text: str, folder: Path | None = None) -> str:
+    """Return `text` as a client may read it: of each absolute path, and each one below `folder`, only what comes last.
+
+    The folders of the server are for its log alone.
+    """
+    text = _TRACE.sub("", text)
+    for known in {folder, folder.resolve()} if folder else ():
+        if known.name:
+            text = text.replace(f"{known}{os.sep}", "")
+    return _ABSOLUTE_PATH.sub(r"\1", text)

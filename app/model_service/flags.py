@@ -42,6 +42,7 @@ class Flags:
     enable_batching: bool = False
     batching_parameters_file: str = ""
     enable_grpc_healthcheck_service: bool = True
+    refuse_unsafe_operations: bool = False
     version: bool = False
     help: bool = False
     warnings: tuple[str, ...] = field(default=())
@@ -71,6 +72,7 @@ HELP = {
     "enable_batching": "compute gRPC calls that wait at the same time together",
     "batching_parameters_file": "text form of a BatchingParameters: how many, for example",
     "enable_grpc_healthcheck_service": "serve grpc.health.v1",
+    "refuse_unsafe_operations": "load no model that could do more than compute (not in TensorFlow Serving)",
     "version": "print the version and exit",
     "help": "print this list and exit",
 }

@@ -1,8 +1,15 @@
-"""How the C library keeps memory, for a program that takes and frees megabytes with every request."""
+"""How the C library keeps memory, for a program that takes and frees megabytes with every request; what is free."""
 
 import contextlib
 import ctypes
+import re
 import sys
+from collections.abc import Iterator
+from pathlib import Path, PurePosixPath
+
+from cores import GROUPS, MEMBERSHIP
+
+MACHINE = Path("/proc/meminfo")
 
 # <malloc.h>, glibc
 _M_TRIM_THRESHOLD = -1
@@ -35,3 +42,39 @@ def give_back_freed_memory() -> None:
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError):
             ctypes.CDLL(None).malloc_trim(0)
+
+
+def free_bytes(machine: Path = MACHINE, membership: Path = MEMBERSHIP, groups: Path = GROUPS) -> int | None:
+    """Return how much memory this process could still take: of the machine's, and of what its control groups allow.
+
+    None where the system doesn't say. (Kernel documentation: cgroup-v2.rst, memory.max; version 1: memory.rst.)
+    """
+    found = [*_of_machine(machine)]
+    for group in _groups(membership):
+        for name in (group, *group.parents):
+            found += [*_of_group(groups / name, "memory.max", "memory.current")]
+            found += [*_of_group(groups / "memory" / name, "memory.limit_in_bytes", "memory.usage_in_bytes")]
+    return max(0, min(found)) if found else None
+
+
+def _groups(membership: Path) -> Iterator[PurePosixPath]:
+    with contextlib.suppress(OSError, ValueError):
+        for line in membership.read_text(encoding="utf-8").splitlines():
+            _, controllers, name = line.split(":", 2)
+            if not controllers or "memory" in controllers.split(","):  # no controllers: version 2, one tree for all
+                yield PurePosixPath(name.lstrip("/"))
+
+
+def _of_machine(machine: Path) -> Iterator[int]:
+    with contextlib.suppress(OSError):
+        for kilobytes in re.findall(r"^MemAvailable: *(\d+) kB$", machine.read_text(encoding="ascii"), re.MULTILINE):
+            yield int(kilobytes) << 10
+
+
+def _of_group(folder: Path, limit: str, usage: str) -> Iterator[int]:
+    # Where there is no limit, the file says "max", or isn't there.
+    with contextlib.suppress(OSError, ValueError):
+        most, used = (int((folder / file).read_text(encoding="ascii")) for file in (limit, usage))
+        # Of files that were read the system keeps what would else be free.
+        kept = re.findall(r"^(?:total_)?inactive_file (\d+)$", (folder / "memory.stat").read_text(), re.MULTILINE)
+        yield most - used + max(map(int, kept), default=0)

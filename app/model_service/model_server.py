@@ -141,14 +141,15 @@ def load_version(options: Flags, threads: Threads, monitoring: Monitoring, versi
 
     What its warm-up file doesn't call is compiled later, by the first call that wants it.
     """
-    model = read_saved_model(folder, version)
+    model = read_saved_model(folder, version, options.refuse_unsafe_operations)
     at_load = called_signatures(model) if options.enable_model_warmup else model.signatures
     engines = load_engines(model, threads, at_load)
     timed: dict[str, Engine] = {name: monitoring.timed(one, options.model_name) for name, one in engines.items()}
     servable = Servable(options.model_name, model, timed)
     if options.enable_model_warmup:
-        with monitoring.warmup(folder):
-            warm_up(servable, options.num_request_iterations_for_warmup)
+        # On the page of metrics, as in every text for clients, stands no folder of the server's.
+        with monitoring.warmup(Path(options.model_name, folder.name)):
+            warm_up(servable, options.num_request_iterations_for_warmup, options.max_message_bytes)
     give_back_freed_memory()
     return servable
 

@@ -8,11 +8,8 @@ float32 output are computed in 32 bits.)
 """
 
 import ctypes
-import os
 import queue
-import shutil
 import sys
-import tempfile
 import threading
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
@@ -21,8 +18,8 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from failures import invalid_argument, one_line
-from saved_model import DEFAULT_SIGNATURE, SavedModel, Signature, TensorSpec, read_message, serving_graph
+from failures import invalid_argument, one_line, without_folders
+from saved_model import DEFAULT_SIGNATURE, SavedModel, Signature, TensorSpec, read_message, rewritten, serving_graph
 from tensorflow_messages import types_pb2
 from tensors import KINDS, Array, type_name
 from threads import Threads
@@ -78,7 +75,7 @@ class OpenVinoEngine:
                 # A copy: the request's memory belongs to the next caller.
                 return {alias: request.get_output_tensor(self._outputs[alias]).data.copy() for alias in outputs}
             except RuntimeError as exc:
-                raise invalid_argument(_cause(exc)) from exc
+                raise invalid_argument(without_folders(_cause(exc))) from exc
 
     @contextmanager
     def _request(self) -> Iterator[Any]:
@@ -188,24 +185,11 @@ def _folder_with_default(model: SavedModel, signature: Signature) -> Iterator[Pa
     if signature.name == DEFAULT_SIGNATURE:
         yield model.folder
         return
-    with tempfile.TemporaryDirectory(prefix="signature_") as name:
-        folder = Path(name)
-        message = read_message(model.folder)
-        definitions = serving_graph(message, model.folder).signature_def
-        definitions[DEFAULT_SIGNATURE].CopyFrom(definitions[signature.name])
-        (folder / "saved_model.pb").write_bytes(message.SerializeToString())
-        _link(model.folder / "variables", folder / "variables")
+    message = read_message(model.folder)
+    definitions = serving_graph(message, model.folder).signature_def
+    definitions[DEFAULT_SIGNATURE].CopyFrom(definitions[signature.name])
+    with rewritten(model.folder, message) as folder:
         yield folder
-
-
-def _link(source: Path, target: Path) -> None:
-    if not source.is_dir():
-        return
-    try:
-        os.symlink(source.resolve(), target, target_is_directory=True)
-    except OSError:
-        # On Windows only administrators and developers may make links.
-        shutil.copytree(source, target)
 
 
 def match_ports(openvino: ModuleType, ports: Sequence[Any], specs: Mapping[str, TensorSpec]) -> dict[str, int]:

@@ -1,19 +1,31 @@
 """Finds and reads a SavedModel on disk: its versions, its `serve` graph and its signatures."""
 
 import hashlib
+import logging
+import os
+import shutil
+import tempfile
 from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
 from failures import StartError, one_line
+from graph_check import check_graph
 from grpc import StatusCode as Code
+from model_files import check_files, read_graph_file, unreadable
 from tensorflow_messages import DecodeError, get_model_metadata_pb2, meta_graph_pb2, saved_model_pb2
 from tensors import KINDS, Array, to_array
+
+logger = logging.getLogger(__name__)
 
 # The tag that exporters put on the graph meant for serving.
 SERVE_TAG = "serve"
 DEFAULT_SIGNATURE = "serving_default"
+
+# Of a default that stands in for an input, as of one that a request brings (--max_message_bytes).
+_MAX_DEFAULT_BYTES = 64 << 20
 
 _VARIABLE_OPS = frozenset({"VarHandleOp", "VariableV2", "Variable"})
 
@@ -54,12 +66,16 @@ class Signature:
 
 @dataclass(frozen=True)
 class SavedModel:
-    """One version of a model as it lies on disk; `signature_defs` is what GetModelMetadata answers."""
+    """One version of a model as it lies on disk; `signature_defs` is what GetModelMetadata answers.
+
+    `is_checked` says that its graph was checked (graph_check.py) and may be run only as it was checked.
+    """
 
     folder: Path
     version: int
     signatures: Mapping[str, Signature]
     signature_defs: get_model_metadata_pb2.SignatureDefMap
+    is_checked: bool = False
 
 
 def latest_version(model_name: str, base_path: Path) -> tuple[int, Path]:
@@ -68,21 +84,38 @@ def latest_version(model_name: str, base_path: Path) -> tuple[int, Path]:
     if not versions:
         raise StartError(no_versions(model_name, base_path))
     newest = max(versions)
-    return newest, versions[newest]
+    for text in duplicates(versions):
+        logger.warning("%s", text)
+    return newest, versions[newest][0]
 
 
-def find_versions(model_name: str, base_path: Path) -> dict[int, Path]:
-    """Return the version folders below `base_path` by their number; `00001` counts as 1.
+def find_versions(model_name: str, base_path: Path) -> dict[int, list[Path]]:
+    """Return the version folders below `base_path` by their number, those that share one with the shortest name first.
 
+    A version is named by the digits 0 to 9 alone, `0001` is 1, and is a folder or a link to one.
     Raises StartError where `base_path` itself is missing or can't be listed.
     """
+    found: dict[int, list[Path]] = {}
     try:
-        return {int(child.name): child for child in base_path.iterdir() if _is_version(child)}
+        for child in sorted(base_path.iterdir(), key=lambda path: len(path.name)):
+            if _is_version(child):
+                found.setdefault(int(child.name), []).append(child)
     except OSError as exc:
         raise StartError(
             f"Could not find base path {base_path} for servable {model_name} ({exc.strerror}): "
             "point --model_base_path at the folder that holds the version folders."
         ) from exc
+    return found
+
+
+def duplicates(versions: Mapping[int, list[Path]]) -> list[str]:
+    """Return a line for each version that several folders are named for: TensorFlow Serving warns of them too."""
+    return [
+        f"Duplicate version directories detected. Version {version} will be loaded from {first}, "
+        f"and not from {', '.join(map(str, others))}"
+        for version, (first, *others) in sorted(versions.items())
+        if others
+    ]
 
 
 def no_versions(model_name: str, base_path: Path) -> str:
@@ -97,13 +130,18 @@ def _is_version(path: Path) -> bool:
     return path.name.isascii() and path.name.isdecimal() and int(path.name) < 2**63 and path.is_dir()
 
 
-def read_saved_model(folder: Path, version: int) -> SavedModel:
+def read_saved_model(folder: Path, version: int, refuse_unsafe: bool = False) -> SavedModel:
     """Read the signatures of the SavedModel in `folder`.
 
     Raises StartError where the file is missing, broken or has no graph for serving, or where variables are
-    missing: what a copy that is still under way, or was cut off, looks like.
+    missing: what a copy that is still under way, or was cut off, looks like; where a file can't be one of a model
+    (model_files.py); and with `refuse_unsafe` where the graph could do anything but compute (graph_check.py), or a
+    link leads out of the base path.
     """
+    check_files(folder, folder.parent if refuse_unsafe else None)
     graph = serving_graph(read_message(folder), folder)
+    if refuse_unsafe:
+        check_graph(graph)
     if _has_variables(graph) and not (folder / "variables" / "variables.index").is_file():
         raise StartError(
             f"{folder} is incomplete: its graph has variables, but variables/variables.index is missing. "
@@ -115,16 +153,53 @@ def read_saved_model(folder: Path, version: int) -> SavedModel:
         # A copy: a part of a message keeps the whole message, weights included, in memory.
         definitions.signature_def[name].CopyFrom(definition)
     signatures = {name: _signature(name, one) for name, one in definitions.signature_def.items()}
-    return SavedModel(folder, version, signatures, definitions)
+    return SavedModel(folder, version, signatures, definitions, refuse_unsafe)
+
+
+@contextmanager
+def checked_copy(model: SavedModel) -> Iterator[Path]:
+    """Yield a folder to load the model from, with nothing in it but the one graph that was checked.
+
+    A loader reads the file anew, which may be another one by now, and may choose another graph of those in it.
+    Where nothing is to be checked, the folder is the model's own. Raises StartError.
+    """
+    if not model.is_checked:
+        yield model.folder
+        return
+    graph = serving_graph(read_message(model.folder), model.folder)
+    check_graph(graph)
+    with rewritten(
+        model.folder, saved_model_pb2.SavedModel(saved_model_schema_version=1, meta_graphs=[graph])
+    ) as folder:
+        yield folder
+
+
+@contextmanager
+def rewritten(source: Path, message: saved_model_pb2.SavedModel) -> Iterator[Path]:
+    """Yield a folder in which the SavedModel of `source` has another `saved_model.pb`."""
+    with tempfile.TemporaryDirectory(prefix="model_") as name:
+        folder = Path(name)
+        (folder / "saved_model.pb").write_bytes(message.SerializeToString())
+        for part in ("variables", "assets"):
+            _link(source / part, folder / part)
+        yield folder
+
+
+def _link(source: Path, target: Path) -> None:
+    if not source.is_dir():
+        return
+    try:
+        os.symlink(source.resolve(), target, target_is_directory=True)
+    except OSError:
+        # On Windows only administrators and developers may make links.
+        shutil.copytree(source, target)
 
 
 def read_message(folder: Path) -> saved_model_pb2.SavedModel:
     """Parse `saved_model.pb`; raises StartError where that can't be done."""
     path = folder / "saved_model.pb"
     try:
-        return saved_model_pb2.SavedModel.FromString(path.read_bytes())
-    except OSError as exc:
-        raise _unreadable(path, exc) from exc
+        return saved_model_pb2.SavedModel.FromString(read_graph_file(path))
     except DecodeError as exc:
         raise StartError(
             f"{path} is broken ({one_line(exc)}): copy or export the model again.", Code.DATA_LOSS
@@ -154,12 +229,8 @@ def digest(folder: Path) -> bytes:
             with path.open("rb") as file:
                 whole.update(hashlib.file_digest(file, "sha256").digest())
         except OSError as exc:
-            raise _unreadable(path, exc) from exc
+            raise unreadable(path, exc) from exc
     return whole.digest()
-
-
-def _unreadable(path: Path, exc: OSError) -> StartError:
-    return StartError(f"{path} can't be read ({exc.strerror}): is the model folder copied completely?", Code.NOT_FOUND)
 
 
 def _has_variables(graph: meta_graph_pb2.MetaGraphDef) -> bool:
@@ -176,8 +247,7 @@ def _signature(name: str, definition: meta_graph_pb2.SignatureDef) -> Signature:
         return {alias: _tensor_spec(alias, tensors[alias]) for alias in sorted(tensors)}
 
     try:
-        # Defaults come with the model, not from a stranger: no limit on their size.
-        defaults = {alias: to_array(tensor, 2**63) for alias, tensor in definition.defaults.items()}
+        defaults = {alias: to_array(tensor, _MAX_DEFAULT_BYTES) for alias, tensor in definition.defaults.items()}
     except ValueError as exc:
         raise StartError(f"Signature {name} has a default that can't be read ({exc}): export the model again.") from exc
     return Signature(name, specs(definition.inputs), specs(definition.outputs), MappingProxyType(defaults))

@@ -1,15 +1,18 @@
 """Computes a signature with TensorFlow itself, as TensorFlow Serving does: a session that feeds and fetches by name."""
 
+import logging
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import grpc
-from failures import ServingError, StartError, one_line
-from saved_model import SERVE_TAG, SavedModel, Signature
+from failures import ServingError, StartError, one_line, without_folders
+from saved_model import SERVE_TAG, SavedModel, Signature, checked_copy
 from tensorflow_messages import load_tensorflow
 from tensors import Array
+
+logger = logging.getLogger(__name__)
 
 # TensorFlow's error codes are gRPC's.
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
@@ -36,9 +39,12 @@ def open_session(model: SavedModel, threads: int) -> Session:
     settings = v1.ConfigProto(intra_op_parallelism_threads=threads, inter_op_parallelism_threads=threads)
     session = v1.Session(graph=v1.Graph(), config=settings)
     try:
-        with session.graph.as_default():
-            v1.saved_model.load(session, [SERVE_TAG], str(model.folder))
-    except (tensorflow.errors.OpError, OSError, ValueError) as exc:
+        with checked_copy(model) as folder, session.graph.as_default():
+            v1.saved_model.load(session, [SERVE_TAG], str(folder))
+    except StartError:
+        raise
+    except Exception as exc:
+        # TensorFlow's own errors, and whatever else its loader meets in a message that no exporter has written.
         raise StartError(f"{model.folder} can't be loaded ({one_line(exc)}): export the model again.") from exc
     return Session(tensorflow, session)
 
@@ -59,5 +65,9 @@ class TensorFlowEngine:
         try:
             results: dict[str, Array] = self._session.run(fetches, feeds)
         except self._op_error as exc:
-            raise ServingError(_STATUS_CODES[exc.error_code], one_line(exc.message)) from exc
+            text = one_line(exc.message)
+            told = without_folders(text)
+            if told != text:
+                logger.info("%s", text)
+            raise ServingError(_STATUS_CODES[exc.error_code], told) from exc
         return results

@@ -11,9 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from failures import StartError, one_line
+from failures import StartError, one_line, without_folders
 from grpc import StatusCode
-from saved_model import find_versions, no_versions
+from saved_model import duplicates, find_versions, no_versions
 from servables import END, LOADING, Servable, Servables, VersionStatus, label
 
 logger = logging.getLogger(__name__)
@@ -55,6 +55,7 @@ class VersionWatch:
         self._poll_at = 0.0
         self._attempt: _Attempt | None = None
         self._given_up: int | None = None
+        self._warned: list[str] = []
         self._stop = threading.Event()
         self.is_loading = False
 
@@ -92,6 +93,12 @@ class VersionWatch:
             # It may be a file system that is away for a moment: no reason to stop serving.
             logger.error("%s", exc)
             return
+        warnings = duplicates(versions)
+        for text in warnings:
+            # Once, not at each look.
+            if text not in self._warned:
+                logger.warning("%s", text)
+        self._warned = warnings
         if not versions:
             logger.warning("%s", no_versions(self._name, self._base_path))
             self._want(None)
@@ -100,8 +107,11 @@ class VersionWatch:
         newest = max(versions)
         if newest in self._servables.available(self._name):
             self._want(None)
-        elif newest != self._given_up and (self._attempt is None or newest != self._attempt.version):
-            self._want(_Attempt(newest, versions[newest], now))
+        elif self._attempt and newest == self._attempt.version:
+            # Of folders with the same number another may be the first by now.
+            self._attempt.folder = versions[newest][0]
+        elif newest != self._given_up:
+            self._want(_Attempt(newest, versions[newest][0], now))
 
     def _want(self, attempt: _Attempt | None) -> None:
         """Forget what was wanted before: a version that failed may come back mended, under the same number."""
@@ -143,7 +153,8 @@ class VersionWatch:
             logger.error("Retrying of Loading servable: %s exhausted max_num_retries: %d", what, self._schedule.retries)
         self._attempt = None
         self._given_up = attempt.version
-        self._servables.report(self._name, VersionStatus(attempt.version, END, code, reason))
+        told = without_folders(reason, attempt.folder.parent)
+        self._servables.report(self._name, VersionStatus(attempt.version, END, code, told))
 
     def _retire_all_but(self, kept: int | None) -> None:
         for version in self._servables.available(self._name):

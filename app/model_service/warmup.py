@@ -4,6 +4,7 @@ import logging
 import struct
 from collections.abc import Collection, Iterator
 from contextlib import suppress
+from math import prod
 from pathlib import Path
 
 import google_crc32c
@@ -24,22 +25,23 @@ _LENGTH = struct.Struct("<Q")
 _CHECKSUM = struct.Struct("<I")
 
 
-def warm_up(servable: Servable, iterations: int) -> None:
+def warm_up(servable: Servable, iterations: int, max_bytes: int) -> None:
     """Replay the model's warm-up file `iterations` times, or run each signature once on zeros where it has none.
 
-    The first request of a signature, or its zeros, run at least as often as its engine has slots.
+    The first request of a signature, or its zeros, run at least as often as its engine has slots. No input may take
+    more than `max_bytes`, as none of a client's may.
 
     Raises StartError if the file is broken or a request of it fails, or if the model can't even compute zeros of
     a shape that its signature gives in full.
     """
     path = servable.model.folder / WARMUP_FILE
     if path.is_file():
-        _replay(servable, path, iterations)
+        _replay(servable, path, iterations, max_bytes)
         return
     logger.info("No warmup data file found at %s", path)
     for signature in map(servable.signature, servable.engines):
         if signature is not None:
-            _run_on_zeros(servable, signature)
+            _run_on_zeros(servable, signature, max_bytes)
 
 
 def called_signatures(model: SavedModel) -> Collection[str]:
@@ -55,7 +57,7 @@ def called_signatures(model: SavedModel) -> Collection[str]:
     return called or set(model.signatures)
 
 
-def _replay(servable: Servable, path: Path, iterations: int) -> None:
+def _replay(servable: Servable, path: Path, iterations: int, max_bytes: int) -> None:
     servables = Servables(servable)
     touched: set[str] = set()
     try:
@@ -64,7 +66,7 @@ def _replay(servable: Servable, path: Path, iterations: int) -> None:
             request.model_spec.name = servable.name
             request.model_spec.ClearField("version_choice")
             for _ in range(max(iterations, _untouched_slots(servable, request, touched))):
-                prediction.predict(servables, request, max_bytes=2**63)
+                prediction.predict(servables, request, max_bytes)
     except ServingError as exc:
         raise StartError(f"A warmup request in {path} failed ({exc.message}): record them again.") from exc
 
@@ -121,7 +123,10 @@ def masked_crc32c(data: bytes) -> int:
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
 
 
-def _run_on_zeros(servable: Servable, signature: Signature) -> None:
+def _run_on_zeros(servable: Servable, signature: Signature, max_bytes: int) -> None:
+    if sum(prod(_ones(spec)) * KINDS[spec.dtype].dtype.itemsize for spec in signature.inputs.values()) > max_bytes:
+        logger.info("%s was not warmed up: its inputs take more than %d bytes", signature.name, max_bytes)
+        return
     inputs = {alias: _zeros(spec) for alias, spec in signature.inputs.items()}
     try:
         # Each slot has memory of its own, which its first call allocates.
@@ -138,8 +143,12 @@ def _run_on_zeros(servable: Servable, signature: Signature) -> None:
 
 def _zeros(spec: TensorSpec) -> Array:
     kind = KINDS[spec.dtype]
-    shape = tuple(1 if size < 0 else size for size in spec.shape or ())
-    return np.full(shape, b"" if kind.is_string else 0, kind.dtype)
+    return np.full(_ones(spec), b"" if kind.is_string else 0, kind.dtype)
+
+
+def _ones(spec: TensorSpec) -> tuple[int, ...]:
+    """The signature's shape, with 1 for each dimension that it leaves open."""
+    return tuple(1 if size < 0 else size for size in spec.shape or ())
 
 
 def _is_sure(spec: TensorSpec) -> bool:

@@ -61,8 +61,9 @@ def is_not_ready(url: str) -> bool:
     return not answers(f"{url}/readyz")
 
 
-@case("proxy: one of two services killed")
+@case("proxy: one of two services killed", ("service_lost",))
 def front_killed(trial: Trial) -> None:
+    """What it worked on is refused and not sent to the other one, which it might end too; all else is answered."""
     fronts = Fronts(trial)
     with trial.under_load(fronts.port):
         for service in fronts.services:

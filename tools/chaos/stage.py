@@ -168,8 +168,9 @@ class Stage:
         command: list[str | Path] = [*prefix, sys.executable, APP_SERVER]
         return self.process(f"app_{port}", command, place, lambda: answers(f"http://127.0.0.1:{port}/livez"))
 
-    def nginx(self, port: int, upstreams: Sequence[int]) -> Process:
-        """Nginx with the shipped settings, of which only the addresses are others; raises Missing."""
+    def nginx(self, port: int, upstreams: Sequence[int], rate: str = "10000r/s") -> Process:
+        """Nginx with the shipped settings, of which only the addresses are others, and the `rate` at which each client
+        may ask, since all load comes from one; raises Missing."""
         program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
         if program is None:
             raise Missing("nginx is not installed: apt install nginx")
@@ -178,6 +179,7 @@ class Stage:
             if shipped not in text:
                 raise ValueError(f"{NGINX_CONF} has no {shipped!r}")
             text = text.replace(shipped, f"{shipped.rstrip('0123456789')}{ours}")
+        text = text.replace("rate=10r/s", f"rate={rate}")
         (self.folder / "nginx.conf").write_text(text, encoding="utf-8")
         command: list[str | Path] = [program, "-p", self.folder, "-c", self.folder / "nginx.conf", "-g", "daemon off;"]
         return self.process("nginx", command, {}, lambda: answers(f"http://127.0.0.1:{port}/livez"))
