@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from chaos.attacks.wire import Answer, Cut, Wire
@@ -21,6 +22,8 @@ IDLE_S = 12.0
 IDLE_SHARE = 0.05
 BACK_S = 30.0
 MAY_KEEP = 1.2
+# Lines of the log are written together, up to a tenth of a second late; a sum of refusals once a second.
+LOG_DELAY_S = 1.5
 # No status of a service that knows what it does.
 DEFECT = 500
 
@@ -91,11 +94,12 @@ def attack(name: str, short: bool = False, photo_s: float | None = PHOTO_S) -> C
 class Attack:
     """What a case works with: the ports, ways to send, and a report that notes what was answered."""
 
-    def __init__(self, case: Case, ports: dict[str, int], pace: Pace) -> None:
+    def __init__(self, case: Case, ports: dict[str, int], pace: Pace, log: Path) -> None:
         self.report = Report(case.name)
         self.pace = pace
         self.http_port, self.grpc_port, self.rest_port = ports["http"], ports["grpc"], ports["rest"]
         self.last_byte = time.monotonic()
+        self._log = log
         self._answers: Counter[str] = Counter()
         self._lock = threading.Lock()
 
@@ -131,6 +135,11 @@ class Attack:
         finally:
             if wire is None:
                 own.close()
+
+    def log_lines(self) -> int:
+        """How many lines the preprocess service has written to its log."""
+        time.sleep(LOG_DELAY_S)
+        return self._log.read_bytes().count(b"\n")
 
     def at_once(self, count: int, send: Callable[[int], object]) -> None:
         """Have so many senders, each in a thread."""

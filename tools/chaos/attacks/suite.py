@@ -3,7 +3,10 @@
 import json
 from collections.abc import Sequence
 
-from chaos.attacks import pictures  # noqa: F401 - its cases register themselves
+from chaos.attacks import (
+    http_floods,  # noqa: F401 - its cases register themselves
+    pictures,  # noqa: F401
+)
 from chaos.attacks.attack import CASES, SHORT, Case, Pace, Report
 from chaos.attacks.pair import Pair
 
