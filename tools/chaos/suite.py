@@ -3,7 +3,7 @@
     python run.py chaos                      every case
     python run.py chaos "model server"       those whose name holds these words
     python run.py chaos --list               what there is
-    python run.py chaos --attacks            instead: attacks; are others answered, does memory stay, does it come to rest?
+    python run.py chaos --attacks            instead: attacks; are others answered, does memory stay, is it idle after?
     python run.py chaos --soak 50000         instead: requests of all kinds; does memory grow, does anything leak?
     python run.py chaos --starts 500         instead: the model server, started and ended under load so often
 
@@ -27,6 +27,7 @@ from chaos import (
     starts,
     twin_faults,  # noqa: F401
 )
+from chaos.attacks import refused
 from chaos.attacks import suite as attacks
 from chaos.stage import Missing, NotReady, Stage, quietly
 from chaos.trial import CASES, SHORT, Case, Pace, Report, Trial
@@ -43,6 +44,7 @@ def main() -> int:
     parser.add_argument("--clients", type=int, default=Pace.clients, help="connections (default %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
     parser.add_argument("--attacks", action="store_true", help="instead: the attacks, all or those named")
+    parser.add_argument("--refused", type=int, metavar="N", help="with --attacks: N refused files; does memory grow?")
     parser.add_argument("--soak", type=int, metavar="N", help="instead: N requests of all kinds; does memory grow?")
     parser.add_argument("--starts", type=int, metavar="N", help="instead: start and end the model server N times")
     options = parser.parse_args()
@@ -81,6 +83,8 @@ def run_attacks(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
         print("\n".join(f"{case.name:{width}}  {case.why}" for case in chosen))
         return 0
     with quietly():
+        if options.refused:
+            return attacks.tell_refused(refused.run(options.refused))
         return attacks.run(chosen, options.short, options.json)
 
 

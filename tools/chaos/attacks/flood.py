@@ -117,3 +117,4 @@ def at_leisure(one: Attack, port: int, bodies: Sequence[bytes], seconds: float) 
                     one.note_sent(count, requests=0)
                     waiting[connection] = rest[count:]
             time.sleep(0.01)
+    one.last_byte = time.monotonic()

@@ -5,7 +5,7 @@ import time
 from collections.abc import Iterator
 from io import BytesIO
 
-from load import PHOTOS
+from load import PHOTOS, Load
 from PIL import Image
 
 from chaos.attacks.attack import (
@@ -29,6 +29,10 @@ ABORT_S = 40.0
 # Over which it is measured whether a service is idle.
 IDLE_WINDOW_S = 0.5
 READY_S = 30.0
+# Before memory is compared: as many at once as a busy day has, so that batches of all sizes were met; and a rest.
+CLIENTS = 32
+WARM_S = 3.0
+SETTLE_S = 1.5
 
 
 def small_photos() -> list[Photo]:
@@ -88,7 +92,10 @@ class Pair:
             time.sleep(0.05)
         for photo in (*self._photos, self._usual) * 2:
             ask(self.ports["http"], "POST", "/predict", photo.body, photo.content_type)
-        time.sleep(1)
+        load = Load(f"http://127.0.0.1:{self.ports['http']}", rate=1e6, clients=CLIENTS)
+        with load.going_on():
+            time.sleep(WARM_S)
+        time.sleep(SETTLE_S)
 
     def restart(self) -> None:
         """A new pair in place of one that an attack has left its traces on."""
@@ -130,7 +137,8 @@ class Pair:
             peak = seen.peaks.get(name, 0.0)
             one.promise(peak <= limit, f"{name}: {peak:.0f} MB, more than {limit:.0f}")
         one.promise(
-            seen.slowest_livez <= LIVEZ_S * slack, f"/livez took {seen.slowest_livez:.2f} s, more than {LIVEZ_S * slack}"
+            seen.slowest_livez <= LIVEZ_S * slack,
+            f"/livez took {seen.slowest_livez:.2f} s, more than {LIVEZ_S * slack}",
         )
         failures = seen.failures
         if case.photo_s is None:

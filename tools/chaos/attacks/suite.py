@@ -5,7 +5,10 @@ from collections.abc import Sequence
 
 from chaos.attacks import (
     http_floods,  # noqa: F401 - its cases register themselves
+    model_grpc,  # noqa: F401
+    model_rest,  # noqa: F401
     pictures,  # noqa: F401
+    refused,
 )
 from chaos.attacks.attack import CASES, SHORT, Case, Pace, Report
 from chaos.attacks.pair import Pair
@@ -56,3 +59,13 @@ def line(report: Report) -> str:
     answers = ", ".join(f"{count} {text}" for text, count in sorted(report.answers.items()))
     text += f"  {'BROKEN' if report.broken else 'held'}  {answers}"
     return "\n".join([text, *(f"{'':{WIDTH}}   BROKEN: {broken}" for broken in report.broken)])
+
+
+def tell_refused(told: refused.Refused) -> int:
+    """What came of files that were refused; the exit status."""
+    statuses = ", ".join(f"{count} {status}" for status, count in sorted(told.statuses.items()))
+    first, rest = told.megabytes[0], told.megabytes[1:]
+    print(f"{statuses}; {first:.1f} MB after the first {refused.FIRST}, then {', '.join(f'{one:.1f}' for one in rest)}")
+    for text in told.broken:
+        print(f"BROKEN: {text}")
+    return 1 if told.broken else 0

@@ -164,7 +164,10 @@ def _sample(seen: Seen, pipe: Connection, targets: Sequence[Target], limit_s: fl
     """Read the memory until ``end`` comes, or until there is reason to kill the services."""
     trees = {target.name: (target, Tree(target.pid)) for target in targets}
     end = time.monotonic() + limit_s
-    while not pipe.poll(SAMPLE_S):
+    is_over = False
+    while not is_over:
+        # Once more after the end, however short it was.
+        is_over = pipe.poll(SAMPLE_S)
         for name, (target, tree) in trees.items():
             megabytes = tree.megabytes()
             seen.peaks[name] = max(seen.peaks.get(name, 0.0), megabytes)

@@ -35,7 +35,7 @@ class Item:
 
 
 def heif(items: Sequence[Item], properties: Sequence[bytes]) -> bytes:
-    """A file with these pictures, numbered from 1, of which the last is the one to show; the same bytes lie there once."""
+    """A file with these pictures, numbered from 1, of which the last is shown; the same bytes lie there only once."""
     data = dict.fromkeys(item.data for item in items)
     first = box(b"ftyp", b"heic", bytes(4), b"mif1heic")
     infos = [

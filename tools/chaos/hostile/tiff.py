@@ -179,7 +179,7 @@ def _lzw_zeros(count: int) -> bytes:
 
 @hostile("TIFF: 500,000 strips of one row, all in the same place")
 def strips() -> bytes:
-    """Each strip is an object in Python, and a decoder that is started and ended; the list of them needs 4 bytes each."""
+    """Each strip is an object in Python, and a decoder that is started and ended; its place in the list is two bytes."""
     count = 500_000
     data = struct.pack("<H", DATA) * count
     tags: dict[int, tuple[int, Sequence[int]]] = {

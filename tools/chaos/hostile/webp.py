@@ -56,7 +56,7 @@ def transforms() -> bytes:
 
 @hostile("WEBP: 65,536 groups of codes")
 def groups() -> bytes:
-    """Each block of 4 x 4 pixels has its own group of five codes, of 20 bits, and a decoder's table for each: 700 MB."""
+    """Each block of 4 x 4 pixels has five codes of its own, in 20 bits, and a decoder has a table for each: 400 MB."""
     bits = start(1024, 1024).add(0, 1).add(0, 1)
     # Groups by blocks of 4; a picture of 256 x 256 says which: no cache, green and red by 8 bits, the rest by none.
     bits.add(1, 1).add(0, 3).add(0, 1)
