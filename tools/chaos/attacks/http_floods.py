@@ -114,7 +114,7 @@ def languages(one: Attack) -> None:
     wire.close()
 
 
-@attack("http: 20 MB of JSON: [],[],[]", short=True)
+@attack("http: 20 MB of JSON: [],[],[]")
 def json_lists(one: Attack) -> None:
     """Each pair of brackets is an object of Python's, 30 times as large."""
     one.for_a_while(lambda: one.exchange(request(b'{"image_b64": [' + b"[]," * 6_600_000 + b"[]]}"), one.http_port))
@@ -174,7 +174,7 @@ def form_boundaries(one: Attack) -> None:
     form(one, content, boundary)
 
 
-@attack("http: the same path in other words", photo_s=None, short=True)
+@attack("http: the same path in other words", photo_s=None)
 def other_paths(one: Attack) -> None:
     """`/%70redict` and `http://x/predict` are `/predict`; an admission that compares letters lets them pass."""
     photo = PHOTOS[1].read_bytes()
@@ -187,7 +187,7 @@ def other_paths(one: Attack) -> None:
         one.promise(one.report.answers.get("503", 0) > 0, f"{path}: 300 at once, and none was refused")
 
 
-@attack("http: invalid requests, each on its connection", short=True)
+@attack("http: invalid requests, each on its connection")
 def invalid(one: Attack) -> None:
     """18 bytes each, of which each may write a line of 300 into the log, at once, and fill the disk."""
     before = one.log_lines()

@@ -132,7 +132,7 @@ def output_names(one: Attack) -> None:
     again_and_again(one, spec() + b"\x1a\0" * 30_000_000)
 
 
-@attack("grpc: 16 messages of 50 MB at once", photo_s=2.0, short=True)
+@attack("grpc: 16 messages of 50 MB at once", photo_s=2.0)
 def large_messages(one: Attack) -> None:
     """Each is no more than one may be; together they are more than the server may have."""
     again_and_again(one, spec() + one_input(number(1, UINT8) + part(4, bytes(50_000_000))), callers=16)
@@ -150,7 +150,7 @@ def squeezed_messages(one: Attack) -> None:
     one.at_once(16, send)
 
 
-@attack("grpc: model names of 50 MB", short=True)
+@attack("grpc: model names of 50 MB")
 def long_names(one: Attack) -> None:
     """A name is counted, logged and traced; whoever keeps it whole keeps it for ever."""
     for count in range(4):
@@ -170,7 +170,7 @@ def long_names_elsewhere(one: Attack) -> None:
         call(one, made, spec() + one_input(b"", text))
 
 
-@attack("grpc: thousands of different model names", short=True)
+@attack("grpc: thousands of different model names")
 def many_names(one: Attack) -> None:
     """Each may become a line of the metrics page, which nobody ever clears."""
     counter = iter(range(10**9))

@@ -39,7 +39,7 @@ def squeezed_lists(one: Attack) -> None:
     again_and_again(one, squeezed(b'{"instances":[', b"[],", 20_000_000))
 
 
-@attack("rest: 4 MB of empty lists", short=True)
+@attack("rest: 4 MB of empty lists")
 def lists(one: Attack) -> None:
     """No need to squeeze them: each pair of brackets is an object."""
     again_and_again(one, request(b'{"instances":[' + b"[]," * 1_300_000 + b"[]]}"))
@@ -90,13 +90,13 @@ def nested_gzip(one: Attack) -> None:
     again_and_again(one, request(body, b"Content-Encoding: gzip, gzip, gzip\r\n"))
 
 
-@attack("rest: headers without end", short=True)
+@attack("rest: headers without end")
 def headers(one: Attack) -> None:
     """Short lines: what is kept of each is many times its size."""
     flood.stream(one, one.rest_port, b"POST " + PATH + HOST, b"a:b\r\n" * (BLOCK // 5), long(one))
 
 
-@attack("rest: trailers without end", short=True)
+@attack("rest: trailers without end")
 def trailers(one: Attack) -> None:
     """The same behind the last chunk."""
     flood.stream(one, one.rest_port, b"POST " + PATH + HOST + CHUNKED + b"0\r\n", b"a:b\r\n" * (BLOCK // 5), long(one))

@@ -24,9 +24,11 @@ from chaos.attacks.wire import Cut, Wire
 from chaos.hostile import heif, load_all
 
 FIRST = 100
+# In how many parts the rest is sent: of few files in few, as memory is read after a pause behind each.
 PARTS = 10
+FEW, FEW_PARTS = 1000, 2
 MAY_GROW = 1.1
-SETTLE_S = 3.0
+SETTLE_S = 2.0
 # Hostile pictures that are refused after a short time: broken, or of more pixels than are taken.
 QUICK = (
     "TIFF: 51 MP of RGBA 16 bit, cut off, 150 bytes",
@@ -93,7 +95,8 @@ def run(count: int, is_quiet: bool = False) -> Refused:
     told = Refused()
     with Pair() as pair, tqdm(total=FIRST + count, unit="file", desc="refused", disable=is_quiet) as progress:
         wire, stream, tree = Wire(pair.ports["http"], ANSWER_S), files(), pair.trees["preprocess service"]
-        for part in (FIRST, *[max(1, count // PARTS)] * PARTS):
+        parts = FEW_PARTS if count < FEW else PARTS
+        for part in (FIRST, *[max(1, count // parts)] * parts):
             refused = 0
             while refused < part:
                 data, media_type = next(stream)

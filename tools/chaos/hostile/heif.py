@@ -146,7 +146,7 @@ def tiled(columns: int, rows: int, width: int, height: int, told: tuple[int, int
     return heif([Item(b"hvc1", data, [1, 2])] * count + [whole], [settings, size(*SHOWN), size(*told)])
 
 
-@hostile("HEIF: 51 MP out of one small picture, 368 times", short=True)
+@hostile("HEIF: 51 MP out of one small picture, 368 times")
 def repeated() -> bytes:
     """A grid whose tiles are all the same 30 KB: each is decoded by itself."""
     whole = 16 * SHOWN[0], 23 * SHOWN[1]

@@ -38,7 +38,7 @@ def empty_scans() -> bytes:
     return SOI + frame(PROGRESSIVE, 3500, 3500, 3) + b"".join(scans) + EOI
 
 
-@hostile("JPEG: progressive, last scan repeated 1,500 times", short=True)
+@hostile("JPEG: progressive, last scan repeated 1,500 times")
 def repeated_scan() -> bytes:
     """A picture of usual shape, by a usual program, whose last scan comes again and again."""
     photo = _progressive(3500, 3500)
@@ -104,7 +104,7 @@ def exif_pieces() -> bytes:
     return SOI + segment(0xE1, b"Exif\0\0" + bytes(10)) * 600_000 + small()
 
 
-@hostile("JPEG: EXIF of 5,000 tags in the same 60 KB", short=True)
+@hostile("JPEG: EXIF of 5,000 tags in the same 60 KB")
 def exif_overlapping() -> bytes:
     """A small photo, fit to be decoded without a worker, whose tags each are all of the EXIF data: 300 MB."""
     tags = b"".join(struct.pack("<HHII", tag, 7, 60_000, 8) for tag in range(1000, 6000))

@@ -89,7 +89,7 @@ def zeros(count: int) -> bytes:
     return b"".join([*parts, packer.compress(block[: count & 0xFFFFF]), packer.flush()])
 
 
-@hostile("TIFF: 51 MP of RGBA 16 bit, cut off, 150 bytes", short=True)
+@hostile("TIFF: 51 MP of RGBA 16 bit, cut off, 150 bytes")
 def cut_off() -> bytes:
     """Refused, as it has no pixels; 400 MB were prepared for them, and whoever keeps the refusal may keep these."""
     return picture(SIDE, SIDE, [16] * 4, RGB, bytes(10), DEFLATE, {EXTRA_SAMPLES: (SHORT, [2])})
@@ -179,7 +179,7 @@ def _lzw_zeros(count: int) -> bytes:
 
 @hostile("TIFF: 500,000 strips of one row, all in the same place")
 def strips() -> bytes:
-    """Each strip is an object in Python, and a decoder that is started and ended; its place in the list is two bytes."""
+    """Each strip is an object in Python, and a decoder that is started and ended; in the list it is two bytes."""
     count = 500_000
     data = struct.pack("<H", DATA) * count
     tags: dict[int, tuple[int, Sequence[int]]] = {
@@ -195,7 +195,7 @@ def strips() -> bytes:
     return tiff(tags, data, [(STRIP_OFFSETS, SHORT, count, DATA), (STRIP_BYTES, SHORT, count, DATA)])
 
 
-@hostile("TIFF: 5,000 tags that all point to the same 4 MB", short=True)
+@hostile("TIFF: 5,000 tags that all point to the same 4 MB")
 def overlapping_tags() -> bytes:
     """Each tag's value is read, and kept: 20 GB from 4 MB."""
     size = 4_000_000
