@@ -32,6 +32,7 @@ READY_S = 30.0
 CLIENTS = 32
 WARM_S = 2.0
 SETTLE_S = 1.5
+QUIET_S = 3.0
 
 
 def small_photos() -> list[Photo]:
@@ -95,6 +96,12 @@ class Pair:
         with load.going_on():
             time.sleep(WARM_S)
         time.sleep(SETTLE_S)
+
+    def quiet(self) -> Seen:
+        """What others are answered while nobody attacks: what this machine can do, with whatever else it does now."""
+        self._watcher.begin(ABORT_S)
+        time.sleep(QUIET_S)
+        return self._watcher.end()
 
     def restart(self) -> None:
         """A new pair in place of one that an attack has left its traces on."""

@@ -10,7 +10,7 @@ from chaos.attacks import (
     pictures,  # noqa: F401
     refused,
 )
-from chaos.attacks.attack import CASES, SHORT, Case, Pace, Report
+from chaos.attacks.attack import CASES, Case, Pace, Report
 from chaos.attacks.pair import Pair
 
 WIDTH = max(map(len, CASES))
@@ -26,14 +26,15 @@ def choose(words: Sequence[str], short: bool) -> list[Case]:
     return [case for case in cases if not words or any(word in case.name for word in words)]
 
 
-def run(chosen: Sequence[Case], short: bool, is_json: bool) -> int:
+def run(chosen: Sequence[Case], pace: Pace, is_json: bool) -> int:
     """Run these against one pair, a new one after each that broke a promise; the exit status."""
     reports = []
-    if not is_json:
-        print(HEADER, flush=True)
     with Pair() as pair:
+        if not is_json:
+            quiet = pair.quiet()
+            print(f"before: slowest photo {quiet.slowest_photo:.2f} s, /livez {quiet.slowest_livez:.2f} s\n{HEADER}")
         for case in chosen:
-            reports.append(pair.run(case, SHORT if short else Pace()))
+            reports.append(pair.run(case, pace))
             if not is_json:
                 print(line(reports[-1]), flush=True)
             if reports[-1].broken and case is not chosen[-1]:
