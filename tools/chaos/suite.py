@@ -17,10 +17,10 @@ The exit status is 1 if any promise was broken.
 Each attack is on a pair of its own or of the attack before it, if that has left no trace, and prints one line: what was
 sent, the most memory of each service in MB and what it had afterwards, its CPU seconds, the slowest of the small photos
 and of the /livez that others asked for meanwhile, when it was idle after the last byte, and the attacker's answers.
-Its promises: memory as in the containers, 700 and 512 MB, and within 20 % of the start 30 s later; a small photo within
-1 s, or 2 s beside hundreds of connections; /livez within 0.25 s; idle after 12 s; every answer one with a reason, within
-12 s. Bounds in seconds hold on two cores that nobody else uses; --slack 4 multiplies them on others. What takes 1.5 GB
-or 40 s is killed. An attack's name may be given by some of its words, as TIFF: or grpc:; --list says what each does.
+Its promises: memory as in the containers, 700 and 512 MB, and within 20 % of the start after 30 s; a small photo in
+1 s, or 2 s beside hundreds of connections; /livez in 0.25 s; idle after 12 s; every answer one with a reason, in 12 s.
+Bounds in seconds hold on two cores that nobody else uses; --slack 4 multiplies them on others. What takes 1.5 GB or
+40 s is killed. An attack's name may be given by some of its words, as TIFF: or grpc:; --list says what each does.
 """
 
 import argparse

@@ -1,6 +1,9 @@
 """WebP: its lossless form can say with no bits at all that all pixels are alike."""
 
 import struct
+from io import BytesIO
+
+from PIL import Image
 
 from chaos.hostile import hostile
 from chaos.hostile.bits import Bits
@@ -73,6 +76,14 @@ def groups() -> bytes:
     for _ in range(5 * 65_536):
         bits.add(*ONE_SYMBOL)
     return webp(chunk(b"VP8L", bits.to_bytes()))
+
+
+@hostile("WEBP: 25 MP with losses")
+def lossy() -> bytes:
+    """The other form, of flat blocks: each is guessed, transformed and filtered all the same."""
+    file = BytesIO()
+    Image.new("RGB", (SIDE, SIDE), (90, 120, 40)).save(file, "WEBP", quality=0, method=0)
+    return file.getvalue()
 
 
 def extended(width: int, height: int, animated: bool = True) -> bytes:
