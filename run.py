@@ -4,7 +4,8 @@
     python run.py serve    start the model server and the preprocess service, and say where they are
     python run.py test     run every test
     python run.py bench    measure throughput, latency and cost beside what one would use instead (--help)
-    python run.py chaos    break everything around the services while they work, and count what came of it (--help)
+    python run.py chaos    break everything around the services while they work, or attack them, and count what came of
+                           it (--help)
     python run.py check    lint and check types
     python run.py e2e      build the containers, try them, and whether they are closed and come back
     python run.py lock     write the lock files anew, after a pin in a requirements file has changed

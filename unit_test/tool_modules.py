@@ -51,7 +51,10 @@ try:
     )
     from bench import photos as bench_photos
     from bench import report as bench_report
-    from chaos import soak, stage, trial
+    from chaos import hostile, soak, stage, trial
+    from chaos.attacks import attack, refused, watch, wire
+    from chaos.attacks import pair as attack_pair
+    from chaos.attacks import suite as _attack_suite  # noqa: F401 - registers the cases
 finally:
     sys.path[:] = _path
     del sys.modules["utils"]
@@ -62,6 +65,8 @@ __all__ = [
     "FOLDER",
     "PROJECT",
     "animals",
+    "attack",
+    "attack_pair",
     "bench_photos",
     "bench_report",
     "calibration",
@@ -76,6 +81,7 @@ __all__ = [
     "export",
     "features",
     "heads",
+    "hostile",
     "limit",
     "load",
     "lock",
@@ -86,6 +92,7 @@ __all__ = [
     "photos",
     "predictors",
     "quantization",
+    "refused",
     "run_tool",
     "running",
     "samples",
@@ -98,6 +105,8 @@ __all__ = [
     "trial",
     "turns",
     "views",
+    "watch",
+    "wire",
 ]
 
 

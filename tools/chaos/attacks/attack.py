@@ -7,6 +7,7 @@ import time
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any
 
 from chaos.attacks.wire import Answer, Cut, Wire
@@ -21,20 +22,24 @@ IDLE_S = 12.0
 IDLE_SHARE = 0.05
 BACK_S = 30.0
 MAY_KEEP = 1.2
+# Lines of the log are written together, up to a tenth of a second late; a sum of refusals once a second.
+LOG_DELAY_S = 1.5
 # No status of a service that knows what it does.
 DEFECT = 500
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How long each attack goes on, and by what its bounds in seconds are multiplied, for a machine that others use."""
+    """How long each attack goes on, by what its bounds in seconds are multiplied, for a machine that others use, and
+    in which time a picture's sender asks to be answered; None: in the service's own."""
 
     seconds: float = 3.0
     slack: float = 1.0
+    timeout_ms: int | None = None
 
 
 # The tests run beside other tests, on machines of any speed: what these bounds tell from a hang is ten seconds long.
-SHORT = Pace(seconds=1.5, slack=4.0)
+SHORT = Pace(seconds=1.0, slack=4.0, timeout_ms=3000)
 
 
 @dataclass(frozen=True)
@@ -91,11 +96,12 @@ def attack(name: str, short: bool = False, photo_s: float | None = PHOTO_S) -> C
 class Attack:
     """What a case works with: the ports, ways to send, and a report that notes what was answered."""
 
-    def __init__(self, case: Case, ports: dict[str, int], pace: Pace) -> None:
+    def __init__(self, case: Case, ports: dict[str, int], pace: Pace, log: Path) -> None:
         self.report = Report(case.name)
         self.pace = pace
         self.http_port, self.grpc_port, self.rest_port = ports["http"], ports["grpc"], ports["rest"]
         self.last_byte = time.monotonic()
+        self._log = log
         self._answers: Counter[str] = Counter()
         self._lock = threading.Lock()
 
@@ -108,8 +114,10 @@ class Attack:
 
     def post(self, body: bytes, media_type: str, path: str = "/predict", wire: Wire | None = None) -> None:
         """Send a whole request to the preprocess service, and note its answer."""
-        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\n\r\n"
-        self.exchange(head.encode() + body, self.http_port, wire)
+        head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\n"
+        if self.pace.timeout_ms:
+            head += f"X-Request-Timeout-Ms: {self.pace.timeout_ms}\r\n"
+        self.exchange(head.encode() + b"\r\n" + body, self.http_port, wire)
 
     def exchange(self, request: bytes, port: int, wire: Wire | None = None, may_cut: bool = False) -> None:
         """Send bytes, on a connection of their own if none is given, and note the answer.
@@ -131,6 +139,11 @@ class Attack:
         finally:
             if wire is None:
                 own.close()
+
+    def log_lines(self) -> int:
+        """How many lines the preprocess service has written to its log."""
+        time.sleep(LOG_DELAY_S)
+        return self._log.read_bytes().count(b"\n")
 
     def at_once(self, count: int, send: Callable[[int], object]) -> None:
         """Have so many senders, each in a thread."""

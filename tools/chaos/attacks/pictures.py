@@ -24,7 +24,7 @@ def send_one_after_the_other(one: Attack, picture: Hostile, least: int = 1) -> N
 def register(picture: Hostile) -> None:
     """The case of one picture: sent again and again from one connection."""
     run = functools.partial(send_one_after_the_other, picture=picture)
-    run.__doc__ = picture.make.__doc__  # type: ignore[misc]  # a partial's own may be set
+    run.__doc__ = picture.make.__doc__
     attack(picture.name, short=picture.is_short)(run)
 
 

@@ -3,8 +3,14 @@
 import json
 from collections.abc import Sequence
 
-from chaos.attacks import pictures  # noqa: F401 - its cases register themselves
-from chaos.attacks.attack import CASES, SHORT, Case, Pace, Report
+from chaos.attacks import (
+    http_floods,  # noqa: F401 - its cases register themselves
+    model_grpc,  # noqa: F401
+    model_rest,  # noqa: F401
+    pictures,  # noqa: F401
+    refused,
+)
+from chaos.attacks.attack import CASES, Case, Pace, Report
 from chaos.attacks.pair import Pair
 
 WIDTH = max(map(len, CASES))
@@ -20,14 +26,15 @@ def choose(words: Sequence[str], short: bool) -> list[Case]:
     return [case for case in cases if not words or any(word in case.name for word in words)]
 
 
-def run(chosen: Sequence[Case], short: bool, is_json: bool) -> int:
+def run(chosen: Sequence[Case], pace: Pace, is_json: bool) -> int:
     """Run these against one pair, a new one after each that broke a promise; the exit status."""
     reports = []
-    if not is_json:
-        print(HEADER, flush=True)
     with Pair() as pair:
+        if not is_json:
+            quiet = pair.quiet()
+            print(f"before: slowest photo {quiet.slowest_photo:.2f} s, /livez {quiet.slowest_livez:.2f} s\n{HEADER}")
         for case in chosen:
-            reports.append(pair.run(case, SHORT if short else Pace()))
+            reports.append(pair.run(case, pace))
             if not is_json:
                 print(line(reports[-1]), flush=True)
             if reports[-1].broken and case is not chosen[-1]:
@@ -53,3 +60,13 @@ def line(report: Report) -> str:
     answers = ", ".join(f"{count} {text}" for text, count in sorted(report.answers.items()))
     text += f"  {'BROKEN' if report.broken else 'held'}  {answers}"
     return "\n".join([text, *(f"{'':{WIDTH}}   BROKEN: {broken}" for broken in report.broken)])
+
+
+def tell_refused(told: refused.Refused) -> int:
+    """What came of files that were refused; the exit status."""
+    statuses = ", ".join(f"{count} {status}" for status, count in sorted(told.statuses.items()))
+    first, rest = told.megabytes[0], told.megabytes[1:]
+    print(f"{statuses}; {first:.1f} MB after the first {refused.FIRST}, then {', '.join(f'{one:.1f}' for one in rest)}")
+    for text in told.broken:
+        print(f"BROKEN: {text}")
+    return 1 if told.broken else 0

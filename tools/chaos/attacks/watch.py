@@ -12,6 +12,7 @@ import time
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import psutil
 
@@ -62,6 +63,24 @@ class Seen:
         return max(self.livez, default=0.0)
 
 
+def resident(process: psutil.Process) -> tuple[int, int]:
+    """Bytes of a process: its share of pages that belong to no file, and all those that do.
+
+    The first are shared only with processes that it was forked from or has forked; the second, programs and libraries,
+    with anybody, and those of one service have the same ones (proc(5), smaps_rollup). Elsewhere than on Linux: what
+    only this process has, and nothing.
+    """
+    if not psutil.LINUX:
+        return process.memory_full_info().uss, 0
+    sizes = {}
+    for file in ("smaps_rollup", "status"):
+        for line in Path(f"/proc/{process.pid}/{file}").read_text(encoding="ascii", errors="replace").splitlines():
+            name, _, rest = line.partition(":")
+            if name in ("Pss_Anon", "Pss_Shmem", "RssFile"):
+                sizes[name] = int(rest.split()[0]) * 1024
+    return sizes.get("Pss_Anon", 0) + sizes.get("Pss_Shmem", 0), sizes.get("RssFile", 0)
+
+
 class Tree:
     """The processes of a service: the first, and all that it has started."""
 
@@ -71,22 +90,18 @@ class Tree:
         self._looked = 0.0
 
     def megabytes(self) -> float:
-        """What is resident, in 10^6 bytes; pages that the processes share count once.
-
-        All of the first process, and of the others what only they have.
-        """
+        """What is resident, in 10^6 bytes; pages that the processes share count once, whoever else shares them."""
         now = time.monotonic()
         if now - self._looked > LOOK_S:
             self._looked = now
             with contextlib.suppress(psutil.NoSuchProcess):
                 self._children = self._first.children(recursive=True)
-        total = 0
-        with contextlib.suppress(psutil.NoSuchProcess):
-            total = self._first.memory_info().rss
-        for child in self._children:
-            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied):
-                total += child.memory_full_info().uss
-        return total / 1e6
+        own, of_files = 0, 0
+        for process in (self._first, *self._children):
+            with contextlib.suppress(psutil.NoSuchProcess, psutil.AccessDenied, OSError):
+                part = resident(process)
+                own, of_files = own + part[0], max(of_files, part[1])
+        return (own + of_files) / 1e6
 
     def cpu_seconds(self) -> float:
         """Used so far, by those that have ended meanwhile too."""
@@ -164,7 +179,10 @@ def _sample(seen: Seen, pipe: Connection, targets: Sequence[Target], limit_s: fl
     """Read the memory until ``end`` comes, or until there is reason to kill the services."""
     trees = {target.name: (target, Tree(target.pid)) for target in targets}
     end = time.monotonic() + limit_s
-    while not pipe.poll(SAMPLE_S):
+    is_over = False
+    while not is_over:
+        # Once more after the end, however short it was.
+        is_over = pipe.poll(SAMPLE_S)
         for name, (target, tree) in trees.items():
             megabytes = tree.megabytes()
             seen.peaks[name] = max(seen.peaks.get(name, 0.0), megabytes)

@@ -25,7 +25,7 @@ def with_size(file: bytes, width: int, height: int) -> bytes:
     return file[:at] + struct.pack(">II", width, height) + file[at + 8 :]
 
 
-@hostile("AVIF: 51 MP in 970 bytes", short=True)
+@hostile("AVIF: 51 MP in 970 bytes")
 def few_bytes() -> bytes:
     """50,000 pixels a byte: 32 of them are a request of 42 KB."""
     return flat("RGB", SIDE)

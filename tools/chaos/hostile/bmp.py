@@ -18,7 +18,7 @@ def bmp(width: int, height: int, bits: int, compression: int, data: bytes) -> by
     return head + info + palette + data
 
 
-@hostile("BMP: one row of 51 MP that ends after a pixel", short=True)
+@hostile("BMP: one row of 51 MP that ends after a pixel")
 def empty_row() -> bytes:
     """What the row lacks is filled up byte by byte, in Python: seconds, from a kilobyte."""
     return bmp(50_900_000, 1, 8, 1, b"\1\0" + END_OF_LINE + END_OF_BITMAP)

@@ -37,7 +37,7 @@ def codes(pixels: int) -> bytes:
     return b"".join(parts) + number.to_bytes(3, "little")
 
 
-@hostile("GIF: 51 MP in LZW", short=True)
+@hostile("GIF: 51 MP in LZW")
 def lzw() -> bytes:
     """As many pixels for a byte as LZW can have: two thousand."""
     return head(7140, 7140) + frame(7140, 7140, codes(7140 * 7140)) + b";"

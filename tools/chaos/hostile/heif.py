@@ -10,8 +10,8 @@ from chaos.hostile import hostile
 from chaos.hostile.bits import Bits
 
 SAMPLE = PROJECT / "unit_test" / "data" / "cat_1.heic"
-# The picture's size in the sample, as it is coded.
-WIDTH, HEIGHT = 456, 304
+# The sample's size.
+SHOWN = 452, 300
 SEQUENCE = 33
 
 
@@ -35,7 +35,8 @@ class Item:
 
 
 def heif(items: Sequence[Item], properties: Sequence[bytes]) -> bytes:
-    """A file with these pictures, numbered from 1, of which the last is the one to show."""
+    """A file with these pictures, numbered from 1, of which the last is shown; the same bytes lie there only once."""
+    data = dict.fromkeys(item.data for item in items)
     first = box(b"ftyp", b"heic", bytes(4), b"mif1heic")
     infos = [
         full_box(b"infe", struct.pack(">HH4sB", number, 0, item.kind, 0), version=2)
@@ -52,10 +53,14 @@ def heif(items: Sequence[Item], properties: Sequence[bytes]) -> bytes:
     )
 
     def meta(offset: int) -> bytes:
-        places = []
-        for number, item in enumerate(items, 1):
-            places.append(struct.pack(">HHHII", number, 0, 1, offset, len(item.data)))
-            offset += len(item.data)
+        offsets = {}
+        for part in data:
+            offsets[part] = offset
+            offset += len(part)
+        places = [
+            struct.pack(">HHHII", number, 0, 1, offsets[item.data], len(item.data))
+            for number, item in enumerate(items, 1)
+        ]
         return full_box(
             b"meta",
             full_box(b"hdlr", bytes(4), b"pict", bytes(13)),
@@ -71,7 +76,7 @@ def heif(items: Sequence[Item], properties: Sequence[bytes]) -> bytes:
         )
 
     head = first + meta(0)
-    return first + meta(len(head) + 8) + box(b"mdat", *(item.data for item in items))
+    return first + meta(len(head) + 8) + box(b"mdat", *data)
 
 
 def size(width: int, height: int) -> bytes:
@@ -133,17 +138,28 @@ def grid(columns: int, rows: int, width: int, height: int) -> bytes:
     return struct.pack(">BBBBII", 0, 1, rows - 1, columns - 1, width, height)
 
 
-@hostile("HEIF: 51 MP out of one small picture, 374 times", short=True)
+def tiled(columns: int, rows: int, width: int, height: int, told: tuple[int, int]) -> bytes:
+    """A grid of the sample; ``told`` is the size that the file's header gives."""
+    settings, data = sample()
+    count = columns * rows
+    whole = Item(b"grid", grid(columns, rows, width, height), [3], range(1, count + 1))
+    return heif([Item(b"hvc1", data, [1, 2])] * count + [whole], [settings, size(*SHOWN), size(*told)])
+
+
+@hostile("HEIF: 51 MP out of one small picture, 368 times")
 def repeated() -> bytes:
     """A grid whose tiles are all the same 30 KB: each is decoded by itself."""
-    settings, data = sample()
-    columns, rows = 16, 23
-    width, height = columns * 452, rows * 300
-    whole = Item(b"grid", grid(columns, rows, width, height), [3], [1] * (columns * rows))
-    return heif([Item(b"hvc1", data, [1, 2]), whole], [settings, size(452, 300), size(width, height)])
+    whole = 16 * SHOWN[0], 23 * SHOWN[1]
+    return tiled(16, 23, *whole, whole)
 
 
-@hostile("HEIF: 12,000 x 12,000 that say that they are 16 x 16", short=True)
+@hostile("HEIF: a grid of 129 MP that says that it is of 16 x 16")
+def hidden_grid() -> bytes:
+    """A grid has its size in two places."""
+    return tiled(25, 38, 25 * SHOWN[0], 38 * SHOWN[1], (16, 16))
+
+
+@hostile("HEIF: 144 MP that say that they are 16 x 16")
 def hidden_size() -> bytes:
     """The size in the file's header is not what the decoder is told by the picture's own."""
     settings, data = sample()
@@ -154,30 +170,23 @@ def hidden_size() -> bytes:
 def mostly_missing() -> bytes:
     """The decoder makes room for all, and fills it with grey."""
     settings, data = sample()
-    return heif([Item(b"hvc1", data, [1, 2])], [with_coded_size(settings, 7136, 7136), size(7136, 7136)])
-
-
-@hostile("HEIF: a grid of 16 x 16 pixels that is one of 12,000 x 12,000")
-def hidden_grid() -> bytes:
-    """A grid has its size in two places."""
-    settings, data = sample()
-    whole = Item(b"grid", grid(27, 40, 12_000, 12_000), [3], [1] * (27 * 40))
-    return heif([Item(b"hvc1", data, [1, 2]), whole], [settings, size(452, 300), size(16, 16)])
+    return heif([Item(b"hvc1", data, [1, 2])], [with_coded_size(settings, 7136, 7136), size(7132, 7132)])
 
 
 @hostile("HEIF: grids within grids")
 def nested() -> bytes:
-    """Each level is 64 of the one below it: 64^4 small pictures, in 32 KB, of 16 x 16 pixels as they say."""
+    """Each of ten levels is made of four of the one below it: a million pictures to decode, for one."""
     settings, data = sample()
-    items = [Item(b"hvc1", data, [1, 2])]
-    for level in range(1, 5):
-        items.append(Item(b"grid", grid(8, 8, 16, 16), [2 if level < 4 else 3], [level] * 64))
-    return heif(items, [settings, size(452, 300), size(16, 16)])
+    items = [Item(b"hvc1", data, [1, 2])] * 4
+    for level in range(1, 11):
+        below = range(4 * level - 3, 4 * level + 1)
+        items += [Item(b"grid", grid(2, 2, *SHOWN), [2], below)] * 4
+    return heif(items, [settings, size(*SHOWN)])
 
 
 @hostile("HEIF: a grid that is a part of itself")
 def loop() -> bytes:
     """Whoever follows the parts never ends."""
     settings, data = sample()
-    whole = Item(b"grid", grid(2, 2, 900, 600), [3], [1, 2, 2, 2])
-    return heif([Item(b"hvc1", data, [1, 2]), whole], [settings, size(452, 300), size(900, 600)])
+    whole = Item(b"grid", grid(1, 2, 452, 600), [3], [1, 2])
+    return heif([Item(b"hvc1", data, [1, 2]), whole], [settings, size(*SHOWN), size(452, 600)])

@@ -38,7 +38,26 @@ def empty_scans() -> bytes:
     return SOI + frame(PROGRESSIVE, 3500, 3500, 3) + b"".join(scans) + EOI
 
 
-@hostile("JPEG: progressive, last scan repeated 1,500 times", short=True)
+@hostile("JPEG: progressive, 51 MP, 2,000 empty scans")
+def empty_scans_of_large() -> bytes:
+    """Four times the time for each byte, and 150 MB of coefficients beside it."""
+    return SOI + frame(PROGRESSIVE, 7136, 7136, 3) + scan([1], 0, 0) + scan([1], 1, 63) * 2_000 + EOI
+
+
+@hostile("JPEG: small, of one scan, with 24,000 segments")
+def small_with_segments() -> bytes:
+    """Bytes, pixels and scans are few: it is taken for one that is quick. Each segment is read in Python."""
+    return SOI + segment(0xE3, b"") * 24_000 + small()
+
+
+@hostile("JPEG: small, of one scan, in arithmetic coding")
+def small_arithmetic() -> bytes:
+    """As above; each bit of it costs more than Huffman's."""
+    noise = bytes(number * 73 % 251 for number in range(99_000))
+    return SOI + frame(ARITHMETIC, 704, 704, 3) + scan([1, 2, 3], 0, 63) + noise + EOI
+
+
+@hostile("JPEG: progressive, last scan repeated 1,500 times")
 def repeated_scan() -> bytes:
     """A picture of usual shape, by a usual program, whose last scan comes again and again."""
     photo = _progressive(3500, 3500)
@@ -104,7 +123,7 @@ def exif_pieces() -> bytes:
     return SOI + segment(0xE1, b"Exif\0\0" + bytes(10)) * 600_000 + small()
 
 
-@hostile("JPEG: EXIF of 5,000 tags in the same 60 KB", short=True)
+@hostile("JPEG: EXIF of 5,000 tags in the same 60 KB")
 def exif_overlapping() -> bytes:
     """A small photo, fit to be decoded without a worker, whose tags each are all of the EXIF data: 300 MB."""
     tags = b"".join(struct.pack("<HHII", tag, 7, 60_000, 8) for tag in range(1000, 6000))
@@ -149,6 +168,11 @@ def tables() -> bytes:
     """Each set of tables replaces the last; the decoder takes all of them in."""
     one = segment(0xDB, b"".join(bytes([place]) + b"\1" * 64 for place in range(4)))
     return SOI + one * 70_000 + small()
+
+
+def grey_scans(side: int, count: int) -> bytes:
+    """A grey progressive picture of so many scans that hold nothing."""
+    return SOI + frame(PROGRESSIVE, side, side, 1) + scan([1], 0, 0) + scan([1], 1, 63) * count + EOI
 
 
 def small() -> bytes:

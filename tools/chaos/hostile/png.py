@@ -33,14 +33,14 @@ def rows(width_bytes: int, height: int, kind: int = 0) -> bytes:
     return chunk(b"IDAT", b"".join(parts) + packer.flush())
 
 
-@hostile("PNG: 51 MP, cut off at 90 %", short=True)
+@hostile("PNG: 51 MP, cut off at 90 %")
 def cut_off() -> bytes:
     """Refused when nearly all is decoded; whoever keeps the refusal may keep the picture."""
     data = rows(SIDE * 3, SIDE)
     return SIGNATURE + header(SIDE, SIDE, 8, RGB) + data[: len(data) * 9 // 10]
 
 
-@hostile("PNG: 51 MP of RGBA 16 bit, filter of Paeth", short=True)
+@hostile("PNG: 51 MP of RGBA 16 bit, filter of Paeth")
 def paeth() -> bytes:
     """The most bytes a pixel, and the slowest of the filters: each byte is guessed from three others."""
     return png([header(SIDE, SIDE, 16, RGBA), rows(SIDE * 8, SIDE, 4)])
@@ -95,7 +95,7 @@ def chunks() -> bytes:
     return png([header(16, 16, 8, RGB), chunk(b"prVt", b"") * 1_600_000, rows(48, 16)])
 
 
-@hostile("PNG: 60 texts that unpack to a megabyte each", short=True)
+@hostile("PNG: 60 texts that unpack to a megabyte each")
 def texts() -> bytes:
     """A thousand times their size; each is kept, as bytes and as text."""
     packed = zlib.compress(bytes(TEXT_BYTES - 1), 9)
@@ -126,7 +126,7 @@ def exif_overlapping() -> bytes:
     return png([header(16, 16, 8, RGB), chunk(b"eXIf", data), rows(48, 16)])
 
 
-@hostile("PNG: two sizes, the large one after the small one", short=True)
+@hostile("PNG: two sizes, the large one after the small one")
 def two_sizes() -> bytes:
     """Whoever checks the first and decodes the last has 900 megapixels."""
     return png([header(16, 16, 8, RGB), header(30_000, 30_000, 8, RGB), rows(90_000, 2_000)])

@@ -1,10 +1,11 @@
 """TIFF: the format with the most ways to say one thing and mean another."""
 
+import lzma
 import struct
 import zlib
 from collections.abc import Mapping, Sequence
 
-from chaos.hostile import hostile
+from chaos.hostile import hostile, jpeg
 
 SHORT, LONG, RATIONAL = 3, 4, 5
 _LETTERS = {SHORT: "H", LONG: "I", RATIONAL: "I"}
@@ -12,7 +13,7 @@ _LETTERS = {SHORT: "H", LONG: "I", RATIONAL: "I"}
 WIDTH, HEIGHT, BITS, COMPRESSION, PHOTOMETRIC, STRIP_OFFSETS, SAMPLES = 256, 257, 258, 259, 262, 273, 277
 ROWS_PER_STRIP, STRIP_BYTES, X_RESOLUTION, PREDICTOR = 278, 279, 282, 317
 TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_BYTES, EXTRA_SAMPLES = 322, 323, 324, 325, 338
-RAW, LZW, DEFLATE, PACKBITS = 1, 5, 8, 32773
+RAW, LZW, JPEG, DEFLATE, LZMA = 1, 5, 7, 8, 34925
 GREY, RGB, CMYK = 1, 2, 5
 
 # Where the picture's own bytes begin: right behind the header. The directory comes after them.
@@ -89,7 +90,7 @@ def zeros(count: int) -> bytes:
     return b"".join([*parts, packer.compress(block[: count & 0xFFFFF]), packer.flush()])
 
 
-@hostile("TIFF: 51 MP of RGBA 16 bit, cut off, 150 bytes", short=True)
+@hostile("TIFF: 51 MP of RGBA 16 bit, cut off, 150 bytes")
 def cut_off() -> bytes:
     """Refused, as it has no pixels; 400 MB were prepared for them, and whoever keeps the refusal may keep these."""
     return picture(SIDE, SIDE, [16] * 4, RGB, bytes(10), DEFLATE, {EXTRA_SAMPLES: (SHORT, [2])})
@@ -177,9 +178,26 @@ def _lzw_zeros(count: int) -> bytes:
     return int(text, 2).to_bytes(len(text) // 8, "big")
 
 
+@hostile("TIFF: LZMA whose dictionary is of 4 GB")
+def dictionary() -> bytes:
+    """Two bytes say how much memory the decoder is to have for what it looks back at."""
+    data = bytearray(lzma.compress(bytes(256), check=lzma.CHECK_CRC32, filters=[{"id": lzma.FILTER_LZMA2}]))
+    # The block's header: its length, flags, the filter and the size of its properties, the dictionary; then a checksum.
+    data[16] = 40
+    end = 12 + 4 * data[12]
+    data[end : end + 4] = struct.pack("<I", zlib.crc32(data[12:end]))
+    return picture(16, 16, [8], GREY, bytes(data), LZMA)
+
+
+@hostile("TIFF: JPEG of 51 MP with 90 scans")
+def embedded_jpeg() -> bytes:
+    """A JPEG within a strip has no limits but those that the TIFF decoder sets it."""
+    return picture(SIDE, SIDE, [8], GREY, jpeg.grey_scans(SIDE, 90), JPEG)
+
+
 @hostile("TIFF: 500,000 strips of one row, all in the same place")
 def strips() -> bytes:
-    """Each strip is an object in Python, and a decoder that is started and ended; the list of them needs 4 bytes each."""
+    """Each strip is an object in Python, and a decoder that is started and ended; in the list it is two bytes."""
     count = 500_000
     data = struct.pack("<H", DATA) * count
     tags: dict[int, tuple[int, Sequence[int]]] = {
@@ -195,7 +213,7 @@ def strips() -> bytes:
     return tiff(tags, data, [(STRIP_OFFSETS, SHORT, count, DATA), (STRIP_BYTES, SHORT, count, DATA)])
 
 
-@hostile("TIFF: 5,000 tags that all point to the same 4 MB", short=True)
+@hostile("TIFF: 5,000 tags that all point to the same 4 MB")
 def overlapping_tags() -> bytes:
     """Each tag's value is read, and kept: 20 GB from 4 MB."""
     size = 4_000_000

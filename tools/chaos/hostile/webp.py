@@ -1,6 +1,9 @@
 """WebP: its lossless form can say with no bits at all that all pixels are alike."""
 
 import struct
+from io import BytesIO
+
+from PIL import Image
 
 from chaos.hostile import hostile
 from chaos.hostile.bits import Bits
@@ -56,7 +59,7 @@ def transforms() -> bytes:
 
 @hostile("WEBP: 65,536 groups of codes")
 def groups() -> bytes:
-    """Each block of 4 x 4 pixels has its own group of five codes, of 20 bits, and a decoder's table for each: 700 MB."""
+    """Each block of 4 x 4 pixels has five codes of its own, in 20 bits, and a decoder has a table for each: 400 MB."""
     bits = start(1024, 1024).add(0, 1).add(0, 1)
     # Groups by blocks of 4; a picture of 256 x 256 says which: no cache, green and red by 8 bits, the rest by none.
     bits.add(1, 1).add(0, 3).add(0, 1)
@@ -73,6 +76,14 @@ def groups() -> bytes:
     for _ in range(5 * 65_536):
         bits.add(*ONE_SYMBOL)
     return webp(chunk(b"VP8L", bits.to_bytes()))
+
+
+@hostile("WEBP: 25 MP with losses")
+def lossy() -> bytes:
+    """The other form, of flat blocks: each is guessed, transformed and filtered all the same."""
+    file = BytesIO()
+    Image.new("RGB", (SIDE, SIDE), (90, 120, 40)).save(file, "WEBP", quality=0, method=0)
+    return file.getvalue()
 
 
 def extended(width: int, height: int, animated: bool = True) -> bytes:

@@ -1,0 +1,213 @@
+"""Attacks on the preprocess service's HTTP: what comes before any picture is looked at."""
+
+import contextlib
+
+from load import PHOTOS, as_json
+
+from chaos.attacks import flood
+from chaos.attacks.attack import ANSWER_S, Attack, attack
+from chaos.attacks.wire import Wire
+
+HOST = b" HTTP/1.1\r\nHost: x\r\n"
+POST = b"POST /predict" + HOST
+CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
+# What one body may have (limits.body_bytes).
+BODY = 20_000_000
+MANY_S = 2.0
+BLOCK = 1 << 16
+
+
+def long(one: Attack) -> float:
+    """Seconds of an attack that needs some to do harm."""
+    return 3 * one.pace.seconds
+
+
+def request(body: bytes, media_type: str = "application/json", path: str = "/predict") -> bytes:
+    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+    return head.encode() + body
+
+
+@attack("http: trailers without end", short=True)
+def trailers(one: Attack) -> None:
+    """Lines behind the last chunk are headers, and kept; the limit of a head has ended before. No key is needed."""
+    head = b"POST /livez" + HOST + CHUNKED + b"0\r\n"
+    flood.stream(one, one.http_port, head, b"a:b\r\n" * (BLOCK // 5), long(one))
+
+
+@attack("http: a trailer that is taken for a header", short=True)
+def trailer_as_header(one: Attack) -> None:
+    """A proxy sets and strips headers, not trailers: what comes in one must not count as the request's own."""
+    body = as_json(PHOTOS[0].read_bytes())
+    chunk = b"%x\r\n" % len(body) + body + b"\r\n0\r\n"
+    head = POST + b"Content-Type: application/json\r\n" + CHUNKED
+    with contextlib.closing(Wire(one.http_port, ANSWER_S)) as wire:
+        wire.send(head + chunk + b"X-Request-ID: smuggled\r\n\r\n")
+        one.note_sent(len(head + chunk))
+        answer = wire.answer()
+    one.note(answer, 0.0)
+    one.promise(b"smuggled" not in answer.headers + answer.body, "X-Request-ID of a trailer was taken")
+
+
+@attack("http: a chunk's extension without end")
+def extension(one: Attack) -> None:
+    """The line that says how long a chunk is may say more, and nobody says how much more."""
+    flood.stream(one, one.http_port, POST + CHUNKED + b"1;", b"a" * BLOCK, long(one))
+
+
+@attack("http: 20 MB in chunks of a byte")
+def one_byte_chunks(one: Attack) -> None:
+    """Each chunk is an event of its own in the server, and a part of the body that is kept by itself."""
+    head = POST + b"Content-Type: image/jpeg\r\n" + CHUNKED
+    flood.stream(one, one.http_port, head, b"1\r\na\r\n" * (BLOCK // 6), long(one), 6 * BODY)
+
+
+@attack("http: 300 silent POSTs", photo_s=MANY_S, short=True)
+def silent_posts(one: Attack) -> None:
+    """A body is announced and does not come: each holds a place for as long as it is waited for."""
+    flood.hold(one, one.http_port, 300, POST + b"Content-Length: 1000\r\n\r\n", long(one))
+
+
+@attack("http: 300 connections at 10 KB a second", photo_s=MANY_S, short=True)
+def slow_bodies(one: Attack) -> None:
+    """Never silent, and never done: a time-out for silence does not end them."""
+    head = POST + b"Content-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % BODY
+    flood.trickle(one, one.http_port, 300, head, 10_000, long(one))
+
+
+@attack("http: eight bodies of 20 MB that stop before their end", photo_s=MANY_S)
+def stalled_bodies(one: Attack) -> None:
+    """They fill the memory that all bodies may take together, and keep it."""
+    body = POST + b"Content-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % BODY + bytes(BODY - 1000)
+    flood.at_leisure(one, one.http_port, [body] * 8, long(one))
+
+
+@attack("http: 1,000 half-open heads", photo_s=MANY_S)
+def half_open(one: Attack) -> None:
+    """As many connections as may be open, each in the middle of its head."""
+    flood.hold(one, one.http_port, 1000, POST + b"X: ", long(one))
+
+
+@attack("http: a header without end")
+def long_header(one: Attack) -> None:
+    """Whoever waits for the end of the line has to keep it."""
+    flood.stream(one, one.http_port, POST + b"X: ", b"a" * BLOCK, one.pace.seconds)
+
+
+@attack("http: headers without end")
+def many_headers(one: Attack) -> None:
+    """Short lines: what is kept of each is many times its size."""
+    flood.stream(one, one.http_port, POST, b"a:b\r\n" * (BLOCK // 5), one.pace.seconds)
+
+
+@attack("http: a path without end")
+def long_path(one: Attack) -> None:
+    """The first line of the head has to be bounded, too."""
+    flood.stream(one, one.http_port, b"GET /", b"a" * BLOCK, one.pace.seconds)
+
+
+@attack("http: a head of 30 KB that is all languages")
+def languages(one: Attack) -> None:
+    """What language a refusal is written in is looked for in a list that its sender wrote."""
+    wire = Wire(one.http_port, ANSWER_S)
+    one_head = b"GET /nothing" + HOST + b"Accept-Language: " + b"a;q=0.1," * 3700 + b"b\r\n\r\n"
+    one.for_a_while(lambda: one.exchange(one_head, one.http_port, wire))
+    wire.close()
+
+
+@attack("http: 20 MB of JSON: [],[],[]")
+def json_lists(one: Attack) -> None:
+    """Each pair of brackets is an object of Python's, 30 times as large."""
+    one.for_a_while(lambda: one.exchange(request(b'{"image_b64": [' + b"[]," * 6_600_000 + b"[]]}"), one.http_port))
+
+
+@attack("http: 20 MB of JSON: brackets in brackets")
+def json_depth(one: Attack) -> None:
+    """No comma to count; whoever follows them in a function for each falls off the stack."""
+    one.for_a_while(lambda: one.exchange(request(b'{"image_b64": ' + b"[" * 19_000_000), one.http_port))
+
+
+@attack("http: 20 MB of JSON: one number")
+def json_number(one: Attack) -> None:
+    """To read a number of n digits takes n * n steps, unless somebody has thought of it."""
+    one.for_a_while(lambda: one.exchange(request(b'{"image_b64": ' + b"9" * 19_000_000 + b"}"), one.http_port))
+
+
+@attack("http: 20 MB of JSON: unknown names")
+def json_names(one: Attack) -> None:
+    """A refusal names the first that is unknown; an object is made for each."""
+    names = b",".join(b'"%06d":0' % number for number in range(1000))
+    body = b'{"image_b64": {' + b",".join([names] * 1800) + b"}}"
+    one.for_a_while(lambda: one.exchange(request(body), one.http_port))
+
+
+@attack("http: 20 MB of base64 in lines of one letter")
+def short_lines(one: Attack) -> None:
+    """Split at the line ends it takes 15 times as much memory."""
+    body = b'{"image_b64": "' + b"A\\n" * 6_600_000 + b'"}'
+    one.for_a_while(lambda: one.exchange(request(body), one.http_port))
+
+
+def form(one: Attack, content: bytes, boundary: str = "b") -> None:
+    body = request(content, f"multipart/form-data; boundary={boundary}")
+    one.for_a_while(lambda: one.exchange(body, one.http_port))
+
+
+@attack("http: a form of 200,000 parts")
+def form_parts(one: Attack) -> None:
+    """Each part is read by Python, and has a file of its own in memory, before somebody counts them."""
+    part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx\r\n'
+    form(one, part * 200_000 + b"--b--\r\n")
+
+
+@attack("http: a form of a million headers")
+def form_headers(one: Attack) -> None:
+    """The headers of a part are no head of a request: what limits that does not limit these."""
+    form(one, b"--b\r\n" + b"a: b\r\n" * 3_000_000 + b"\r\nx\r\n--b--\r\n")
+
+
+@attack("http: a form that nearly ends all the time")
+def form_boundaries(one: Attack) -> None:
+    """What may be the boundary, but for its last letter, makes a parser go back each time."""
+    boundary = "b" * 60
+    part = b'\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
+    content = b"--" + boundary.encode() + part + (b"\r\n--" + b"b" * 59) * 300_000
+    form(one, content, boundary)
+
+
+@attack("http: the same path in other words", photo_s=None)
+def other_paths(one: Attack) -> None:
+    """`/%70redict` and `http://x/predict` are `/predict`; an admission that compares letters lets them pass."""
+    photo = PHOTOS[1].read_bytes()
+    for path in ("/%70redict", "http://x/predict"):
+
+        def ask(_: int, path: str = path) -> None:
+            one.exchange(request(photo, "image/jpeg", path), one.http_port)
+
+        one.at_once(300, ask)
+        one.promise(one.report.answers.get("503", 0) > 0, f"{path}: 300 at once, and none was refused")
+
+
+@attack("http: invalid requests, each on its connection")
+def invalid(one: Attack) -> None:
+    """18 bytes each, of which each may write a line of 300 into the log, at once, and fill the disk."""
+    before = one.log_lines()
+
+    def send() -> None:
+        for _ in range(20):
+            one.exchange(b"GET / HTTP/9.9\r\n\r\n", one.http_port, may_cut=True)
+
+    one.for_a_while(send)
+    lines = one.log_lines() - before
+    one.promise(lines <= one.report.requests / 10 + 20, f"{one.report.requests} requests, {lines} lines in the log")
+
+
+@attack("http: the page, ten thousand times, and nobody reads it")
+def unread(one: Attack) -> None:
+    """Answers to requests that were sent in one go pile up where nobody takes them."""
+    flood.at_leisure(one, one.http_port, [(b"GET /" + HOST + b"\r\n") * 10_000] * 8, long(one))
+
+
+@attack("http: a hundred thousand requests in one go")
+def pipelined(one: Attack) -> None:
+    """Each has to wait for the answer of the one before; what waits has to be bounded."""
+    flood.at_leisure(one, one.http_port, [(b"GET /livez" + HOST + b"\r\n") * 100_000], long(one))

@@ -1,0 +1,129 @@
+"""Sends files that are refused, thousands of them, of all kinds; whether the service is as large as before.
+
+    python run.py chaos --attacks --refused 10000
+
+A refusal is the path that nobody measures: an exception that is kept keeps what was decoded with it. The first hundred
+warm up; the promise is that the memory of the preprocess service is then within ``MAY_GROW`` until the end.
+"""
+
+import random
+import time
+from collections import Counter
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from io import BytesIO
+
+from load import PHOTOS
+from PIL import Image
+from tqdm import tqdm
+
+from chaos.attacks.attack import ANSWER_S
+from chaos.attacks.pair import Pair
+from chaos.attacks.watch import Tree
+from chaos.attacks.wire import Cut, Wire
+from chaos.hostile import heif, load_all
+
+FIRST = 100
+# In how many parts the rest is sent: of few files in few, as memory is read after a pause behind each.
+PARTS = 10
+FEW, FEW_PARTS = 1000, 2
+MAY_GROW = 1.1
+SETTLE_S = 2.0
+# Hostile pictures that are refused after a short time: broken, or of more pixels than are taken.
+QUICK = (
+    "TIFF: 51 MP of RGBA 16 bit, cut off, 150 bytes",
+    "TIFF: BigTIFF with 2^60 tags",
+    "GIF: frame of 20,000 x 20,000 on a screen of 16 x 16",
+    "BMP: 51 MP of 32 bits, of which none came",
+    "JPEG: two sizes, the small one last",
+    "JPEG: no height in the header, but after the scan (DNL)",
+    "PNG: 51 MP, cut off at 90 %",
+    "PNG: two sizes, the large one after the small one",
+    "WEBP: canvas of 16,384 x 16,384, frame of 1 x 1",
+    "WEBP: cut off, 25 MP",
+    "AVIF: 51 MP, cut off",
+    "HEIF: 144 MP that say that they are 16 x 16",
+    "HEIF: a grid that is a part of itself",
+)
+FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
+
+
+@dataclass
+class Refused:
+    """Megabytes after the first files and after each part of the rest, how often each status came, what was broken."""
+
+    megabytes: list[float] = field(default_factory=list)
+    statuses: Counter[int] = field(default_factory=Counter)
+    broken: list[str] = field(default_factory=list)
+
+    def judge(self) -> None:
+        first, most = self.megabytes[0], max(self.megabytes)
+        if most > MAY_GROW * first:
+            self.broken.append(f"{first:.1f} MB after {FIRST} refused files, up to {most:.1f} MB after more")
+        for status, count in self.statuses.items():
+            if status >= 500:
+                self.broken.append(f"{count} answered with {status}")
+
+
+def files(seed: int = 1) -> Iterator[tuple[bytes, str]]:
+    """Files without end, and their media types: cut off, with wrong bytes, of no kind, hostile."""
+    chance = random.Random(seed)
+    sound = [(PHOTOS[0].read_bytes(), "image/jpeg"), (heif.SAMPLE.read_bytes(), "image/heif")]
+    for name in FORMATS:
+        file = BytesIO()
+        Image.open(PHOTOS[0]).resize((160, 120)).save(file, name)
+        sound.append((file.getvalue(), f"image/{name.lower()}"))
+    hostile = [(one.make(), one.media_type) for name, one in load_all().items() if name in QUICK]
+    while True:
+        data, media_type = chance.choice(sound)
+        match chance.randrange(5):
+            case 0:
+                yield data[: chance.randrange(len(data))], media_type
+            case 1:
+                at = chance.randrange(len(data))
+                yield data[:at] + chance.randbytes(200) + data[at + 200 :], media_type
+            case 2:
+                yield b'{"image_b64": "%d!"}' % chance.getrandbits(99), "application/json"
+            case 3:
+                yield chance.randbytes(5000), "application/octet-stream"
+            case _:
+                yield chance.choice(hostile)
+
+
+def run(count: int, is_quiet: bool = False) -> Refused:
+    """Send ``FIRST`` files, and then ``count`` more that are refused, to a pair of its own."""
+    told = Refused()
+    with Pair() as pair, tqdm(total=FIRST + count, unit="file", desc="refused", disable=is_quiet) as progress:
+        wire, stream, tree = Wire(pair.ports["http"], ANSWER_S), files(), pair.trees["preprocess service"]
+        parts = FEW_PARTS if count < FEW else PARTS
+        for part in (FIRST, *[max(1, count // parts)] * parts):
+            refused = 0
+            while refused < part:
+                data, media_type = next(stream)
+                status = send(wire, data, media_type)
+                told.statuses[status] += 1
+                # Some of those with wrong bytes are pictures all the same.
+                if status != 200:
+                    refused += 1
+                    progress.update()
+            told.megabytes.append(settled(tree))
+        wire.close()
+    told.judge()
+    return told
+
+
+def settled(tree: Tree) -> float:
+    """Memory when the service has had time to give back what it does not need."""
+    time.sleep(SETTLE_S)
+    return tree.megabytes()
+
+
+def send(wire: Wire, data: bytes, media_type: str) -> int:
+    """The status of the answer; 599 where there is none."""
+    head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: {media_type}\r\nContent-Length: {len(data)}\r\n\r\n"
+    try:
+        wire.send(head.encode() + data)
+        return wire.answer().status
+    except (Cut, OSError):
+        wire.reconnect()
+        return 599
