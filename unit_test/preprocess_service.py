@@ -14,8 +14,12 @@ sys.path.insert(0, str(FOLDER))
 try:
     import app_server
     import batcher
+    import bodies
     import budget
+    import client_address
     import config
+    import connection
+    import connections
     import envelope
     import errors
     import gate
@@ -48,8 +52,12 @@ __all__ = [
     "FOLDER",
     "app_server",
     "batcher",
+    "bodies",
     "budget",
+    "client_address",
     "config",
+    "connection",
+    "connections",
     "envelope",
     "errors",
     "gate",
