@@ -58,7 +58,8 @@ LADDER = {
     "refusal": {"answers", "edge", "errors", "messages"},
     "connections": {"client_address", "config", "errors", "gate", "metrics", "refusal"},
     "flow": set(),
-    "connection": {"bodies", "connections", "flow", "refusal"},
+    "received": {"config"},
+    "connection": {"bodies", "connections", "flow", "received", "refusal"},
     "server": {"config", "connection", "connections"},
     "probe": {"config", "errors", "metrics"},
     "pipeline": {
@@ -93,6 +94,7 @@ LADDER["app_server"] = set(LADDER) - {
     "otlp",
     "predictions",
     "processors",
+    "received",
     "refusal",
     "serving_messages",
     "signature",
@@ -102,7 +104,7 @@ LADDER["app_server"] = set(LADDER) - {
 ALONE = {
     "fastapi": "app_server",
     "uvicorn": "connection flow server",
-    "httptools": "connection",
+    "httptools": "connection connections",
     "grpc": "model_runner",
     "tensorflow": "serving_messages",
     "tensorflow_serving": "serving_messages",

@@ -10,7 +10,7 @@ from unittest.mock import patch
 import requests
 from app_server_test import FakeRunner, HeldRunner
 from http_server import serving
-from preprocess_service import app_server, config, connection, connections, gate
+from preprocess_service import app_server, config, connection, connections, gate, received
 from server_test import BODY, HEAD, LIVEZ, WHOLE, SocketTest, whole
 
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n"
@@ -63,7 +63,7 @@ class ConnectionTest(SocketTest):
 
 class FramingTest(ConnectionTest):
     def test_what_belongs_to_no_body_is_bounded_wherever_it_comes(self) -> None:
-        self.serve()
+        self.serve(body_bytes=4_500_000)
         begun = CHUNKED + b"\r\n" + chunks(b"x" * 1000, 1000)
         for name, start, flood in (
             ("trailers", begun + b"0\r\n", b"a:b\r\n"),
@@ -75,6 +75,12 @@ class FramingTest(ConnectionTest):
             ("a chunk's size without end", begun, b"0"),
             ("tiny chunks", begun, b"1\r\nx\r\n"),
             ("tiny chunks that nobody waits for", b"GET /livez" + begun[13:], b"1\r\nx\r\n"),
+            (
+                "a body that is no part of the request",
+                b"GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 999999999\r\n\r\n",
+                b"x",
+            ),
+            ("a body that was refused", HEAD + b"Content-Length: 999999999\r\n\r\n", b"x"),
             ("blank lines before a request", b"", b"\r\n"),
             ("blank lines after a request", LIVEZ, b"\r\n"),
             ("many requests", b"", LIVEZ),
@@ -142,7 +148,7 @@ class FramingTest(ConnectionTest):
             client.sendall(BODY[500:])
             self.assertEqual(self.read_answer(client)[0], 200)
             took = time.monotonic() - begin
-        self.assertLess(it.call_count, 2 * connection.SMALL_PARTS + 5 * took / connection.SMALL_PAUSE)
+        self.assertLess(it.call_count, 2 * received.SMALL_PARTS + 5 * took / connection.PAUSE)
 
 
 class AdmissionTest(ConnectionTest):
@@ -168,7 +174,7 @@ class AdmissionTest(ConnectionTest):
                 with self.subTest(target):
                     sent = WHOLE.replace(b"/predict", target).replace(b"Host", b"Connection: close\r\nHost")
                     self.assertEqual(self.statuses(sent), [404])
-            with patch.object(connection.Connection, "_route", return_value=None):
+            with patch.object(connections.Connections, "route", return_value=None):
                 sent = WHOLE.replace(b"Host", b"Connection: close\r\nHost")
                 self.assertEqual(self.statuses(sent), [503], "the route itself asks whether there is a place")
             runner.release()
@@ -333,9 +339,9 @@ class HeldBytesTest(ConnectionTest):
 
     def test_who_sends_half_a_head_and_much_of_it_is_bounded_too(self) -> None:
         self.enterContext(patch.object(connections, "HELD_BYTES", 200_000))
-        self.serve()
-        for _ in range(40):
-            self.connect().sendall(LIVEZ[:-2] + b"A: " + b"b" * 20_000)
+        self.serve(head_seconds=300)
+        for i in range(40):
+            self.connect().sendall(LIVEZ * (i % 2) + LIVEZ[:-2] + b"A: " + b"b" * 20_000)
         self.wait_until(lambda: self.open_connections() < 20)
         self.check_alive()
 

@@ -34,6 +34,7 @@ try:
     import predict
     import predictions
     import probe
+    import received
     import refusal
     import server
     import serving_messages
@@ -72,6 +73,7 @@ __all__ = [
     "predict",
     "predictions",
     "probe",
+    "received",
     "refusal",
     "server",
     "service_utils",

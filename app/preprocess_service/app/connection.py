@@ -2,7 +2,6 @@
 
 import asyncio
 import time
-import urllib.parse
 from collections import deque
 from typing import Any, NoReturn
 
@@ -10,6 +9,7 @@ import httptools
 from bodies import IncomingBody
 from connections import Connections
 from flow import ReadingControl
+from received import Received
 from refusal import Refusal
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
@@ -19,13 +19,10 @@ VERSIONS = ("1.1", "1.0")
 FIELDS = 100
 # What no trailer may say (RFC 9110, 6.5.1), and the parser would heed: how the message, and the connection, goes on.
 FRAMING_FIELDS = (b"connection", b"content-length", b"host", b"transfer-encoding", b"upgrade")
-# Beyond ``head_bytes``, what may come in for each byte of a body that is none of it: the sizes of chunks and what
-# belongs to them. Chunks of 128 bytes in the mean are above it.
-FRAMING_RATIO = 1 / 16
 # Requests of one connection that wait for their answers; past them it ends with the last of these.
 PIPELINED = 16
-# A sender of many small parts is read only so often: each part costs as much as one of full size.
-SMALL_PARTS, SMALL_BYTES, SMALL_PAUSE = 10, 500, 0.1
+# Seconds for which a sender of many small parts is not read, and one that is not listened to any more.
+PAUSE = 0.1
 
 
 class Connection(HttpToolsProtocol):
@@ -46,12 +43,11 @@ class Connection(HttpToolsProtocol):
         self._keeps_body = False
         self._reservation: IncomingBody | None = None
         self._head_since: float | None = None
-        self._message = self._trailers = self._parts = 0
-        # Bytes of its body, and those that belong to no body; of the latter also those since the last byte of the body.
-        self._payload = self._framing = self._framing_run = 0
+        self._trailers = 0
+        self._received = Received(shared.limits)
         # What the app works on or will, in the order in which it came.
         self._unanswered: deque[RequestResponseCycle] = deque()
-        self._refused_at_once = self._queued_bytes = 0
+        self._refused_at_once = self._queued_bytes = self._pauses = 0
         # Nothing is parsed any more; this is what is sent after the answers that are under way.
         self._is_ended = False
         self._last_words = b""
@@ -80,25 +76,22 @@ class Connection(HttpToolsProtocol):
     def data_received(self, data: bytes) -> None:
         if self._is_ended:
             # Taken all the same, slowly: where something is left unread, the system may throw the last answer away.
-            self._pause(SMALL_PAUSE)
+            self._pause(PAUSE)
             return
         self._unset_keepalive_if_required()
-        message, payload = self._message, self._payload
+        received = self._received
+        received.begin_part()
         if not self._parse(data):
             return
-        self._parts += 1
-        # What follows the begin or the end of a message in the same part is not counted; the next part is.
-        if message == self._message:
-            payload = self._payload - payload
-            framing = len(data) - payload
-            self._framing += framing
-            self._framing_run = 0 if payload else self._framing_run + framing
-            limit = self._shared.limits.head_bytes
-            if self._framing_run > limit or self._framing > limit + FRAMING_RATIO * self._payload:
-                self._end(self._shared.headers_too_large)
-                return
-            if self._parts > SMALL_PARTS and self._framing + self._payload < SMALL_BYTES * self._parts:
-                self._pause(SMALL_PAUSE)
+        received.end_part(len(data))
+        if received.has_too_much_framing():
+            self._end(self._shared.headers_too_large)
+            return
+        if received.has_too_much_payload():
+            self._end(None)
+            return
+        if received.comes_in_small_parts():
+            self._pause(PAUSE)
         if self.pipeline:
             self._queued_bytes += len(data)
             self.flow.hold_back("pipeline")
@@ -120,8 +113,8 @@ class Connection(HttpToolsProtocol):
         self._own = None
         self._is_refused = False
         self._keeps_body = False
-        self._message += 1
-        self._trailers = self._parts = self._payload = self._framing = self._framing_run = 0
+        self._trailers = 0
+        self._received.bound(is_begin=True)
         self._head_since = self.loop.time()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -166,7 +159,7 @@ class Connection(HttpToolsProtocol):
             return
         # One that waits behind another on the same connection is refused when its turn comes, if it has to be; so is
         # what is not recognised here.
-        route = self._route() if method == b"POST" and not self._unanswered else None
+        route = self._shared.route(self.url) if method == b"POST" and not self._unanswered else None
         if route is not None:
             reservation = self._shared.gate.reserve()
             if reservation is None:
@@ -180,15 +173,14 @@ class Connection(HttpToolsProtocol):
         self._unanswered.append(self.cycle)
 
     def on_body(self, body: bytes) -> None:
-        self._payload += len(body)
+        self._received.body(len(body))
         if self._keeps_body:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._is_in_body = False
         self._own = None
-        self._message += 1
-        self._framing = self._framing_run = 0
+        self._received.bound(is_begin=False)
         self._since = self.loop.time()
         if not self._is_refused:
             super().on_message_complete()
@@ -209,7 +201,13 @@ class Connection(HttpToolsProtocol):
     def count_held(self) -> int:
         # What is read goes on to the app in a moment, unless that waits for its answer to be taken.
         body = len(self.cycle.body) if self._unanswered and self._blocked_since is not None else 0
-        return self._framing + self._queued_bytes + body + self.transport.get_write_buffer_size()
+        return (
+            self._received.framing
+            + self._received.uncounted
+            + self._queued_bytes
+            + body
+            + self.transport.get_write_buffer_size()
+        )
 
     def waiting_since(self) -> float | None:
         if self._blocked_since is not None:
@@ -262,15 +260,6 @@ class Connection(HttpToolsProtocol):
                 self._end(self._shared.invalid_http)
                 return False
 
-    def _route(self) -> str | None:
-        """Which of the routes that need a place the request is for."""
-        known = self._shared.routes.get(self.url)
-        if known is None:
-            # As uvicorn makes the path of it, which the app looks for.
-            path = urllib.parse.unquote((httptools.parse_url(self.url).path or b"").decode("ascii"))
-            known = self._shared.routes.get(path.encode())
-        return known
-
     def _refuse_for_now(self, route: str) -> None:
         """Refuse a request that there is no place for, and go on with its sender, at a pace that can be afforded."""
         self._is_refused = True
@@ -287,10 +276,12 @@ class Connection(HttpToolsProtocol):
 
     def _pause(self, seconds: float) -> None:
         self.flow.hold_back("pace")
+        self._pauses += 1
         self.loop.call_later(seconds, self._read_on)
 
     def _read_on(self) -> None:
-        if not self.transport.is_closing():
+        self._pauses -= 1
+        if not self._pauses and not self.transport.is_closing():
             self.flow.read_on("pace")
 
     def _release(self) -> None:

@@ -1,9 +1,11 @@
 """What all connections share: the limits, the refusals, and room for what each of them holds."""
 
 import time
+import urllib.parse
 from collections.abc import Iterable, Mapping
 from typing import Protocol
 
+import httptools
 from client_address import client_addresses
 from config import Config
 from errors import HeadersTooLarge, InvalidHttp, Overloaded, RequestTimeout
@@ -49,11 +51,19 @@ class Connections:
         self.headers_too_large = Refusal(HeadersTooLarge())
         self.invalid_http = Refusal(InvalidHttp())
         self.open: set[Peer] = set()
-        self.routes = {path.encode(): path for path in PATHS}
+        self._routes = {path.encode(): path for path in PATHS}
         self._held = 0
         self._origins = {origin.encode() for origin in config.server.cors_origins}
         self._addresses = client_addresses(config.server.log_client_address, config.server.trusted_proxies)
         self._metrics = metrics
+
+    def route(self, url: bytes) -> str | None:
+        """Which of the routes that need a place a request is for; ``url`` is what its first line names."""
+        known = self._routes.get(url)
+        if known is None:
+            # As uvicorn makes the path of it, which the app looks for.
+            known = self._routes.get(urllib.parse.unquote(httptools.parse_url(url).path.decode("ascii")).encode())
+        return known
 
     def refused(
         self, refusal: Refusal, route: str, client: tuple[str, int] | None, headers: Iterable[tuple[bytes, bytes]]
