@@ -70,6 +70,7 @@ class FramingTest(ConnectionTest):
             ("trailers after a large body", begun + chunks(b"x" * 4_000_000, 60_000) + b"0\r\n", b"a:b\r\n"),
             ("trailers that nobody waits for", b"GET /livez" + begun[13:] + b"0\r\n", b"a:b\r\n"),
             ("a trailer without end", begun + b"0\r\na: ", b"b"),
+            ("one after a large body", begun + chunks(b"x" * 4_000_000, 60_000) + b"0\r\na: ", b"b"),
             ("the name of a trailer without end", begun + b"0\r\n", b"b"),
             ("a chunk's extension without end", begun + b"5;", b"b"),
             ("a chunk's size without end", begun, b"0"),
@@ -181,7 +182,7 @@ class AdmissionTest(ConnectionTest):
             self.assertEqual(held.result().status_code, 200)
 
     def test_silent_bodies_keep_nobody_out(self) -> None:
-        self.serve(in_flight=1)
+        self.serve(in_flight=1, deadline_seconds=600, body_grace_seconds=600)
         silent = [self.connect() for _ in range(5 * gate.BODIES_PER_PLACE)]
         for client in silent:
             client.sendall(HEAD + b"Content-Length: 1000\r\n\r\n")
@@ -203,7 +204,7 @@ class AdmissionTest(ConnectionTest):
             self.assertEqual(requests.post(f"{self.url}/predict", BODY, timeout=30).status_code, 200)
 
     def test_a_body_below_the_least_rate_is_cut_off_before_its_deadline(self) -> None:
-        self.serve(deadline_seconds=60, body_grace_seconds=0.1, body_bytes_per_second=1000)
+        self.serve(deadline_seconds=600, body_grace_seconds=0.1, body_bytes_per_second=1000)
         client = self.connect()
         client.sendall(HEAD + b"Content-Length: 1000\r\n\r\n{")
         self.check_refusal(self.read_to_the_end(client), 408, "request_timeout")
@@ -260,7 +261,7 @@ class RequestTest(ConnectionTest):
                     self.assertEqual(self.statuses(good + bad), [*expected, status])
 
     def test_a_body_that_breaks_off_is_refused_at_once(self) -> None:
-        self.serve(deadline_seconds=60)
+        self.serve(deadline_seconds=600, body_grace_seconds=600)
         begin = time.monotonic()
         for part in (b"zz\r\n", b"5\r\nabcdefgh", b"-1\r\n"):
             with self.subTest(part):
