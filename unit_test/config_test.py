@@ -102,6 +102,65 @@ class ConfigTest(unittest.TestCase):
                 self.assertRegex(str(caught.exception), "SERVICE_API_KEYS|api_keys")
                 self.assertNotIn("cret", str(caught.exception))
 
+    def test_a_key_of_few_characters_again_and_again_is_refused(self) -> None:
+        for key in ("a" * 32, "ab" * 16, "abcd" * 8):
+            with self.subTest(key), self.assertRaisesRegex(config.ConfigError, "different characters") as caught:
+                load(self.settings, {"SERVICE_API_KEYS": key})
+            self.assertNotIn(key, str(caught.exception))
+        # What openssl rand -hex 8 gives has more of them.
+        self.assertEqual(len(load(self.settings, {"SERVICE_API_KEYS": "00f3a0c30f3ac3fa"}).server.api_keys), 1)
+
+    def test_a_list_that_is_set_but_has_nothing_in_it_stops_the_start(self) -> None:
+        for variable in ("SERVICE_API_KEYS", "SERVICE_CORS_ORIGINS", "SERVICE_TRUSTED_PROXIES"):
+            for value in (" , ", ",", "  "):
+                with self.subTest(variable, value=value):
+                    self.check_refusal(self.settings, variable, "nothing", environment={variable: value})
+
+    def keys_from(self, content: bytes, **environment: str) -> list[str]:
+        path = Path(self.enterContext(tempfile.TemporaryDirectory()), "keys")
+        path.write_bytes(content)
+        loaded = load(self.settings, {"SERVICE_API_KEYS_FILE": str(path), **environment})
+        return [key.get_secret_value() for key in loaded.server.api_keys]
+
+    def test_keys_come_from_a_file_one_a_line(self) -> None:
+        text = b"# of the first client\n0123456789abcdef\r\n\n  ABCDEFGH-._~+/12==  # of another\n"
+        self.assertEqual(self.keys_from(text), ["0123456789abcdef", "ABCDEFGH-._~+/12=="])
+
+    def test_a_file_of_keys_that_is_no_good_stops_the_start_and_no_key_is_shown(self) -> None:
+        for name, content, environment, words in (
+            ("no key", b"# none yet\n\n", {}, "holds no key"),
+            ("a bad one", b"0123456789abcdef\nshort-secret\n", {}, "16 characters or more"),
+            ("not text", b"secret\xff\n", {}, "no text in UTF-8"),
+            ("both", b"0123456789abcdef", {"SERVICE_API_KEYS": "secret-secret-secret-1"}, "both set"),
+        ):
+            with self.subTest(name), self.assertRaisesRegex(config.ConfigError, words) as caught:
+                self.keys_from(content, **environment)
+            self.assertIn("SERVICE_API_KEYS_FILE", str(caught.exception))
+            for secret in ("secret", "0123456789abcdef"):
+                self.assertNotIn(secret, str(caught.exception))
+        self.check_refusal(
+            self.settings,
+            *("SERVICE_API_KEYS_FILE", "nowhere", "can't be read"),
+            environment={"SERVICE_API_KEYS_FILE": "nowhere"},
+        )
+        self.settings["server"]["api_keys_file"] = "nowhere"
+        self.check_refusal(self.settings, "server.api_keys_file", "nowhere", "can't be read")
+        self.settings["server"]["api_keys"] = ["0123456789abcdef"]
+        self.check_refusal(self.settings, "server.api_keys_file", "both set")
+
+    def test_a_proxy_is_an_address_or_a_network(self) -> None:
+        environment = {"SERVICE_TRUSTED_PROXIES": "10.0.0.0/8, ::1,192.0.2.1", "SERVICE_LOG_CLIENT_ADDRESS": "true"}
+        loaded = load(self.settings, environment).server
+        self.assertEqual((loaded.log_client_address, loaded.trusted_proxies[0]), (True, "10.0.0.0/8"))
+        for proxy in ("proxy", "10.0.0.1/8", "10.0.0", "*"):
+            with self.subTest(proxy):
+                self.check_refusal(
+                    self.settings, "SERVICE_TRUSTED_PROXIES", proxy, environment={"SERVICE_TRUSTED_PROXIES": proxy}
+                )
+
+    def test_no_address_is_logged_unless_asked_for(self) -> None:
+        self.assertFalse(config.load_config({}).server.log_client_address)
+
     def test_an_origin_is_a_scheme_and_a_host(self) -> None:
         for origin in ("example.org", "https://example.org/", "https://example.org/page", "file://x", "https://*.org"):
             with self.subTest(origin):

@@ -12,6 +12,7 @@ from typing import Any
 
 import yaml
 from model_server_fixtures import batching, flags, monitoring, shared_server
+from preprocess_service import config as service_config
 
 ROOT = Path(__file__).parent.parent
 APP = ROOT / "app"
@@ -64,6 +65,13 @@ class ComposeTest(unittest.TestCase):
     def test_the_preprocess_service_is_the_same_beside_either_model_server(self) -> None:
         one, other = (compose(path)["preprocess_service"] for path in COMPOSE_FILES)
         self.assertEqual(one | {"pids_limit": 0}, other | {"pids_limit": 0})
+
+    def test_every_setting_that_is_for_whoever_runs_it_is_passed_on(self) -> None:
+        own = {"SERVICE_HOST", "SERVICE_PORT"}  # of the container, and of its published port
+        for path in COMPOSE_FILES:
+            with self.subTest(path.name):
+                passed = {name for name in compose(path)["preprocess_service"]["environment"] if "SERVICE" in name}
+                self.assertEqual(passed, set(service_config.ENVIRONMENT) - own)
 
     def test_tensorflow_serving_is_told_how_many_cores_its_quota_is_worth(self) -> None:
         model = compose(APP / "docker-compose.yml")["model_service"]

@@ -42,7 +42,18 @@ REPORT_VIOLATIONS = """
         console.error(`policy: ${violatedDirective} ${blockedURI}`))
 """
 
-__all__ = ["Axe", "Browser", "BrowserContext", "CDPSession", "Locator", "Page", "Visit", "browser", "photo"]
+__all__ = [
+    "REPORT_VIOLATIONS",
+    "Axe",
+    "Browser",
+    "BrowserContext",
+    "CDPSession",
+    "Locator",
+    "Page",
+    "Visit",
+    "browser",
+    "photo",
+]
 
 
 def photo(path: Path, name: str = "") -> dict[str, Any]:

@@ -14,7 +14,11 @@ sys.path.insert(0, str(FOLDER))
 try:
     import app_server
     import batcher
+    import bodies
+    import client_address
     import config
+    import connection
+    import connections
     import decoder_pool
     import downscale
     import envelope
@@ -33,6 +37,7 @@ try:
     import predict
     import predictions
     import probe
+    import received
     import refusal
     import server
     import serving_messages
@@ -51,7 +56,11 @@ __all__ = [
     "FOLDER",
     "app_server",
     "batcher",
+    "bodies",
+    "client_address",
     "config",
+    "connection",
+    "connections",
     "decoder_pool",
     "downscale",
     "envelope",
@@ -70,6 +79,7 @@ __all__ = [
     "predict",
     "predictions",
     "probe",
+    "received",
     "refusal",
     "server",
     "service_utils",

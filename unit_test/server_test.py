@@ -25,7 +25,9 @@ def whole(body: bytes) -> bytes:
 WHOLE = whole(BODY)
 
 
-class ServerTest(unittest.TestCase):
+class SocketTest(unittest.TestCase):
+    """What tests over plain sockets share."""
+
     def serve(self, runner: Any = None, **limits: Any) -> None:
         app = app_server.create_app(settings(**limits), runner or FakeRunner())
         self.url = self.enterContext(serving(app))
@@ -68,6 +70,8 @@ class ServerTest(unittest.TestCase):
     def check_alive(self) -> None:
         self.assertEqual(requests.get(f"{self.url}/livez", timeout=30).status_code, 200)
 
+
+class ServerTest(SocketTest):
     def test_a_head_that_comes_too_slowly_is_cut_off(self) -> None:
         self.serve(head_seconds=0.5)
         for name, parts in (("drop by drop", [HEAD, *[b"X-A: b\r\n"] * 100]), ("stopped", [HEAD[:7]])):

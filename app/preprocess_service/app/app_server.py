@@ -15,9 +15,11 @@ from typing import Annotated, Any
 import openapi
 from allocator import give_memory_back
 from answers import Health, ModelDescription, PredictBatchAnswer, PredictSuccess
+from client_address import client_addresses
 from config import Config, ConfigError, load_config
 from edge import Edge
 from fastapi import Depends, FastAPI, Request
+from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
@@ -28,7 +30,7 @@ from listener import allow_open_files, listen
 from logs import log_json
 from metrics import CONTENT_TYPE, VERSION, Metrics
 from model_runner import ModelRunner
-from page import FOLDER, SAMPLES, PageFiles, page
+from page import FOLDER, SAMPLES, PageFiles, docs, page
 from pipeline import Pipeline, Runner
 from predict import predict, predict_batch
 from probe import PROBE_SECONDS
@@ -94,6 +96,19 @@ async def render_metrics(pipeline: PipelineOfApp) -> Response:
     return Response(await pipeline.render_metrics(), media_type=CONTENT_TYPE)
 
 
+def docs_page(title: str) -> Callable[[], Coroutine[Any, Any, Response]]:
+    """The route /docs: FastAPI's page, whose scripts fastapi_offline brings along."""
+    html = get_swagger_ui_html(
+        openapi_url="/openapi.json",
+        title=f"{title} - Swagger UI",
+        oauth2_redirect_url=None,
+        swagger_js_url="/static-offline-docs/swagger-ui-bundle.js",
+        swagger_css_url="/static-offline-docs/swagger-ui.css",
+        swagger_favicon_url="/static/favicon.svg",
+    )
+    return docs(bytes(html.body))
+
+
 def create_app(config: Config, runner: Runner, tracing: Tracing | None = None) -> FastAPI:
     """Build the service; nothing is opened before its lifespan starts. It closes ``tracing`` at its end."""
     tracing = tracing or Tracing()
@@ -114,8 +129,11 @@ def create_app(config: Config, runner: Runner, tracing: Tracing | None = None) -
         version=VERSION,
         description=openapi.DESCRIPTION,
         lifespan=lifespan,
+        # Ours has a policy.
+        docs_url=None,
         redoc_url=None,
-        favicon_url="/static/favicon.svg",
+        # A redirect would lead to whatever host the sender names.
+        redirect_slashes=False,
         # Its spans would know no step and no code of ours, and its variables would stop the start.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
@@ -139,12 +157,14 @@ def create_app(config: Config, runner: Runner, tracing: Tracing | None = None) -
     app.get("/readyz", responses=openapi.READY)(readyz)
     app.get("/metrics", include_in_schema=False)(render_metrics)
     app.get("/", include_in_schema=False)(page)
+    app.get("/docs", include_in_schema=False)(docs_page(app.title))
     app.mount("/static", PageFiles(FOLDER))
     app.mount("/samples", PageFiles(SAMPLES))
     app.state.config, app.state.metrics, app.state.gate = config, metrics, gate
     add_doors(app, config)
     # The last one added is the first to see a request.
-    app.add_middleware(Edge, metrics=metrics, tracing=tracing)
+    addresses = client_addresses(config.server.log_client_address, config.server.trusted_proxies)
+    app.add_middleware(Edge, metrics=metrics, tracing=tracing, addresses=addresses)
     for error, handler in HANDLERS.items():
         app.add_exception_handler(error, handler)
     return app

@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Mapping
+from ipaddress import ip_network
 from pathlib import Path
 from typing import Annotated, Any, Literal, Self
 
@@ -27,7 +28,10 @@ ENVIRONMENT = {
     "SERVICE_PORT": ("server", "port"),
     "SERVICE_DRAIN_SECONDS": ("server", "drain_seconds"),
     "SERVICE_API_KEYS": ("server", "api_keys"),
+    "SERVICE_API_KEYS_FILE": ("server", "api_keys_file"),
     "SERVICE_CORS_ORIGINS": ("server", "cors_origins"),
+    "SERVICE_LOG_CLIENT_ADDRESS": ("server", "log_client_address"),
+    "SERVICE_TRUSTED_PROXIES": ("server", "trusted_proxies"),
 }
 
 Name = Annotated[str, Field(min_length=1)]
@@ -37,21 +41,37 @@ Resampling = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczo
 
 # As long as 96 random bits in base64; what is shorter can be guessed, or was chosen by a person.
 KEY_LENGTH = 16
+# Random keys of that length have more; "aaaaaaaaaaaaaaaa" or "abababababababab" has fewer.
+KEY_CHARACTERS = 5
 
 
 def _check_key(key: SecretStr) -> SecretStr:
     # What needs no quotes in a header, a shell or a program (RFC 6750, 2.1).
     if len(key) < KEY_LENGTH or not re.fullmatch(r"[A-Za-z0-9._~+/-]+=*", key.get_secret_value()):
         raise ValueError(f"a key has {KEY_LENGTH} characters or more, all of them letters, digits or one of -._~+/=")
+    if len(set(key.get_secret_value())) < KEY_CHARACTERS:
+        raise ValueError(f"a key has {KEY_CHARACTERS} different characters or more; make one: openssl rand -base64 24")
     return key
 
 
 def _comma_separated(value: object) -> object:
-    return [part.strip() for part in value.split(",") if part.strip()] if isinstance(value, str) else value
+    if not isinstance(value, str):
+        return value
+    parts = [part.strip() for part in value.split(",") if part.strip()]
+    if not parts:
+        # Whoever sets keys and gives none would else have an open service.
+        raise ValueError("it is set, but there is nothing between the commas; leave it unset or empty for none")
+    return parts
+
+
+def _check_network(text: str) -> str:
+    ip_network(text)
+    return text
 
 
 Key = Annotated[SecretStr, AfterValidator(_check_key)]
 Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s,*]+)$")]
+Network = Annotated[str, AfterValidator(_check_network)]
 CommaSeparated = BeforeValidator(_comma_separated)
 
 
@@ -94,7 +114,10 @@ class Server(Section):
     port: Port
     drain_seconds: float = Field(ge=0)
     api_keys: Annotated[tuple[Key, ...], CommaSeparated]
+    api_keys_file: Name | None
     cors_origins: Annotated[tuple[Origin, ...], CommaSeparated]
+    log_client_address: bool
+    trusted_proxies: Annotated[tuple[Network, ...], CommaSeparated]
 
 
 class Limits(Section):
@@ -102,6 +125,8 @@ class Limits(Section):
 
     body_bytes: int = Field(ge=1024)
     buffered_bytes: int = Field(ge=1024)
+    body_grace_seconds: float = Field(ge=0)
+    body_bytes_per_second: int = Field(ge=0)
     pixels: int = Field(ge=1)
     decode_bytes: int = Field(ge=16_000_000)
     batch_items: int = Field(ge=1)
@@ -141,11 +166,13 @@ def load_config(environment: Mapping[str, str]) -> Config:
     """Read the settings: the file that ``SERVICE_CONFIG`` names, else ``config.yaml``, then ``ENVIRONMENT``.
 
     Raises:
-        ConfigError: the file can't be read, or a key is missing, unknown or has a value that can't be used.
+        ConfigError: a file can't be read, or a key is missing, unknown or has a value that can't be used.
     """
     path = Path(environment.get("SERVICE_CONFIG") or CONFIG_FILE)
     settings = _read_yaml(path)
     origins = _apply_environment(settings, environment)
+    if isinstance(server := settings.get("server"), dict) and isinstance(server.get("api_keys_file"), str):
+        _read_keys(server, origins)
     try:
         return Config.model_validate(settings)
     except ValidationError as exc:
@@ -175,6 +202,26 @@ def _apply_environment(settings: dict[str, Any], environment: Mapping[str, str])
             settings[section][key] = environment[variable]
             origins[section, key] = variable
     return origins
+
+
+def _read_keys(server: dict[str, Any], origins: dict[tuple[str, str], str]) -> None:
+    """Put the keys of ``server.api_keys_file`` into ``server.api_keys``: one a line, ``#`` begins a comment."""
+    name = origins.get(("server", "api_keys_file"), "server.api_keys_file")
+    if server.get("api_keys"):
+        other = origins.get(("server", "api_keys"), "server.api_keys")
+        raise ConfigError(f"{name} and {other} are both set; set one of them")
+    try:
+        lines = Path(server["api_keys_file"]).read_text(encoding="utf-8").splitlines()
+    except UnicodeDecodeError as exc:
+        # Without what it is that is no UTF-8: a key is a secret.
+        raise ConfigError(f"{name}: {server['api_keys_file']} is no text in UTF-8") from exc
+    except OSError as exc:
+        raise ConfigError(f"{name}: {server['api_keys_file']} can't be read: {exc.strerror}") from exc
+    keys = [key for line in lines if (key := line.partition("#")[0].strip())]
+    if not keys:
+        raise ConfigError(f"{name}: {server['api_keys_file']} holds no key")
+    server["api_keys"] = keys
+    origins["server", "api_keys"] = name
 
 
 def _explain(error: Any, path: Path, origins: dict[tuple[str, str], str]) -> str:

@@ -5,6 +5,7 @@ import random
 import re
 import time
 
+from client_address import ClientAddresses
 from metrics import Metrics
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -37,12 +38,19 @@ def request_id_of(sent: str) -> str:
 
 class Edge:
     """Gives every answer the request's id (the sender's own ``X-Request-ID`` if it is sane, else a new one), tells
-    browsers to be careful with it, and writes one line of JSON about it: never the picture."""
+    browsers to be careful with it, and writes one line of JSON about it: never the picture.
 
-    def __init__(self, app: ASGIApp, metrics: Metrics, tracing: Tracing) -> None:
+    Args:
+        addresses: finds the sender's address for the log; None where that is not logged.
+    """
+
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, tracing: Tracing, addresses: ClientAddresses | None = None
+    ) -> None:
         self._app = app
         self._metrics = metrics
         self._tracing = tracing
+        self._addresses = addresses
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         if scope["type"] != "http":
@@ -87,6 +95,7 @@ class Edge:
         fields = {
             "request_id": state["request_id"],
             **({"trace_id": trace.id} if trace.id else {}),
+            **self._client(scope),
             "method": scope["method"],
             "route": route,
             "status": status,
@@ -98,3 +107,8 @@ class Edge:
         logger.info("%s %s %d %s", scope["method"], route, status, code, extra={"fields": fields})
         attributes = {"http.request.method": scope["method"], "http.route": route, "http.response.status_code": status}
         trace.end(f"{scope['method']} {route}", code, attributes | {"request_id": state["request_id"]})
+
+    def _client(self, scope: Scope) -> dict[str, str]:
+        if self._addresses is None or not scope["client"]:
+            return {}
+        return {"client": self._addresses.of(scope["client"][0], scope["headers"])}

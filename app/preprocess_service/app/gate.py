@@ -2,17 +2,15 @@
 
 import logging
 import time
-from collections import OrderedDict
-from collections.abc import Callable, Iterator
+from collections import Counter
+from collections.abc import Iterator
 from contextlib import contextmanager
 
+from bodies import IncomingBodies, IncomingBody
 from config import Limits
 from errors import Overloaded
 from metrics import Metrics
 from processors import usable_cores
-
-# Told of every part of a body that comes in; raises Overloaded where there is no room for it.
-Hold = Callable[[int], None]
 
 # The routes whose requests need a place.
 PATHS = ("/predict", "/cat-dog_classification", "/predict/batch")
@@ -26,11 +24,17 @@ BODIES_PER_PLACE = 8
 COMING_SECONDS = 0.2
 # So many batches leave no place to others.
 BATCHES_AT_A_TIME = 4
+# One whose body comes more slowly than this, after a first moment, gives its place to the next one. It is not refused:
+# whether there is a place is decided when all of it is there.
+COMING_BYTES_PER_SECOND = 1e6
+COMING_GRACE_SECONDS = 0.002
 # Refusals a second that are given at once. At ten times the load that can be carried there are 35 for each place; each
 # takes 50 microseconds of one core, which the photos can spare.
 REFUSALS_PER_PLACE = 40
 # How much of a second's worth of them may come in one go.
 BURST_SECONDS = 0.5
+# Of the addresses that requests were refused to in a second, how many are named in the log.
+NAMED_CLIENTS = 5
 
 logger = logging.getLogger("request")
 
@@ -53,36 +57,34 @@ class Gate:
         self._limits = limits
         self.places = places_for(limits)
         self.taken = 0
-        self.buffered = 0
-        self._coming: OrderedDict[int, float] = OrderedDict()
-        self._last_ticket = 0
-        self._bodies = 0
-        self._room = limits.buffered_bytes
+        self.bodies = IncomingBodies(limits, BODIES_PER_PLACE * self.places, self._overloaded)
+        # In the order in which they came. A set has none.
+        self._reserved: dict[IncomingBody, None] = {}
         self._metrics = metrics
-        self._refused = 0
+        self._refused: dict[tuple[int, str], Counter[str]] = {}
         self._pace = 0.0
         metrics.places.set(self.places)
         metrics.places_taken.set_function(lambda: self.taken)
-        metrics.buffered_bytes.set_function(lambda: self.buffered)
+        metrics.buffered_bytes.set_function(lambda: self.bodies.buffered)
 
-    def let_in(self) -> int | None:
-        """Let in a request whose head is there, and whose body is not.
+    def reserve(self) -> IncomingBody | None:
+        """Reserve a place for a request whose head is there, and whose body is not.
 
         Returns:
-            Its ticket, to be handed in with ``came``; None where there is no place for it.
+            Its body, to be handed to ``body``, or to ``release`` if it comes to nothing; None where there is no place.
         """
         now = time.monotonic()
-        while self._coming and next(iter(self._coming.values())) < now - COMING_SECONDS:
-            self._coming.popitem(last=False)
-        if self.taken + len(self._coming) >= self.places or self._bodies >= BODIES_PER_PLACE * self.places:
+        while self._reserved and (first := next(iter(self._reserved))).since < now - COMING_SECONDS:
+            del self._reserved[first]
+        if self.taken + len(self._reserved) >= self.places and not self._take_from_a_slow_one(now):
             return None
-        self._last_ticket += 1
-        self._coming[self._last_ticket] = now
-        return self._last_ticket
+        body = IncomingBody(self.bodies)
+        self._reserved[body] = None
+        return body
 
-    def came(self, ticket: int | None) -> None:
-        """Keep no place any longer for a request that was let in: it takes it now, or has come to nothing."""
-        self._coming.pop(ticket or 0, None)
+    def release(self, body: IncomingBody) -> None:
+        """Reserve no place any longer for a request: it takes it now, or has come to nothing."""
+        self._reserved.pop(body, None)
 
     @contextmanager
     def enter(self, photos: int = 1) -> Iterator[None]:
@@ -103,35 +105,35 @@ class Gate:
             self.taken -= taken
 
     @contextmanager
-    def body(self) -> Iterator[Hold]:
-        """Room for one body, part by part as it comes in, until this block ends.
+    def body(self, body: IncomingBody | None) -> Iterator[IncomingBody]:
+        """Room for the body of one request, part by part as it comes in, until this block ends.
+
+        Args:
+            body: what ``reserve`` gave; None for a request that was not asked about at its head. It is now.
 
         Raises:
-            Overloaded: the bodies of all requests together would take more than ``limits.buffered_bytes``.
+            Overloaded: there is no place, or no room for its bytes.
         """
-        held = 0
-
-        def hold(size: int) -> None:
-            nonlocal held
-            if self.buffered + size > self._room:
-                raise self._overloaded()
-            self.buffered += size
-            held += size
-
+        body = body or self.reserve()
+        if body is None:
+            raise self._overloaded()
         try:
-            yield hold
+            yield body
         finally:
-            self.buffered -= held
+            self.bodies.forget(body)
 
     @contextmanager
-    def reading(self, ticket: int | None) -> Iterator[None]:
-        """Count one body that comes in during this block; the request's place is kept no longer than that."""
-        self._bodies += 1
+    def reading(self, body: IncomingBody) -> Iterator[None]:
+        """Read a body during this block; the request's place is reserved no longer than that.
+
+        Raises:
+            RequestTimeout: it came too slowly.
+        """
         try:
-            yield
+            with self.bodies.read(body):
+                yield
         finally:
-            self._bodies -= 1
-            self.came(ticket)
+            self.release(body)
 
     def refuse(self) -> float:
         """Count a request that was refused at its head.
@@ -142,16 +144,31 @@ class Gate:
         """
         now = time.monotonic()
         self._metrics.shed.inc()
-        self._refused += 1
         self._pace = max(now - BURST_SECONDS, self._pace) + 1 / (REFUSALS_PER_PLACE * self.places)
         return max(0.0, self._pace - now)
 
+    def note_refusal(self, status: int, code: str, client: str | None) -> None:
+        """Remember for the log that a request was refused before the app saw it."""
+        self._refused.setdefault((status, code), Counter())[client or ""] += 1
+
     def report(self) -> None:
-        """Write one line for all that were refused at their heads since the last one."""
-        if self._refused:
-            fields = {"status": 503, "code": "overloaded", "requests": self._refused}
-            logger.info("%d requests refused at their heads", self._refused, extra={"fields": fields})
-            self._refused = 0
+        """Write one line for all that were refused for the same reason since the last one."""
+        for (status, code), clients in self._refused.items():
+            count = clients.total()
+            fields = {"status": status, "code": code, "requests": count}
+            if "" not in clients:
+                fields["clients"] = dict(clients.most_common(NAMED_CLIENTS))
+            logger.info("%d requests refused: %s", count, code, extra={"fields": fields})
+        self._refused.clear()
+
+    def _take_from_a_slow_one(self, now: float) -> bool:
+        """Release the place that is reserved for a request whose body comes slowly; whether there was any."""
+        for body in self._reserved:
+            age = now - body.since
+            if age > COMING_GRACE_SECONDS and body.received < age * COMING_BYTES_PER_SECOND:
+                self.release(body)
+                return True
+        return False
 
     def _overloaded(self) -> Overloaded:
         self._metrics.shed.inc()

@@ -30,7 +30,7 @@ async def on_service_error(request: Request, exc: ServiceError) -> JSONResponse:
 
 async def on_http_exception(request: Request, exc: HTTPException) -> JSONResponse:
     error = {404: NotFound, 405: MethodNotAllowed}.get(exc.status_code, InternalError)
-    answer = await on_service_error(request, error(path=request.url.path, method=request.method))
+    answer = await on_service_error(request, error(path=request.scope["path"], method=request.method))
     answer.headers.update(exc.headers or {})
     return answer
 

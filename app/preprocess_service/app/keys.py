@@ -11,7 +11,7 @@ from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 # Open to everybody: health, the page and what belongs to it, the documentation. All else is closed, routes to come too.
-OPEN_PATHS = ("/", "/livez", "/readyz", "/docs", "/docs/oauth2-redirect", "/openapi.json")
+OPEN_PATHS = ("/", "/livez", "/readyz", "/docs", "/openapi.json")
 OPEN_FOLDERS = ("/static/", "/samples/", "/static-offline-docs/")
 
 

@@ -7,6 +7,9 @@ from config import ConfigError
 
 # Beside its connections a process has its log, its libraries, the wire to the model server.
 OTHER_FILES = 100
+# What the system keeps of answers that a sender does not take, for each connection (Linux takes twice as much): it
+# would else be up to 4 MB, which nobody counts.
+SEND_BUFFER_BYTES = 131_072
 
 
 def listen(host: str, port: int) -> socket.socket:
@@ -17,10 +20,13 @@ def listen(host: str, port: int) -> socket.socket:
     """
     try:
         family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        return socket.create_server((host, port), family=family, backlog=2048)
+        listener = socket.create_server((host, port), family=family, backlog=2048)
     except OSError as exc:
         reason = f"{exc.strerror}; is another one running? Set SERVICE_PORT to a free port"
         raise OSError(f"can't listen on {host}:{port}: {reason}") from exc
+    # Each connection gets it from here.
+    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
+    return listener
 
 
 def allow_open_files(connections: int) -> None:

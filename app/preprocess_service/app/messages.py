@@ -128,13 +128,19 @@ MESSAGES: dict[str, dict[Language, str]] = {
         "en": "The request did not come in in time. Send it again, over a faster line or with a smaller picture.",
         "pt": "A requisição não chegou a tempo. Envie-a de novo, por uma linha mais rápida ou com uma imagem menor.",
     },
+    "body_slowest": {
+        "en": "More requests come in than there is room for, and this one came in most slowly. Try again in a moment.",
+        "pt": "Chegam mais requisições do que cabem, e esta é a que chegava mais devagar. Tente de novo em instantes.",
+    },
     "headers_too_large": {
-        "en": "The headers of the request have more bytes than are taken. Send fewer or shorter ones.",
-        "pt": "Os cabeçalhos da requisição têm mais bytes do que o aceito. Envie menos, ou mais curtos.",
+        "en": "The request has more headers, trailers or parts of a chunked body than are taken. Send fewer or shorter "
+        "headers, and larger chunks.",
+        "pt": "A requisição tem mais cabeçalhos, trailers ou partes (chunks) do que o aceito. Envie menos cabeçalhos, "
+        "ou mais curtos, e chunks maiores.",
     },
     "invalid_http": {
-        "en": "This is not a request of HTTP/1.1 that can be understood.",
-        "pt": "Isto não é uma requisição HTTP/1.1 que possa ser entendida.",
+        "en": "This is not a request of HTTP/1.1 that can be understood. Every request has one header Host.",
+        "pt": "Isto não é uma requisição HTTP/1.1 que possa ser entendida. Toda requisição tem um cabeçalho Host.",
     },
     "not_found": {
         "en": "There is nothing at {path}. See /docs for what there is.",

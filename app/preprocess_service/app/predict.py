@@ -5,6 +5,7 @@ from collections.abc import Awaitable, Iterable
 from typing import TypeVar
 
 from answers import Failure, PredictBatchAnswer, PredictSuccess, failure, success
+from bodies import IncomingBody
 from errors import DeadlineExceeded, InvalidRequest, RequestTimeout, ServiceError
 from gate import Gate
 from handlers import language_of
@@ -24,10 +25,10 @@ async def predict(request: Request) -> Response:
     gate: Gate = request.app.state.gate
     pipeline: Pipeline = request.app.state.pipeline
     job = start_job(request, pipeline.config.limits.deadline_seconds)
-    with gate.body() as hold:
+    with gate.body(reservation_of(request)) as body:
         async with job.limit():
-            with gate.reading(ticket_of(request)), job.reading():
-                photo = await read_photo(request, pipeline.config.limits, hold)
+            with gate.reading(body), job.reading():
+                photo = await read_photo(request, pipeline.config.limits, body.hold)
             job.bytes = len(photo)
             with gate.enter():
                 prediction = await unless_gone(request, pipeline.classify(photo, job))
@@ -48,10 +49,10 @@ async def predict_batch(request: Request) -> Response:
         except ServiceError as exc:
             return failure(exc, language_of(request), job.request_id)
 
-    with gate.body() as hold:
+    with gate.body(reservation_of(request)) as body:
         async with job.limit():
-            with gate.reading(ticket_of(request)), job.reading():
-                photos = await read_batch(request, pipeline.config.limits, hold)
+            with gate.reading(body), job.reading():
+                photos = await read_batch(request, pipeline.config.limits, body.hold)
             job.bytes = sum(len(photo) for photo in photos if not isinstance(photo, ServiceError))
             with gate.enter(len(photos)):
                 predictions = await unless_gone(request, gather(answer(photo) for photo in photos))
@@ -77,9 +78,10 @@ def start_job(request: Request, seconds: float) -> Job:
     return job
 
 
-def ticket_of(request: Request) -> int | None:
-    """What the server let the request in by; None where another server than ours runs the app."""
-    return getattr(request.state, "ticket", None)
+def reservation_of(request: Request) -> IncomingBody | None:
+    """What the server reserved at the request's head; None where it was not asked, as behind another request on the
+    same connection. The request is let in, or refused, now."""
+    return getattr(request.state, "reservation", None)
 
 
 async def gather(works: Iterable[Awaitable[Answer]]) -> list[Answer]:
