@@ -23,9 +23,15 @@ try:
     import failures
     import flags
     import grpc_api
+    import health_service
+    import http_bodies
+    import http_connections
+    import idle_memory
+    import json_limits
     import json_requests
     import json_responses
     import log_lines
+    import message_memory
     import model_server
     import monitoring
     import openvino_engine
@@ -36,11 +42,13 @@ try:
     import saved_model
     import servables
     import sockets
+    import split_batches
     import tensorflow_messages
     import tensors
     import threads
     import version_watch
     import warmup
+    import wire_format
     import workers
 finally:
     sys.path.remove(str(processes.MODEL_SERVER.parent))
@@ -57,9 +65,15 @@ __all__ = [
     "flags",
     "frame",
     "grpc_api",
+    "health_service",
+    "http_bodies",
+    "http_connections",
+    "idle_memory",
+    "json_limits",
     "json_requests",
     "json_responses",
     "log_lines",
+    "message_memory",
     "model_server",
     "monitoring",
     "openvino_engine",
@@ -74,6 +88,7 @@ __all__ = [
     "served",
     "shared_server",
     "sockets",
+    "split_batches",
     "tensorflow_messages",
     "tensors",
     "threads",
@@ -81,6 +96,7 @@ __all__ = [
     "version_watch",
     "warmup",
     "warmup_record",
+    "wire_format",
     "workers",
 ]
 
