@@ -76,7 +76,7 @@ class PredictionService:
             task = prediction.PredictTask(backend.servables, request, backend.max_bytes, call)
             # From here on the threads release it: they may compute for longer than the client waits.
             response = await backend.workers.submit(
-                context.time_remaining(), task, reservation.client, reservation.release
+                context.time_remaining(), task, reservation.client, reservation.release, not reservation.is_small
             )
             call.version = response.model_spec.version.value
             return response

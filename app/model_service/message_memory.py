@@ -42,6 +42,11 @@ class Reservation:
         """Take `size` bytes in all, waiting for room; see MessageMemory. A place to be read is given up."""
         await self.memory.wait_for_room(self, size)
 
+    @property
+    def is_small(self) -> bool:
+        """Whether it is of those that some memory is kept for, and a thread: they don't take long."""
+        return self.size <= self.memory.small
+
     def is_read(self) -> None:
         """Say that the message is there: its client can no longer hold it up."""
         self.stop = None
@@ -64,9 +69,9 @@ class MessageMemory:
 
     def __init__(self, limit: int, largest: int) -> None:
         self.most = 4 * largest
-        self._small = largest // 4
-        self._for_big = self.most + self._small
-        self._for_all = self._for_big + self._small
+        self.small = largest // 4
+        self._for_big = self.most + self.small
+        self._for_all = self._for_big + self.small
         self._places = (limit - self._for_all) // largest
         self._readers: dict[Reservation, None] = {}
         self.bodies: dict[Reservation, None] = {}
@@ -104,7 +109,7 @@ class MessageMemory:
                 f"The message would take {size} bytes of memory, more than the {self.most} that one may take "
                 "(--max_message_bytes): send less at a time, and numbers as tensor_content"
             )
-        limit = self._for_all if size <= self._small else self._for_big
+        limit = self._for_all if size <= self.small else self._for_big
 
         def take_room() -> bool:
             if self._taken - reservation.size + size > limit:

@@ -68,7 +68,8 @@ class OpenVinoEngine:
         self._inputs = inputs
         self._outputs = outputs
         self._shared: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        for _ in range(callers):
+        # One more: see workers.Workers.
+        for _ in range(callers + 1):
             self._shared.put(shared.create_infer_request())
         self._alone = alone.create_infer_request() if alone else None
         self.slots = callers + (self._alone is not None)

@@ -139,7 +139,7 @@ class RestApi:
                     task = Alone(partial(call.compute, partial(predict, self._servables, spec, body, call)))
                     # From here on the threads release it: they may compute for longer than the client waits.
                     computation = self._backend.workers.submit(
-                        self._timeout_s, task, reservation.client, reservation.release
+                        self._timeout_s, task, reservation.client, reservation.release, not reservation.is_small
                     )
                     answer = await _while_client_waits(request, computation)
             except TimeoutError as exc:

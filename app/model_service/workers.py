@@ -73,6 +73,7 @@ class _Waiting:
 
     task: Task[Any]
     client: str
+    is_long: bool
     arrived: float
     latest: float | None
     answer: asyncio.Future[Any]
@@ -83,12 +84,15 @@ class Workers:
     """A fixed number of threads, and a queue that is as short as it is meant to be.
 
     What waits stands in the event loop and not before the threads: so one that is given up leaves nothing behind.
-    Clients (connections) take turns: next is a task of the one for which the fewest are computed.
+    Clients (connections) take turns: next is a task of the one for which the fewest are computed. Where all threads
+    compute what takes long, one more is there for what doesn't.
     """
 
     def __init__(self, count: int, max_waiting: int, batches: Batches = ONE_BY_ONE) -> None:
-        self._threads = ThreadPoolExecutor(count, thread_name_prefix="worker")
+        self._threads = ThreadPoolExecutor(count + 1, thread_name_prefix="worker")
+        # With the one more in use: -1.
         self._free = count
+        self._long = 0
         self._max_waiting = max_waiting
         self._batches = batches
         self._queue: deque[_Waiting] = deque()
@@ -103,7 +107,12 @@ class Workers:
         self.abandoned = 0
 
     async def submit(
-        self, remaining: float | None, task: Task[Result], client: str = "", at_end: Callable[[], None] = _nothing
+        self,
+        remaining: float | None,
+        task: Task[Result],
+        client: str = "",
+        at_end: Callable[[], None] = _nothing,
+        is_long: bool = False,
     ) -> Result:
         """Return what comes of `task`; cancelling the caller drops one that has not begun.
 
@@ -116,7 +125,7 @@ class Workers:
         try:
             if most is not None and task.key is not None and task.rows > most:
                 raise invalid_argument(f"Task size {task.rows} is larger than maximum input batch size {most}")
-            if not self._free and self.waiting >= self._max_waiting:
+            if self._free <= 0 and self.waiting >= self._max_waiting:
                 self.shed += 1
                 if not self._make_room_for(client):
                     raise unavailable(_FULL)
@@ -125,7 +134,7 @@ class Workers:
             raise
         now = time.monotonic()
         latest = None if remaining is None else now + remaining
-        place = _Waiting(task, client, now, latest, asyncio.get_running_loop().create_future(), at_end)
+        place = _Waiting(task, client, is_long, now, latest, asyncio.get_running_loop().create_future(), at_end)
         self._callers += 1
         self._idle.clear()
         self._queue.append(place)
@@ -171,9 +180,9 @@ class Workers:
             self.abandoned += 1
 
     def _begin_what_can(self) -> None:
-        while self._free and self._queue:
+        while self._queue:
             self._drop_lost()
-            together = self._first_batch()
+            together = self._first_batch(self._that_may_begin())
             if not together:
                 return
             for place in together:
@@ -187,16 +196,21 @@ class Workers:
             if not place.answer.done():
                 place.answer.set_exception(deadline_exceeded("The deadline passed before the computation began"))
 
-    def _first_batch(self) -> list[_Waiting]:
-        """Return the first in the queue and those that go with it; none where it is to wait for others still."""
-        if not self._queue:
+    def _that_may_begin(self) -> Sequence[_Waiting]:
+        if self._free > 0:
+            return self._queue
+        return [place for place in self._queue if not place.is_long] if self._long == self.computing else ()
+
+    def _first_batch(self, waiting: Sequence[_Waiting]) -> list[_Waiting]:
+        """Return the first that waits and those that go with it; none where it is to wait for others still."""
+        if not waiting:
             return []
         # The first of these, where several clients have as few.
-        first = min(self._queue, key=lambda place: self._computing_for[place.client])
+        first = min(waiting, key=lambda place: self._computing_for[place.client])
         together, rows = [first], first.task.rows
         if first.task.key is None or rows >= self._batches.max_rows:
             return together
-        for place in self._queue:
+        for place in waiting:
             if (
                 place is not first
                 and place.task.key == first.task.key
@@ -216,6 +230,7 @@ class Workers:
         loop = asyncio.get_running_loop()
         token = object()
         tasks = [place.task for place in places]
+        is_long = any(place.is_long for place in places)
 
         def compute() -> None:
             # One word to the loop at the end of all: each wakes it, and takes the interpreter from the other threads.
@@ -234,6 +249,7 @@ class Workers:
             # Now that the thread is free, not when the caller ended: it may have gone, and nothing can interrupt it.
             del self._began[token]
             self._free += 1
+            self._long -= is_long
             for place, result in zip(places, results, strict=True):
                 self._computing_for[place.client] -= 1
                 if not self._computing_for[place.client]:
@@ -248,6 +264,7 @@ class Workers:
             self._begin_what_can()
 
         self._free -= 1
+        self._long += is_long
         self._computing_for.update(place.client for place in places)
         self._began[token] = time.monotonic()
         self._threads.submit(compute)
