@@ -22,7 +22,7 @@ logger = logging.getLogger(__name__)
 _FOLLOW_S = 0.1
 
 # Connections and calls of one connection at a time; clients queue further calls by themselves.
-MAX_CONNECTIONS = 256
+MAX_CONNECTIONS = 1024
 MAX_STREAMS = 100
 # What may come of a message before it is its turn: a picture, for it to be there then.
 UNREAD_BYTES = 256 << 10
@@ -58,9 +58,9 @@ class PredictionService:
         try:
             await reservation.grow(memory_of(message))
             request = parse(predict_pb2.PredictRequest, message)
+            size = reservation.size - len(message) + prediction.size_of(request, self._backend.max_bytes)
             del message
-            arrays = prediction.size_of(request, self._backend.max_bytes)
-            await reservation.grow(min(reservation.size + arrays, self._backend.messages.most))
+            await reservation.grow(size)
         except BaseException:
             reservation.release()
             raise

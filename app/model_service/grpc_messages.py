@@ -12,14 +12,12 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
-from failures import ServingError, deadline_exceeded, forget_frames, invalid_argument, resource_exhausted
+from failures import ServingError, forget_frames, invalid_argument, resource_exhausted
 from message_memory import MessageMemory, Reservation, slow
 from tensorflow_messages import DecodeError
 
 logger = logging.getLogger(__name__)
 
-# How long a message may take to come, also where nobody waits for its room.
-READ_S = 30.0
 # For all requests but those that hold tensors.
 MAX_SMALL_BYTES = 64 << 10
 
@@ -63,8 +61,8 @@ class Receiver:
     async def receive(self, context: Any) -> tuple[bytes, Reservation]:
         """Return the message, and its reservation, which is the caller's to release.
 
-        Raises ServingError: RESOURCE_EXHAUSTED where there is no room, or the message comes slowly while others wait
-        for room; DEADLINE_EXCEEDED where it never comes; INVALID_ARGUMENT where the client sends none.
+        Raises ServingError: RESOURCE_EXHAUSTED where there is no place, or the message comes slowly while others
+        wait for its place; INVALID_ARGUMENT where the client sends none.
         """
         reservation = await self._memory.start_reading(context.peer())
         try:
@@ -74,15 +72,15 @@ class Receiver:
             raise
 
     async def _read(self, context: Any, reservation: Reservation) -> bytes:
-        loop = asyncio.get_running_loop()
+        # One that never comes ends with its connection, within a minute; here a timer would cost more than all else.
+        task = asyncio.current_task()
+        reservation.stop = task.cancel if task else None
         try:
-            async with asyncio.timeout(READ_S) as limit:
-                reservation.stop = lambda: limit.reschedule(loop.time())
-                message: bytes = await context.read()
-        except TimeoutError:
-            if reservation.is_stopped:
-                raise slow() from None
-            raise deadline_exceeded(f"The message did not come within {READ_S:g} s") from None
+            message: bytes = await context.read()
+        except asyncio.CancelledError:
+            if not reservation.is_stopped or (task and task.uncancel()):
+                raise
+            raise slow() from None
         reservation.is_read()
         if message is grpc.aio.EOF:
             raise invalid_argument("The call has no message")

@@ -34,7 +34,7 @@ async def read_body(request: Request, memory: MessageMemory, max_bytes: int) -> 
         reservation.is_read()
         if request.headers.get("content-encoding") == "gzip":
             await reservation.grow(len(body) + max_bytes)
-            body = unzipped(body, max_bytes)
+            body = await asyncio.to_thread(unzipped, body, max_bytes)
         await _make_room(reservation, memory_of(body))
         return body, reservation
     except BaseException:

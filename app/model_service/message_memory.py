@@ -35,7 +35,7 @@ class Reservation:
     client: str
     size: int = 0
     since: float = field(default_factory=time.monotonic)
-    stop: Callable[[], None] | None = None
+    stop: Callable[[], object] | None = None
     is_stopped: bool = False
 
     async def grow(self, size: int) -> None:
@@ -63,8 +63,8 @@ class MessageMemory:
 
     Some of it is for messages whose size shows only when they are there, which have a place each; some only for small
     ones. Whoever waits goes before those whose clients have more places or more that waits, and then before those that
-    came earlier: so who stalls gains nothing by many calls. All that waits does so for `WAIT_S` seconds at most. What finds no
-    room raises ServingError RESOURCE_EXHAUSTED, and so does what would never find any, at once.
+    came earlier: so who stalls gains nothing by many calls. What finds no room within `WAIT_S` seconds raises
+    ServingError RESOURCE_EXHAUSTED; what would never find any does so at once.
     """
 
     def __init__(self, limit: int, largest: int) -> None:

@@ -85,6 +85,8 @@ def _serve(options: Flags) -> int:
     if any(warning.startswith("unknown argument") for warning in options.warnings):
         sys.stderr.write(f"{flags.usage()}\n")
     keep_freed_memory()
+    # A body full of numbers of 4,300 digits each, Python's limit, would hold up everything for a quarter of a second.
+    sys.set_int_max_str_digits(sys.int_info.str_digits_check_threshold)
     monitoring_path = _monitoring_path(options)
     grpc_claim = sockets.claim(options.bind_address, options.port, "port")
     rest_claim = _claim_rest(options)
