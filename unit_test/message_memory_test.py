@@ -2,6 +2,7 @@
 
 import asyncio
 import gc
+import threading
 import unittest
 import weakref
 from typing import Any
@@ -62,10 +63,10 @@ class MessageMemoryTest(unittest.IsolatedAsyncioTestCase):
 
     async def test_some_is_kept_for_small_messages(self) -> None:
         await self.read("a", 4000)
-        await self.read("a", 250)
         with mock.patch.object(message_memory, "WAIT_S", SHORT_S):
             await self.assert_refused(self.read("a", 251))
-        self.assertEqual((await self.read("a", 250)).size, 250)
+        for _ in range(2):
+            self.assertEqual((await self.read("a", 250)).size, 250)
 
     async def test_what_is_released_twice_was_taken_once(self) -> None:
         first = await self.read("a", 4000)
@@ -156,6 +157,37 @@ class RefusedRequestsTest(unittest.IsolatedAsyncioTestCase):
             # The thread lets go of it a moment later.
             await asyncio.sleep(SHORT_S)
             self.assertIsNone(seen())
+
+    async def test_a_request_that_fails_when_its_client_has_gone_is_gone_too(self) -> None:
+        goes_on = threading.Event()
+        self.addCleanup(goes_on.set)
+
+        class Failing:
+            slots = 1
+
+            def run(self, inputs: Any, outputs: Any) -> Any:
+                goes_on.wait()
+                raise failures.invalid_argument("what the graph says")
+
+        spec = saved_model.TensorSpec("x", "x:0", tensorflow_messages.types_pb2.DT_FLOAT, (-1, 2))
+        servables = served(Failing(), saved_model.Signature("serving_default", {"x": spec}, {"y": spec}))
+        threads = workers.Workers(1, 1)
+        self.addCleanup(threads.close)
+        gc.collect()
+        gc.disable()
+        self.addCleanup(gc.enable)
+        task = prediction.PredictTask(
+            servables, predict_request({"x": np.zeros((1, 2), np.float32)}, "M"), 1000, calls.Call("GRPC", "M", {})
+        )
+        seen = weakref.ref(task)
+        call = asyncio.create_task(threads.submit(None, task))
+        await asyncio.sleep(SHORT_S)
+        call.cancel()
+        await asyncio.wait([call])
+        del task, call
+        goes_on.set()
+        await asyncio.sleep(5 * SHORT_S)
+        self.assertIsNone(seen())
 
     async def test_what_is_reserved_is_released_when_no_thread_computes_any_more(self) -> None:
         threads = workers.Workers(1, 1)

@@ -109,6 +109,50 @@ class WorkersTest(unittest.IsolatedAsyncioTestCase):
         await asyncio.gather(*calls)
         self.assertEqual(computed, [1, 2])
 
+    async def test_clients_take_turns(self) -> None:
+        self.workers = workers.Workers(2, 9)
+        self.addCleanup(self.workers.close)
+        computed: list[str] = []
+        first = threading.Event()
+        held = [asyncio.create_task(self.run_call(None, event.wait, client="many")) for event in (first, self.release)]
+        calls = [
+            asyncio.create_task(self.run_call(None, computed.append, client, client=client))
+            for client in ("many", "many", "few")
+        ]
+        await asyncio.sleep(0.01)
+        first.set()
+        await asyncio.gather(*calls)
+        self.assertEqual(computed, ["few", "many", "many"])
+        self.release.set()
+        await asyncio.gather(*held)
+
+    async def test_in_a_full_queue_the_client_with_most_makes_room(self) -> None:
+        held = asyncio.create_task(self.run_call(None, self.release.wait, client="many"))
+        many = [asyncio.create_task(self.run_call(None, int, client="many")) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        few = asyncio.create_task(self.run_call(None, int, client="few"))
+        await asyncio.sleep(0.01)
+        self.assertEqual([call.done() for call in many], [False, True])
+        with self.assertRaises(failures.ServingError) as caught:
+            await many[1]
+        self.assertEqual(caught.exception.code, grpc.StatusCode.UNAVAILABLE)
+        with self.assertRaises(failures.ServingError):
+            await self.run_call(None, int, client="few")
+        self.assertEqual(self.workers.shed, 2)
+        self.release.set()
+        await asyncio.gather(held, many[0], few)
+
+    async def test_what_takes_long_leaves_a_thread_for_what_does_not(self) -> None:
+        def submit(is_long: bool) -> Any:
+            task = workers.Alone(self.release.wait)
+            return asyncio.create_task(self.workers.submit(None, task, is_long=is_long))
+
+        calls = [submit(is_long) for is_long in (True, True, False, False)]
+        await asyncio.sleep(0.01)
+        self.assertEqual((self.workers.computing, self.workers.waiting), (2, 2))
+        self.release.set()
+        await asyncio.gather(*calls)
+
     async def test_what_is_given_up_makes_room_in_the_queue(self) -> None:
         calls = [asyncio.create_task(self.run_call(None, self.release.wait)) for _ in range(3)]
         await asyncio.sleep(0.01)

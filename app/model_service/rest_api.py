@@ -159,8 +159,6 @@ async def _while_client_waits(request: Request, call: Coroutine[Any, Any, bytes]
     finally:
         answer.cancel()
         gone.cancel()
-        # An error of the call holds this frame, which would hold the error.
-        del answer
 
 
 async def _client_leaves(request: Request) -> None:

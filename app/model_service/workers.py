@@ -152,8 +152,6 @@ class Workers:
             self._callers -= 1
             if not self._callers:
                 self._idle.set()
-            # An error of the task holds this frame, which would hold the error.
-            del place
 
     def _make_room_for(self, client: str) -> bool:
         """Refuse the newest task of the client for which most wait, if they are more than those of `client`."""
