@@ -5,7 +5,8 @@ import re
 from failures import invalid_argument
 
 # Bytes of Python's objects, at the most, for each sign that can begin one, with its place in the list that holds it.
-_LIST, _OBJECT, _STRING, _NUMBER = 80, 240, 120, 44
+_LIST, _OBJECT, _STRING, _NUMBER = 80, 240, 120, 48
+_ANY = 4096
 # Text with a sign beyond 16 bits takes four bytes for each.
 _WIDE = 4
 
@@ -24,7 +25,7 @@ def memory_of(body: bytes) -> int:
     strings = body.count(b'"') // 2
     # The text is there as a whole, and again as its strings.
     longest = text if strings else 0
-    return len(body) + text + longest + strings * _STRING + sum(each * count for each, count in counts.items())
+    return _ANY + len(body) + text + longest + strings * _STRING + sum(each * count for each, count in counts.items())
 
 
 def check_surrogates(body: bytes) -> None:
