@@ -125,7 +125,7 @@ class WorkersTest(unittest.IsolatedAsyncioTestCase):
         self.addCleanup(self.workers.close)
 
     async def hold(self) -> None:
-        self.held = asyncio.create_task(self.workers.run(None, self.release.wait))
+        self.held = asyncio.create_task(self.workers.submit(None, workers.Alone(self.release.wait)))
         await asyncio.sleep(0.01)
 
     def submit(self, value: int, remaining: float | None = None, **more: Any) -> "asyncio.Task[Any]":
@@ -206,7 +206,7 @@ class WorkersTest(unittest.IsolatedAsyncioTestCase):
 
     async def test_what_is_never_batched_does_not_wait_for_others(self) -> None:
         self.make(workers.Batches(2, wait_s=60))
-        self.assertTrue(await asyncio.wait_for(self.workers.run(None, lambda: True), 10))
+        self.assertTrue(await asyncio.wait_for(self.workers.submit(None, workers.Alone(lambda: True)), 10))
 
 
 @dataclass

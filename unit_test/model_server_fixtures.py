@@ -25,10 +25,16 @@ try:
     import flags
     import graph_check
     import grpc_api
+    import health_service
+    import http_bodies
+    import http_connections
+    import idle_memory
+    import json_limits
     import json_requests
     import json_responses
     import log_lines
     import memory
+    import message_memory
     import model_files
     import model_server
     import monitoring
@@ -40,11 +46,13 @@ try:
     import saved_model
     import servables
     import sockets
+    import split_batches
     import tensorflow_messages
     import tensors
     import threads
     import version_watch
     import warmup
+    import wire_format
     import workers
 finally:
     sys.path.remove(str(processes.MODEL_SERVER.parent))
@@ -63,10 +71,16 @@ __all__ = [
     "frame",
     "graph_check",
     "grpc_api",
+    "health_service",
+    "http_bodies",
+    "http_connections",
+    "idle_memory",
+    "json_limits",
     "json_requests",
     "json_responses",
     "log_lines",
     "memory",
+    "message_memory",
     "model_files",
     "model_server",
     "monitoring",
@@ -82,6 +96,7 @@ __all__ = [
     "served",
     "shared_server",
     "sockets",
+    "split_batches",
     "tensorflow_messages",
     "tensors",
     "threads",
@@ -89,6 +104,7 @@ __all__ = [
     "version_watch",
     "warmup",
     "warmup_record",
+    "wire_format",
     "workers",
 ]
 

@@ -9,7 +9,7 @@ import processes
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 from model_server_fixtures import (
     expected,
-    grpc_api,
+    health_service,
     predict_request,
     shared_server,
     tensorflow_messages,
@@ -343,7 +343,7 @@ class HealthTest(GrpcTestCase):
     model = "many_outputs"
 
     def test_every_service_is_serving(self) -> None:
-        for service in grpc_api.HEALTH_SERVICES:
+        for service in health_service.HEALTH_SERVICES:
             with self.subTest(service):
                 answer = self.health.Check(health_pb2.HealthCheckRequest(service=service), timeout=TIMEOUT_S)
                 self.assertEqual(answer.status, health_pb2.HealthCheckResponse.SERVING)
@@ -401,7 +401,8 @@ class LimitsTest(GrpcTestCase):
         request = predict_request({"image": np.zeros((0, 24, 24, 3), np.float32)})
         request.inputs["image"].float_val.append(0)
         request.inputs["image"].tensor_shape.dim[0].size = 2**40
-        self.assert_refused(self.predictions.Predict, request, Code.INVALID_ARGUMENT, "tensor parsing error: image")
+        text = "The inputs take more than 10000 bytes of memory (--max_message_bytes)"
+        self.assert_refused(self.predictions.Predict, request, Code.INVALID_ARGUMENT, text)
 
     def test_the_health_service_can_be_left_out(self) -> None:
         with self.assertRaises(grpc.RpcError) as caught:

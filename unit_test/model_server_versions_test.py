@@ -20,7 +20,7 @@ from grpc_health.v1 import health_pb2, health_pb2_grpc
 from model_server_fixtures import (
     copy_of_model,
     expected,
-    grpc_api,
+    health_service,
     predict_request,
     saved_model,
     saved_models,
@@ -224,7 +224,7 @@ class HostileVersionsTest(VersionsTest):
 
 class WithoutVersionsTest(VersionsTest):
     def health_states(self) -> set[int]:
-        checks = [health_pb2.HealthCheckRequest(service=service) for service in grpc_api.HEALTH_SERVICES]
+        checks = [health_pb2.HealthCheckRequest(service=service) for service in health_service.HEALTH_SERVICES]
         return {self.health.Check(check, timeout=TIMEOUT_S).status for check in checks}
 
     def test_the_model_is_gone_with_its_last_version_and_back_with_it(self) -> None:

@@ -3,6 +3,7 @@
 from dataclasses import dataclass
 
 from calls import Calls
+from message_memory import MessageMemory
 from monitoring import Monitoring
 from readiness import Readiness
 from servables import Servables
@@ -18,6 +19,7 @@ class Backend:
     readiness: Readiness
     monitoring: Monitoring
     calls: Calls
+    messages: MessageMemory
     max_bytes: int
 
     def metrics(self) -> str:

@@ -14,6 +14,10 @@ Result = TypeVar("Result")
 # As much of a client's own words as the log takes: the ids of 32 requests that came as one call, each of 32
 # hexadecimal digits and a comma.
 _MAX_ID = 32 * 33
+_MAX_NAME = 128
+# What of the metadata a span is made from; OpenTelemetry reads no more of the longest.
+_TRACE_HEADERS = ("traceparent", "tracestate")
+_MAX_TRACE = 512
 
 logger = logging.getLogger("call")
 
@@ -21,13 +25,13 @@ logger = logging.getLogger("call")
 class Call:
     """What is known of one prediction; the times are seconds on the clock of `time.perf_counter`, None: not yet.
 
-    `metadata` is that of the gRPC call, or the HTTP headers, with names in lower case.
+    `metadata` is that of the gRPC call, or the HTTP headers, with names in lower case; of it the trace's is kept.
     """
 
     def __init__(self, entrypoint: str, model_name: str, metadata: Mapping[str, str]) -> None:
         self.entrypoint = entrypoint
-        self.model_name = model_name
-        self.metadata = metadata
+        self.model_name = model_name[:_MAX_NAME]
+        self.metadata = {name: metadata.get(name, "")[:_MAX_TRACE] for name in _TRACE_HEADERS if name in metadata}
         self.request_id = metadata.get("x-request-id", "")[:_MAX_ID]
         self.version: int | None = None
         self.batch_size: int | None = None

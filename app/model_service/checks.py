@@ -1,11 +1,14 @@
 """What a request must be before anything runs: the checks of TensorFlow Serving, in its texts."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any
 
+import numpy as np
 from failures import invalid_argument
 from saved_model import Signature, TensorSpec
 from tensorflow_messages import get_model_metadata_pb2, get_model_status_pb2, predict_pb2, tensor_pb2
-from tensors import KINDS, Array, to_array
+from tensors import KINDS, Unread, size_of
+from tensors import read as read_tensor
 
 
 def check_has_spec(
@@ -42,15 +45,23 @@ def check_aliases(signature: Signature, sent: Sequence[str]) -> None:
         )
 
 
-def to_arrays(tensors: Mapping[str, tensor_pb2.TensorProto], max_bytes: int) -> dict[str, Array]:
-    """Return the tensors by alias; raises ServingError for one that is none, or takes more than `max_bytes`."""
-    arrays = {}
+def read_tensors(tensors: Mapping[str, tensor_pb2.TensorProto], max_bytes: int) -> dict[str, Unread]:
+    """Return the tensors by alias, not yet converted.
+
+    Raises ServingError for one that is none, and where all together would take more than `max_bytes` as arrays: their
+    values may be left out, so that a few bytes ask for any amount.
+    """
+    read: dict[str, Unread] = {}
+    size = 0
     for alias in sorted(tensors):
         try:
-            arrays[alias] = to_array(tensors[alias], max_bytes)
+            size += size_of(tensors[alias])
+            if size > max_bytes:
+                raise invalid_argument(f"The inputs take more than {max_bytes} bytes of memory (--max_message_bytes)")
+            read[alias] = read_tensor(tensors[alias])
         except ValueError as exc:
             raise invalid_argument(f"tensor parsing error: {alias}") from exc
-    return arrays
+    return read
 
 
 def requested_outputs(signature: Signature, output_filter: Sequence[str]) -> list[str]:
@@ -68,15 +79,15 @@ def requested_outputs(signature: Signature, output_filter: Sequence[str]) -> lis
     return wanted or list(signature.outputs)
 
 
-def check_tensor(array: Array, spec: TensorSpec) -> None:
+def check_tensor(dtype: np.dtype[Any], shape: tuple[int, ...], spec: TensorSpec) -> None:
     """Raise ServingError unless dtype and shape of an input are the signature's."""
     expected = KINDS[spec.dtype]
-    if array.dtype != expected.dtype:
-        sent = next(kind.name for kind in KINDS.values() if kind.dtype == array.dtype)
+    if dtype != expected.dtype:
+        sent = next(kind.name for kind in KINDS.values() if kind.dtype == dtype)
         raise invalid_argument(f"Expects input {spec.alias} to be {expected.name} but {sent} is provided")
-    if not spec.accepts(array.shape):
+    if not spec.accepts(shape):
         raise invalid_argument(
-            f"Expects input {spec.alias} to have shape {_shape(spec.shape)} but {_shape(array.shape)} is provided"
+            f"Expects input {spec.alias} to have shape {_shape(spec.shape)} but {_shape(shape)} is provided"
         )
 
 

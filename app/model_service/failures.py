@@ -64,6 +64,11 @@ def deadline_exceeded(message: str) -> ServingError:
     return ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, message)
 
 
+def resource_exhausted(message: str) -> ServingError:
+    """Return the error that says that the request wants more than there is, for one or for all."""
+    return ServingError(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
+
+
 def unavailable(message: str) -> ServingError:
     """Return the error that says that there is no room for the request now: it may be sent again later."""
     return ServingError(grpc.StatusCode.UNAVAILABLE, message)
@@ -75,6 +80,17 @@ def code_of(exc: BaseException) -> grpc.StatusCode:
         return exc.code
     # gRPC cancels the call whose client has gone.
     return grpc.StatusCode.CANCELLED if isinstance(exc, asyncio.CancelledError) else grpc.StatusCode.INTERNAL
+
+
+def forget_frames(exc: BaseException) -> None:
+    """Take from an exception, and from what it came from, the frames that it went through.
+
+    They hold the request, and often the exception itself: so all of it would stay until a collection of garbage.
+    """
+    seen: BaseException | None = exc
+    while seen is not None:
+        seen.__traceback__ = None
+        seen = seen.__cause__ or seen.__context__
 
 
 def one_line(text: object) -> str:

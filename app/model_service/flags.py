@@ -10,6 +10,9 @@ from typing import Any
 
 from failures import StartError
 
+# Of the largest messages: two that come, one that is read, which takes four times its bytes, and room for small ones.
+_LARGEST_AT_WORK = 6.5
+
 
 class FlagError(StartError):
     """A flag has a value that it can't have."""
@@ -28,7 +31,9 @@ class Flags:
     max_num_load_retries: int = 5
     load_retry_interval_micros: int = 60_000_000
     rest_api_timeout_in_ms: int = 30_000
-    max_message_bytes: int = 64 * 2**20
+    max_message_bytes: int = 16 * 2**20
+    max_total_message_bytes: int = 0
+    max_execution_bytes: int = 3 * 2**20
     max_queued_requests: int = 0
     stuck_call_seconds: int = 30
     exit_when_stuck: bool = False
@@ -47,6 +52,11 @@ class Flags:
     help: bool = False
     warnings: tuple[str, ...] = field(default=())
 
+    @property
+    def total_message_bytes(self) -> int:
+        """How much memory the messages at work may take together."""
+        return self.max_total_message_bytes or int(_LARGEST_AT_WORK * self.max_message_bytes)
+
 
 HELP = {
     "port": "TCP port for gRPC",
@@ -58,7 +68,9 @@ HELP = {
     "max_num_load_retries": "how often a version that can't be loaded is tried again; at the start: never",
     "load_retry_interval_micros": "microseconds between these attempts",
     "rest_api_timeout_in_ms": "how long an HTTP call may take",
-    "max_message_bytes": "largest message and tensor taken (not in TensorFlow Serving)",
+    "max_message_bytes": "largest message taken, and largest inputs of one as arrays (not in TensorFlow Serving)",
+    "max_total_message_bytes": "memory of all messages at work; 0: 6.5 * max_message_bytes (not in TensorFlow Serving)",
+    "max_execution_bytes": "inputs, as float32, computed at a time; more, in parts; 0: all (not in TensorFlow Serving)",
     "max_queued_requests": "calls that may wait, others are refused; 0: 16 for each core (not in TensorFlow Serving)",
     "stuck_call_seconds": "a longer call turns the health to NOT_SERVING; 0: no call does (not in TensorFlow Serving)",
     "exit_when_stuck": "end after such a call, for whoever starts this anew (not in TensorFlow Serving)",
@@ -161,6 +173,8 @@ def _checked(flags: Flags) -> Flags:
         "load_retry_interval_micros": (0, 2**63 - 1),
         "rest_api_timeout_in_ms": (1, 2**31),
         "max_message_bytes": (1, 2**31 - 1),
+        "max_total_message_bytes": (0, 2**40),
+        "max_execution_bytes": (0, 2**31 - 1),
         "max_queued_requests": (0, 2**31 - 1),
         "stuck_call_seconds": (0, 2**31 - 1),
         "tensorflow_session_parallelism": (0, 1024),
@@ -171,6 +185,12 @@ def _checked(flags: Flags) -> Flags:
     for name, (lowest, highest) in ranges.items():
         if not lowest <= getattr(flags, name) <= highest:
             raise FlagError(f"--{name} must be between {lowest} and {highest}, not {getattr(flags, name)}.")
+    least = int(_LARGEST_AT_WORK * flags.max_message_bytes)
+    if flags.total_message_bytes < least:
+        raise FlagError(
+            f"--max_total_message_bytes must be {least} or more, {_LARGEST_AT_WORK} times --max_message_bytes, "
+            f"not {flags.max_total_message_bytes}."
+        )
     if not flags.model_base_path:
         raise FlagError("--model_base_path is required: the folder that holds the version folders.")
     return flags

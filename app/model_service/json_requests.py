@@ -7,17 +7,22 @@ Row format has one JSON value per example, column format one per input. A dense 
 import base64
 import binascii
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import grpc
 import numpy as np
+from checks import check_tensor
 from failures import ServingError, invalid_argument
-from saved_model import Signature
+from json_limits import check_surrogates
+from saved_model import Signature, TensorSpec
 from tensors import KINDS, Array, Kind
 
 # Errors quote the value that is at fault; a whole image as a list of numbers helps nobody.
 _MAX_QUOTE = 256
+# TensorFlow's own limit is higher, numpy's is 64.
+_MAX_RANK = 64
 _TYPE_NAMES = {dict: "Object", list: "Array", str: "String", int: "Number", float: "Number", type(None): "Null"}
 # What a leaf may be, by numpy's kind of the input's type. (In Python a bool is an int too, but not in JSON.)
 _LEAF_TYPES: dict[str, set[type]] = {"f": {int, float}, "i": {int}, "u": {int}, "b": {bool}}
@@ -31,6 +36,7 @@ def parse(body: bytes) -> dict[str, Any]:
     """Return the JSON object that a predict request is; raises ServingError."""
     if not body:
         raise invalid_argument("JSON Parse error: The document is empty")
+    check_surrogates(body)
     try:
         document = json.loads(body.decode())
     except json.JSONDecodeError as exc:
@@ -78,15 +84,13 @@ def _from_columns(value: Any, signature: Signature) -> dict[str, Array]:
         missing = sorted(signature.inputs.keys() - signature.defaults.keys() - value.keys())
         if missing:
             raise invalid_argument(f"Missing named input: {missing[0]} in 'inputs' object.")
-        return {
-            alias: _dense(value[alias], KINDS[spec.dtype]) for alias, spec in signature.inputs.items() if alias in value
-        }
+        return {alias: _dense(value[alias], spec) for alias, spec in signature.inputs.items() if alias in value}
     if len(signature.inputs) > 1:
         raise invalid_argument(
             "inputs is a plain value/list, but expecting an object as multiple input tensors required as per "
             "tensorinfo_map"
         )
-    return {alias: _dense(value, KINDS[spec.dtype]) for alias, spec in signature.inputs.items()}
+    return {alias: _dense(value, spec) for alias, spec in signature.inputs.items()}
 
 
 def _from_rows(rows: list[Any], signature: Signature) -> dict[str, Array]:
@@ -96,18 +100,24 @@ def _from_rows(rows: list[Any], signature: Signature) -> dict[str, Array]:
             "instances is a plain list, but expecting list of objects as multiple input tensors required as per "
             "tensorinfo_map"
         )
-    columns: dict[str, list[Array]] = {alias: [] for alias in signature.inputs}
+    if not named:
+        # As one array, which takes a tenth of the time; what is wrong with a row, the rows tell one by one.
+        with suppress(ServingError):
+            return {alias: _dense(rows, spec) for alias, spec in signature.inputs.items()}
+    columns: dict[str, _Column] = {}
     for number, row in enumerate(rows):
         for alias, value in _named_row(row, number, named, signature).items():
+            if alias not in columns:
+                columns[alias] = _Column(signature.inputs[alias], value, len(rows))
             try:
-                _append(columns[alias], _dense(value, KINDS[signature.inputs[alias].dtype]))
+                columns[alias].append(value)
             except ServingError as exc:
                 key = f" key: {alias}" if named else ""
                 raise invalid_argument(
                     f"Failed to process element: {number}{key} of 'instances' list. "
                     f"Error: INVALID_ARGUMENT: {exc.message}"
                 ) from exc
-    return {alias: np.stack(column) for alias, column in columns.items() if column}
+    return {alias: column.to_array() for alias, column in columns.items()}
 
 
 def _named_row(row: Any, number: int, named: bool, signature: Signature) -> Mapping[str, Any]:
@@ -127,25 +137,56 @@ def _named_row(row: Any, number: int, named: bool, signature: Signature) -> Mapp
     return result
 
 
-def _append(column: list[Array], array: Array) -> None:
-    if column and column[0].shape != array.shape:
-        raise invalid_argument(f"Expecting shape {_shape_text(column[0].shape)} but got: {_shape_text(array.shape)}")
-    column.append(array)
+class _Column:
+    """The values of one input, row by row, all of the shape of the first of `rows`.
+
+    Raises ServingError where that is not the signature's.
+    """
+
+    def __init__(self, spec: TensorSpec, first: Any, rows: int) -> None:
+        self._kind = KINDS[spec.dtype]
+        self._shape = _shape_of(first)
+        check_tensor(self._kind.dtype, (rows, *self._shape), spec)
+        self._rows = 0
+        self._flat: list[Any] = []
+
+    def append(self, value: Any) -> None:
+        """Take a row; raises ServingError where it has another shape, or a value that the type can't hold."""
+        shape = _shape_of(value)
+        flat: list[Any] = []
+        _flatten(value, shape, 0, flat)
+        flat = _values(flat, self._kind)
+        if shape != self._shape:
+            raise invalid_argument(f"Expecting shape {_shape_text(self._shape)} but got: {_shape_text(shape)}")
+        self._flat += flat
+        self._rows += 1
+
+    def to_array(self) -> Array:
+        """Return the rows as one array."""
+        return np.array(self._flat, self._kind.dtype).reshape((self._rows, *self._shape))
 
 
-def _dense(value: Any, kind: Kind) -> Array:
-    """Return nested lists as an array; the first element at each level says how long the lists of it are."""
-    shape: list[int] = []
-    first = value
-    while isinstance(first, list):
-        shape.append(len(first))
-        first = first[0] if first else None
+def _dense(value: Any, spec: TensorSpec) -> Array:
+    """Return nested lists as an array, whose shape is first compared with the signature's."""
+    kind, shape = KINDS[spec.dtype], _shape_of(value)
+    check_tensor(kind.dtype, shape, spec)
     flat: list[Any] = []
     _flatten(value, shape, 0, flat)
     return np.array(_values(flat, kind), kind.dtype).reshape(shape)
 
 
-def _flatten(value: Any, shape: list[int], level: int, flat: list[Any]) -> None:
+def _shape_of(value: Any) -> tuple[int, ...]:
+    """Return the shape of nested lists: the first element at each level says how long the lists of it are."""
+    shape: list[int] = []
+    while isinstance(value, list):
+        shape.append(len(value))
+        if len(shape) > _MAX_RANK:
+            raise invalid_argument(f"A tensor has at most {_MAX_RANK} dimensions")
+        value = value[0] if value else None
+    return tuple(shape)
+
+
+def _flatten(value: Any, shape: tuple[int, ...], level: int, flat: list[Any]) -> None:
     if not isinstance(value, list):
         if level != len(shape):
             raise invalid_argument(
@@ -231,5 +272,27 @@ def _shape_text(shape: tuple[int, ...]) -> str:
 
 
 def _quote(value: Any) -> str:
-    text = json.dumps(value)
-    return text if len(text) <= _MAX_QUOTE else text[:_MAX_QUOTE] + "..."
+    text = ""
+    for piece in _pieces(value):
+        text += piece
+        if len(text) > _MAX_QUOTE:
+            return text[:_MAX_QUOTE] + "..."
+    return text
+
+
+def _pieces(value: Any) -> Iterator[str]:
+    """Yield the JSON of a value, of which nothing is made before it is wanted."""
+    if isinstance(value, dict):
+        yield "{"
+        for number, (key, item) in enumerate(value.items()):
+            yield ", " * bool(number) + json.dumps(key[:_MAX_QUOTE]) + ": "
+            yield from _pieces(item)
+        yield "}"
+    elif isinstance(value, list):
+        yield "["
+        for number, item in enumerate(value):
+            yield ", " * bool(number)
+            yield from _pieces(item)
+        yield "]"
+    else:
+        yield json.dumps(value[:_MAX_QUOTE] if isinstance(value, str) else value)

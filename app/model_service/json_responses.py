@@ -6,15 +6,21 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
-from failures import invalid_argument
+from failures import invalid_argument, resource_exhausted
 from tensors import Array
+
+# Each takes some 100 bytes of memory while it becomes text.
+MAX_VALUES = 500_000
 
 
 def render(results: Mapping[str, Array], is_row_format: bool) -> bytes:
     """Return the body of the answer: `predictions`, one per example, or `outputs`, one per output.
 
-    Raises ServingError where the outputs can't be cut into examples.
+    Raises ServingError where the outputs can't be cut into examples, or have more than MAX_VALUES values.
     """
+    count = sum(array.size for array in results.values())
+    if count > MAX_VALUES:
+        raise resource_exhausted(f"The outputs have {count} values, more than the {MAX_VALUES} of an answer in JSON")
     columns = {alias: _to_lists(alias, results[alias]) for alias in sorted(results)}
     if not is_row_format:
         answer: Any = {"outputs": columns if len(columns) > 1 else next(iter(columns.values()))}

@@ -16,7 +16,7 @@ _M_TRIM_THRESHOLD = -1
 _M_MMAP_THRESHOLD = -3
 _M_ARENA_MAX = -8
 
-# More than all calls under way hold together, and above any one message.
+# More than calls hold together as a rule, and above any one message.
 _KEPT_BYTES = 64 << 20
 _LARGEST_BYTES = 32 << 20
 

@@ -25,8 +25,10 @@ from engines import Engine, load_engines
 from failures import StartError
 from flags import Flags
 from grpc_api import GrpcServer
+from idle_memory import give_back_unused
 from log_lines import log_json
 from memory import give_back_freed_memory, keep_freed_memory
+from message_memory import MessageMemory
 from monitoring import Monitoring, read_path
 from readiness import Readiness
 from rest_api import RestApi
@@ -34,6 +36,7 @@ from rest_server import RestServer
 from saved_model import latest_version, read_saved_model
 from servables import Servable, Servables, label
 from spans import open_export
+from split_batches import SplitEngine
 from threads import Threads, queue_length
 from version_watch import Load, Schedule, VersionWatch
 from warmup import called_signatures, warm_up
@@ -82,6 +85,8 @@ def _serve(options: Flags) -> int:
     if any(warning.startswith("unknown argument") for warning in options.warnings):
         sys.stderr.write(f"{flags.usage()}\n")
     keep_freed_memory()
+    # A body full of numbers of 4,300 digits each, Python's limit, would hold up everything for a quarter of a second.
+    sys.set_int_max_str_digits(sys.int_info.str_digits_check_threshold)
     monitoring_path = _monitoring_path(options)
     grpc_claim = sockets.claim(options.bind_address, options.port, "port")
     rest_claim = _claim_rest(options)
@@ -98,7 +103,8 @@ def _serve(options: Flags) -> int:
     readiness = Readiness(servables, workers, options.model_name, options.stuck_call_seconds)
     export = open_export(os.environ, VERSION)
     calls = Calls(options.log_calls, export, monitoring.waited)
-    backend = Backend(servables, workers, readiness, monitoring, calls, options.max_message_bytes)
+    messages = MessageMemory(options.total_message_bytes, options.max_message_bytes)
+    backend = Backend(servables, workers, readiness, monitoring, calls, messages, options.max_message_bytes)
     grpc_claim.close()
     with asyncio.Runner(loop_factory=_event_loop) as runner:
         is_at_work = runner.run(_run(options, backend, load, rest_claim))
@@ -144,7 +150,10 @@ def load_version(options: Flags, threads: Threads, monitoring: Monitoring, versi
     model = read_saved_model(folder, version, options.refuse_unsafe_operations)
     at_load = called_signatures(model) if options.enable_model_warmup else model.signatures
     engines = load_engines(model, threads, at_load)
-    timed: dict[str, Engine] = {name: monitoring.timed(one, options.model_name) for name, one in engines.items()}
+    timed: dict[str, Engine] = {}
+    for name, engine in engines.items():
+        split = SplitEngine(engine, model.signatures[name], options.max_execution_bytes)
+        timed[name] = monitoring.timed(split, options.model_name)
     servable = Servable(options.model_name, model, timed)
     if options.enable_model_warmup:
         # On the page of metrics, as in every text for clients, stands no folder of the server's.
@@ -175,14 +184,16 @@ async def _run(options: Flags, backend: Backend, load: Load, rest_claim: socket.
         logger.info("Exporting HTTP/REST API at:%s ...", sockets.join(options.bind_address, options.rest_api_port))
     watch = _version_watch(options, backend.servables, load)
     watch.start()
+    tidying = asyncio.create_task(give_back_unused(backend.messages))
     stuck_watch = asyncio.create_task(_stop_when_stuck(backend.readiness, stop)) if options.exit_when_stuck else None
     await stop.wait()
     if stuck_watch:
         stuck_watch.cancel()
+    tidying.cancel()
     logger.info("Stopping: finishing what is under way")
     watch.stop()
     backend.readiness.is_stopping = True
-    await grpc_server.announce_end()
+    grpc_server.announce_end()
     await asyncio.gather(_drain(grpc_server, backend.workers), rest_server.close())
     backend.workers.close()
     return bool(backend.workers.computing) or watch.is_loading

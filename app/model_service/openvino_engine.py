@@ -11,6 +11,8 @@ import ctypes
 import queue
 import sys
 import threading
+import time
+import weakref
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -33,6 +35,11 @@ _EXACT_OUTPUTS = _EXACT | {types_pb2.DT_INT64}
 
 # A big network keeps all cores busy with one call anyway, and its weights fill the memory.
 _MOST_BYTES_TWICE = 64 << 20
+
+# How long after a big call its memory is kept for the next one.
+_KEPT_S = 5.0
+# Every one that is in use: see `release_memory`.
+_engines: "weakref.WeakSet[OpenVinoEngine]" = weakref.WeakSet()
 
 
 class Unsupported(Exception):
@@ -58,15 +65,21 @@ class OpenVinoEngine:
         self._inputs = inputs
         self._outputs = outputs
         self._shared: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        for _ in range(callers):
+        # One more: see workers.Workers.
+        for _ in range(callers + 1):
             self._shared.put(shared.create_infer_request())
         self._alone = alone.create_infer_request() if alone else None
         self.slots = callers + (self._alone is not None)
         self._lock = threading.Lock()
         self._begun = self._active = 0
+        self._models = [model for model in (shared, alone) if model]
+        self._usual_bytes = 0
+        self._grown_at: float | None = None
+        _engines.add(self)
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         """See engines.Engine; waits for a free infer request and gives up the interpreter lock meanwhile."""
+        self._note_size(sum(array.nbytes for array in inputs.values()))
         with self._request() as request:
             try:
                 for alias, index in self._inputs.items():
@@ -76,6 +89,24 @@ class OpenVinoEngine:
                 return {alias: request.get_output_tensor(self._outputs[alias]).data.copy() for alias in outputs}
             except RuntimeError as exc:
                 raise invalid_argument(without_folders(_cause(exc))) from exc
+
+    def release_memory(self) -> bool:
+        """Free what a call larger than the first took, once there has been none for a while; whether there was any.
+
+        OpenVINO keeps the memory of the largest call for ever. The next call takes anew what it needs, in milliseconds.
+        """
+        if self._grown_at is None or time.monotonic() - self._grown_at < _KEPT_S:
+            return False
+        self._grown_at = None
+        for model in self._models:
+            model.release_memory()
+        return True
+
+    def _note_size(self, size: int) -> None:
+        if not self._usual_bytes:
+            self._usual_bytes = size
+        elif size > self._usual_bytes:
+            self._grown_at = time.monotonic()
 
     @contextmanager
     def _request(self) -> Iterator[Any]:
@@ -106,6 +137,11 @@ def _writeable_view(array: Array) -> Array:
     address, _ = array.__array_interface__["data"]
     memory = (ctypes.c_char * array.nbytes).from_address(address)
     return np.ndarray(array.shape, array.dtype, memoryview(memory))
+
+
+def release_memory() -> bool:
+    """Free the memory of big calls that ended a while ago, in all engines; whether there was any."""
+    return any([engine.release_memory() for engine in list(_engines)])
 
 
 def load(model: SavedModel, signature: Signature, threads: Threads) -> OpenVinoEngine:

@@ -12,8 +12,9 @@ from itertools import accumulate
 
 import checks
 import numpy as np
+import tensors
 from calls import Call, computing
-from failures import failed_precondition, invalid_argument
+from failures import failed_precondition, invalid_argument, resource_exhausted
 from saved_model import Signature
 from servables import Servable, Servables
 from tensorflow_messages import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
@@ -52,6 +53,7 @@ class _Checked:
     signature: Signature
     inputs: Mapping[str, Array]
     outputs: Sequence[str]
+    max_bytes: int = 2**63
 
     @property
     def rows(self) -> int:
@@ -108,9 +110,12 @@ def _checked(uses: ExitStack, servables: Servables, request: predict_pb2.Predict
     if signature is None:
         raise failed_precondition(f'Serving signature key "{request.model_spec.signature_name}" not found.')
     checks.check_aliases(signature, request.inputs.keys())
-    inputs = checks.to_arrays(request.inputs, max_bytes)
+    unread = checks.read_tensors(request.inputs, max_bytes)
     outputs = checks.requested_outputs(signature, request.output_filter)
-    return _Checked(servable, signature, _complete(signature, inputs), outputs)
+    for alias, tensor in unread.items():
+        checks.check_tensor(tensor.kind.dtype, tensor.shape, signature.inputs[alias])
+    inputs = {alias: tensor.to_array() for alias, tensor in unread.items()}
+    return _Checked(servable, signature, {**signature.defaults, **inputs}, outputs, max_bytes)
 
 
 def _answers(group: Sequence[_Checked]) -> Sequence[predict_pb2.PredictResponse | BaseException]:
@@ -149,6 +154,9 @@ def _run(checked: _Checked) -> dict[str, Array]:
 
 
 def _response(checked: _Checked, results: Mapping[str, Array]) -> predict_pb2.PredictResponse:
+    size = sum(array.nbytes for array in results.values())
+    if size > checked.max_bytes:
+        raise resource_exhausted(f"The outputs take {size} bytes, more than {checked.max_bytes} (--max_message_bytes)")
     response = predict_pb2.PredictResponse()
     response.model_spec.name = checked.servable.name
     response.model_spec.version.value = checked.servable.version
@@ -156,6 +164,14 @@ def _response(checked: _Checked, results: Mapping[str, Array]) -> predict_pb2.Pr
     for alias, array in results.items():
         response.outputs[alias].CopyFrom(to_tensor(array, checked.signature.outputs[alias].dtype))
     return response
+
+
+def size_of(request: predict_pb2.PredictRequest, most: int) -> int:
+    """Return how many bytes the inputs take as arrays, at most `most`: those that take more are refused later."""
+    try:
+        return min(sum(map(tensors.size_of, request.inputs.values())), most)
+    except ValueError:
+        return 0
 
 
 def batch_size(request: predict_pb2.PredictRequest) -> int | None:
@@ -171,14 +187,10 @@ def run(
     servable: Servable, signature: Signature, inputs: Mapping[str, Array], outputs: Sequence[str]
 ) -> dict[str, Array]:
     """Return the named outputs for `inputs`, the signature's defaults standing in for what is left out."""
-    return _run(_Checked(servable, signature, _complete(signature, inputs), outputs))
-
-
-def _complete(signature: Signature, inputs: Mapping[str, Array]) -> dict[str, Array]:
     complete = {**signature.defaults, **inputs}
     for alias, spec in signature.inputs.items():
-        checks.check_tensor(complete[alias], spec)
-    return complete
+        checks.check_tensor(complete[alias].dtype, complete[alias].shape, spec)
+    return _run(_Checked(servable, signature, complete, outputs))
 
 
 def metadata(

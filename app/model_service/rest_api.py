@@ -3,7 +3,6 @@
 import asyncio
 import logging
 import re
-import zlib
 from collections.abc import Coroutine, Mapping
 from functools import partial
 from typing import Any
@@ -15,13 +14,16 @@ import json_responses
 import prediction
 from backend import Backend
 from calls import Call
-from failures import ServingError, deadline_exceeded, invalid_argument
+from failures import ServingError, deadline_exceeded, forget_frames, invalid_argument
+from grpc_messages import cut
+from http_bodies import HttpError, client_gone, read_body
 from servables import Servables
-from starlette.requests import ClientDisconnect, Request
+from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 from tensorflow_messages import MessageToDict, get_model_metadata_pb2, get_model_status_pb2, model_pb2
 from tensors import Array
+from workers import Alone
 
 logger = logging.getLogger(__name__)
 
@@ -53,14 +55,6 @@ _PATTERNS = {"POST": _POST, "GET": _GET}
 _MAX_VERSION = 2**63 - 1
 
 
-class _TooLarge(ServingError):
-    """A body is over the limit, as it came or once it is unpacked; HTTP has a status of its own for that."""
-
-    def __init__(self, max_bytes: int) -> None:
-        text = f"The body is larger than {max_bytes} bytes (--max_message_bytes)"
-        super().__init__(grpc.StatusCode.RESOURCE_EXHAUSTED, text)
-
-
 class RestApi:
     """The ASGI application; each handler parses, makes one call and renders."""
 
@@ -78,12 +72,12 @@ class RestApi:
     async def _respond(self, request: Request) -> Response:
         try:
             return await self._route(request)
-        except _TooLarge as exc:
-            return _error(413, exc.message)
         except ServingError as exc:
-            return _error(HTTP_STATUSES[exc.code], exc.message)
-        except Exception:
-            logger.exception("%s %s failed", request.method, request.url.path)
+            forget_frames(exc)
+            return _error(exc.status if isinstance(exc, HttpError) else HTTP_STATUSES[exc.code], exc.message)
+        except Exception as exc:
+            logger.exception("%s %s failed", request.method, cut(_path(request)))
+            forget_frames(exc)
             return _error(500, "Internal error; the server's log has the details")
 
     async def _route(self, request: Request) -> Response:
@@ -101,7 +95,8 @@ class RestApi:
             return Response(status_code=200 if "http://" in origin or "https://" in origin else 400)
         pattern = _PATTERNS.get(request.method)
         match = pattern.fullmatch(path) if pattern else None
-        with self._backend.monitoring.request(*_counted_as(match), "REST"):
+        name, api = _counted_as(match)
+        with self._backend.monitoring.request(self._servables.label(name), api, "REST"):
             return await self._call(request, match)
 
     async def _call(self, request: Request, match: re.Match[str] | None) -> Response:
@@ -138,28 +133,18 @@ class RestApi:
             raise ServingError(grpc.StatusCode.UNIMPLEMENTED, "The embedded model server doesn't offer this method")
         with self._backend.calls.call("REST", unquote(match["name"]), request.headers) as call:
             spec = _spec(match)
-            work = partial(predict, self._servables, spec, await self._body(request), call)
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    computation = self._backend.workers.run(self._timeout_s, call.compute, work)
+                    body, reservation = await read_body(request, self._backend.messages, self._max_bytes)
+                    task = Alone(partial(call.compute, partial(predict, self._servables, spec, body, call)))
+                    # From here on the threads release it: they may compute for longer than the client waits.
+                    computation = self._backend.workers.submit(
+                        self._timeout_s, task, reservation.client, reservation.release, not reservation.is_small
+                    )
                     answer = await _while_client_waits(request, computation)
             except TimeoutError as exc:
                 raise deadline_exceeded(f"No answer within {self._timeout_s:g} s (--rest_api_timeout_in_ms)") from exc
         return Response(answer, media_type="application/json")
-
-    async def _body(self, request: Request) -> bytes:
-        """Return the body, unpacked if it came as gzip; raises _TooLarge without reading on."""
-        parts, size = [], 0
-        try:
-            async for part in request.stream():
-                parts.append(part)
-                size += len(part)
-                if size > self._max_bytes:
-                    raise _TooLarge(self._max_bytes)
-        except ClientDisconnect as exc:
-            raise _client_gone() from exc
-        body = b"".join(parts)
-        return _unzipped(body, self._max_bytes) if request.headers.get("content-encoding") == "gzip" else body
 
 
 async def _while_client_waits(request: Request, call: Coroutine[Any, Any, bytes]) -> bytes:
@@ -169,7 +154,7 @@ async def _while_client_waits(request: Request, call: Coroutine[Any, Any, bytes]
     try:
         await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
         if not answer.done():
-            raise _client_gone()
+            raise client_gone()
         return answer.result()
     finally:
         answer.cancel()
@@ -192,6 +177,7 @@ def predict(servables: Servables, spec: model_pb2.ModelSpec, body: bytes, call: 
             raise invalid_argument(f'Serving signature name: "{name}" not found in signature def')
         inputs, is_row_format = json_requests.to_inputs(document, signature)
         call.version, call.batch_size = servable.version, _batch_size(inputs)
+        del document
         results = prediction.run(servable, signature, inputs, list(signature.outputs))
     return json_responses.render(results, is_row_format)
 
@@ -214,11 +200,6 @@ def _counted_as(match: re.Match[str] | None) -> tuple[str, str]:
     return unquote(match["name"] or ""), match["method"].lower() if is_post else ""
 
 
-def _client_gone() -> ServingError:
-    # Nobody reads this; the status is what is counted.
-    return ServingError(grpc.StatusCode.CANCELLED, "The client has gone")
-
-
 def _spec(match: re.Match[str]) -> model_pb2.ModelSpec:
     spec = model_pb2.ModelSpec(name=unquote(match["name"]))
     if match["version"] is not None:
@@ -232,22 +213,9 @@ def _spec(match: re.Match[str]) -> model_pb2.ModelSpec:
     return spec
 
 
-def _unzipped(body: bytes, max_bytes: int) -> bytes:
-    unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
-    try:
-        unpacked = unpacker.decompress(body, max_bytes + 1)
-    except zlib.error as exc:
-        raise invalid_argument(f"The body is not valid gzip ({exc})") from exc
-    if len(unpacked) > max_bytes:
-        raise _TooLarge(max_bytes)
-    if not unpacker.eof:
-        raise invalid_argument("The body is not valid gzip (it is cut off)")
-    return unpacked
-
-
 def _json(message: Any) -> Any:
     return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
 
 
 def _error(status: int, text: str) -> Response:
-    return JSONResponse({"error": text}, status)
+    return JSONResponse({"error": cut(text)}, status)

@@ -2,11 +2,13 @@
 
 import asyncio
 import contextlib
+import functools
 import socket
 from collections.abc import Iterator
 
 import uvicorn
 from failures import StartError
+from http_connections import IDLE_S, Connection
 from rest_api import RestApi
 
 # How often to look whether uvicorn listens, which it doesn't tell.
@@ -14,7 +16,22 @@ _POLL_S = 0.005
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn without its signal handlers: one place in the process decides when both faces stop."""
+    """Uvicorn without its signal handlers: one place in the process decides when both faces stop.
+
+    Connections of `open_connections` that are silent for too long are ended.
+    """
+
+    def __init__(self, config: uvicorn.Config, open_connections: set[Connection]) -> None:
+        super().__init__(config)
+        self._open_connections = open_connections
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look at the connections once a second; see uvicorn."""
+        if counter % 10 == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self._open_connections):
+                connection.end_if_late(now)
+        return await super().on_tick(counter)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
@@ -26,17 +43,21 @@ class RestServer:
     """One port with the REST face on it."""
 
     def __init__(self, api: RestApi, drain_s: float) -> None:
+        open_connections: set[Connection] = set()
         config = uvicorn.Config(
             api,
+            http=functools.partial(Connection, open_connections=open_connections),  # type: ignore[arg-type]  # makes one
             lifespan="off",
             ws="none",
             log_config=None,
-            log_level="warning",
+            # A warning is what anybody can cause: one line for each invalid request.
+            log_level="error",
             access_log=False,
             server_header=False,
+            timeout_keep_alive=IDLE_S,  # type: ignore[arg-type]  # any number will do
             timeout_graceful_shutdown=int(drain_s),
         )
-        self._server = _Server(config)
+        self._server = _Server(config, open_connections)
         self._serving: asyncio.Task[None] | None = None
 
     async def open(self, claimed: socket.socket) -> None:

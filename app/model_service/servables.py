@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from engines import Engine
 from failures import invalid_argument, not_found
 from grpc import StatusCode
+from prometheus_text import OTHERS
 from saved_model import DEFAULT_SIGNATURE, SavedModel, Signature
 from tensorflow_messages import get_model_status_pb2, model_pb2
 
@@ -114,6 +115,10 @@ class Servables:
         """Return the models of which a version was ever to be served."""
         with self._lock:
             return list(self._statuses)
+
+    def label(self, name: str) -> str:
+        """Return what calls of this model count under in the metrics: one name for all that was never served here."""
+        return name if not name or name in self._statuses else OTHERS
 
     def loaded(self) -> dict[str, int]:
         """Return the version that each model answers with, for those that have one."""

@@ -1,5 +1,6 @@
 """TensorProto to numpy and back, with the exact rules of TensorFlow's `Tensor::FromProto`."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from math import prod
 from typing import Any
@@ -8,6 +9,9 @@ import numpy as np
 from tensorflow_messages import tensor_pb2, types_pb2
 
 Array = np.ndarray[Any, np.dtype[Any]]
+
+# So many values are Python's own objects at a time, which take ten times the memory of an array's.
+_PART = 1 << 16
 
 
 @dataclass(frozen=True)
@@ -65,60 +69,96 @@ def type_name(number: int) -> str:
 _NUMBERS = frozenset(types_pb2.DataType.values())
 
 
-def to_array(tensor: tensor_pb2.TensorProto, max_bytes: int) -> Array:
-    """Return the tensor's values as an array of its own shape and dtype; strings as an object array of bytes.
+@dataclass(frozen=True)
+class Unread:
+    """A tensor of which all is known but the values of its typed field."""
 
-    Raw `tensor_content` gives a read-only view of the message. Of the typed values too many are cut off, too
-    few are filled up with the last one, and none at all means zeros.
-    Raises ValueError for an unknown type, an invalid shape, content of another length than the shape says, and
-    a tensor of more than `max_bytes` (a shape of a few bytes can ask for any amount of memory).
+    tensor: tensor_pb2.TensorProto
+    kind: Kind
+    shape: tuple[int, ...]
+    content: bytes
+
+    def to_array(self) -> Array:
+        """Return the values as an array of the tensor's own shape and dtype; strings as an object array of bytes.
+
+        Raw `tensor_content` gives a read-only view. Of the typed values too many are cut off, too few are filled up
+        with the last one, and none at all means zeros.
+        """
+        if self.content:
+            values = np.frombuffer(self.content, self.kind.dtype.newbyteorder("<"))
+            return values.astype(self.kind.dtype, copy=False).reshape(self.shape)
+        return _from_values(getattr(self.tensor, self.kind.field), prod(self.shape), self.kind).reshape(self.shape)
+
+
+def size_of(tensor: tensor_pb2.TensorProto) -> int:
+    """Return how many bytes the tensor takes as an array; of a string only what points to it counts.
+
+    Raises ValueError for an unknown type and for a shape that is not fully known.
     """
+    kind, shape = _kind_and_shape(tensor)
+    return prod(shape) * kind.dtype.itemsize
+
+
+def read(tensor: tensor_pb2.TensorProto) -> Unread:
+    """Check everything about a tensor that needs no conversion.
+
+    Raises ValueError as `size_of` does, and for content of another length than the shape says.
+    """
+    kind, shape = _kind_and_shape(tensor)
+    # Read once: each time gives a new copy.
+    content = tensor.tensor_content
+    expected = prod(shape) * kind.dtype.itemsize
+    if content and (kind.is_string or len(content) != expected):
+        raise ValueError(f"tensor_content has {len(content)} bytes, not {expected}")
+    return Unread(tensor, kind, shape, content)
+
+
+def to_array(tensor: tensor_pb2.TensorProto, max_bytes: int) -> Array:
+    """Return the tensor as an array, see Unread.to_array.
+
+    Raises ValueError as `read` does, and for a tensor of more than `max_bytes` (a shape of a few bytes can ask for any
+    amount of memory).
+    """
+    size = size_of(tensor)
+    if size > max_bytes:
+        raise ValueError(f"the tensor takes more than {max_bytes} bytes: {size}")
+    return read(tensor).to_array()
+
+
+def _kind_and_shape(tensor: tensor_pb2.TensorProto) -> tuple[Kind, tuple[int, ...]]:
     kind = KINDS.get(tensor.dtype)
     if kind is None:
         raise ValueError(f"type {type_name(tensor.dtype)} is not supported")
-    shape = _checked_shape(tensor.tensor_shape, kind, max_bytes)
-    # Read once: each time gives a new copy.
-    content = tensor.tensor_content
-    if content:
-        return _from_content(content, kind, shape)
-    return _filled(_field_values(tensor, kind), prod(shape), kind).reshape(shape)
-
-
-def _checked_shape(shape: Any, kind: Kind, max_bytes: int) -> tuple[int, ...]:
-    sizes = tuple(dim.size for dim in shape.dim)
-    if shape.unknown_rank or any(size < 0 for size in sizes):
+    sizes = tuple(dim.size for dim in tensor.tensor_shape.dim)
+    if tensor.tensor_shape.unknown_rank or any(size < 0 for size in sizes):
         raise ValueError("the shape is not fully known")
-    if prod(sizes) * kind.dtype.itemsize > max_bytes:
-        raise ValueError(f"the shape {list(sizes)} takes more than {max_bytes} bytes")
-    return sizes
+    return kind, sizes
 
 
-def _from_content(content: bytes, kind: Kind, shape: tuple[int, ...]) -> Array:
-    expected = prod(shape) * kind.dtype.itemsize
-    if kind.is_string or len(content) != expected:
-        raise ValueError(f"tensor_content has {len(content)} bytes, not {expected}")
-    return np.frombuffer(content, kind.dtype.newbyteorder("<")).astype(kind.dtype, copy=False).reshape(shape)
+def _from_values(values: Sequence[Any], count: int, kind: Kind) -> Array:
+    """Return `count` of the values, the last one repeated where there are fewer."""
+    size = kind.dtype.itemsize // kind.stored.itemsize if kind.dtype.kind == "c" else 1
+    given = min(count, len(values) // size)
+    array = np.zeros(count, kind.dtype)
+    if kind.is_string:
+        array[:] = b""
+    for start in range(0, given, _PART):
+        end = min(start + _PART, given)
+        array[start:end] = _converted(np.array(values[start * size : end * size], kind.stored), kind)
+    if 0 < given < count:
+        array[given:] = array[given - 1]
+    return array
 
 
-def _field_values(tensor: tensor_pb2.TensorProto, kind: Kind) -> Array:
-    values = np.array(getattr(tensor, kind.field), kind.stored)
+def _converted(values: Array, kind: Kind) -> Array:
     if kind.stored == kind.dtype:
         return values
     if kind.dtype == np.float16:
         return values.astype(np.uint16).view(np.float16)
     if kind.dtype.kind == "c":
-        return values[: len(values) // 2 * 2].view(kind.dtype)
+        return values.view(kind.dtype)
     # Like the C++ cast: values that don't fit lose their upper bits.
     return values.astype(kind.dtype)
-
-
-def _filled(values: Array, count: int, kind: Kind) -> Array:
-    if len(values) >= count:
-        return values[:count]
-    zero: Any = b"" if kind.is_string else 0
-    filled = np.full(count, values[-1] if len(values) else zero, kind.dtype)
-    filled[: len(values)] = values
-    return filled
 
 
 def to_tensor(array: Array, number: int) -> tensor_pb2.TensorProto:
@@ -135,5 +175,7 @@ def to_tensor(array: Array, number: int) -> tensor_pb2.TensorProto:
         flat = flat.view(np.uint16)
     elif kind.dtype.kind == "c":
         flat = flat.view(kind.stored)
-    getattr(tensor, kind.field).extend(flat.tolist())
+    field = getattr(tensor, kind.field)
+    for start in range(0, len(flat), _PART):
+        field.extend(flat[start : start + _PART].tolist())
     return tensor
