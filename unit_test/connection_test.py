@@ -8,7 +8,7 @@ from typing import Any
 from unittest.mock import patch
 
 import requests
-from app_server_test import FakeRunner, HeldRunner
+from app_server_test import FakeRunner, HeldRunner, settings
 from http_server import serving
 from preprocess_service import app_server, config, connection, connections, gate, received
 from server_test import BODY, HEAD, LIVEZ, WHOLE, SocketTest, whole
@@ -90,6 +90,16 @@ class FramingTest(ConnectionTest):
             with self.subTest(name):
                 self.check_flood_is_cut_off(start, flood)
         self.check_alive()
+
+    def test_a_large_body_is_no_leave_for_large_trailers(self) -> None:
+        it = received.Received(settings(head_bytes=10_000).limits)
+        it.bound(is_begin=True)
+        for payload, framing, is_too_much in ((4_000_000, 50_000, False), (0, 9000, False), (0, 2000, True)):
+            it.begin_part()
+            it.body(payload)
+            it.end_part(payload + framing)
+            with self.subTest(framing):
+                self.assertEqual(it.has_too_much_framing(), is_too_much)
 
     def test_a_chunked_body_of_usual_parts_is_taken(self) -> None:
         self.serve()
@@ -308,15 +318,15 @@ class RequestTest(ConnectionTest):
 
 
 class HeldBytesTest(ConnectionTest):
-    LARGE = 8 * b"GET /static-offline-docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
+    LARGE = b"GET /static-offline-docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
 
-    def block(self, count: int) -> list[socket.socket]:
+    def block(self, count: int, requests_each: int) -> list[socket.socket]:
         """Connections that don't take their answers."""
         clients = []
         for _ in range(count):
             client = self.connect()
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
-            client.sendall(self.LARGE)
+            client.sendall(requests_each * self.LARGE)
             clients.append(client)
         return clients
 
@@ -326,7 +336,7 @@ class HeldBytesTest(ConnectionTest):
 
     def test_who_does_not_take_the_answer_makes_room_for_a_new_connection(self) -> None:
         self.serve(connections=4)
-        self.block(4)
+        self.block(4, 1)
         time.sleep(1)
         for _ in range(10):
             self.check_alive()
@@ -334,7 +344,7 @@ class HeldBytesTest(ConnectionTest):
     def test_what_all_connections_hold_is_bounded(self) -> None:
         self.enterContext(patch.object(connections, "HELD_BYTES", 500_000))
         self.serve()
-        self.block(40)
+        self.block(40, 8)
         self.wait_until(lambda: self.open_connections() < 30)
         self.check_alive()
 

@@ -5,8 +5,8 @@ from config import Limits
 # Beyond ``head_bytes``, what may come in for each byte of a body that is none of it: the sizes of chunks and what
 # belongs to them. Chunks of 128 bytes in the mean are above it.
 FRAMING_RATIO = 1 / 16
-# How many times the largest body may come in. The rest is thrown away: its sender may read the answer only then.
-UNWANTED = 2
+# What may come in beyond the largest body, and is thrown away: its sender may read the answer only then.
+UNWANTED_BYTES = 20_000_000
 # A sender of many small parts is read only so often: each part costs as much as one of full size.
 SMALL_PARTS, SMALL_BYTES = 10, 500
 
@@ -62,7 +62,7 @@ class Received:
 
     def has_too_much_payload(self) -> bool:
         """Whether the body was refused long ago, and is still being sent."""
-        return self._payload > UNWANTED * self._limits.body_bytes
+        return self._payload > self._limits.body_bytes + UNWANTED_BYTES
 
     def comes_in_small_parts(self) -> bool:
         return self._parts > SMALL_PARTS and self.framing + self._payload < SMALL_BYTES * self._parts
