@@ -45,12 +45,13 @@ SHORT = Pace(seconds=1.0, slack=4.0, timeout_ms=3000)
 @dataclass(frozen=True)
 class Case:
     """An attack by name, and what it may do to others: seconds until a small photo is answered beside it, None where
-    it comes from so many connections that nothing is promised."""
+    it comes from so many connections that nothing is promised. ``prepare`` makes beforehand what takes long to make."""
 
     name: str
     run: Callable[["Attack"], None]
     is_short: bool
     photo_s: float | None
+    prepare: Callable[[], object] = lambda: None
 
     @property
     def why(self) -> str:
@@ -83,11 +84,16 @@ class Report:
 CASES: dict[str, Case] = {}
 
 
-def attack(name: str, short: bool = False, photo_s: float | None = PHOTO_S) -> Callable[[Any], Any]:
+def attack(
+    name: str,
+    short: bool = False,
+    photo_s: float | None = PHOTO_S,
+    prepare: Callable[[], object] = lambda: None,
+) -> Callable[[Any], Any]:
     """Register an attack; ``short``: the tests run it too."""
 
     def register(run: Callable[["Attack"], None]) -> Callable[["Attack"], None]:
-        CASES[name] = Case(name, run, short, photo_s)
+        CASES[name] = Case(name, run, short, photo_s, prepare)
         return run
 
     return register

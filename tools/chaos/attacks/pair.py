@@ -115,6 +115,7 @@ class Pair:
     def run(self, case: Case, pace: Pace) -> Report:
         """Attack it, and look what comes of that."""
         one = Attack(case, self.ports, pace, self._services["preprocess service"].log)
+        case.prepare()
         before = {name: tree.cpu_seconds() for name, tree in self.trees.items()}
         self._watcher.begin(ABORT_S * pace.slack)
         try:

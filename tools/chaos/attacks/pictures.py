@@ -3,6 +3,7 @@
 import functools
 import json
 from base64 import b64encode
+from collections.abc import Callable, Sequence
 
 from chaos.attacks.attack import ANSWER_S, Attack, attack
 from chaos.attacks.wire import Wire
@@ -25,7 +26,7 @@ def register(picture: Hostile) -> None:
     """The case of one picture: sent again and again from one connection."""
     run = functools.partial(send_one_after_the_other, picture=picture)
     run.__doc__ = picture.make.__doc__
-    attack(picture.name, short=picture.is_short)(run)
+    attack(picture.name, short=picture.is_short, prepare=picture.make)(run)
 
 
 for _picture in load_all().values():
@@ -33,38 +34,50 @@ for _picture in load_all().values():
 PICTURES = load_all()
 
 
-@attack("pictures: 144 bytes of TIFF, fifty times", short=True)
+REFUSED = "TIFF: 51 MP of RGBA 16 bit, cut off, 150 bytes"
+FLAT = "AVIF: 51 MP in 970 bytes"
+SLOW, SLOW_FOR_ALL = "JPEG: progressive, last scan repeated 1,500 times", "JPEG: progressive, 12 MP, 20,000 empty scans"
+LARGEST = (
+    "TIFF: 51 MP of RGBA 16 bit, complete",
+    "AVIF: 51 MP of 4:4:4 and alpha",
+    "WEBP: 25 MP in 50 bytes, with all transforms",
+    "JPEG: progressive CMYK, 51 MP, one empty scan",
+)
+HIDDEN = ("TIFF: tile of 20,000 x 20,000 in 16 x 16, no pixels", "AVIF: 144 MP that say that they are 16 x 16")
+
+
+def ready(*names: str) -> Callable[[], object]:
+    """What makes these pictures."""
+    return lambda: [PICTURES[name].make() for name in names]
+
+
+@attack("pictures: 144 bytes of TIFF, fifty times", short=True, prepare=ready(REFUSED))
 def fifty(one: Attack) -> None:
     """Each is refused, and may leave its 400 MB behind until some collection of garbage."""
-    send_one_after_the_other(one, PICTURES["TIFF: 51 MP of RGBA 16 bit, cut off, 150 bytes"], least=50)
+    send_one_after_the_other(one, PICTURES[REFUSED], least=50)
 
 
-@attack("pictures: the largest of each format, four at once", photo_s=None)
+@attack("pictures: the largest of each format, four at once", photo_s=None, prepare=ready(*LARGEST))
 def largest_at_once(one: Attack) -> None:
     """Each may be all that there is room for; from four connections they come together."""
-    names = (
-        "TIFF: 51 MP of RGBA 16 bit, complete",
-        "AVIF: 51 MP of 4:4:4 and alpha",
-        "WEBP: 25 MP in 50 bytes, with all transforms",
-        "JPEG: progressive CMYK, 51 MP, one empty scan",
-    )
-    at_once(one, names)
+    at_once(one, LARGEST)
 
 
-@attack("pictures: hidden sizes, four at once", photo_s=None)
+@attack("pictures: hidden sizes, four at once", photo_s=None, prepare=ready(*HIDDEN))
 def hidden_at_once(one: Attack) -> None:
     """Each says that it is of 16 x 16 pixels: nobody has to wait for room, if the header is believed."""
-    names = ("TIFF: tile of 20,000 x 20,000 in 16 x 16, no pixels", "AVIF: 144 MP that say that they are 16 x 16")
-    at_once(one, names * 2)
+    at_once(one, HIDDEN * 2)
 
 
-@attack("pictures: slow ones, four at once", photo_s=None)
+@attack("pictures: slow ones, four at once", photo_s=None, prepare=ready(SLOW_FOR_ALL))
 def slow_at_once(one: Attack) -> None:
     """More than there are cores; each would take all of its own for longer than a request may last."""
-    at_once(one, ["JPEG: progressive, 12 MP, 20,000 empty scans"] * 4)
+    at_once(one, [SLOW_FOR_ALL] * 4)
 
 
-def at_once(one: Attack, names: tuple[str, ...] | list[str]) -> None:
+def at_once(one: Attack, names: Sequence[str]) -> None:
+    """From as many connections."""
+
     def send(number: int) -> None:
         picture = PICTURES[names[number]]
         one.for_a_while(lambda: one.post(picture.make(), picture.media_type))
@@ -72,26 +85,26 @@ def at_once(one: Attack, names: tuple[str, ...] | list[str]) -> None:
     one.at_once(len(names), send)
 
 
-def send_batch(one: Attack, picture: Hostile) -> None:
+def send_batch(one: Attack, name: str) -> None:
     """As many as one request can hold."""
-    text = b64encode(picture.make()).decode()
+    text = b64encode(PICTURES[name].make()).decode()
     body = json.dumps({"images_b64": [text] * BATCH}).encode()
     one.for_a_while(lambda: one.post(body, "application/json", "/predict/batch"))
 
 
-@attack("batch: 32 flat AVIFs of 51 MP", short=True)
+@attack("batch: 32 flat AVIFs of 51 MP", short=True, prepare=ready(FLAT))
 def batch_of_flat_pictures(one: Attack) -> None:
     """A request of 42 KB with 1.6 gigapixels in it: seconds of decoding that others may have to wait for."""
-    send_batch(one, PICTURES["AVIF: 51 MP in 970 bytes"])
+    send_batch(one, FLAT)
 
 
-@attack("batch: 32 slow JPEGs")
+@attack("batch: 32 slow JPEGs", prepare=ready(SLOW))
 def batch_of_slow_pictures(one: Attack) -> None:
     """Each of them would take longer than the request may."""
-    send_batch(one, PICTURES["JPEG: progressive, last scan repeated 1,500 times"])
+    send_batch(one, SLOW)
 
 
-@attack("batch: 32 TIFFs of 144 bytes")
+@attack("batch: 32 TIFFs of 144 bytes", prepare=ready(REFUSED))
 def batch_of_refused_pictures(one: Attack) -> None:
     """Each is refused by itself, within one request."""
-    send_batch(one, PICTURES["TIFF: 51 MP of RGBA 16 bit, cut off, 150 bytes"])
+    send_batch(one, REFUSED)

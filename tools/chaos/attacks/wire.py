@@ -5,7 +5,7 @@ import socket
 from dataclasses import dataclass
 
 
-class Cut(Exception):
+class Cut(OSError):
     """The connection ended, or was silent for too long, before an answer was complete."""
 
 
