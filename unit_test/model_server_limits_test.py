@@ -306,6 +306,7 @@ class GrpcLimitsTest(LimitsTestCase):
 
     def test_what_an_attack_took_is_given_back(self) -> None:
         self.send([without_values(90)] * 12, connections=3)
+        self.send([field(1, field(1, bytes(MESSAGE_BYTES - 100)))] * 8)
         deadline = time.monotonic() + TIMEOUT_S
         while self.rss_mb() > 1.2 * self.idle_mb and time.monotonic() < deadline:
             time.sleep(0.5)
