@@ -378,6 +378,15 @@ class RestLimitsTest(LimitsTestCase):
                 connection = self.flood(start, part, megabytes=50)
                 self.assert_ends(connection, (400, 431))
 
+    def test_a_trailer_is_no_header(self) -> None:
+        connection = self.connect()
+        head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(head.encode() + b"1\r\n{\r\n0\r\nContent-Encoding: gzip\r\n\r\n")
+        received = b""
+        while part := connection.recv(65536):
+            received += part
+        self.assertIn(b"JSON Parse error", received)
+
     def test_a_long_head_in_one_part_is_refused(self) -> None:
         size = http_connections.HEAD_BYTES
         answer = requests.get(f"{self.server.url}/livez", headers={"name": "v" * size}, timeout=TIMEOUT_S)
