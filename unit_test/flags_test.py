@@ -42,6 +42,14 @@ class ParseTest(unittest.TestCase):
             with self.subTest(argument):
                 self.assertIn(argument.removeprefix("--").partition("=")[0], str(caught.exception))
 
+    def test_there_is_memory_for_the_largest_message(self) -> None:
+        self.assertEqual(flags.parse([BASE, "--max_message_bytes=1000"]).total_message_bytes, 6500)
+        self.assertEqual(
+            flags.parse([BASE, "--max_message_bytes=1000", "--max_total_message_bytes=7000"]).total_message_bytes, 7000
+        )
+        with self.assertRaisesRegex(flags.FlagError, "--max_total_message_bytes must be 6500 or more"):
+            flags.parse([BASE, "--max_message_bytes=1000", "--max_total_message_bytes=6499"])
+
     def test_the_base_path_is_required(self) -> None:
         with self.assertRaisesRegex(flags.FlagError, "--model_base_path is required"):
             flags.parse(["--port=8500"])

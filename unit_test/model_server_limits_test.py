@@ -306,6 +306,7 @@ class GrpcLimitsTest(LimitsTestCase):
 
     def test_what_an_attack_took_is_given_back(self) -> None:
         self.send([without_values(90)] * 12, connections=3)
+        self.send([field(1, field(1, bytes(MESSAGE_BYTES - 100)))] * 8)
         deadline = time.monotonic() + TIMEOUT_S
         while self.rss_mb() > 1.2 * self.idle_mb and time.monotonic() < deadline:
             time.sleep(0.5)
@@ -376,6 +377,15 @@ class RestLimitsTest(LimitsTestCase):
             with self.subTest(case), self.watched():
                 connection = self.flood(start, part, megabytes=50)
                 self.assert_ends(connection, (400, 431))
+
+    def test_a_trailer_is_no_header(self) -> None:
+        connection = self.connect()
+        head = f"POST {PREDICT} HTTP/1.1\r\nHost: x\r\nConnection: close\r\nTransfer-Encoding: chunked\r\n\r\n"
+        connection.sendall(head.encode() + b"1\r\n{\r\n0\r\nContent-Encoding: gzip\r\n\r\n")
+        received = b""
+        while part := connection.recv(65536):
+            received += part
+        self.assertIn(b"JSON Parse error", received)
 
     def test_a_long_head_in_one_part_is_refused(self) -> None:
         size = http_connections.HEAD_BYTES

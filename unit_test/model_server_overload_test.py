@@ -142,7 +142,7 @@ class MetricsTest(OverloadTestCase):
         prefix = ":tensorflow:serving:"
         expected = {
             f'{prefix}request_count{{model_name="CAT-DOG",status="OK"}}': 3,
-            f'{prefix}request_count{{model_name="M",status="NOT_FOUND"}}': 1,
+            f'{prefix}request_count{{model_name="(others)",status="NOT_FOUND"}}': 1,
             f'{prefix}request_count{{model_name="",status="INVALID_ARGUMENT"}}': 1,
             f'{prefix}request_latency_count{{model_name="CAT-DOG",API="Predict",entrypoint="GRPC"}}': 1,
             f'{prefix}request_latency_count{{model_name="CAT-DOG",API="predict",entrypoint="REST"}}': 1,

@@ -87,7 +87,7 @@ class PathsTest(RestTestCase):
             ("GET", f"/v1/models/CAT-DOG/versions/{2**63}"): (400, f"Failed to convert version: {2**63} to numeric."),
             ("GET", f"/v1/models/CAT-DOG/versions/{'9' * 5000}"): (
                 400,
-                f"Failed to convert version: {'9' * 998}...TRUNCATED",
+                f"Failed to convert version: {'9' * 997}...TRUNCATED",
             ),
             ("POST", "/v1/models/CAT-DOG:classify"): (501, "The embedded model server doesn't offer this method"),
         }

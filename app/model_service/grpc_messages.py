@@ -84,6 +84,7 @@ class Receiver:
         reservation.is_read()
         if message is grpc.aio.EOF:
             raise invalid_argument("The call has no message")
+        self._memory.note(len(message))
         return message
 
     def small(self, request: Any, method: Method) -> Any:

@@ -134,6 +134,10 @@ class MessageMemory:
         self._peak = max(self._peak, self._taken)
         reservation.size = size
 
+    def note(self, size: int) -> None:
+        """Take down that a message of this size came, whether it is refused or not; see `peak`."""
+        self._peak = max(self._peak, size)
+
     def peak(self) -> int:
         """Return the most bytes that messages took at a time, once read, since it was last asked for."""
         peak, self._peak = self._peak, self._taken
