@@ -252,9 +252,8 @@ class CostTest(unittest.TestCase):
             for side in (300, 900, 2600):
                 for kind, mode, options in self.KINDS:
                     with self.subTest(kind, mode=mode, side=side, **options):
-                        image = large("L" if mode == "I;16" else mode, side)
-                        if mode == "I;16":
-                            image = Image.fromarray(np.asarray(image).astype(np.uint16) * 257)
+                        # All alike, so that the file is small: what some decoders keep of it is granted too.
+                        image = Image.new(mode, (side, side))
                         stream = io.BytesIO()
                         image.save(stream, kind, **options)
                         pixels = await pool.decode(stream.getvalue(), job.Job("a_request", 120), lambda: None)
@@ -271,8 +270,8 @@ class CostTest(unittest.TestCase):
 
     def test_a_phones_photo_of_one_scan_costs_little_and_one_of_many_scans_all_its_coefficients(self) -> None:
         for name, options, memory, pixels in (
-            ("one scan", {"exif": b"Exif\0\0" + b"\xff\xda\xff\xd9" * 20}, 8e6, 2e6 / 16),
-            ("progressive", {"progressive": True, "subsampling": 0}, 16e6, 2e6),
+            ("one scan", {"exif": b"Exif\0\0" + b"\xff\xda\xff\xd9" * 20}, 10e6, 2e6 / 16),
+            ("progressive", {"progressive": True, "subsampling": 0}, 20e6, 2e6),
         ):
             with self.subTest(name):
                 photo = save(PHOTO.resize((2000, 1000)), "JPEG", **options)

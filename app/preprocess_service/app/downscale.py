@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from config import Picture
 
 # How many pixels are averaged at a time.
-_BAND_PIXELS = 1 << 20
+_BAND_PIXELS = 1 << 18
 
 # On both sides together; the widest filter, lanczos, reads 3 pixels on each where a picture is enlarged.
 FILTER_MARGIN = 16

@@ -14,8 +14,8 @@ from PIL.TiffImagePlugin import TiffImageFile
 # The marker that each scan of a JPEG begins with, and the one at its end.
 _START_OF_SCAN = b"\xff\xda"
 _END_OF_IMAGE = b"\xff\xd9"
-# Decoder contexts, tables, and a few rows.
-_BASE_BYTES = 4_000_000
+# Decoder contexts, tables, and some rows in several modes.
+_BASE_BYTES = 6_000_000
 # Pillow stores a pixel of these modes in so many bytes, of all others in 4.
 _STORED_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
 # A compressed BMP is unpacked in Python, into two copies beside the picture.
