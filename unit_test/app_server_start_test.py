@@ -1,6 +1,7 @@
 """The preprocess service as a process: from any folder, one clear line where it can't start, quick to stop."""
 
 import contextlib
+import functools
 import io
 import os
 import signal
@@ -11,7 +12,6 @@ import tempfile
 import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 
 import psutil
 import requests
