@@ -1,7 +1,6 @@
 """The preprocess service as a process: from any folder, one clear line where it can't start, quick to stop."""
 
 import contextlib
-import functools
 import io
 import os
 import signal

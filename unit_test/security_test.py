@@ -6,9 +6,11 @@ import sys
 import unittest
 from pathlib import Path
 
+from tool_modules import attack
+
 ROOT = Path(__file__).parent.parent
 TEXT = (ROOT / "SECURITY.md").read_text(encoding="utf-8")
-PROMISES = TEXT.partition("| --- | --- |\n")[2].partition("\n\n")[0].splitlines()
+PROMISES = TEXT.partition("| --- | --- | --- |\n")[2].partition("\n\n")[0].splitlines()
 
 
 class SecurityTest(unittest.TestCase):
@@ -18,9 +20,11 @@ class SecurityTest(unittest.TestCase):
         existing = set(re.findall(r"def (test_\w+)\(", sources))
         for promise in PROMISES:
             with self.subTest(promise):
-                named = set(re.findall(r"`(test_\w+)`", promise.rpartition(" | ")[2]))
+                _, _, tests, attacks, _ = re.split(r"(?<!\w)\|(?!\w)", promise)
+                named = set(re.findall(r"`(test_\w+)`", tests))
                 self.assertTrue(named)
                 self.assertLessEqual(named, existing)
+                self.assertLessEqual(set(re.findall(r"`([^`]+)`", attacks)), set(attack.CASES))
 
     def test_every_command_and_file_that_it_names_exists(self) -> None:
         for name in set(re.findall(r"python (\w[\w/]*\.py)", TEXT)):
