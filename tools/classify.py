@@ -27,7 +27,7 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from sessions import Sessions
+from tools.sessions import Sessions
 from tqdm import tqdm
 
 _NAMES = "jpg jpeg jpe jfif png apng webp gif bmp dib tif tiff avif heic heif hif"

@@ -45,10 +45,10 @@ with atheris.instrument_imports(include=["PIL", "pi_heif", "puremagic", "python_
     import puremagic  # noqa: F401 - imported first here, so that it is instrumented
     import starlette.formparsers  # noqa: F401 - likewise
     from PIL import Image, ImageFile, PngImagePlugin  # noqa: F401 - likewise
-    from service import PROJECT, ServiceError, read_config
+    from tools.service import PROJECT, ServiceError, read_config
 with atheris.instrument_imports(include=["intake", "utils", "budget", "errors", "messages"]):
-    import intake
-    import utils
+    from preprocess_service.app.api import request_body
+    from preprocess_service.app import utils
 from starlette.requests import Request
 
 CONFIG = read_config(None)
@@ -85,7 +85,7 @@ def body(data: bytes) -> None:
     """A request's body, the media type in its first line; sent in two parts."""
     media_type, _, content = data.partition(b"\n")
     parts = [content[: len(content) // 2], content[len(content) // 2 :]]
-    for read in (intake.read_photo, intake.read_batch):
+    for read in (request_body.read_photo, request_body.read_batch):
         try:
             photos = EVENTS.run_until_complete(read(request(media_type, parts), CONFIG.limits, unlimited))
         except ServiceError as exc:

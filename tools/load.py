@@ -13,7 +13,7 @@ from itertools import count
 from typing import Any
 from urllib.parse import urlsplit
 
-from service import PROJECT, ServiceError
+from tools.service import PROJECT, ServiceError
 
 # The photos whose answer is known: cat_1.jpg holds a cat.
 PHOTOS = sorted((PROJECT / "images").glob("*_?.jpg"))

@@ -8,9 +8,9 @@ SERVICE_FOLDER = PROJECT / "app" / "preprocess_service" / "app"
 
 sys.path.insert(0, str(SERVICE_FOLDER))
 
-from config import Config, ConfigError, Picture, load_config  # noqa: E402 - found through the line above
-from errors import ServiceError  # noqa: E402
-from utils import GROUND, decode_image, normalise, to_pixels, to_tensor  # noqa: E402
+from preprocess_service.app.config import Config, ConfigError, Picture, load_config  # noqa: E402 - found through the line above
+from preprocess_service.app.errors import ServiceError  # noqa: E402
+from preprocess_service.app.utils import GROUND, decode_image, normalise, to_pixels, to_tensor  # noqa: E402
 
 __all__ = [
     "GROUND",

@@ -4,8 +4,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-from failures import StartError, one_line
-from tensorflow_messages import ParseError
+from model_service.errors import StartError, one_line
+from model_service.tensorflow_messages import ParseError
 
 
 def read_config_file(flag: str, file: str, parse: Callable[[str], Any]) -> Any:

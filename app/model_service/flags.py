@@ -8,7 +8,7 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from failures import StartError
+from model_service.errors import StartError
 
 # Of the largest messages: two that come, one that is read, which takes four times its bytes, and room for small ones.
 _LARGEST_AT_WORK = 6.5

@@ -7,7 +7,7 @@ import sys
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-from cores import GROUPS, MEMBERSHIP
+from model_service.cores import GROUPS, MEMBERSHIP
 
 MACHINE = Path("/proc/meminfo")
 

@@ -16,31 +16,31 @@ from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
 
-import flags
-import sockets
-from backend import Backend
-from batching import read_batching
-from calls import Calls
-from engines import Engine, load_engines
-from failures import StartError
-from flags import Flags
-from grpc_api import GrpcServer
-from idle_memory import give_back_unused
-from log_lines import log_json
-from memory import give_back_freed_memory, keep_freed_memory
-from message_memory import MessageMemory
-from monitoring import Monitoring, read_path
-from readiness import Readiness
-from rest_api import RestApi
-from rest_server import RestServer
-from saved_model import latest_version, read_saved_model
-from servables import Servable, Servables, label
-from spans import open_export
-from split_batches import SplitEngine
-from threads import Threads, queue_length
-from version_watch import Load, Schedule, VersionWatch
-from warmup import called_signatures, warm_up
-from workers import Workers
+from model_service import flags
+from model_service import sockets
+from model_service.server_context import Backend
+from model_service.prediction.batching import read_batching
+from model_service.prediction.request_log import Calls
+from model_service.engines.factory import Engine, load_engines
+from model_service.errors import StartError
+from model_service.flags import Flags
+from model_service.api.grpc_server import GrpcServer
+from model_service.prediction.idle_memory import give_back_unused
+from model_service.log_lines import log_json
+from model_service.memory import give_back_freed_memory, keep_freed_memory
+from model_service.prediction.message_memory import MessageMemory
+from model_service.observability.metrics import Monitoring, read_path
+from model_service.observability.readiness import Readiness
+from model_service.api.rest_api import RestApi
+from model_service.api.rest_server import RestServer
+from model_service.models.saved_model import latest_version, read_saved_model
+from model_service.models.servables import Servable, Servables, label
+from model_service.observability.spans import open_export
+from model_service.engines.split_batches import SplitEngine
+from model_service.engines.parallelism import Threads, queue_length
+from model_service.models.version_poller import Load, Schedule, VersionWatch
+from model_service.prediction.warmup import called_signatures, warm_up
+from model_service.prediction.executor import Workers
 
 logger = logging.getLogger("model_server")
 

@@ -3,7 +3,7 @@
 import socket
 import sys
 
-from failures import StartError
+from model_service.errors import StartError
 
 
 def claim(host: str, port: int, flag: str) -> socket.socket:

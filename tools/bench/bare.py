@@ -21,16 +21,16 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
-import service  # noqa: F401 - finds the service's modules below
+from tools import service  # noqa: F401 - finds the service's modules below
 import uvicorn
-from allocator import give_memory_back
-from batcher import Batcher
-from config import Config, load_config
-from model_runner import ModelRunner
+from serving_common.malloc import give_memory_back
+from preprocess_service.app.inference.batcher import Batcher
+from preprocess_service.app.config import Config, load_config
+from preprocess_service.app.model_runner import ModelRunner
 from numpy.typing import NDArray
-from pipeline import PREPARED_PER_CORE
-from processors import usable_cores
-from utils import decode_base64, decode_image, to_pixels
+from preprocess_service.app.inference.pipeline import PREPARED_PER_CORE
+from serving_common.cpu_quota import usable_cores
+from preprocess_service.app.utils import decode_base64, decode_image, to_pixels
 
 TIMEOUT_S = 10.0
 # Photos that one thread prepares at a time.

@@ -6,10 +6,10 @@ from typing import Any
 
 import matplotlib
 
-from bench import turns
-from bench.contestants import OURS
-from bench.report import Results
-from bench.scaling import Scaling
+from tools.bench import turns
+from tools.bench.contestants import OURS
+from tools.bench.report import Results
+from tools.bench.scaling import Scaling
 
 matplotlib.use("Agg")  # files only: no screen is needed
 

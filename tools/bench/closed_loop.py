@@ -10,7 +10,7 @@ import subprocess
 from collections.abc import Sequence
 from pathlib import Path
 
-from bench.samples import LoadError, Sample
+from tools.bench.samples import LoadError, Sample
 
 SCRIPT = Path(__file__).with_suffix(".lua")
 TIMEOUT_S = 30

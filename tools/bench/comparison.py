@@ -17,18 +17,18 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from service import PROJECT, read_config
+from tools.service import PROJECT, read_config
 from tqdm import tqdm
 
-from bench import charts, report, scaling
-from bench.closed_loop import require_wrk
-from bench.contestants import OURS, TUTORIAL, Contestant, contestants, install_packages_of, named
-from bench.environments import ENVIRONMENTS, BenchError
-from bench.limit import MODEL, newest_version, usable_cores
-from bench.photos import shipped_photos
-from bench.report import Results
-from bench.samples import LoadError
-from bench.turns import Plan, Turn, take_turn
+from tools.bench import charts, report, scaling
+from tools.bench.closed_loop import require_wrk
+from tools.bench.contestants import OURS, TUTORIAL, Contestant, contestants, install_packages_of, named
+from tools.bench.environments import ENVIRONMENTS, BenchError
+from tools.bench.limit import MODEL, newest_version, usable_cores
+from tools.bench.photos import shipped_photos
+from tools.bench.report import Results
+from tools.bench.samples import LoadError
+from tools.bench.turns import Plan, Turn, take_turn
 
 LIMIT_PROGRAM = Path(__file__).with_name("limit.py")
 

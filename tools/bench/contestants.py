@@ -6,10 +6,10 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from service import PROJECT, Config
+from tools.service import PROJECT, Config
 
-from bench.environments import ENVIRONMENTS, RIVALS, install_all, python_of
-from bench.limit import names_of
+from tools.bench.environments import ENVIRONMENTS, RIVALS, install_all, python_of
+from tools.bench.limit import names_of
 
 OURS = "this project"
 TUTORIAL = "the tutorial's way"

@@ -7,7 +7,7 @@ import venv
 from collections.abc import Iterable
 from pathlib import Path
 
-from service import PROJECT
+from tools.service import PROJECT
 
 RIVALS = Path(__file__).with_name("rivals")
 ENVIRONMENTS = PROJECT / ".build" / "bench"

@@ -24,11 +24,11 @@ sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import numpy as np
 import psutil
-from inference import import_openvino
-from load import PHOTOS
+from tools.inference import import_openvino
+from tools.load import PHOTOS
 from numpy.typing import NDArray
-from photos import SUFFIXES
-from service import PROJECT, Config, decode_image, read_config, to_tensor
+from tools.evaluation.photos import SUFFIXES
+from tools.service import PROJECT, Config, decode_image, read_config, to_tensor
 
 MODEL = PROJECT / "prev_trained_models" / "CAT-DOG"
 SINGLE_PHOTOS = 100

@@ -14,9 +14,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from load import Client
+from tools.load import Client
 
-from bench.samples import Sample, sample_of
+from tools.bench.samples import Sample, sample_of
 
 # More than are ever at work at once at a rate that the service keeps up with.
 CONNECTIONS = 64

@@ -7,7 +7,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from load import PHOTOS
+from tools.load import PHOTOS
 from PIL import Image
 
 # Pixels on the longer side, and JPEG quality; the last is what a phone's camera makes.

@@ -9,10 +9,10 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from bench import turns
-from bench.contestants import OURS, Contestant
-from bench.scaling import Scaling
-from bench.turns import BUSY_CLIENTS, CLIENTS, Plan, Spread, Turn
+from tools.bench import turns
+from tools.bench.contestants import OURS, Contestant
+from tools.bench.scaling import Scaling
+from tools.bench.turns import BUSY_CLIENTS, CLIENTS, Plan, Spread, Turn
 
 LIMIT = "the limit: decode, fit and network in one process"
 

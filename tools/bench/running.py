@@ -14,9 +14,9 @@ from pathlib import Path
 
 import psutil
 
-from bench.contestants import Contestant
-from bench.environments import ENVIRONMENTS, BenchError
-from bench.photos import Photo
+from tools.bench.contestants import Contestant
+from tools.bench.environments import ENVIRONMENTS, BenchError
+from tools.bench.photos import Photo
 
 START_S = 90
 STOP_S = 15

@@ -7,12 +7,12 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from bench.closed_loop import closed_loop
-from bench.contestants import Contestant
-from bench.open_loop import Timings, one_by_one
-from bench.photos import Photo, photos_by_size, shipped_photos
-from bench.running import Running, running
-from bench.turns import WARM_UP_CLIENTS, write_bodies
+from tools.bench.closed_loop import closed_loop
+from tools.bench.contestants import Contestant
+from tools.bench.open_loop import Timings, one_by_one
+from tools.bench.photos import Photo, photos_by_size, shipped_photos
+from tools.bench.running import Running, running
+from tools.bench.turns import WARM_UP_CLIENTS, write_bodies
 
 CLIENTS = (1, 2, 4, 8, 16, 32, 64, 128)
 BATCHES = (1, 2, 4, 8, 16, 32)

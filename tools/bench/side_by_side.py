@@ -24,17 +24,17 @@ from pathlib import Path
 # The folder tools/, for when this is started as a program.
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
-from service import read_config
+from tools.service import read_config
 from tqdm import tqdm
 
-from bench.closed_loop import closed_loop, require_wrk
-from bench.contestants import OURS, checkout, contestants, install_packages_of, named
-from bench.environments import BenchError
-from bench.limit import MODEL, Network, newest_version, throughput, usable_cores, ways
-from bench.photos import shipped_photos
-from bench.running import check, running
-from bench.samples import LoadError
-from bench.turns import BUSY_CLIENTS, write_bodies
+from tools.bench.closed_loop import closed_loop, require_wrk
+from tools.bench.contestants import OURS, checkout, contestants, install_packages_of, named
+from tools.bench.environments import BenchError
+from tools.bench.limit import MODEL, Network, newest_version, throughput, usable_cores, ways
+from tools.bench.photos import shipped_photos
+from tools.bench.running import check, running
+from tools.bench.samples import LoadError
+from tools.bench.turns import BUSY_CLIENTS, write_bodies
 
 LIMIT = "the limit"
 # Where each of these is up, TensorFlow would take most of a laptop's memory; its ratios are far from any noise.

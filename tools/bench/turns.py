@@ -8,12 +8,12 @@ from pathlib import Path
 
 import psutil
 
-from bench.closed_loop import closed_loop
-from bench.contestants import Contestant
-from bench.open_loop import open_loop
-from bench.photos import Photo
-from bench.running import check, running
-from bench.samples import Sample
+from tools.bench.closed_loop import closed_loop
+from tools.bench.contestants import Contestant
+from tools.bench.open_loop import open_loop
+from tools.bench.photos import Photo
+from tools.bench.running import check, running
+from tools.bench.samples import Sample
 
 CLIENTS = (1, 8, 32, 128)
 # Where the cost of a request is read, and the memory: enough that nothing idles, few enough that none is refused.

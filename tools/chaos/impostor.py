@@ -20,9 +20,9 @@ from typing import Any
 sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
 
 import grpc
-import service  # noqa: F401 - finds the next module
-import serving_messages as messages
-from export import DOMAIN_NAME, OUTPUT_NAME, PIXELS_NAME, PIXELS_SIGNATURE
+from tools import service  # noqa: F401 - finds the next module
+from serving_common import tensorflow_protos as messages
+from tools.training.export import DOMAIN_NAME, OUTPUT_NAME, PIXELS_NAME, PIXELS_SIGNATURE
 from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataResponse
 
 Handler = Callable[[Any, Any], Any]

@@ -4,8 +4,8 @@ import sys
 import time
 from pathlib import Path
 
-from chaos.stage import Name, Process, free_port
-from chaos.trial import Trial, case
+from tools.chaos.stage import Name, Process, free_port
+from tools.chaos.trial import Trial, case
 
 IMPOSTOR = Path(__file__).with_name("impostor.py")
 AWAY = ("model_unavailable", "deadline_exceeded")

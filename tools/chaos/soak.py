@@ -22,11 +22,11 @@ from dataclasses import dataclass, field
 from io import BytesIO
 
 import psutil
-from load import FORM_TYPE, PHOTOS, as_form, as_json
+from tools.load import FORM_TYPE, PHOTOS, as_form, as_json
 from PIL import Image
 from tqdm import tqdm
 
-from chaos.stage import Process, Stage, free_port
+from tools.chaos.stage import Process, Stage, free_port
 
 CLIENTS = 4
 PARTS = 10

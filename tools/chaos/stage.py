@@ -13,7 +13,7 @@ import urllib.request
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
-from service import PROJECT
+from tools.service import PROJECT
 
 APP_SERVER = PROJECT / "app" / "preprocess_service" / "app" / "app_server.py"
 MODEL_SERVER = PROJECT / "app" / "model_service" / "model_server.py"

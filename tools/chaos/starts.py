@@ -22,11 +22,11 @@ from typing import Any
 import grpc
 import numpy as np
 import psutil
-import service
-import serving_messages as messages
+from tools import service
+from serving_common import tensorflow_protos as messages
 from tqdm import tqdm
 
-from chaos.stage import NotReady, Process, Stage, free_port
+from tools.chaos.stage import NotReady, Process, Stage, free_port
 
 CALLERS = 4
 # No machine is so busy that it takes this long.

@@ -29,19 +29,19 @@ import os
 import sys
 from collections.abc import Sequence
 
-from chaos import (
+from tools.chaos import (
     model_faults,  # noqa: F401 - its cases register themselves
     service_faults,  # noqa: F401
     soak,
     starts,
     twin_faults,  # noqa: F401
 )
-from chaos.attacks import refused
-from chaos.attacks import suite as attacks
-from chaos.attacks.attack import SHORT as SHORT_ATTACK
-from chaos.attacks.attack import Pace as AttackPace
-from chaos.stage import Missing, NotReady, Stage, quietly
-from chaos.trial import CASES, SHORT, Case, Pace, Report, Trial
+from tools.chaos.attacks import refused
+from tools.chaos.attacks import suite as attacks
+from tools.chaos.attacks.attack import SHORT as SHORT_ATTACK
+from tools.chaos.attacks.attack import Pace as AttackPace
+from tools.chaos.stage import Missing, NotReady, Stage, quietly
+from tools.chaos.trial import CASES, SHORT, Case, Pace, Report, Trial
 
 WIDTH = max(map(len, CASES))
 

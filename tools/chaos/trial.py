@@ -8,9 +8,9 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from load import LOST, REFUSED, RIGHT, Load, Outcome
+from tools.load import LOST, REFUSED, RIGHT, Load, Outcome
 
-from chaos.stage import Stage
+from tools.chaos.stage import Stage
 
 # How long a case waits for what has to come, on however slow a machine.
 WAIT_S = 60.0

@@ -12,32 +12,32 @@ from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-import openapi
-from allocator import give_memory_back
-from answers import Health, ModelDescription, PredictBatchAnswer, PredictSuccess
-from client_address import client_addresses
-from config import Config, ConfigError, load_config
-from edge import Edge
+from preprocess_service.app.api import openapi
+from serving_common.malloc import give_memory_back
+from preprocess_service.app.api.schemas import Health, ModelDescription, PredictBatchAnswer, PredictSuccess
+from preprocess_service.app.middleware.client_address import client_addresses
+from preprocess_service.app.config import Config, ConfigError, load_config
+from preprocess_service.app.middleware.request_context import Edge
 from fastapi import Depends, FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
-from gate import Gate
-from handlers import HANDLERS, language_of, on_service_error
-from keys import Keys, Lock
-from listener import allow_open_files, listen
-from logs import log_json
-from metrics import CONTENT_TYPE, VERSION, Metrics
-from model_runner import ModelRunner
-from page import FOLDER, SAMPLES, PageFiles, docs, page
-from pipeline import Pipeline, Runner
-from predict import predict, predict_batch
-from probe import PROBE_SECONDS
-from server import Server
+from preprocess_service.app.server.admission import Gate
+from preprocess_service.app.api.exception_handlers import HANDLERS, language_of, on_service_error
+from preprocess_service.app.middleware.api_key import Keys, Lock
+from serving_common.sockets import allow_open_files, listen
+from serving_common.json_logging import log_json
+from preprocess_service.app.observability.metrics import CONTENT_TYPE, VERSION, Metrics
+from preprocess_service.app.model_runner import ModelRunner
+from preprocess_service.app.api.pages import FOLDER, SAMPLES, PageFiles, docs, page
+from preprocess_service.app.inference.pipeline import Pipeline, Runner
+from preprocess_service.app.api.routes import predict, predict_batch
+from preprocess_service.app.observability.readiness import PROBE_SECONDS
+from preprocess_service.app.server.uvicorn_server import Server
 from starlette.middleware.cors import CORSMiddleware
-from telemetry import open_tracing
-from tracing import Tracing
+from serving_common.otel import open_tracing
+from preprocess_service.app.observability.tracing import Tracing
 
 # What pages from elsewhere may send beyond what any page may, and read.
 CORS_HEADERS = ["Authorization", "X-API-Key", "Content-Type", "X-Request-ID", "X-Request-Timeout-Ms"]

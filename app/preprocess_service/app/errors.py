@@ -26,7 +26,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import ClassVar
 
-from messages import Language, say
+from preprocess_service.app.translations import Language, say
 
 
 class ServiceError(Exception):

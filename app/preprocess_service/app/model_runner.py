@@ -10,15 +10,15 @@ from typing import Any
 
 import grpc
 import numpy as np
-from batcher import Batcher
-from channel import channel_options, channel_target
-from config import Config
-from envelope import Envelope
-from errors import DeadlineExceeded, ModelError, ModelUnavailable, Overloaded, ServiceError
+from preprocess_service.app.inference.batcher import Batcher
+from preprocess_service.app.serving_client.channel import channel_options, channel_target
+from preprocess_service.app.config import Config
+from preprocess_service.app.serving_client.predict_request import Envelope
+from preprocess_service.app.errors import DeadlineExceeded, ModelError, ModelUnavailable, Overloaded, ServiceError
 from numpy.typing import NDArray
-from predictions import Prediction, read_predictions
-from processors import usable_cores
-from serving_messages import (
+from preprocess_service.app.serving_client.predict_response import Prediction, read_predictions
+from serving_common.cpu_quota import usable_cores
+from serving_common.tensorflow_protos import (
     GetModelMetadataRequest,
     GetModelStatusRequest,
     ModelServiceStub,
@@ -26,9 +26,9 @@ from serving_messages import (
     PredictionServiceStub,
     PredictResponse,
 )
-from signature import Signature, from_metadata, from_settings, model_error
-from tracing import Tracing
-from utils import normalise
+from preprocess_service.app.serving_client.signature import Signature, from_metadata, from_settings, model_error
+from preprocess_service.app.observability.tracing import Tracing
+from preprocess_service.app.utils import normalise
 
 logger = logging.getLogger(__name__)
 

@@ -16,9 +16,9 @@ import numpy as np
 import pi_heif
 import puremagic
 import pybase64
-from downscale import downscale, min_side
-from errors import ImageTooLarge, InvalidBase64, InvalidImage, ServiceError, UnsupportedMediaType
-from image_cost import DecodeCost, decode_cost, has_one_scan
+from preprocess_service.app.imaging.downscale import downscale, min_side
+from preprocess_service.app.errors import ImageTooLarge, InvalidBase64, InvalidImage, ServiceError, UnsupportedMediaType
+from preprocess_service.app.imaging.decode_cost import DecodeCost, decode_cost, has_one_scan
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
@@ -29,7 +29,7 @@ except ImportError:
 
 if TYPE_CHECKING:
     # Not at run time: the processes that decode do without the settings and their library.
-    from config import Picture
+    from preprocess_service.app.config import Picture
 
 # The only decoders that are ever tried: Pillow has 40 more, and each is a door for hostile files.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")

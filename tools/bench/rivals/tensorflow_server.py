@@ -11,8 +11,8 @@ from typing import NoReturn
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "app" / "model_service"))
 
-import model_server
-import openvino_engine
+from model_service import model_server
+from model_service.engines import openvino as openvino_engine
 
 
 def refuse(*_: object) -> NoReturn:

@@ -10,7 +10,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
-from chaos.attacks.wire import Answer, Cut, Wire
+from tools.chaos.attacks.wire import Answer, Cut, Wire
 
 # What the containers get (app/docker-compose.embedded.yml), in MB.
 MEMORY = {"preprocess service": 700.0, "model server": 512.0}

@@ -6,7 +6,7 @@ import socket
 import time
 from collections.abc import Sequence
 
-from chaos.attacks.attack import Attack
+from tools.chaos.attacks.attack import Attack
 
 # Files that this program may need: each connection is one.
 FILES = 4096

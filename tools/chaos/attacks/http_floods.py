@@ -2,11 +2,11 @@
 
 import contextlib
 
-from load import PHOTOS, as_json
+from tools.load import PHOTOS, as_json
 
-from chaos.attacks import flood
-from chaos.attacks.attack import ANSWER_S, Attack, attack
-from chaos.attacks.wire import Wire
+from tools.chaos.attacks import flood
+from tools.chaos.attacks.attack import ANSWER_S, Attack, attack
+from tools.chaos.attacks.wire import Wire
 
 HOST = b" HTTP/1.1\r\nHost: x\r\n"
 POST = b"POST /predict" + HOST

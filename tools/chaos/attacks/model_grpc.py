@@ -6,9 +6,9 @@ from collections.abc import Iterator, Set
 from typing import Any
 
 import grpc
-from export import PIXELS_NAME, PIXELS_SIGNATURE
+from tools.training.export import PIXELS_NAME, PIXELS_SIGNATURE
 
-from chaos.attacks.attack import ANSWER_S, Attack, attack
+from tools.chaos.attacks.attack import ANSWER_S, Attack, attack
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"

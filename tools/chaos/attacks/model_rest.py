@@ -4,10 +4,10 @@ import functools
 import gzip
 import zlib
 
-from chaos.attacks import flood
-from chaos.attacks.attack import ANSWER_S, Attack, attack
-from chaos.attacks.http_floods import BLOCK, CHUNKED, HOST, long
-from chaos.attacks.wire import Wire
+from tools.chaos.attacks import flood
+from tools.chaos.attacks.attack import ANSWER_S, Attack, attack
+from tools.chaos.attacks.http_floods import BLOCK, CHUNKED, HOST, long
+from tools.chaos.attacks.wire import Wire
 
 PATH = b"/v1/models/CAT-DOG:predict"
 # Less than the largest body that is taken, 64 MiB.

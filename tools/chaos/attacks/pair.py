@@ -4,10 +4,10 @@ import contextlib
 import time
 from io import BytesIO
 
-from load import PHOTOS, Load
+from tools.load import PHOTOS, Load
 from PIL import Image
 
-from chaos.attacks.attack import (
+from tools.chaos.attacks.attack import (
     BACK_S,
     IDLE_S,
     IDLE_SHARE,
@@ -19,8 +19,8 @@ from chaos.attacks.attack import (
     Pace,
     Report,
 )
-from chaos.attacks.watch import Photo, Seen, Target, Tree, Watcher, ask
-from chaos.stage import Process, Stage, answers, free_port
+from tools.chaos.attacks.watch import Photo, Seen, Target, Tree, Watcher, ask
+from tools.chaos.stage import Process, Stage, answers, free_port
 
 # No attack is allowed more of this machine, in MB and seconds.
 ABORT_MEGABYTES = 1500.0

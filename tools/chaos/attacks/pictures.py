@@ -5,9 +5,9 @@ import json
 from base64 import b64encode
 from collections.abc import Callable, Sequence
 
-from chaos.attacks.attack import ANSWER_S, Attack, attack
-from chaos.attacks.wire import Wire
-from chaos.hostile import Hostile, load_all
+from tools.chaos.attacks.attack import ANSWER_S, Attack, attack
+from tools.chaos.attacks.wire import Wire
+from tools.chaos.hostile import Hostile, load_all
 
 # As many as one batch may have (limits.batch_items).
 BATCH = 32

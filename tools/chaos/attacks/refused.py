@@ -13,15 +13,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 
-from load import PHOTOS
+from tools.load import PHOTOS
 from PIL import Image
 from tqdm import tqdm
 
-from chaos.attacks.attack import ANSWER_S
-from chaos.attacks.pair import Pair
-from chaos.attacks.watch import Tree
-from chaos.attacks.wire import Cut, Wire
-from chaos.hostile import heif, load_all
+from tools.chaos.attacks.attack import ANSWER_S
+from tools.chaos.attacks.pair import Pair
+from tools.chaos.attacks.watch import Tree
+from tools.chaos.attacks.wire import Cut, Wire
+from tools.chaos.hostile import heif, load_all
 
 FIRST = 100
 # In how many parts the rest is sent: of few files in few, as memory is read after a pause behind each.

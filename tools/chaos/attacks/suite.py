@@ -3,15 +3,15 @@
 import json
 from collections.abc import Sequence
 
-from chaos.attacks import (
+from tools.chaos.attacks import (
     http_floods,  # noqa: F401 - its cases register themselves
     model_grpc,  # noqa: F401
     model_rest,  # noqa: F401
     pictures,  # noqa: F401
     refused,
 )
-from chaos.attacks.attack import CASES, Case, Pace, Report
-from chaos.attacks.pair import Pair
+from tools.chaos.attacks.attack import CASES, Case, Pace, Report
+from tools.chaos.attacks.pair import Pair
 
 WIDTH = max(map(len, CASES))
 HEADER = (

@@ -38,6 +38,6 @@ def hostile(name: str, short: bool = False) -> Callable[[Callable[[], bytes]], C
 
 def load_all() -> dict[str, Hostile]:
     """Every picture of every format."""
-    from chaos.hostile import avif, bmp, gif, heif, jpeg, png, tiff, webp  # noqa: F401 - they register their pictures
+    from tools.chaos.hostile import avif, bmp, gif, heif, jpeg, png, tiff, webp  # noqa: F401 - they register their pictures
 
     return HOSTILE

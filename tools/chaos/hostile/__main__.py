@@ -14,9 +14,9 @@ from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
 
-from service import ServiceError, decode_image, read_config
+from tools.service import ServiceError, decode_image, read_config
 
-from chaos.hostile import load_all
+from tools.chaos.hostile import load_all
 
 MEMORY_BYTES = 4_000_000_000
 SECONDS = 60

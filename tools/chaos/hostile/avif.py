@@ -6,7 +6,7 @@ from io import BytesIO
 
 from PIL import Image
 
-from chaos.hostile import hostile
+from tools.chaos.hostile import hostile
 
 SIDE = 7136
 

@@ -2,7 +2,7 @@
 
 import struct
 
-from chaos.hostile import hostile
+from tools.chaos.hostile import hostile
 
 # Commands of the run-length encoding, after a zero.
 END_OF_LINE, END_OF_BITMAP = b"\0\0", b"\0\1"

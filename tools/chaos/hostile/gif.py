@@ -2,7 +2,7 @@
 
 import struct
 
-from chaos.hostile import hostile
+from tools.chaos.hostile import hostile
 
 
 def head(width: int, height: int) -> bytes:

@@ -4,10 +4,10 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from service import PROJECT
+from tools.service import PROJECT
 
-from chaos.hostile import hostile
-from chaos.hostile.bits import Bits
+from tools.chaos.hostile import hostile
+from tools.chaos.hostile.bits import Bits
 
 SAMPLE = PROJECT / "unit_test" / "data" / "cat_1.heic"
 # The sample's size.

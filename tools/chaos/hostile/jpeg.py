@@ -3,7 +3,7 @@
 import struct
 from collections.abc import Sequence
 
-from chaos.hostile import hostile
+from tools.chaos.hostile import hostile
 
 SOI, EOI = b"\xff\xd8", b"\xff\xd9"
 BASELINE, PROGRESSIVE, ARITHMETIC, ARITHMETIC_PROGRESSIVE = 0xC0, 0xC2, 0xC9, 0xCA

@@ -4,7 +4,7 @@ import struct
 import zlib
 from collections.abc import Iterable
 
-from chaos.hostile import hostile
+from tools.chaos.hostile import hostile
 
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6

@@ -5,7 +5,7 @@ import struct
 import zlib
 from collections.abc import Mapping, Sequence
 
-from chaos.hostile import hostile, jpeg
+from tools.chaos.hostile import hostile, jpeg
 
 SHORT, LONG, RATIONAL = 3, 4, 5
 _LETTERS = {SHORT: "H", LONG: "I", RATIONAL: "I"}

@@ -5,8 +5,8 @@ from io import BytesIO
 
 from PIL import Image
 
-from chaos.hostile import hostile
-from chaos.hostile.bits import Bits
+from tools.chaos.hostile import hostile
+from tools.chaos.hostile.bits import Bits
 
 # As much as is promised to be taken of this format: half of the pixels of others.
 SIDE = 5049

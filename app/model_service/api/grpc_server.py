@@ -1,0 +1,182 @@
+"""The gRPC face: PredictionService, ModelService and grpc.health.v1 on one port."""
+
+import asyncio
+import logging
+from typing import Any
+
+import grpc
+from model_service.prediction import predict as prediction
+from model_service.server_context import Backend
+from model_service.errors import ServingError, StartError
+from grpc_health.v1 import health_pb2
+from model_service.api.grpc_messages import Receiver, ends_with_status, parse, serialize
+from model_service.api.health_service import HealthService
+from model_service.prediction.message_memory import Reservation
+from model_service.models.servables import Servables
+from model_service.tensorflow_messages import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
+from model_service.api.wire_format import memory_of
+
+logger = logging.getLogger(__name__)
+
+# How far the health service may lag behind the truth: as long as TensorFlow Serving's manager takes between two looks.
+_FOLLOW_S = 0.1
+
+# Connections and calls of one connection at a time; clients queue further calls by themselves.
+MAX_CONNECTIONS = 1024
+MAX_STREAMS = 100
+# What may come of a message before it is its turn: a picture, for it to be there then.
+UNREAD_BYTES = 256 << 10
+# The head of a call: the ids of 32 requests that came as one, a few names.
+MAX_HEAD_BYTES = 16 << 10
+
+
+async def _unimplemented(_requests: Any, _context: Any) -> None:
+    raise ServingError(grpc.StatusCode.UNIMPLEMENTED, "The embedded model server doesn't offer this method")
+
+
+class PredictionService:
+    """`tensorflow.serving.PredictionService`."""
+
+    def __init__(self, backend: Backend, receiver: Receiver) -> None:
+        self._backend = backend
+        self._receiver = receiver
+
+    def handlers(self) -> dict[str, Any]:
+        """Return what answers each method."""
+        predict = grpc.stream_unary_rpc_method_handler(ends_with_status(self.predict), response_serializer=serialize)
+        metadata = self._receiver.small(get_model_metadata_pb2.GetModelMetadataRequest, self.get_model_metadata)
+        others = grpc.stream_unary_rpc_method_handler(ends_with_status(_unimplemented))
+        return {
+            "Predict": predict,
+            "GetModelMetadata": metadata,
+            **dict.fromkeys(("Classify", "Regress", "MultiInference"), others),
+        }
+
+    async def predict(self, _requests: Any, context: Any) -> Any:
+        """Run one signature of a model."""
+        message, reservation = await self._receiver.receive(context)
+        try:
+            await reservation.grow(memory_of(message))
+            request = parse(predict_pb2.PredictRequest, message)
+            size = reservation.size - len(message) + prediction.size_of(request, self._backend.max_bytes)
+            del message
+            await reservation.grow(size)
+        except BaseException:
+            reservation.release()
+            raise
+        return await self._answer(request, reservation, context)
+
+    async def _answer(self, request: predict_pb2.PredictRequest, reservation: Reservation, context: Any) -> Any:
+        backend = self._backend
+        name = request.model_spec.name
+        metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
+        label = backend.servables.label(name)
+        with backend.monitoring.request(label, "Predict", "GRPC"), backend.calls.call("GRPC", name, metadata) as call:
+            call.batch_size = prediction.batch_size(request)
+            task = prediction.PredictTask(backend.servables, request, backend.max_bytes, call)
+            # From here on the threads release it: they may compute for longer than the client waits.
+            response = await backend.workers.submit(
+                context.time_remaining(), task, reservation.client, reservation.release, not reservation.is_small
+            )
+            call.version = response.model_spec.version.value
+            return response
+
+    async def get_model_metadata(self, request: Any, _context: Any) -> Any:
+        """Describe a model's signatures."""
+        return prediction.metadata(self._backend.servables, request)
+
+
+class ModelService:
+    """`tensorflow.serving.ModelService`."""
+
+    def __init__(self, servables: Servables, receiver: Receiver) -> None:
+        self._servables = servables
+        self._receiver = receiver
+
+    def handlers(self) -> dict[str, Any]:
+        """Return what answers each method."""
+        status = self._receiver.small(get_model_status_pb2.GetModelStatusRequest, self.get_model_status)
+        others = grpc.stream_unary_rpc_method_handler(ends_with_status(_unimplemented))
+        return {"GetModelStatus": status, "HandleReloadConfigRequest": others}
+
+    async def get_model_status(self, request: Any, _context: Any) -> Any:
+        """Report the versions of a model and their states."""
+        return prediction.status(self._servables, request)
+
+
+class GrpcServer:
+    """One port with all services on it."""
+
+    def __init__(self, backend: Backend, with_health: bool) -> None:
+        self._server = grpc.aio.server(
+            options=[
+                # Otherwise a second server on the same port would start and take half of the calls.
+                ("grpc.so_reuseport", 0),
+                ("grpc.max_receive_message_length", backend.max_bytes),
+                ("grpc.max_send_message_length", backend.max_bytes),
+                # It would let each call send megabytes before anybody reads them.
+                ("grpc.http2.bdp_probe", 0),
+                ("grpc.http2.lookahead_bytes", UNREAD_BYTES),
+                ("grpc.max_metadata_size", MAX_HEAD_BYTES),
+                ("grpc.absolute_max_metadata_size", MAX_HEAD_BYTES),
+                ("grpc.max_concurrent_streams", MAX_STREAMS),
+                ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
+                # Clients may look as often as this whether the server is still there, also while they only watch its
+                # health; gRPC's own limit, one ping in 5 minutes, ends the connection of those that want to know.
+                ("grpc.http2.min_ping_interval_without_data_ms", 1000),
+                ("grpc.keepalive_permit_without_calls", 1),
+                # A client looks anew for the addresses behind a name only when a connection ends: so each ends now and
+                # then, in order and after its calls, and a server that has joined gets its share.
+                ("grpc.max_connection_age_ms", 30_000),
+                ("grpc.max_connection_age_grace_ms", 30_000),
+            ]
+        )
+        receiver = Receiver(backend.messages)
+        services = {
+            "tensorflow.serving.PredictionService": PredictionService(backend, receiver).handlers(),
+            "tensorflow.serving.ModelService": ModelService(backend.servables, receiver).handlers(),
+        }
+        self._health = HealthService()
+        if with_health:
+            request = health_pb2.HealthCheckRequest
+            services["grpc.health.v1.Health"] = {
+                "Check": receiver.small(request, self._health.check),
+                "Watch": receiver.stream(request, self._health.watch),
+            }
+        self._server.add_generic_rpc_handlers(
+            [grpc.method_handlers_generic_handler(name, handlers) for name, handlers in services.items()]
+        )
+        self._readiness = backend.readiness
+        self._following: asyncio.Task[None] | None = None
+
+    async def open(self, address: str) -> None:
+        """Listen on `host:port`; raises StartError where that is taken."""
+        try:
+            self._server.add_insecure_port(address)
+        except RuntimeError as exc:
+            raise StartError(f"gRPC can't listen on {address}: the port is taken; choose another --port.") from exc
+        await self._server.start()
+        self._following = asyncio.create_task(self._follow())
+
+    async def _follow(self) -> None:
+        """Keep grpc.health.v1 at what is true: its watchers want to be told, so it can't be worked out when asked."""
+        reported = health_pb2.HealthCheckResponse.SERVING
+        while True:
+            failing = self._readiness.failing()
+            states = health_pb2.HealthCheckResponse
+            state = states.NOT_SERVING if failing else states.SERVING
+            if state != reported:
+                logger.log(logging.WARNING if failing else logging.INFO, "Health: %s", failing or "serving again")
+                self._health.set(state)
+                reported = state
+            await asyncio.sleep(_FOLLOW_S)
+
+    def announce_end(self) -> None:
+        """Report NOT_SERVING from now on, so that load balancers turn away."""
+        if self._following:
+            self._following.cancel()
+        self._health.set(health_pb2.HealthCheckResponse.NOT_SERVING)
+
+    async def stop(self, grace_s: float) -> None:
+        """Take no more calls; cut off what is still open after `grace_s` seconds. A later call may shorten it."""
+        await self._server.stop(grace_s)

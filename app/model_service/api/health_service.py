@@ -1,0 +1,62 @@
+"""`grpc.health.v1.Health`: one state for the whole server, under all names of its services.
+
+The servicer of the package grpcio-health-checking keeps a lock while it writes to a watcher: one that doesn't take its
+answer would hold up the news for all.
+"""
+
+import asyncio
+from typing import Any
+
+from model_service.errors import not_found, resource_exhausted
+from grpc_health.v1 import health_pb2
+
+# The whole server, both services by their full names, and by the short ones that TensorFlow Serving registers.
+HEALTH_SERVICES = (
+    "",
+    "tensorflow.serving.PredictionService",
+    "tensorflow.serving.ModelService",
+    "PredictionService",
+    "ModelService",
+)
+# A connection, and so a watch, ends within a minute; then its client comes anew.
+MAX_WATCHES = 256
+
+States = health_pb2.HealthCheckResponse
+
+
+class HealthService:
+    """Tells the state that was last set, and its watchers each change of it."""
+
+    def __init__(self) -> None:
+        self._state = States.SERVING
+        self._changed = asyncio.Event()
+        self._watches = 0
+
+    def set(self, state: int) -> None:
+        """Be in this state from now on, and tell it."""
+        self._state = state
+        changed, self._changed = self._changed, asyncio.Event()
+        changed.set()
+
+    async def check(self, request: Any, _context: Any) -> Any:
+        """Answer Health.Check."""
+        if request.service not in HEALTH_SERVICES:
+            raise not_found(f"There is no service {request.service}")
+        return States(status=self._state)
+
+    async def watch(self, request: Any, context: Any) -> None:
+        """Answer Health.Watch, until the client goes; raises ServingError RESOURCE_EXHAUSTED where too many watch."""
+        if self._watches >= MAX_WATCHES:
+            raise resource_exhausted(f"{MAX_WATCHES} watch the health already")
+        self._watches += 1
+        try:
+            told = None
+            while True:
+                changed = self._changed
+                state = self._state if request.service in HEALTH_SERVICES else States.SERVICE_UNKNOWN
+                if state != told:
+                    await context.write(States(status=state))
+                    told = state
+                await changed.wait()
+        finally:
+            self._watches -= 1

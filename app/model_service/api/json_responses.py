@@ -1,0 +1,78 @@
+"""Arrays to the JSON of a predict response: one value per example (row format) or per output (column format)."""
+
+import base64
+import json
+from collections.abc import Mapping
+from typing import Any
+
+import numpy as np
+from model_service.errors import invalid_argument, resource_exhausted
+from model_service.models.tensors import Array
+
+# Each takes some 100 bytes of memory while it becomes text.
+MAX_VALUES = 500_000
+
+
+def render(results: Mapping[str, Array], is_row_format: bool) -> bytes:
+    """Return the body of the answer: `predictions`, one per example, or `outputs`, one per output.
+
+    Raises ServingError where the outputs can't be cut into examples, or have more than MAX_VALUES values.
+    """
+    count = sum(array.size for array in results.values())
+    if count > MAX_VALUES:
+        raise resource_exhausted(f"The outputs have {count} values, more than the {MAX_VALUES} of an answer in JSON")
+    columns = {alias: _to_lists(alias, results[alias]) for alias in sorted(results)}
+    if not is_row_format:
+        answer: Any = {"outputs": columns if len(columns) > 1 else next(iter(columns.values()))}
+    else:
+        _check_batch(results)
+        names = list(columns)
+        rows = zip(*columns.values(), strict=True)
+        answer = {"predictions": [dict(zip(names, row, strict=True)) if len(names) > 1 else row[0] for row in rows]}
+    return json.dumps(answer).encode()
+
+
+def _check_batch(results: Mapping[str, Array]) -> None:
+    sizes = {alias: array.shape[:1] for alias, array in results.items()}
+    expected = next(iter(sizes.values()))
+    for alias, size in sizes.items():
+        if not size:
+            raise invalid_argument(f"Tensor name: {alias} has no shape information ")
+        if size[0] < 1:
+            raise invalid_argument(f"Tensor name: {alias} has invalid batch size: {size[0]}")
+        if size != expected:
+            raise invalid_argument(
+                f"Tensor name: {alias} has inconsistent batch size: {size[0]} expecting: {expected[0]}"
+            )
+
+
+def _to_lists(alias: str, array: Array) -> Any:
+    if array.dtype.kind == "c":
+        raise invalid_argument(f"Failed to write JSON value for tensor type: {array.dtype.name}")
+    if array.dtype.kind == "f":
+        leaves = [_shortest(value) for value in array.reshape(-1)]
+    elif array.dtype == np.object_:
+        leaves = [_text(value, alias.endswith("_bytes")) for value in array.reshape(-1)]
+    else:
+        return array.tolist()
+    boxed = np.empty(len(leaves), np.object_)
+    boxed[:] = leaves
+    return boxed.reshape(array.shape).tolist()
+
+
+def _shortest(value: Any) -> float:
+    """Return the value with six digits if these say it exactly, else with as many as its type needs.
+
+    As a double, the float32 nearest to 0.2 would be printed as 0.20000000298023224.
+    """
+    text = f"{value:.6g}"
+    if value.dtype.type(text) != value:
+        text = f"{value:.{9 if value.dtype.itemsize <= 4 else 17}g}"
+    return float(text)
+
+
+def _text(value: bytes, as_bytes: bool) -> Any:
+    if as_bytes:
+        return {"b64": base64.b64encode(value).decode()}
+    # JSON has no other bytes than UTF-8; who needs them names the output *_bytes.
+    return value.decode(errors="replace")

@@ -1,0 +1,221 @@
+"""The REST face: TensorFlow Serving's paths, bodies and texts, and /livez and /readyz beside them."""
+
+import asyncio
+import logging
+import re
+from collections.abc import Coroutine, Mapping
+from functools import partial
+from typing import Any
+from urllib.parse import unquote
+
+import grpc
+from model_service.api import json_requests
+from model_service.api import json_responses
+from model_service.prediction import predict as prediction
+from model_service.server_context import Backend
+from model_service.prediction.request_log import Call
+from model_service.errors import ServingError, deadline_exceeded, forget_frames, invalid_argument
+from model_service.api.grpc_messages import cut
+from model_service.api.http_bodies import HttpError, client_gone, read_body
+from model_service.models.servables import Servables
+from starlette.requests import Request
+from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
+from starlette.types import Receive, Scope, Send
+from model_service.tensorflow_messages import MessageToDict, get_model_metadata_pb2, get_model_status_pb2, model_pb2
+from model_service.models.tensors import Array
+from model_service.prediction.executor import Alone
+
+logger = logging.getLogger(__name__)
+
+HTTP_STATUSES = {
+    grpc.StatusCode.OK: 200,
+    grpc.StatusCode.INVALID_ARGUMENT: 400,
+    grpc.StatusCode.FAILED_PRECONDITION: 400,
+    grpc.StatusCode.OUT_OF_RANGE: 400,
+    grpc.StatusCode.UNAUTHENTICATED: 401,
+    grpc.StatusCode.PERMISSION_DENIED: 403,
+    grpc.StatusCode.NOT_FOUND: 404,
+    grpc.StatusCode.ALREADY_EXISTS: 409,
+    grpc.StatusCode.ABORTED: 409,
+    grpc.StatusCode.RESOURCE_EXHAUSTED: 429,
+    grpc.StatusCode.CANCELLED: 499,
+    grpc.StatusCode.UNKNOWN: 500,
+    grpc.StatusCode.INTERNAL: 500,
+    grpc.StatusCode.DATA_LOSS: 500,
+    grpc.StatusCode.UNIMPLEMENTED: 501,
+    grpc.StatusCode.UNAVAILABLE: 503,
+    grpc.StatusCode.DEADLINE_EXCEEDED: 504,
+}
+
+_VERSION = r"(?:(?:/versions/(?P<version>\d+))|(?:/labels/(?P<label>[^/:]+)))?"
+_POST = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<method>classify|regress|predict)", re.I | re.A)
+_GET = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?:/(?P<method>metadata))?", re.I | re.A)
+_PATTERNS = {"POST": _POST, "GET": _GET}
+
+_MAX_VERSION = 2**63 - 1
+
+
+class RestApi:
+    """The ASGI application; each handler parses, makes one call and renders."""
+
+    def __init__(self, backend: Backend, timeout_s: float) -> None:
+        self._backend = backend
+        self._servables = backend.servables
+        self._timeout_s = timeout_s
+        self._max_bytes = backend.max_bytes
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        response = await self._respond(Request(scope, receive))
+        await response(scope, receive, send)
+
+    async def _respond(self, request: Request) -> Response:
+        try:
+            return await self._route(request)
+        except ServingError as exc:
+            forget_frames(exc)
+            return _error(exc.status if isinstance(exc, HttpError) else HTTP_STATUSES[exc.code], exc.message)
+        except Exception as exc:
+            logger.exception("%s %s failed", request.method, cut(_path(request)))
+            forget_frames(exc)
+            return _error(500, "Internal error; the server's log has the details")
+
+    async def _route(self, request: Request) -> Response:
+        path = _path(request)
+        if path == "/livez":
+            return JSONResponse({"ok": ["process"], "failing": {}})
+        if path == "/readyz":
+            return self._readyz()
+        if path == self._backend.monitoring.path:
+            return PlainTextResponse(self._backend.metrics())
+        if not path.lower().startswith("/v1/"):
+            return HTMLResponse("<h1>Not Found</h1>", 404)
+        if request.method == "OPTIONS":
+            origin = request.headers.get("origin", "")
+            return Response(status_code=200 if "http://" in origin or "https://" in origin else 400)
+        pattern = _PATTERNS.get(request.method)
+        match = pattern.fullmatch(path) if pattern else None
+        name, api = _counted_as(match)
+        with self._backend.monitoring.request(self._servables.label(name), api, "REST"):
+            return await self._call(request, match)
+
+    async def _call(self, request: Request, match: re.Match[str] | None) -> Response:
+        if match is None:
+            raise invalid_argument(f"Malformed request: {request.method} {_path(request)}")
+        if request.method == "POST":
+            return await self._post(request, match)
+        return self._get(match)
+
+    def _readyz(self) -> Response:
+        if reason := self._backend.readiness.failing():
+            return JSONResponse({"ok": [], "failing": {"model": reason}}, 503)
+        return JSONResponse({"ok": ["model"], "failing": {}})
+
+    def _get(self, match: re.Match[str]) -> Response:
+        if match["name"] is None:
+            raise invalid_argument("Missing model name in request.")
+        if match["method"] is None:
+            status = prediction.status(
+                self._servables, get_model_status_pb2.GetModelStatusRequest(model_spec=_spec(match))
+            )
+            return JSONResponse(_json(status))
+        metadata = prediction.metadata(
+            self._servables,
+            get_model_metadata_pb2.GetModelMetadataRequest(model_spec=_spec(match), metadata_field=["signature_def"]),
+        )
+        signatures = get_model_metadata_pb2.SignatureDefMap()
+        metadata.metadata["signature_def"].Unpack(signatures)
+        answer = {"model_spec": _json(metadata.model_spec), "metadata": {"signature_def": _json(signatures)}}
+        return JSONResponse(answer)
+
+    async def _post(self, request: Request, match: re.Match[str]) -> Response:
+        if match["method"].lower() != "predict":
+            raise ServingError(grpc.StatusCode.UNIMPLEMENTED, "The embedded model server doesn't offer this method")
+        with self._backend.calls.call("REST", unquote(match["name"]), request.headers) as call:
+            spec = _spec(match)
+            try:
+                async with asyncio.timeout(self._timeout_s):
+                    body, reservation = await read_body(request, self._backend.messages, self._max_bytes)
+                    task = Alone(partial(call.compute, partial(predict, self._servables, spec, body, call)))
+                    # From here on the threads release it: they may compute for longer than the client waits.
+                    computation = self._backend.workers.submit(
+                        self._timeout_s, task, reservation.client, reservation.release, not reservation.is_small
+                    )
+                    answer = await _while_client_waits(request, computation)
+            except TimeoutError as exc:
+                raise deadline_exceeded(f"No answer within {self._timeout_s:g} s (--rest_api_timeout_in_ms)") from exc
+        return Response(answer, media_type="application/json")
+
+
+async def _while_client_waits(request: Request, call: Coroutine[Any, Any, bytes]) -> bytes:
+    """Return what `call` returns; cancels it and raises ServingError CANCELLED once nobody waits for it."""
+    answer = asyncio.create_task(call)
+    gone = asyncio.create_task(_client_leaves(request))
+    try:
+        await asyncio.wait({answer, gone}, return_when=asyncio.FIRST_COMPLETED)
+        if not answer.done():
+            raise client_gone()
+        return answer.result()
+    finally:
+        answer.cancel()
+        gone.cancel()
+
+
+async def _client_leaves(request: Request) -> None:
+    """Return when the connection ends; the body has been read, so nothing else is left to come."""
+    while (await request.receive())["type"] != "http.disconnect":
+        pass
+
+
+def predict(servables: Servables, spec: model_pb2.ModelSpec, body: bytes, call: Call) -> bytes:
+    """Answer a predict request: JSON in, JSON out; raises ServingError. Takes the CPU: not for the event loop."""
+    document = json_requests.parse(body)
+    name = json_requests.signature_name(document)
+    with servables.use(spec) as servable:
+        signature = servable.signature(name)
+        if signature is None:
+            raise invalid_argument(f'Serving signature name: "{name}" not found in signature def')
+        inputs, is_row_format = json_requests.to_inputs(document, signature)
+        call.version, call.batch_size = servable.version, _batch_size(inputs)
+        del document
+        results = prediction.run(servable, signature, inputs, list(signature.outputs))
+    return json_responses.render(results, is_row_format)
+
+
+def _batch_size(inputs: Mapping[str, Array]) -> int | None:
+    return next((array.shape[0] for array in inputs.values() if array.ndim), None)
+
+
+def _path(request: Request) -> str:
+    # As it was sent: %2F in a name is not a slash.
+    raw: bytes = request.scope["raw_path"]
+    return raw.decode("ascii", "replace").partition("?")[0]
+
+
+def _counted_as(match: re.Match[str] | None) -> tuple[str, str]:
+    """Return the model and the API that a request counts under; only a POST names its API."""
+    if match is None:
+        return "", ""
+    is_post = match.re is _POST
+    return unquote(match["name"] or ""), match["method"].lower() if is_post else ""
+
+
+def _spec(match: re.Match[str]) -> model_pb2.ModelSpec:
+    spec = model_pb2.ModelSpec(name=unquote(match["name"]))
+    if match["version"] is not None:
+        # As text first: Python refuses to read a number of thousands of digits.
+        digits = match["version"].lstrip("0") or "0"
+        if len(digits) > len(str(_MAX_VERSION)) or int(digits) > _MAX_VERSION:
+            raise invalid_argument(f"Failed to convert version: {match['version']} to numeric.")
+        spec.version.value = int(digits)
+    elif match["label"] is not None:
+        spec.version_label = unquote(match["label"])
+    return spec
+
+
+def _json(message: Any) -> Any:
+    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+
+
+def _error(status: int, text: str) -> Response:
+    return JSONResponse({"error": cut(text)}, status)

@@ -1,0 +1,79 @@
+"""Runs the REST face on uvicorn, in the event loop that the gRPC server runs in."""
+
+import asyncio
+import contextlib
+import functools
+import socket
+from collections.abc import Iterator
+
+import uvicorn
+from model_service.errors import StartError
+from model_service.api.http_protocol import IDLE_S, Connection
+from model_service.api.rest_api import RestApi
+
+# How often to look whether uvicorn listens, which it doesn't tell.
+_POLL_S = 0.005
+
+
+class _Server(uvicorn.Server):
+    """Uvicorn without its signal handlers: one place in the process decides when both faces stop.
+
+    Connections of `open_connections` that are silent for too long are ended.
+    """
+
+    def __init__(self, config: uvicorn.Config, open_connections: set[Connection]) -> None:
+        super().__init__(config)
+        self._open_connections = open_connections
+
+    async def on_tick(self, counter: int) -> bool:
+        """Look at the connections once a second; see uvicorn."""
+        if counter % 10 == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self._open_connections):
+                connection.end_if_late(now)
+        return await super().on_tick(counter)
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        """Leave the signals alone."""
+        yield
+
+
+class RestServer:
+    """One port with the REST face on it."""
+
+    def __init__(self, api: RestApi, drain_s: float) -> None:
+        open_connections: set[Connection] = set()
+        config = uvicorn.Config(
+            api,
+            http=functools.partial(Connection, open_connections=open_connections),  # type: ignore[arg-type]  # makes one
+            lifespan="off",
+            ws="none",
+            log_config=None,
+            # A warning is what anybody can cause: one line for each invalid request.
+            log_level="error",
+            access_log=False,
+            server_header=False,
+            timeout_keep_alive=IDLE_S,  # type: ignore[arg-type]  # any number will do
+            timeout_graceful_shutdown=int(drain_s),
+        )
+        self._server = _Server(config, open_connections)
+        self._serving: asyncio.Task[None] | None = None
+
+    async def open(self, claimed: socket.socket) -> None:
+        """Listen on the claimed socket; raises StartError if another program was quicker."""
+        try:
+            claimed.listen()
+        except OSError as exc:
+            raise StartError(
+                f"HTTP can't listen ({exc.strerror}): the port is taken; choose another --rest_api_port."
+            ) from exc
+        self._serving = asyncio.create_task(self._server.serve([claimed]))
+        while not self._server.started and not self._serving.done():
+            await asyncio.sleep(_POLL_S)
+
+    async def close(self) -> None:
+        """Take no more requests and finish those under way."""
+        self._server.should_exit = True
+        if self._serving:
+            await self._serving

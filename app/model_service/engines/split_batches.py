@@ -1,0 +1,53 @@
+"""Computes a big batch in parts: the memory that a network needs grows with the rows that it computes at a time."""
+
+from collections.abc import Mapping, Sequence
+from itertools import pairwise
+from math import ceil
+
+import numpy as np
+from model_service.engines.factory import Engine
+from model_service.models.saved_model import Signature
+from model_service.models.tensors import Array
+
+# Whatever type it has, inside the network a number is a float32.
+_BYTES = 4
+
+
+class SplitEngine:
+    """An engine that is given inputs of `max_bytes` at a time, counted as float32; a single row may have more.
+
+    Only where the signature leaves the first dimension of all inputs and outputs open: so rows are computed apart, as
+    in a batch of TensorFlow Serving's.
+    """
+
+    def __init__(self, engine: Engine, signature: Signature, max_bytes: int) -> None:
+        self._engine = engine
+        self._max_bytes = max_bytes
+        specs = [*signature.inputs.values(), *signature.outputs.values()]
+        self._can_split = bool(max_bytes) and all(spec.shape is not None and spec.shape[:1] == (-1,) for spec in specs)
+
+    @property
+    def slots(self) -> int:
+        """See engines.Engine."""
+        return self._engine.slots
+
+    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
+        """See engines.Engine."""
+        size = sum(array.size for array in inputs.values()) * _BYTES
+        if size <= self._max_bytes or not self._can_split:
+            return self._engine.run(inputs, outputs)
+        lengths = {array.shape[:1] for array in inputs.values()}
+        if len(lengths) > 1:
+            return self._engine.run(inputs, outputs)
+        ((rows,),) = lengths
+        count = min(rows, ceil(size / self._max_bytes))
+        ends = [rows * number // count for number in range(count + 1)]
+        parts: list[dict[str, Array]] = []
+        for start, end in pairwise(ends):
+            part = self._engine.run({alias: array[start:end] for alias, array in inputs.items()}, outputs)
+            if any(len(array) != end - start for array in part.values()):
+                # What the signature leaves open is not the number of rows.
+                self._can_split = False
+                return self._engine.run(inputs, outputs)
+            parts.append(part)
+        return {alias: np.concatenate([part[alias] for part in parts]) for alias in outputs}

@@ -1,0 +1,162 @@
+"""Follows the model's folder: a new version is loaded beside the old one and takes its place.
+
+As in TensorFlow Serving the highest version is the one wanted, what is served is not given up before the wanted one
+is ready, and a version that can't be loaded is tried again a few times. All of it happens in one thread of its own.
+"""
+
+import logging
+import threading
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from model_service.errors import StartError, one_line, without_folders
+from grpc import StatusCode
+from model_service.models.saved_model import duplicates, find_versions, no_versions
+from model_service.models.servables import END, LOADING, Servable, Servables, VersionStatus, label
+
+logger = logging.getLogger(__name__)
+
+# How often to look whether it is time for something: TensorFlow Serving's manager does so as often.
+_TICK_S = 0.1
+
+Load = Callable[[int, Path], Servable]
+
+
+@dataclass(frozen=True)
+class Schedule:
+    """How often to look into the folder and how often to try a version again; times in seconds."""
+
+    poll_s: float
+    retries: int
+    retry_s: float
+
+
+@dataclass
+class _Attempt:
+    """A version that is wanted and not loaded yet; `at` is when to try next, on the monotonic clock."""
+
+    version: int
+    folder: Path
+    at: float
+    failures: int = 0
+
+
+class VersionWatch:
+    """Keeps the highest version in `base_path` served as the model `name`; `load` loads and warms up one version."""
+
+    def __init__(self, servables: Servables, name: str, base_path: Path, load: Load, schedule: Schedule) -> None:
+        self._servables = servables
+        self._name = name
+        self._base_path = base_path
+        self._load = load
+        self._schedule = schedule
+        self._poll_at = 0.0
+        self._attempt: _Attempt | None = None
+        self._given_up: int | None = None
+        self._warned: list[str] = []
+        self._stop = threading.Event()
+        self.is_loading = False
+
+    def start(self) -> None:
+        """Begin to watch, unless the schedule says that the start was the only time to look."""
+        if self._schedule.poll_s > 0:
+            self._poll_at = time.monotonic() + self._schedule.poll_s
+            # A daemon: the end of the process doesn't wait for a model that nobody will use.
+            threading.Thread(target=self._run, name="version watch", daemon=True).start()
+
+    def stop(self) -> None:
+        """Begin nothing new; a version that is being loaded is not waited for."""
+        self._stop.set()
+
+    def _run(self) -> None:
+        while not self._stop.wait(_TICK_S):
+            try:
+                self.step(time.monotonic())
+            except Exception:
+                # Whatever it is, what is served now goes on, and so does the watch.
+                logger.exception("The folder of versions could not be followed")
+
+    def step(self, now: float) -> None:
+        """Do what is due at `now` on the monotonic clock; takes as long as loading a version does."""
+        if now >= self._poll_at:
+            self._poll_at = now + self._schedule.poll_s
+            self._poll(now)
+        if self._attempt and now >= self._attempt.at:
+            self._try(self._attempt)
+
+    def _poll(self, now: float) -> None:
+        try:
+            versions = find_versions(self._name, self._base_path)
+        except StartError as exc:
+            # It may be a file system that is away for a moment: no reason to stop serving.
+            logger.error("%s", exc)
+            return
+        warnings = duplicates(versions)
+        for text in warnings:
+            # Once, not at each look.
+            if text not in self._warned:
+                logger.warning("%s", text)
+        self._warned = warnings
+        if not versions:
+            logger.warning("%s", no_versions(self._name, self._base_path))
+            self._want(None)
+            self._retire_all_but(None)
+            return
+        newest = max(versions)
+        if newest in self._servables.available(self._name):
+            self._want(None)
+        elif self._attempt and newest == self._attempt.version:
+            # Of folders with the same number another may be the first by now.
+            self._attempt.folder = versions[newest][0]
+        elif newest != self._given_up:
+            self._want(_Attempt(newest, versions[newest][0], now))
+
+    def _want(self, attempt: _Attempt | None) -> None:
+        """Forget what was wanted before: a version that failed may come back mended, under the same number."""
+        if self._attempt:
+            text = "No longer wanted before it could be loaded"
+            status = VersionStatus(self._attempt.version, END, StatusCode.CANCELLED, text)
+            self._servables.report(self._name, status)
+        self._attempt = attempt
+        self._given_up = None
+
+    def _try(self, attempt: _Attempt) -> None:
+        logger.info("Loading servable version %s", label(self._name, attempt.version))
+        self._servables.report(self._name, VersionStatus(attempt.version, LOADING))
+        self.is_loading = True
+        try:
+            servable = self._load(attempt.version, attempt.folder)
+        except StartError as exc:
+            self._fail(attempt, exc.code, str(exc))
+        except Exception as exc:
+            logger.exception("%s could not be loaded", attempt.folder)
+            self._fail(attempt, StatusCode.INTERNAL, one_line(f"{type(exc).__name__}: {exc}"))
+        else:
+            self._attempt = None
+            self._servables.add(servable)
+            logger.info("Successfully loaded servable version %s", label(self._name, attempt.version))
+            self._retire_all_but(attempt.version)
+        finally:
+            self.is_loading = False
+
+    def _fail(self, attempt: _Attempt, code: StatusCode, reason: str) -> None:
+        what = label(self._name, attempt.version)
+        logger.error("Loading servable: %s failed: %s: %s", what, code.name, reason)
+        attempt.failures += 1
+        if attempt.failures <= self._schedule.retries:
+            attempt.at = time.monotonic() + self._schedule.retry_s
+            logger.info("Retrying of Loading servable: %s retry: %d", what, attempt.failures)
+            return
+        if self._schedule.retries:
+            logger.error("Retrying of Loading servable: %s exhausted max_num_retries: %d", what, self._schedule.retries)
+        self._attempt = None
+        self._given_up = attempt.version
+        told = without_folders(reason, attempt.folder.parent)
+        self._servables.report(self._name, VersionStatus(attempt.version, END, code, told))
+
+    def _retire_all_but(self, kept: int | None) -> None:
+        for version in self._servables.available(self._name):
+            if version != kept:
+                self._servables.retire(self._name, version)

@@ -1,0 +1,88 @@
+"""Spans of calls by OpenTelemetry, sent over OTLP. Where to, which and how many: its standard variables say, OTEL_*.
+
+Each call is one span, below the client's if its metadata names one, with two below it: the time in the queue and the
+time that it computed. They are made when the call is over, so that it is not held up.
+"""
+
+import threading
+
+from model_service.prediction.request_log import Call
+from grpc import StatusCode
+from opentelemetry.context import Context
+from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+from opentelemetry.sdk.trace import TracerProvider
+from opentelemetry.sdk.trace.export import BatchSpanProcessor
+from opentelemetry.trace import SpanKind, Status, format_trace_id, set_span_in_context
+from opentelemetry.trace import StatusCode as SpanStatus
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+SERVICE = "model_service"
+# How long the end of the process waits for the last spans to be sent.
+CLOSE_S = 1.0
+
+# By OpenTelemetry's conventions these are errors of a server; the others are the client's doing.
+_ERRORS = {
+    StatusCode.UNKNOWN,
+    StatusCode.DEADLINE_EXCEEDED,
+    StatusCode.UNIMPLEMENTED,
+    StatusCode.INTERNAL,
+    StatusCode.UNAVAILABLE,
+    StatusCode.DATA_LOSS,
+}
+_PROPAGATOR = TraceContextTextMapPropagator()
+
+
+class OtlpExport:
+    """Sends the spans of every call that the sampler of OTEL_TRACES_SAMPLER takes."""
+
+    def __init__(self, version: str) -> None:
+        resource = Resource({"service.name": SERVICE, "service.version": version})
+        self._exporter = OTLPSpanExporter()
+        self._provider = TracerProvider(
+            resource=Resource.create().merge(resource).merge(OTELResourceDetector().detect()), shutdown_on_exit=False
+        )
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
+        self._tracer = self._provider.get_tracer(SERVICE, version)
+
+    def record(self, call: Call) -> str:
+        """Make the spans of a call that has ended; return the id of their trace."""
+        parent = _PROPAGATOR.extract(call.metadata, Context())
+        span = self._tracer.start_span("Predict", parent, SpanKind.SERVER, _attributes(call), None, call.arrived_ns)
+        below = set_span_in_context(span, Context())
+        for name, began, ended in (
+            ("queue", call.arrived, call.began or call.ended),
+            ("compute", call.began, call.computed),
+        ):
+            if began is not None and ended is not None:
+                start = call.at_ns(began)
+                self._tracer.start_span(name, below, start_time=start).end(call.at_ns(ended))
+        if call.code in _ERRORS:
+            span.set_status(Status(SpanStatus.ERROR, call.code.name))
+        span.end(call.at_ns(call.ended or call.arrived))
+        return format_trace_id(span.get_span_context().trace_id)
+
+    def close(self) -> None:
+        """Send what is left, if that can be done soon; OpenTelemetry itself would wait for 30 s."""
+        closing = threading.Thread(target=self._provider.shutdown, daemon=True)
+        closing.start()
+        closing.join(CLOSE_S)
+        if closing.is_alive():
+            self._exporter.shutdown()
+
+
+def _attributes(call: Call) -> dict[str, str | int]:
+    attributes: dict[str, str | int] = {
+        "rpc.system": "grpc" if call.entrypoint == "GRPC" else "http",
+        "rpc.method": "Predict",
+        "rpc.grpc.status_code": call.code.value[0],
+        "request_id": call.request_id,
+        "model.name": call.model_name,
+    }
+    if call.version is not None:
+        attributes["model.version"] = call.version
+    if call.batch_size is not None:
+        attributes["model.batch_size"] = call.batch_size
+    if call.code is not StatusCode.OK:
+        attributes["error.type"] = call.code.name
+    return attributes

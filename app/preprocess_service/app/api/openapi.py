@@ -1,0 +1,121 @@
+"""What /docs tells beyond the types: the ways to send a photo, with examples that work, and every refusal.
+
+Bodies are read by hand, with a limit, while they stream; so FastAPI can't see what they are.
+"""
+
+import base64
+from pathlib import Path
+from typing import Any
+
+from preprocess_service.app.api.schemas import Failure, Health
+from preprocess_service.app.errors import ServiceError
+from preprocess_service.app.api.request_body import PredictBatchRequest, PredictRequest
+from preprocess_service.app.middleware.api_key import is_open
+
+DESCRIPTION = "A photo comes in, CAT or DOG goes out."
+# A cat of 64 pixels: small enough to read around in /docs, and an answer comes back.
+EXAMPLE_PHOTO = Path(__file__).with_name("static") / "example.jpg"
+
+_BINARY = {"type": "string", "format": "binary"}
+# The second for programs that don't know a file's type.
+_IMAGE_TYPES = ("image/*", "application/octet-stream")
+
+
+_TEXT = {"type": "string"}
+_REQUEST_ID = {
+    "description": "What this request is called in the answer and in the logs: the sender's own if it is made of "
+    "letters, digits, `.`, `_` and `-`, up to 128 of them; else a new one.",
+    "schema": _TEXT,
+}
+_HEADERS = {"X-Request-ID": _REQUEST_ID | {"required": True}}
+_PREDICTION_HEADERS = _HEADERS | {
+    "Server-Timing": {
+        "description": "Milliseconds that each step took, and the total.",
+        "required": True,
+        "schema": _TEXT | {"pattern": "total;dur=[0-9.]+$"},
+    }
+}
+_REFUSAL_HEADERS = _HEADERS | {
+    "Content-Language": {"description": "Of `msg`.", "required": True, "schema": _TEXT | {"enum": ["en", "pt"]}}
+}
+_RETRY_AFTER = {
+    "description": "Seconds to wait before the next try.",
+    "required": True,
+    "schema": {"type": "integer", "minimum": 1},
+}
+_PARAMETERS = [
+    {"name": "Accept-Language", "in": "header", "description": "Language of `msg`: en or pt.", "schema": _TEXT},
+    {"name": "X-Request-ID", "in": "header"} | _REQUEST_ID,
+    {
+        "name": "X-Request-Timeout-Ms",
+        "in": "header",
+        "description": "Milliseconds until the answer is of no use any more; lowers the service's own limit.",
+        "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
+    },
+]
+
+
+def _refusals() -> dict[int | str, dict[str, Any]]:
+    codes: dict[int | str, list[str]] = {}
+    for error in ServiceError.__subclasses__():
+        # What is no route, or no method of it, has no place in a list of what routes answer.
+        if error.status not in (404, 405):
+            codes.setdefault(error.status, []).append(f"`{error.code}`")
+    return {status: _refusal(status, named) for status, named in sorted(codes.items())}
+
+
+def _refusal(status: int | str, codes: list[str]) -> dict[str, Any]:
+    headers = _REFUSAL_HEADERS | ({"Retry-After": _RETRY_AFTER} if status == 503 else {})
+    return {"model": Failure, "description": ", ".join(codes), "headers": headers}
+
+
+REFUSALS = _refusals()
+# Each route's answers beside its own type.
+PREDICTION = {200: {"headers": _PREDICTION_HEADERS}} | REFUSALS
+MODEL = {200: {"headers": _HEADERS}} | {status: REFUSALS[status] for status in (401, 500, 502, 503, 504)}
+LIVE: dict[int | str, dict[str, Any]] = {200: {"headers": _HEADERS}}
+READY = LIVE | {503: {"model": Health, "description": "Not now; `failing` says why.", "headers": _HEADERS}}
+
+
+def with_keys(document: dict[str, Any]) -> dict[str, Any]:
+    """Say in the document that keys are asked for, and where."""
+    document["components"]["securitySchemes"] = {
+        "bearer": {"type": "http", "scheme": "bearer"},
+        "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+    }
+    for path, item in document["paths"].items():
+        for operation in item.values():
+            operation["security"] = [] if is_open(path) else [{"bearer": []}, {"key": []}]
+    return document
+
+
+def photo_body() -> dict[str, Any]:
+    """The body of /predict: JSON, the picture itself, or a form."""
+    form = {"type": "object", "properties": {"file": _BINARY}, "required": ["file"], "additionalProperties": False}
+    return _body(PredictRequest.model_json_schema(), {"image_b64": _example()}, form)
+
+
+def batch_body(most_items: int) -> dict[str, Any]:
+    """The body of /predict/batch: JSON or a form, with up to ``most_items`` photos."""
+    count = {"minItems": 1, "maxItems": most_items}
+    files = {"type": "array", "items": _BINARY} | count
+    form = {"type": "object", "properties": {"file": files}, "required": ["file"], "additionalProperties": False}
+    schema = PredictBatchRequest.model_json_schema()
+    schema["properties"]["images_b64"] |= count
+    body = _body(schema, {"images_b64": [_example(), _example()]}, form)
+    for media_type in _IMAGE_TYPES:
+        del body["requestBody"]["content"][media_type]
+    return body
+
+
+def _body(schema: dict[str, Any], example: dict[str, Any], form: dict[str, Any]) -> dict[str, Any]:
+    content = {
+        "application/json": {"schema": schema, "example": example},
+        **{media_type: {"schema": _BINARY} for media_type in _IMAGE_TYPES},
+        "multipart/form-data": {"schema": form},
+    }
+    return {"requestBody": {"required": True, "content": content}, "parameters": _PARAMETERS}
+
+
+def _example() -> str:
+    return base64.b64encode(EXAMPLE_PHOTO.read_bytes()).decode("ascii")

@@ -1,0 +1,181 @@
+"""What came in: the photos of a request, whichever way they were sent."""
+
+import sys
+from collections.abc import AsyncGenerator, Callable
+from typing import Any, TypeVar
+
+from preprocess_service.app.config import Limits
+from preprocess_service.app.errors import ImageTooLarge, InvalidRequest, ServiceError, UnsupportedMediaType
+from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from starlette.datastructures import UploadFile
+from starlette.formparsers import MultiPartException, MultiPartParser
+from starlette.requests import Request
+
+# Told of the bytes of every part of a body that comes in; raises Overloaded where there is no room for it.
+Hold = Callable[[int], None]
+# Base64 as text, or a file's own bytes.
+Photo = str | bytes
+Model = TypeVar("Model", bound=BaseModel)
+
+EXAMPLE = '{"image_b64": "<the picture in base64>"}'
+BATCH_EXAMPLE = '{"images_b64": ["<a picture in base64>", ...]}'
+# What JSON of the right form has at most, whatever its keys: a comma between two items, and one in each data: URL.
+# A body of 20 MB that is all "[],[],[]" would else take 25 s and 5 GB before it is refused for having too many.
+_SPARE_COMMAS = 1000
+
+FORM_EXAMPLE = "multipart/form-data with the picture in the field 'file'"
+
+
+class PredictRequest(BaseModel):
+    """A photo."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    image_b64: str = Field(strict=True, description="The picture's bytes in base64; a `data:` URL is taken too.")
+
+
+class PredictBatchRequest(BaseModel):
+    """Several photos."""
+
+    model_config = ConfigDict(extra="forbid")
+
+    images_b64: list[JsonValue] = Field(
+        description="Several pictures.",
+        json_schema_extra={
+            "items": {"description": "Text as in `/predict`; anything else is refused in its own place in the answer."}
+        },
+    )
+
+
+async def read_photo(request: Request, limits: Limits, hold: Hold) -> Photo:
+    """Take in one photo: JSON with ``image_b64``, a form with ``file``, or the picture itself.
+
+    Raises:
+        ImageTooLarge: the body is over the limit; told while it streams, not after it was read.
+        UnsupportedMediaType: a body of another type.
+        InvalidRequest: not JSON, or a field is missing, unknown or of the wrong type.
+    """
+    match _kind(request):
+        case "json":
+            return _parse(PredictRequest, await _read(request, limits, hold), limits, EXAMPLE).image_b64
+        case "form":
+            files = await _read_form(request, limits, hold, max_files=1)
+            if len(files) != 1:
+                raise InvalidRequest("form_one_file")
+            return files[0]
+        case _:
+            return await _read(request, limits, hold)
+
+
+async def read_batch(request: Request, limits: Limits, hold: Hold) -> list[Photo | ServiceError]:
+    """Take in several photos: JSON with ``images_b64``, or a form with several ``file``.
+
+    Returns:
+        For each a photo, or why it is none: the others are answered all the same.
+
+    Raises:
+        ServiceError: as in ``read_photo``; also where there are none, or too many.
+    """
+    match _kind(request):
+        case "json":
+            items = _parse(PredictBatchRequest, await _read(request, limits, hold), limits, BATCH_EXAMPLE).images_b64
+            photos = [_text(item, number) for number, item in enumerate(items)]
+        case "form":
+            photos = [*await _read_form(request, limits, hold, max_files=limits.batch_items + 1)]
+        case _:
+            raise _unsupported(request, BATCH_EXAMPLE)
+    if not 1 <= len(photos) <= limits.batch_items:
+        raise InvalidRequest("batch_items", items=limits.batch_items, sent=len(photos))
+    return photos
+
+
+def _text(item: JsonValue, number: int) -> Photo | ServiceError:
+    if isinstance(item, str):
+        return item
+    return InvalidRequest("field_type", field=f"images_b64.{number}", example=BATCH_EXAMPLE)
+
+
+def _media_type(request: Request) -> str:
+    return request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+
+
+def _kind(request: Request) -> str:
+    media_type = _media_type(request)
+    if media_type == "application/json" or media_type.endswith("+json"):
+        return "json"
+    if media_type == "multipart/form-data":
+        return "form"
+    # Programs that don't know a file's type say octet-stream; what it is, its bytes tell.
+    if media_type.startswith("image/") or media_type == "application/octet-stream":
+        return "image"
+    raise _unsupported(request, EXAMPLE)
+
+
+def _unsupported(request: Request, example: str) -> UnsupportedMediaType:
+    return UnsupportedMediaType("media_type", media_type=_media_type(request), example=example)
+
+
+async def _read(request: Request, limits: Limits, hold: Hold) -> bytes:
+    return b"".join([chunk async for chunk in _stream(request, limits, hold)])
+
+
+async def _stream(request: Request, limits: Limits, hold: Hold) -> AsyncGenerator[bytes, None]:
+    """The body's parts, as long as they are within the limit; at once none where Content-Length is already over it."""
+    too_large = ImageTooLarge("body_bytes", megabytes=f"{limits.body_bytes / 1e6:.3g}")
+    declared = request.headers.get("content-length", "")
+    if declared.isdecimal() and int(declared) > limits.body_bytes:
+        raise too_large
+    size = 0
+    async for chunk in request.stream():
+        size += len(chunk)
+        if size > limits.body_bytes:
+            raise too_large
+        # With what Python adds: a body in tiny parts takes many times its length.
+        hold(sys.getsizeof(chunk))
+        yield chunk
+
+
+async def _read_form(request: Request, limits: Limits, hold: Hold, max_files: int) -> list[bytes]:
+    parser = MultiPartParser(
+        request.headers,
+        _stream(request, limits, hold),
+        max_files=max_files,
+        max_fields=0,
+        max_part_size=limits.body_bytes,
+    )
+    # Bounded already, and a container may have no folder for temporary files.
+    parser.spool_max_size = limits.body_bytes
+    try:
+        form = await parser.parse()
+    # ValueError: the sender's charset may be one that Python can't look up, or that can't decode the names.
+    except (MultiPartException, KeyError, ValueError) as exc:
+        raise InvalidRequest("form_invalid") from exc
+    try:
+        unknown = [name for name in form if name != "file"]
+        if unknown:
+            # The same charset may have made half a surrogate pair of it, which no answer can hold.
+            name = unknown[0].encode("utf-8", "replace").decode("utf-8")
+            raise InvalidRequest("field_unknown", field=name, example=FORM_EXAMPLE)
+        return [await file.read() for file in form.getlist("file") if isinstance(file, UploadFile)]
+    finally:
+        await form.close()
+
+
+def _parse(model: type[Model], body: bytes, limits: Limits, example: str) -> Model:
+    if b"," in body and body.count(b",") > 2 * limits.batch_items + _SPARE_COMMAS:
+        raise InvalidRequest("json_parts", example=example)
+    try:
+        return model.model_validate_json(body)
+    except ValidationError as exc:
+        raise _explain(exc.errors(include_input=False)[0], example) from exc
+
+
+def _explain(error: Any, example: str) -> InvalidRequest:
+    field = ".".join(map(str, error["loc"]))
+    message = {
+        "json_invalid": "json_invalid",
+        "model_type": "json_not_object",
+        "missing": "field_missing",
+        "extra_forbidden": "field_unknown",
+    }.get(error["type"], "field_type")
+    return InvalidRequest(message, field=field, example=example)

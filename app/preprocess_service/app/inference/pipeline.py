@@ -1,0 +1,196 @@
+"""What happens to one photo: bytes -> pixels -> prediction, within one deadline."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from dataclasses import dataclass
+from typing import Protocol
+
+import numpy as np
+from preprocess_service.app.inference.batcher import Batcher
+from preprocess_service.app.config import Config
+from preprocess_service.app.inference.decoder_pool import DecoderPool
+from preprocess_service.app.errors import Overloaded, ServiceError
+from preprocess_service.app.server.admission import batch_share
+from preprocess_service.app.imaging.decode_cost import first_scan
+from preprocess_service.app.api.request_body import Photo
+from preprocess_service.app.inference.context import Job
+from preprocess_service.app.observability.metrics import Metrics
+from numpy.typing import NDArray
+from preprocess_service.app.serving_client.predict_response import Prediction
+from preprocess_service.app.observability.readiness import Checks, Probe
+from serving_common.cpu_quota import usable_cores
+from preprocess_service.app.serving_client.signature import Signature
+from preprocess_service.app.utils import Header, decode_base64, decode_open, open_image, to_pixels
+
+# Enough that, while a model server on a machine of the same size computes, the next batch is on its way to it and the
+# one after that is ready. What waits beyond that waits as it came: a JPEG of 40 KB, where its pixels take 0.2 MB, and
+# as much or four times that again on their way.
+PREPARED_PER_CORE = 12
+# Photos that wait for a thread are prepared together, up to four of them: each time that a thread has something for the
+# event loop, both wait for the interpreter's lock in turn. Fewer where they are large, since each waits for the last.
+_TOGETHER_BYTES = 400_000
+_LEAST_BYTES = _TOGETHER_BYTES // 4
+
+# What a JPEG has at most that is decoded in a thread, which nothing can interrupt: it takes a few milliseconds, a few
+# tens if its file is made to take long. All others, and all other formats, are decoded in a process.
+SMALL_BYTES = 100_000
+_SMALL_PIXELS = 500_000
+# Pillow copies each EXIF entry, and they may overlap: of so many bytes before the pixels, some 20 MB at most.
+_SMALL_METADATA_BYTES = 16_000
+_JPEG = b"\xff\xd8\xff"
+# Its first bytes in base64, perhaps behind the prefix of a data: URL.
+_JPEG_BASE64 = "/9j/"
+_PREFIX_CHARACTERS = 100
+
+
+class Runner(Protocol):
+    """What the pipeline needs of a ``ModelRunner``; a test brings its own."""
+
+    async def open(self) -> None: ...
+    async def close(self) -> None: ...
+    async def predict(self, pixels: NDArray[np.uint8], timeout: float, request_id: str = "") -> Prediction: ...
+    async def model_version(self, timeout: float) -> int: ...
+    async def signature(self, timeout: float) -> Signature: ...
+
+
+@dataclass(frozen=True, eq=False)
+class _Raw:
+    """A photo as it came, which waits for a thread; ``leave_queue`` is called when one begins with it."""
+
+    photo: Photo
+    job: Job
+    leave_queue: Callable[[], None]
+
+
+class Pipeline:
+    """Prepares photos outside of the event loop, which so never waits for Pillow, and asks the model.
+
+    Small JPEGs are prepared in a bounded thread pool, all other pictures in processes.
+    """
+
+    def __init__(self, config: Config, runner: Runner, metrics: Metrics) -> None:
+        self.config = config
+        self.runner = runner
+        self.metrics = metrics
+        self.is_draining = False
+        self._probe = Probe(runner, config.picture, metrics)
+        self._batch_share = batch_share(config.limits)
+        self._places = asyncio.Semaphore(config.limits.prepared or PREPARED_PER_CORE * usable_cores())
+        # A set, since a photo leaves it in whichever thread begins with it, and once more if it never came to that.
+        self._waiting: set[object] = set()
+        threads = config.limits.decode_threads or usable_cores()
+        self._threads = ThreadPoolExecutor(threads, "decode")
+        self._small_decoder = Batcher(
+            self._prepare_together, threads, _TOGETHER_BYTES, lambda raw: max(_LEAST_BYTES, len(raw.photo))
+        )
+        self._decoders = DecoderPool(config, metrics)
+        metrics.queue_length.set_function(lambda: len(self._waiting))
+        self._of_label = {label: metrics.predictions.labels(label) for label in config.labels}
+
+    async def open(self) -> None:
+        await self.runner.open()
+
+    async def close(self) -> None:
+        self._threads.shutdown(wait=False, cancel_futures=True)
+        await self._decoders.close()
+        await self._probe.close()
+        await self.runner.close()
+
+    async def classify(self, photo: Photo, job: Job) -> Prediction:
+        """Say what is in a photo.
+
+        Raises:
+            ServiceError: the one that names the step that failed.
+        """
+        # Of a batch only so many photos are under way at a time: the rest leaves room for the photos of others.
+        async with job.share("places", self._batch_share):
+            with self.metrics.in_flight.track_inprogress(), self._queued(job) as leave_queue:
+                async with self._places:
+                    pixels = await self._prepared(_Raw(photo, job, leave_queue))
+                    with job.step("model"):
+                        prediction = await self.runner.predict(pixels, job.remaining(), job.request_id)
+        self._probe.answered()
+        self.metrics.model_version.set(prediction.model_version)
+        self._of_label[prediction.label].inc()
+        return prediction
+
+    async def check(self) -> Checks:
+        """Try what a request needs: this process stays, its decoders start, the model is AVAILABLE and predicts."""
+        decoders, checks = await asyncio.gather(self._decoders.check(), self._probe.check())
+        return {"process": Overloaded("draining") if self.is_draining else decoders, **checks}
+
+    async def render_metrics(self) -> bytes:
+        """Everything that is counted, with the state of the model server as it is now."""
+        await self._probe.refresh()
+        return self.metrics.render()
+
+    @contextmanager
+    def _queued(self, job: Job) -> Iterator[Callable[[], None]]:
+        """The photo of this block waits until what is given is called by whoever begins with it."""
+        waits, since = object(), time.monotonic()
+
+        def leave() -> None:
+            if waits in self._waiting:
+                self._waiting.discard(waits)
+                job.took("queue", time.monotonic() - since)
+
+        self._waiting.add(waits)
+        try:
+            yield leave
+        finally:
+            self._waiting.discard(waits)
+
+    async def _prepared(self, raw: _Raw) -> NDArray[np.uint8]:
+        if _may_be_small_jpeg(raw.photo):
+            try:
+                pixels = await self._small_decoder.submit(raw)
+            except asyncio.CancelledError:
+                # A thread that has begun can't be stopped from here; it looks before each costly step.
+                raw.job.drop()
+                raise
+            if pixels is not None:
+                return pixels
+        return await self._decoders.decode(raw.photo, raw.job, raw.leave_queue)
+
+    async def _prepare_together(self, raws: Sequence[_Raw]) -> Sequence[NDArray[np.uint8] | Exception | None]:
+        loop = asyncio.get_running_loop()
+        return await loop.run_in_executor(self._threads, lambda: [self._prepare(raw) for raw in raws])
+
+    def _prepare(self, raw: _Raw) -> NDArray[np.uint8] | Exception | None:
+        """The model's input of a photo, why there is none, or None where it is not small after all."""
+        raw.leave_queue()
+        try:
+            return self._pixels(raw.photo, raw.job)
+        except ServiceError as exc:
+            # The traceback has the picture, and everything that the exception passes through on its way out.
+            exc.__cause__ = exc.__context__ = None
+            return exc.with_traceback(None)
+        except Exception as exc:
+            return exc
+
+    def _pixels(self, photo: Photo, job: Job) -> NDArray[np.uint8] | None:
+        picture = self.config.picture
+        # It may have waited for a thread until nobody wants the answer any more.
+        job.remaining()
+        headers: list[Header] = []
+        with job.step("decode"):
+            data = decode_base64(photo) if isinstance(photo, str) else photo
+            if not (data.startswith(_JPEG) and 0 < first_scan(data) < _SMALL_METADATA_BYTES):
+                return None
+            with open_image(data, self.config.limits.pixels, picture, headers.append) as opened:
+                if not opened.one_scan or headers[0].width * headers[0].height > _SMALL_PIXELS:
+                    return None
+                image = decode_open(opened, picture)
+        job.pictures += [(header.format, header.width, header.height) for header in headers]
+        job.remaining()
+        with job.step("fit"):
+            return to_pixels(image, picture)
+
+
+def _may_be_small_jpeg(photo: Photo) -> bool:
+    if isinstance(photo, str):
+        return len(photo) * 3 <= SMALL_BYTES * 4 and _JPEG_BASE64 in photo[:_PREFIX_CHARACTERS]
+    return len(photo) <= SMALL_BYTES and photo.startswith(_JPEG)

@@ -1,0 +1,65 @@
+"""API keys: who may ask for what costs something, where keys are set."""
+
+import hashlib
+import hmac
+from collections.abc import Awaitable, Callable, Iterable
+
+from preprocess_service.app.errors import ServiceError, Unauthorized
+from starlette.datastructures import Headers
+from starlette.requests import Request
+from starlette.responses import Response
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+# Open to everybody: health, the page and what belongs to it, the documentation. All else is closed, routes to come too.
+OPEN_PATHS = ("/", "/livez", "/readyz", "/docs", "/openapi.json")
+OPEN_FOLDERS = ("/static/", "/samples/", "/static-offline-docs/")
+
+
+class Keys:
+    """The keys that are taken; none of them can be read out of it."""
+
+    def __init__(self, keys: Iterable[str]) -> None:
+        self._digests = [_digest(key) for key in keys]
+
+    def __bool__(self) -> bool:
+        return bool(self._digests)
+
+    def accept(self, headers: Headers) -> bool:
+        """Whether a request shows one of them, as ``Authorization: Bearer`` or as ``X-API-Key``.
+
+        It takes as long for a wrong key as for a right one, however much of it is right: digests of one length are
+        compared, and with all of them.
+        """
+        scheme, _, sent = headers.get("authorization", "").partition(" ")
+        digest = _digest(sent.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", ""))
+        return any([hmac.compare_digest(digest, known) for known in self._digests])
+
+
+class Lock:
+    """Lets nobody through to what is closed without a key.
+
+    Args:
+        refuse: makes an answer of an error.
+    """
+
+    def __init__(
+        self, app: ASGIApp, keys: Keys, refuse: Callable[[Request, ServiceError], Awaitable[Response]]
+    ) -> None:
+        self._app = app
+        self._keys = keys
+        self._refuse = refuse
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._app
+        if scope["type"] == "http" and not is_open(scope["path"]) and not self._keys.accept(Headers(scope=scope)):
+            app = await self._refuse(Request(scope), Unauthorized())
+        await app(scope, receive, send)
+
+
+def is_open(path: str) -> bool:
+    """Whether no key is asked for."""
+    return path in OPEN_PATHS or path.startswith(OPEN_FOLDERS)
+
+
+def _digest(key: str) -> bytes:
+    return hashlib.sha256(key.encode("utf-8", "surrogateescape")).digest()

@@ -1,0 +1,114 @@
+"""What happens to every request at the edge: its id, its headers, its line in the log, its place in the counts."""
+
+import logging
+import random
+import re
+import time
+
+from preprocess_service.app.middleware.client_address import ClientAddresses
+from preprocess_service.app.observability.metrics import Metrics
+from starlette.datastructures import Headers
+from starlette.types import ASGIApp, Message, Receive, Scope, Send
+from preprocess_service.app.observability.tracing import UNTRACED, Tracing
+
+SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
+# Asked every few seconds by whoever watches the service; their lines would hide all others.
+QUIET = ("/livez", "/readyz", "/metrics")
+# What every answer carries.
+HEADERS = {
+    # No browser guesses a type, tells others where its user was, or shows an answer within somebody else's page.
+    "X-Content-Type-Options": "nosniff",
+    "Referrer-Policy": "no-referrer",
+    "X-Frame-Options": "DENY",
+    "Cross-Origin-Resource-Policy": "same-origin",
+    "Cross-Origin-Opener-Policy": "same-origin",
+}
+_RAW = Headers(HEADERS).raw
+_NAMES = {b"x-request-id", *(name for name, _ in _RAW)}
+
+_ids = random.Random()
+logger = logging.getLogger("request")
+
+
+def request_id_of(sent: str) -> str:
+    """The id that a request goes by: the sender's own if it is sane, else a new one."""
+    # Names need not be secret, only different: the system's own random bytes would cost a call to it for each.
+    return sent if SANE_REQUEST_ID.fullmatch(sent) else f"{_ids.getrandbits(128):032x}"
+
+
+class Edge:
+    """Gives every answer the request's id (the sender's own ``X-Request-ID`` if it is sane, else a new one), tells
+    browsers to be careful with it, and writes one line of JSON about it: never the picture.
+
+    Args:
+        addresses: finds the sender's address for the log; None where that is not logged.
+    """
+
+    def __init__(
+        self, app: ASGIApp, metrics: Metrics, tracing: Tracing, addresses: ClientAddresses | None = None
+    ) -> None:
+        self._app = app
+        self._metrics = metrics
+        self._tracing = tracing
+        self._addresses = addresses
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["type"] != "http":
+            await self._app(scope, receive, send)
+            return
+        headers = Headers(scope=scope)
+        request_id = request_id_of(headers.get("x-request-id", ""))
+        state = scope.setdefault("state", {})
+        # The server notes when the head was there; by now a busy event loop may have let some time pass.
+        start = state.setdefault("arrived", time.monotonic())
+        state["request_id"] = request_id
+        state["trace"] = UNTRACED if scope["path"] in QUIET else self._tracing.request(headers)
+        status = 500
+
+        async def send_with_headers(message: Message) -> None:
+            nonlocal status
+            if message["type"] == "http.response.start":
+                status = message["status"]
+                others = [header for header in message["headers"] if header[0] not in _NAMES]
+                message["headers"] = [*others, (b"x-request-id", request_id.encode()), *_RAW]
+            await send(message)
+
+        try:
+            await self._app(scope, receive, send_with_headers)
+        finally:
+            self._account(scope, status, time.monotonic() - start)
+
+    def _account(self, scope: Scope, status: int, seconds: float) -> None:
+        # The path of the route, not what was asked for: that is any text at all.
+        route = getattr(scope.get("route"), "path", "none")
+        state = scope["state"]
+        code = state.get("code", "ok")
+        job = state.get("job")
+        steps = (job.seconds() if job else {}) | {"total": seconds}
+        self._metrics.answered(route, status, code)
+        if job:
+            self._metrics.timed(steps)
+            self._metrics.photo_bytes.observe(job.bytes)
+        if route in QUIET:
+            return
+        trace = state["trace"]
+        fields = {
+            "request_id": state["request_id"],
+            **({"trace_id": trace.id} if trace.id else {}),
+            **self._client(scope),
+            "method": scope["method"],
+            "route": route,
+            "status": status,
+            "code": code,
+            "bytes": job.bytes if job else 0,
+            "pictures": [{"format": name, "width": w, "height": h} for name, w, h in (job.pictures if job else ())],
+            "seconds": {step: round(value, 5) for step, value in steps.items()},
+        }
+        logger.info("%s %s %d %s", scope["method"], route, status, code, extra={"fields": fields})
+        attributes = {"http.request.method": scope["method"], "http.route": route, "http.response.status_code": status}
+        trace.end(f"{scope['method']} {route}", code, attributes | {"request_id": state["request_id"]})
+
+    def _client(self, scope: Scope) -> dict[str, str]:
+        if self._addresses is None or not scope["client"]:
+            return {}
+        return {"client": self._addresses.of(scope["client"][0], scope["headers"])}

@@ -1,0 +1,137 @@
+"""Request bodies that are coming in: bounded in number and in bytes together. The slowest makes room for the others."""
+
+import asyncio
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+
+from preprocess_service.app.config import Limits
+from preprocess_service.app.errors import Overloaded, RequestTimeout
+
+# Over how many seconds it is measured how fast a body comes in: this period and the one before it.
+PERIOD = 0.5
+# Bytes that a body is taken to have on its way: so that the first moments of a fast one don't look slow.
+ON_THE_WAY = 1000
+
+
+class IncomingBody:
+    """The body of one request. It counts bytes as they are read, and holds them until the request is answered."""
+
+    def __init__(self, bodies: "IncomingBodies") -> None:
+        self.since = time.monotonic()
+        self.received = 0
+        self.held = 0
+        self._bodies = bodies
+        self._task: asyncio.Task[object] | None = None
+        self._refusal: RequestTimeout | None = None
+        # In which period bytes came last, how many came in it, and how many in the one before.
+        self._period = 0
+        self._bytes_now = self._bytes_before = 0
+
+    def hold(self, size: int) -> None:
+        """Take ``size`` further bytes.
+
+        Raises:
+            Overloaded: all bodies together would take more than ``limits.buffered_bytes``, and no other is slower.
+        """
+        period = int(time.monotonic() / PERIOD)
+        if period != self._period:
+            self._bytes_before = self._bytes_now if period == self._period + 1 else 0
+            self._period, self._bytes_now = period, 0
+        self._bytes_now += size
+        self.received += size
+        self._bodies.make_room(self, size)
+        self.held += size
+
+    def slowness(self, now: float) -> float:
+        """Seconds that it has taken, for each byte that came in recently."""
+        periods_ago = int(now / PERIOD) - self._period
+        recent = {0: self._bytes_now + self._bytes_before, 1: self._bytes_now}.get(periods_ago, 0)
+        return (now - self.since) / (recent + ON_THE_WAY)
+
+    def end(self, message: str) -> None:
+        """Stop to read it; its sender is told why."""
+        self._refusal = RequestTimeout(message)
+        self._bodies.forget(self)
+        if self._task is not None:
+            self._task.cancel()
+
+    @contextmanager
+    def reading(self) -> Iterator[None]:
+        """The task that runs this block reads the body.
+
+        Raises:
+            RequestTimeout: it was ended.
+        """
+        self._task = asyncio.current_task()
+        try:
+            yield
+        except asyncio.CancelledError:
+            if self._refusal is None or self._task is None:
+                raise
+            self._task.uncancel()
+            raise self._refusal from None
+        finally:
+            self._task = None
+
+
+class IncomingBodies:
+    """All of them.
+
+    Args:
+        count: of bodies that are read at the same time, at most.
+        overloaded: makes the error that is raised where there is no room.
+    """
+
+    def __init__(self, limits: Limits, count: int, overloaded: Callable[[], Overloaded]) -> None:
+        self.buffered = 0
+        self._overloaded = overloaded
+        self._limits = limits
+        self._count = count
+        self._reading: set[IncomingBody] = set()
+
+    @contextmanager
+    def read(self, body: IncomingBody) -> Iterator[None]:
+        """Read one during this block. Where there are too many, the slowest of the others is ended.
+
+        Raises:
+            RequestTimeout: this one was ended.
+        """
+        if len(self._reading) >= self._count:
+            now = time.monotonic()
+            max(self._reading, key=lambda other: other.slowness(now)).end("body_slowest")
+        self._reading.add(body)
+        try:
+            with body.reading():
+                yield
+        finally:
+            self._reading.discard(body)
+
+    def make_room(self, body: IncomingBody, size: int) -> None:
+        """Find room for bytes of ``body``: those that hold much and come slowly are ended first.
+
+        Raises:
+            Overloaded: there is none.
+        """
+        while self.buffered + size > self._limits.buffered_bytes:
+            now = time.monotonic()
+            # The first one, where they are equal.
+            worst = max([body, *self._reading], key=lambda other: other.held * other.slowness(now))
+            if worst is body:
+                raise self._overloaded()
+            worst.end("body_slowest")
+        self.buffered += size
+
+    def forget(self, body: IncomingBody) -> None:
+        """Its bytes are free, or will be in a moment."""
+        self.buffered -= body.held
+        body.held = 0
+        self._reading.discard(body)
+
+    def end_slow(self) -> None:
+        """End those that came in more slowly than ``limits.body_bytes_per_second``; asked about once a second."""
+        now = time.monotonic()
+        for body in list(self._reading):
+            age = now - body.since
+            if age > self._limits.body_grace_seconds and body.received < age * self._limits.body_bytes_per_second:
+                body.end("request_timeout")

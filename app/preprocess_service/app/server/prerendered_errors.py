@@ -1,0 +1,48 @@
+"""Answers to what the app never gets to see: ready-made bytes, since refusing must cost next to nothing."""
+
+from collections.abc import Mapping
+from http import HTTPStatus
+
+from preprocess_service.app.api.schemas import failure
+from preprocess_service.app.middleware.request_context import HEADERS, request_id_of
+from preprocess_service.app.errors import ServiceError
+from preprocess_service.app.translations import Language, negotiate
+
+# Stands in the ready-made body where the request's id comes.
+_ID = "{request_id}"
+
+
+class Refusal:
+    """One error as a whole response of HTTP/1.1, in the form of every other answer of this service."""
+
+    def __init__(self, error: ServiceError) -> None:
+        self.status = error.status
+        self.code = error.code
+        self._parts: dict[Language, tuple[bytes, bytes, bytes]] = {}
+        for language in ("en", "pt"):
+            before, after = failure(error, language, _ID).model_dump_json().encode().split(_ID.encode())
+            self._parts[language] = _head(error, language), before, after
+
+    def render(self, headers: Mapping[bytes, bytes], more: bytes = b"") -> bytes:
+        """The response to a request.
+
+        Args:
+            headers: of the request, their names in lower case.
+            more: further lines of the response's head.
+        """
+        request_id = request_id_of(headers.get(b"x-request-id", b"").decode("latin-1")).encode()
+        language = negotiate(headers[b"accept-language"].decode("latin-1")) if b"accept-language" in headers else "en"
+        head, before, after = self._parts[language]
+        size = len(before) + len(request_id) + len(after)
+        return b"%bx-request-id: %b\r\ncontent-length: %d\r\n%b\r\n%b%b%b" % (
+            head, request_id, size, more, before, request_id, after
+        )  # fmt: skip
+
+
+def _head(error: ServiceError, language: Language) -> bytes:
+    headers = HEADERS | {"Content-Type": "application/json", "Content-Language": language, "Vary": "Accept-Language"}
+    if error.retry_after_seconds is not None:
+        headers["Retry-After"] = str(error.retry_after_seconds)
+    lines = [f"HTTP/1.1 {error.status} {HTTPStatus(error.status).phrase}"]
+    lines += [f"{name.lower()}: {value}" for name, value in headers.items()]
+    return ("\r\n".join(lines) + "\r\n").encode()

@@ -1,0 +1,60 @@
+"""The HTTP server: uvicorn, with bounds on what senders may take of it before the app sees anything of them."""
+
+import asyncio
+import functools
+import math
+from types import FrameType
+
+import uvicorn
+from preprocess_service.app.config import Config
+from preprocess_service.app.server.http_protocol import Connection
+from preprocess_service.app.server.connection_limits import Connections
+from starlette.applications import Starlette
+
+
+class Server(uvicorn.Server):
+    """Says for ``drain_seconds`` that it is not ready, so that whoever shares requests out turns away in time, and ends
+    each kept connection with its next answer; then stops to listen, finishes what is in flight and ends. A second
+    signal ends it at once."""
+
+    def __init__(self, app: Starlette) -> None:
+        config: Config = app.state.config
+        self._shared = Connections(config, app.state.gate, app.state.metrics)
+        super().__init__(
+            uvicorn.Config(
+                app,
+                http=functools.partial(Connection, shared=self._shared),  # type: ignore[arg-type]  # makes one, like a type
+                ws="none",
+                server_header=False,
+                # What proxies say of a sender is taken from those that are named in our settings, where it is logged.
+                proxy_headers=False,
+                access_log=False,
+                log_config=None,
+                timeout_keep_alive=config.limits.idle_seconds,  # type: ignore[arg-type]  # any number will do
+                # Beyond the last deadline there is only who does not take the answer.
+                timeout_graceful_shutdown=math.ceil(config.limits.deadline_seconds) + 1,
+            )
+        )
+        app.state.metrics.connections.set_function(lambda: len(self._shared.open))
+        self._app = app
+        self._drain_seconds = config.server.drain_seconds
+
+    async def on_tick(self, counter: int) -> bool:
+        if counter % 10 == 0:
+            now = asyncio.get_running_loop().time()
+            for connection in list(self._shared.open):
+                connection.end_if_late(now)
+            self._app.state.gate.bodies.end_slow()
+            self._app.state.gate.report()
+        return await super().on_tick(counter)
+
+    def handle_exit(self, sig: int, frame: FrameType | None) -> None:
+        pipeline = getattr(self._app.state, "pipeline", None)
+        if pipeline is None or pipeline.is_draining or not self._drain_seconds:
+            super().handle_exit(sig, frame)
+            return
+        pipeline.is_draining = True
+        # With every answer from now on: whoever keeps its connection would else send the next request just as it ends.
+        self.config.encoded_headers.append((b"connection", b"close"))
+        self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
+        asyncio.get_running_loop().call_later(self._drain_seconds, super().handle_exit, sig, frame)

@@ -1,0 +1,43 @@
+"""A PredictRequest as the bytes that travel: protobuf, asked for each picture, would copy the numbers four times."""
+
+import math
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from serving_common.tensorflow_protos import DT_FLOAT, DT_UINT8, PredictRequest
+from preprocess_service.app.serving_client.signature import Signature
+
+_PLACEHOLDER = b"where the pictures' numbers go"
+
+
+class Envelope:
+    """What stands before and after the numbers of a batch in the bytes of a request; the same for every batch.
+
+    Args:
+        model: the model's name on the model server.
+        signature: the one to run, and what it is told and asked.
+        shape: of the whole batch, ``[batch, height, width, 3]``.
+    """
+
+    def __init__(self, model: str, signature: Signature, shape: tuple[int, ...]) -> None:
+        self._dtype = signature.dtype
+        request = PredictRequest()
+        request.model_spec.name = model
+        request.model_spec.signature_name = signature.name
+        request.output_filter.extend(signature.outputs)
+        message = request.inputs[signature.input_name]
+        message.dtype = DT_UINT8 if signature.takes_pixels else DT_FLOAT
+        for size in shape:
+            message.tensor_shape.dim.add(size=size)
+        # As many bytes as the numbers take, and such as stand nowhere else.
+        size = self._dtype.itemsize * math.prod(shape)
+        message.tensor_content = _PLACEHOLDER[:size].ljust(size, b"\0")
+        self._before, _, self._after = request.SerializeToString().partition(message.tensor_content)
+
+    def around(self, pictures: Sequence[NDArray[Any]]) -> bytes:
+        """The whole request for ``pictures``, as many as the shape says, each ``[height, width, 3]`` and of the
+        signature's dtype."""
+        numbers = (np.ascontiguousarray(picture, self._dtype).data.cast("B") for picture in pictures)
+        return b"".join((self._before, *numbers, self._after))

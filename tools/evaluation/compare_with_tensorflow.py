@@ -1,0 +1,124 @@
+"""Asks a model server the way any TensorFlow user does, and compares with TensorFlow in this process.
+
+    python tools/compare_with_tensorflow.py --server localhost:8500 --photos FOLDER
+
+The client is the stock one: full TensorFlow, `tf.make_tensor_proto` and `tf.make_ndarray`, the stubs of
+`tensorflow-serving-api`. It asks by `serving_default` and, where the model has it, by `pixels`, whose answers are also
+held against those of `serving_default`, both of TensorFlow. Exits with 1 where an output differs by more than
+`--tolerance`. In float32 two runtimes differ by 1e-6; in a network rounded to 8 bits the last bit of a sum can decide
+between two steps, and what follows magnifies it.
+"""
+
+import argparse
+import sys
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import grpc
+import numpy as np
+import tensorflow as tf
+from tools.training.export import DEFAULT_SIGNATURE, PIXELS_SIGNATURE
+from numpy.typing import NDArray
+from tools.evaluation.photos import SUFFIXES
+from tools.service import PROJECT, Config, decode_image, normalise, read_config, to_pixels
+from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
+from tqdm import tqdm
+
+Outputs = Mapping[str, NDArray[Any]]
+
+# Of one runtime's answers to a photo by either signature: it computes the same from the same numbers.
+SAME = 1e-6
+
+
+class Comparison:
+    """One signature: the server's answers and TensorFlow's own, and how far they are apart, photo by photo."""
+
+    def __init__(self, name: str, local: Any, stub: Any, model: str) -> None:
+        self.name = name
+        self.differences: list[float] = []
+        self._local, self._stub, self._model = local, stub, model
+        (self._input,) = local.structured_input_signature[1]
+
+    def ask(self, batch: NDArray[Any]) -> Outputs:
+        """Keeps the difference, and returns TensorFlow's own answer."""
+        request = predict_pb2.PredictRequest()
+        request.model_spec.name = self._model
+        request.model_spec.signature_name = self.name
+        request.inputs[self._input].CopyFrom(tf.make_tensor_proto(batch))
+        answer = self._stub.Predict(request, timeout=10).outputs
+        expected = {name: values.numpy() for name, values in self._local(**{self._input: tf.constant(batch)}).items()}
+        self.differences.append(
+            largest_difference({name: tf.make_ndarray(answer[name]) for name in expected}, expected)
+        )
+        return expected
+
+
+def largest_difference(one: Outputs, other: Outputs) -> float:
+    """Over all outputs, by name."""
+    return max(float(np.abs(one[name] - values).max()) for name, values in other.items())
+
+
+def inputs(path: Path, config: Config) -> dict[str, NDArray[Any]]:
+    """What either signature takes for a photo: float32 and uint8, [1, height, width, 3]."""
+    image = decode_image(path.read_bytes(), config.limits.pixels, config.picture)
+    pixels = to_pixels(image, config.picture)
+    return {
+        DEFAULT_SIGNATURE: normalise(pixels, config.picture)[np.newaxis],
+        PIXELS_SIGNATURE: pixels[np.newaxis],
+    }
+
+
+def compare(comparisons: Sequence[Comparison], paths: Sequence[Path], config: Config) -> list[float]:
+    """Asks all; of each photo, how far TensorFlow's answers by the one signature are from those by the other."""
+    apart = []
+    for path in tqdm(paths, unit="photo"):
+        batches = inputs(path, config)
+        answers = [comparison.ask(batches[comparison.name]) for comparison in comparisons]
+        apart.append(largest_difference(answers[0], answers[-1]))
+    return apart
+
+
+def parse_arguments() -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--server", default="localhost:8500", help="host:port of its gRPC face")
+    parser.add_argument("--model", type=Path, default=PROJECT / "prev_trained_models" / "CAT-DOG")
+    parser.add_argument("--photos", type=Path, default=PROJECT / "images", help="a folder, searched for photos")
+    parser.add_argument("--count", type=int, default=100, help="how many of them at most, evenly spread")
+    parser.add_argument("--tolerance", type=float, default=0.2, help="default: %(default)s; 1e-4 for float32")
+    options = parser.parse_args()
+    paths = sorted(path for path in options.photos.rglob("*") if path.suffix.lower() in SUFFIXES)
+    if not paths:
+        parser.error(f"{options.photos} holds no photos")
+    options.paths = paths[:: max(1, len(paths) // options.count)][: options.count]
+    return options
+
+
+def main() -> int:
+    """0, or 1 where answers differ by more than they may."""
+    options = parse_arguments()
+    config = read_config(None)
+    version = max(int(folder.name) for folder in options.model.iterdir() if folder.name.isdecimal())
+    signatures = tf.saved_model.load(str(options.model / str(version))).signatures
+    stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(options.server))
+    comparisons = [
+        Comparison(name, signatures[name], stub, config.experiment_id)
+        for name in (DEFAULT_SIGNATURE, PIXELS_SIGNATURE)
+        if name in signatures
+    ]
+    apart = max(compare(comparisons, options.paths, config))
+    for comparison in comparisons:
+        middle, most, worst = np.percentile(comparison.differences, [50, 99, 100])
+        print(
+            f"{comparison.name}: {len(options.paths)} photos: outputs differ by {middle:.1e} in the median, "
+            f"{most:.1e} at the 99th percentile, {worst:.1e} at most"
+        )
+    if len(comparisons) > 1:
+        print(f"TensorFlow's own answers by the two signatures differ by {apart:.1e} at most")
+    worst = max(max(comparison.differences) for comparison in comparisons)
+    return int(worst > options.tolerance or apart > SAME)
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,106 @@
+"""Two ways to the model's answer for a photo: through the running service, or straight through a SavedModel."""
+
+import base64
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Protocol
+
+import numpy as np
+import requests
+from tools.training.export import DOMAIN_NAME
+from tools.inference import import_openvino
+from numpy.typing import NDArray
+from tools.service import Config, decode_image, to_tensor
+from tools.sessions import Sessions
+
+Array = NDArray[np.float32]
+
+
+class PredictorError(Exception):
+    """Nothing can be predicted at all: no service, no model, or labels that don't match."""
+
+
+class RefusedPhoto(Exception):
+    """This one photo can't be read; the message is the service's or the decoder's."""
+
+
+@dataclass(frozen=True)
+class Prediction:
+    """`probabilities` float32 [classes]; `domain`, 0 to 1, high for what the model knows, None if it has no such."""
+
+    probabilities: Array
+    domain: float | None = None
+
+
+class Predictor(Protocol):
+    """Callable from several threads at once."""
+
+    def __call__(self, data: bytes) -> Prediction:
+        """The answer for a photo's bytes; raises RefusedPhoto and PredictorError."""
+
+
+class ServicePredictor:
+    """Asks `POST /predict` of the preprocess service at `url`."""
+
+    def __init__(self, url: str, labels: Sequence[str], timeout_seconds: float = 30.0) -> None:
+        self._address = url.rstrip("/") + "/predict"
+        self._labels = [label.upper() for label in labels]
+        self._timeout_seconds = timeout_seconds
+        self._sessions = Sessions()
+
+    def __call__(self, data: bytes) -> Prediction:
+        body = {"image_b64": base64.b64encode(data).decode("ascii")}
+        try:
+            response = self._sessions.mine().post(self._address, json=body, timeout=self._timeout_seconds)
+            answer = response.json()
+        except (requests.RequestException, ValueError) as exc:
+            raise PredictorError(f"{self._address}: {exc}") from exc
+        if 400 <= response.status_code < 500 and isinstance(answer, dict) and "msg" in answer:
+            raise RefusedPhoto(answer["msg"])
+        if response.status_code != 200:
+            raise PredictorError(f"{self._address}: status {response.status_code}: {answer}")
+        try:
+            probabilities = np.array([answer["probabilities"][label] for label in self._labels], np.float32)
+        except (KeyError, TypeError) as exc:
+            raise PredictorError(f"{self._address}: no probabilities of {self._labels} in {answer}") from exc
+        return Prediction(probabilities, answer.get("domain_score"))
+
+
+class ModelPredictor:
+    """Runs the SavedModel in the folder `model` with OpenVINO, on photos prepared as the service prepares them."""
+
+    def __init__(self, model: Path, config: Config, classes: int) -> None:
+        openvino = import_openvino()
+        try:
+            network = openvino.Core().read_model(str(model))
+            # float32 as the model server has it; on some processors OpenVINO would else choose bfloat16.
+            settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
+            self._compiled = openvino.Core().compile_model(network, "CPU", settings)
+        except RuntimeError as exc:
+            raise PredictorError(f"{model}: no SavedModel that OpenVINO reads ({str(exc).splitlines()[-1]})") from exc
+        wanted = [-1, config.picture.height, config.picture.width, 3]
+        found = [int(side.get_length()) if side.is_static else -1 for side in network.inputs[0].partial_shape]
+        if found != wanted:
+            raise PredictorError(f"{model}: takes {found}, but config.yaml makes pictures of {wanted}")
+        self._config = config
+        self._classes = classes
+        self._local = threading.local()
+
+    def __call__(self, data: bytes) -> Prediction:
+        try:
+            image = decode_image(data, self._config.limits.pixels, self._config.picture)
+            batch = to_tensor(image, self._config.picture)[None]
+        except Exception as exc:  # the decoder's own words, whatever the broken file made of them
+            raise RefusedPhoto(str(exc)) from exc
+        if not hasattr(self._local, "request"):
+            self._local.request = self._compiled.create_infer_request()
+        results = self._local.request.infer([batch])
+        outputs = {output.any_name: results[output][0] for output in self._compiled.outputs}
+        domain = float(outputs.pop(DOMAIN_NAME)) if DOMAIN_NAME in outputs else None
+        (first,) = outputs.values()
+        probabilities = np.array(first, np.float32)
+        if probabilities.shape != (self._classes,):
+            raise PredictorError(f"the model answers {probabilities.shape}, not one probability for each label")
+        return Prediction(probabilities, domain)

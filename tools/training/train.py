@@ -1,0 +1,209 @@
+"""Trains a two-class head on an EfficientNet-Lite backbone and writes a versioned SavedModel.
+
+    python tools/train.py DATA --model prev_trained_models/CAT-DOG
+
+DATA holds train/{class}/ and val/{class}/ with photos, the classes named as in labels.txt (in any case), and
+perhaps INDEX.csv with the columns path and source. The backbone keeps its ImageNet weights; the head is a logistic
+regression on the pooled features of several views of each training photo, and on what ImageNet's own classifier
+says of dogs against cats (see animals.py). Weights and activations of the backbone are rounded to 8 bits (see
+quantization.py), and the head is fitted on what the rounded backbone sees. A temperature is fitted on left-out sources.
+Photos are prepared by the preprocess service's own functions, with the recipe of its config.yaml. Of several penalties
+the one is taken that does best on sources that the head was not trained on (leave one source out). Features are kept in
+--cache: a stopped run goes on.
+"""
+
+import argparse
+import hashlib
+import inspect
+import json
+import os
+import sys
+from collections.abc import Callable, Mapping, Sequence
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from tools.training import animals
+from tools.training import features
+import numpy as np
+from tools.evaluation import photos
+from tools.training import quantization
+from tools.training import views
+from tools.training.calibration import CalibrationError, calibrated
+from tools.training.efficientnet_lite import VARIANTS, Network, WeightsError, installed_weights, load_network
+from tools.training.export import DOMAIN_NAME, OUTPUT_NAME, ExportError, Scaling, next_version, write_saved_model
+from tools.training.heads import Chosen, Examples, HeadError, choose_head, hits, mean_accuracy
+from tools.evaluation.measures import Proportion, by_group, proportion
+from numpy.typing import NDArray
+from tools.training.quantization import Ranges, quantized_features
+from tools.service import PROJECT, Config, ConfigError, decode_image, read_config, to_tensor
+
+Array = NDArray[np.float32]
+
+
+class TrainError(Exception):
+    """Training can't go on; the message says why."""
+
+
+def export(network: Network, ranges: Ranges, chosen: Chosen, config: Config, target: Path) -> None:
+    """Writes the SavedModel: rounded backbone, mean over places, ImageNet's odds, head, temperature, softmax.
+
+    Beside the float32 input it takes pixels, which it scales by the recipe's own numbers.
+    """
+    # Softmax over (-z/2, z/2) is the logistic function of z.
+    scaled = chosen.head.kernel / chosen.temperature
+    kernel = np.outer(scaled, [-0.5, 0.5]).astype(np.float32)
+    bias = np.array([-0.5, 0.5], np.float32) * np.float32(chosen.head.bias / chosen.temperature)
+
+    def outputs(image: Any) -> dict[str, Any]:
+        import tensorflow as tf
+
+        pooled = quantized_features(network, image, ranges)
+        odds, domain = animals.graph(pooled, animals.Classifier.of(network.classifier))
+        logits = tf.matmul(pooled, tf.constant(kernel[:-1])) + tf.matmul(odds, tf.constant(kernel[-1:]))
+        return {OUTPUT_NAME: tf.nn.softmax(tf.nn.bias_add(logits, bias)), DOMAIN_NAME: domain}
+
+    picture = config.picture
+    scaling = Scaling(picture.scale, picture.offset)
+    write_saved_model(target, (picture.height, picture.width), outputs, warm=True, scaling=scaling)
+
+
+def fingerprint(config: Config, weights: Path, variant: str) -> dict[str, object]:
+    """What the features of a photo depend on, beside the photo and the seed."""
+    code = [Path(inspect.getfile(part)) for part in (features, quantization, views, decode_image)]
+    return {
+        "variant": variant,
+        "weights": hashlib.sha256(weights.read_bytes()).hexdigest(),
+        "picture": config.picture.model_dump(),
+        "code": [hashlib.sha256(path.read_bytes()).hexdigest() for path in code],
+    }
+
+
+def feature_model(features_of: Callable[[Any], Any], config: Config, cache: Path, base: Mapping[str, object]) -> Path:
+    """The backbone alone, `features_of` an image, as a SavedModel in `cache`, written once for each `base`."""
+    key = hashlib.sha256(json.dumps(dict(base), sort_keys=True).encode()).hexdigest()[:16]
+    target = cache / f"backbone-{key}"
+    if not target.is_dir():
+        size = (config.picture.height, config.picture.width)
+        write_saved_model(target, size, lambda image: {"features": features_of(image)})
+    return target
+
+
+def read_examples(
+    options: argparse.Namespace, config: Config, labels: Sequence[str], network: Network, weights: Path
+) -> tuple[Examples, Examples, Ranges]:
+    """Features of the training photos (all views) and of the validation photos (as served), and the ranges."""
+    index = options.index or photos.find_index(options.data)
+    # Both folders are looked through first: a missing val must not show after minutes of work.
+    found = {part: photos.find_photos(options.data / part, labels, index) for part in ("train", "val")}
+    base = fingerprint(config, weights, options.variant)
+    base["ranges"] = ranges = calibrated(network, found["train"], config, options.cache, base)
+    model = feature_model(lambda image: quantized_features(network, image, ranges), config, options.cache, base)
+    examples = []
+    # Parts of a photo are taken from the whole of it.
+    for part, look, picture in (("train", views.training_views, None), ("val", views.plain_view, config.picture)):
+        extraction = features.Extraction(
+            model,
+            decode=partial(decode_image, max_pixels=config.limits.pixels, picture=picture),
+            views=look,
+            prepare=lambda image: to_tensor(image, config.picture),
+            fingerprint={**base, "part": part},
+            seed=options.seed,
+        )
+        result = features.extract(found[part], extraction, options.cache, options.workers, part)
+        report_broken(part, result)
+        examples.append(Examples.of(result, network))
+    return examples[0], examples[1], ranges
+
+
+def report_broken(part: str, result: features.Features) -> None:
+    """Names the photos that could not be read; raises TrainError where a class has none left."""
+    if result.broken:
+        print(f"{part}: skipped {len(result.broken)} broken photos", file=sys.stderr)
+    for name, reason in result.broken.items():
+        print(f"  {name}: {reason}", file=sys.stderr)
+    if len({photo.label for photo in result.photos}) < 2:
+        raise TrainError(f"{part}: a class has no readable photo")
+
+
+def show(title: str, shares: Mapping[str, Proportion]) -> None:
+    """A table of shares."""
+    print(f"\n{title}")
+    width = max(map(len, shares))
+    for name, share in shares.items():
+        print(f"  {name:{width}}  {share}")
+
+
+def train(options: argparse.Namespace) -> Path:
+    """The whole of it; the version folder that was written. Raises TrainError and what the modules raise."""
+    config = read_config(options.config)
+    labels = photos.read_labels(options.model / "labels.txt")
+    if len(labels) != 2:
+        raise TrainError(f"{options.model / 'labels.txt'}: {len(labels)} classes, but this head tells two apart")
+    target: Path = options.model / str(options.version or next_version(options.model))
+    if target.exists():
+        raise TrainError(f"{target} exists already: choose another --version or move it away")
+    weights = options.weights or installed_weights(VARIANTS[options.variant])
+    network = load_network(VARIANTS[options.variant], weights)
+    training, validation, ranges = read_examples(options, config, labels, network, weights)
+    training = training.first_views(options.views)
+    chosen = choose_head(training, options.source_exponent, options.penalty)
+    if chosen.left_out:
+        show(f"sources left out of training (penalty {chosen.penalty:g})", chosen.left_out)
+        print(f"  mean {mean_accuracy(chosen.left_out):.2%}; temperature {chosen.temperature:.3f}")
+    right = hits(chosen.head, validation)
+    shares = {"all": proportion(right)} | by_group(right, list(validation.sources))
+    show("val", shares)
+    export(network, ranges, chosen, config, target)
+    print(f"\nwrote {target}")
+    return target
+
+
+def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+    """The command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("data", type=Path, help="folder with train/{class}/ and val/{class}/")
+    model = PROJECT / "prev_trained_models" / "CAT-DOG"
+    parser.add_argument("--model", type=Path, default=model, help="folder with labels.txt that gets the version")
+    parser.add_argument("--version", type=int, help="number of the version folder (default: the next free one)")
+    parser.add_argument("--variant", choices=VARIANTS, default="lite2", help="backbone (default: %(default)s)")
+    parser.add_argument("--weights", type=Path, help="the backbone's .pth (default: the installed package's)")
+    parser.add_argument("--config", type=Path, help="config.yaml with the picture recipe (default: the service's)")
+    parser.add_argument("--index", type=Path, help="INDEX.csv (default: the one in the folder or its parent)")
+    parser.add_argument("--penalty", type=float, nargs="+", default=[0.3], help="strengths to try")
+    parser.add_argument(
+        "--source-exponent", type=float, default=1.0, help="a source of n photos counts as n to this power"
+    )
+    most = 2 + views.RANDOM_VIEWS
+    parser.add_argument("--views", type=int, default=2, choices=range(1, most + 1), help="how many of each photo")
+    cache = PROJECT / ".build" / "features"
+    parser.add_argument("--cache", type=Path, default=cache, help="where features are kept (default: %(default)s)")
+    parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="of the random views (default: %(default)s)")
+    return parser.parse_args(arguments)
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """0, or 2 with one line that says what is wrong."""
+    try:
+        train(parse_arguments(arguments))
+    except (
+        TrainError,
+        CalibrationError,
+        HeadError,
+        photos.PhotosError,
+        WeightsError,
+        ConfigError,
+        ExportError,
+        OSError,
+    ) as exc:
+        print(f"train: {exc}", file=sys.stderr)
+        return 2
+    except KeyboardInterrupt:
+        print("train: stopped; the same command goes on from here", file=sys.stderr)
+        return 130
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,190 @@
+"""The files that make the containers: what can be known of them without Docker, TensorFlow Serving's own included."""
+
+import json
+import os
+import re
+import shutil
+import subprocess
+import sys
+import unittest
+from pathlib import Path
+from typing import Any
+
+import yaml
+from unit_test.model_service.fixtures import shared_server
+from model_service.prediction import batching
+from model_service import flags
+from model_service.observability import metrics
+from preprocess_service.app import config as service_config
+
+ROOT = Path(__file__).parents[2]
+APP = ROOT / "app"
+COMPOSE_FILES = (APP / "docker-compose.yml", APP / "docker-compose.embedded.yml")
+MONITORING_FILE = APP / "docker-compose.monitoring.yml"
+
+
+def compose(path: Path) -> Any:
+    return yaml.safe_load(path.read_text(encoding="utf-8"))["services"]
+
+
+def instruction(dockerfile: str, name: str) -> list[str]:
+    """The words of an instruction in its JSON form."""
+    text = (APP / dockerfile).read_text(encoding="utf-8")
+    (found,) = re.findall(rf"{name}\b[^\n]*?(?:\\\n\s*CMD )?(\[.*\])$", text, re.MULTILINE)
+    words: list[str] = json.loads(found)
+    return words
+
+
+class ComposeTest(unittest.TestCase):
+    def test_every_container_is_closed_and_limited(self) -> None:
+        """Those of Prometheus and Grafana too."""
+        for path in (*COMPOSE_FILES, MONITORING_FILE):
+            for name, service in compose(path).items():
+                with self.subTest(f"{path.name}: {name}"):
+                    self.assertTrue(service["read_only"])
+                    self.assertEqual(service["cap_drop"], ["ALL"])
+                    self.assertEqual(service["security_opt"], ["no-new-privileges:true"])
+                    limits = {"mem_limit", "cpu_quota", "pids_limit", "ulimits", "logging", "stop_grace_period"}
+                    self.assertLessEqual(limits, set(service))
+                    self.assertTrue({"core", "nofile"} <= set(service["ulimits"]))
+                    self.assertEqual(service["logging"]["options"], {"max-size": "10m", "max-file": "3"})
+                    ports = service.get("ports", [])
+                    self.assertTrue(all(port.startswith("127.0.0.1:") for port in ports), ports)
+                    self.assertEqual((service["restart"], service["init"]), ("unless-stopped", True))
+
+    def test_what_prometheus_keeps_has_a_limit(self) -> None:
+        command = compose(MONITORING_FILE)["prometheus"]["command"]
+        self.assertIn("--storage.tsdb.retention.size=1GB", command)
+
+    def test_the_model_server_is_on_the_internal_network_alone(self) -> None:
+        for path in COMPOSE_FILES:
+            with self.subTest(path.name):
+                model = compose(path)["model_service"]
+                self.assertEqual(model["networks"], ["internal"])
+                self.assertNotIn("ports", model)
+                networks = yaml.safe_load(path.read_text(encoding="utf-8"))["networks"]
+                self.assertEqual(networks, {"internal": {"internal": True}, "edge": {}})
+
+    def test_the_preprocess_service_is_the_same_beside_either_model_server(self) -> None:
+        one, other = (compose(path)["preprocess_service"] for path in COMPOSE_FILES)
+        self.assertEqual(one | {"pids_limit": 0}, other | {"pids_limit": 0})
+
+    def test_every_setting_that_is_for_whoever_runs_it_is_passed_on(self) -> None:
+        own = {"SERVICE_HOST", "SERVICE_PORT"}  # of the container, and of its published port
+        for path in COMPOSE_FILES:
+            with self.subTest(path.name):
+                passed = {name for name in compose(path)["preprocess_service"]["environment"] if "SERVICE" in name}
+                self.assertEqual(passed, set(service_config.ENVIRONMENT) - own)
+
+    def test_tensorflow_serving_is_told_how_many_cores_its_quota_is_worth(self) -> None:
+        model = compose(APP / "docker-compose.yml")["model_service"]
+        self.assertEqual(model["environment"]["MODEL_CORES"], model["cpu_quota"] / 100_000)
+
+    def test_there_is_time_to_finish_what_is_under_way(self) -> None:
+        for path in COMPOSE_FILES:
+            preprocess = compose(path)["preprocess_service"]
+            config = yaml.safe_load((APP / "preprocess_service/app/config.yaml").read_text(encoding="utf-8"))
+            with self.subTest(path.name):
+                seconds = float(preprocess["stop_grace_period"].removesuffix("s"))
+                self.assertGreater(seconds, config["limits"]["deadline_seconds"] + config["server"]["drain_seconds"])
+
+    def test_there_are_files_enough_for_all_connections(self) -> None:
+        config = yaml.safe_load((APP / "preprocess_service/app/config.yaml").read_text(encoding="utf-8"))
+        for path in COMPOSE_FILES:
+            with self.subTest(path.name):
+                files = compose(path)["preprocess_service"]["ulimits"]["nofile"]
+                self.assertGreater(files, 2 * config["limits"]["connections"])
+
+    @unittest.skipUnless(shutil.which("docker-compose"), "needs docker-compose")
+    def test_compose_understands_its_files(self) -> None:
+        for path in COMPOSE_FILES:
+            with self.subTest(path.name):
+                done = subprocess.run(
+                    ["docker-compose", "-f", path, "config", "--quiet"], capture_output=True, text=True
+                )
+                self.assertEqual(done.returncode, 0, done.stderr)
+
+
+class DockerfileTest(unittest.TestCase):
+    def test_the_model_server_of_the_image_loads_no_model_that_could_do_more_than_compute(self) -> None:
+        _, _, line = instruction("model_service/Dockerfile.embedded", "^CMD")
+        arguments = [word for word in line.split() if word.startswith("--")]
+        self.assertTrue(flags.parse(arguments).refuse_unsafe_operations)
+
+    def test_no_image_runs_as_root(self) -> None:
+        for path in APP.glob("*/Dockerfile*"):
+            with self.subTest(path.name):
+                users = re.findall(r"^USER (.*)$", path.read_text(encoding="utf-8"), re.MULTILINE)
+                self.assertEqual(users[-1:], ["1000:1000"])
+
+    def test_every_flag_that_tensorflow_serving_gets_is_one_that_the_embedded_server_takes_too(self) -> None:
+        for dockerfile, name in (
+            ("model_service/Dockerfile", "ENTRYPOINT"),
+            ("model_service/Dockerfile.embedded", "CMD"),
+        ):
+            words = instruction(dockerfile, f"^{name}")
+            line = os.path.expandvars(words[2].replace("$MODEL_NAME", "CAT-DOG").replace("$MODEL_CORES", "2"))
+            with self.subTest(dockerfile):
+                parsed = flags.parse([word for word in line.split() if word.startswith("--")])
+                self.assertEqual(parsed.warnings, ())
+                self.assertEqual((parsed.port, parsed.rest_api_port, parsed.model_name), (8500, 8501, "CAT-DOG"))
+                self.assertEqual(parsed.monitoring_config_file, "/config/monitoring.config")
+
+    def test_the_entrypoint_fills_in_the_names_and_passes_on_what_docker_run_adds(self) -> None:
+        shell, option, line, *rest = instruction("model_service/Dockerfile", "^ENTRYPOINT")
+        line = line.replace("exec /usr/bin/tensorflow_model_server", "printf '%s\\n'")
+        done = subprocess.run(
+            [shutil.which("bash") or shell, option, line, *rest, "--enable_batching", "--port=9000"],
+            env=os.environ | {"MODEL_NAME": "M", "MODEL_CORES": "3"},
+            capture_output=True,
+            text=True,
+        )
+        words = done.stdout.split()
+        self.assertLess({"--model_base_path=/models/M", "--tensorflow_inter_op_parallelism=3"}, set(words))
+        self.assertEqual(words[-2:], ["--enable_batching", "--port=9000"])
+
+    @unittest.skipIf(sys.platform == "win32", "runs in a Linux image")
+    def test_tensorflow_servings_health_is_the_models_state(self) -> None:
+        """Its line of bash, against the embedded server, which answers like it."""
+        shell, option, line = instruction("model_service/Dockerfile", "^HEALTHCHECK")
+        server = shared_server("slow")
+        for port, model, status in (
+            (server.rest_port, "CAT-DOG", 0),
+            (server.rest_port, "OTHER", 1),
+            (1, "CAT-DOG", 1),
+        ):
+            with self.subTest(f"{port} {model}"):
+                command = [shell, option, line.replace("8501", str(port))]
+                done = subprocess.run(command, env=os.environ | {"MODEL_NAME": model}, capture_output=True, timeout=30)
+                self.assertEqual(done.returncode, status)
+
+    @unittest.skipIf(sys.platform == "win32", "runs in a Linux image")
+    def test_a_model_that_failed_as_unavailable_does_not_pass_for_available(self) -> None:
+        _, _, line = instruction("model_service/Dockerfile", "^HEALTHCHECK")
+        search = line.partition("&& grep ")[2].replace("<&3", "")
+        for answer, status in (('"state": "AVAILABLE",', 0), ('"state": "END", "error_code": "UNAVAILABLE"', 1)):
+            with self.subTest(answer):
+                done = subprocess.run(["bash", "-c", f"grep {search}"], input=answer, text=True)
+                self.assertEqual(done.returncode, status)
+
+
+class ConfigFilesTest(unittest.TestCase):
+    def test_the_monitoring_file_turns_the_metrics_on(self) -> None:
+        path = metrics.read_path(str(APP / "model_service/monitoring.config"))
+        self.assertEqual(path, metrics.DEFAULT_PATH)
+
+    def test_the_batching_file_says_what_tensorflow_serving_takes(self) -> None:
+        found = batching.read_batching(True, str(APP / "model_service/batching.config"))
+        config = yaml.safe_load((APP / "preprocess_service/app/config.yaml").read_text(encoding="utf-8"))
+        self.assertGreaterEqual(found.batches.max_task_rows, config["limits"]["batch_items"])
+
+    def test_the_embedded_server_has_both_files_and_is_given_the_first(self) -> None:
+        text = (APP / "model_service/Dockerfile.embedded").read_text(encoding="utf-8")
+        for file in ("monitoring.config", "batching.config"):
+            with self.subTest(file):
+                self.assertRegex(text, rf"COPY .*app/model_service/{file}.* /config/")
+        self.assertIn("=/config/monitoring.config", text)
+
+
+if __name__ == "__main__":
+    unittest.main()

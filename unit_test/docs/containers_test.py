@@ -1,0 +1,211 @@
+"""The running containers are closed, limited, healthy, and back after a crash. Needs them: ``python run.py e2e``."""
+
+import json
+import os
+import shlex
+import subprocess
+import time
+import unittest
+from typing import Any
+
+import requests
+from unit_test.utils import URL, predict_image
+
+# How to call Compose for the pair that runs, as a shell would have it.
+COMPOSE = shlex.split(os.environ.get("TEST_COMPOSE", ""))
+SERVICES = ("model_service", "preprocess_service")
+BACK_SECONDS = 90
+# What the project promises for the image that faces the network, in bytes.
+LARGEST_IMAGE = 350_000_000
+
+
+def output(*command: str) -> str:
+    return subprocess.run(command, capture_output=True, text=True, check=True).stdout.strip()
+
+
+def container(service: str) -> str:
+    return output(*COMPOSE, "ps", "-q", service)
+
+
+def inspect(service: str) -> Any:
+    return json.loads(output("docker", "inspect", container(service)))[0]
+
+
+def run_inside(service: str, program: str) -> str:
+    """Run a Python program in the container, as its own user, and return what it prints."""
+    return output("docker", "exec", container(service), "python", "-c", program)
+
+
+@unittest.skipUnless(COMPOSE, "NO CONTAINERS TO LOOK AT: python run.py e2e starts them")
+class ContainersTest(unittest.TestCase):
+    def wait_until_healthy(self, service: str) -> None:
+        end = time.monotonic() + BACK_SECONDS
+        while (health := inspect(service)["State"]["Health"]["Status"]) != "healthy":
+            self.assertLess(time.monotonic(), end, f"{service} is {health}")
+            time.sleep(0.2)
+
+    def test_no_process_is_roots_or_has_or_can_get_any_capability(self) -> None:
+        program = """
+import glob
+for path in glob.glob("/proc/[0-9]*/status"):
+    lines = dict(line.split(":", 1) for line in open(path))
+    print(lines["Uid"].split()[0], *(lines[key].strip("0\\t\\n") or 0 for key in ("CapEff", "CapPrm", "CapBnd")),
+          lines["NoNewPrivs"].strip())
+"""
+        for service in SERVICES:
+            with self.subTest(service):
+                processes = run_inside(service, program).splitlines()
+                self.assertGreaterEqual(len(processes), 3)  # init, the server and this one
+                self.assertEqual(set(processes), {"1000 0 0 0 1"})
+
+    def test_their_file_systems_are_read_only(self) -> None:
+        program = """
+import errno
+for folder in ("/", "/packages", "/usr/bin", "/home"):
+    try:
+        open(folder + "/written", "w")
+    except OSError as exc:
+        print(errno.errorcode[exc.errno])
+"""
+        for service in SERVICES:
+            with self.subTest(service):
+                self.assertEqual(run_inside(service, program).split(), ["EROFS"] * 4)
+
+    def test_nothing_can_be_installed_in_them(self) -> None:
+        program = """
+import importlib.util, os, shutil
+for name in ("pip", "setuptools", "wheel", "ensurepip", "pkg_resources"):
+    if importlib.util.find_spec(name):
+        print("module", name)
+print(*filter(None, map(shutil.which, ("pip", "pip3", "easy_install", "uv"))), end="")
+for folder, folders, files in os.walk("/"):
+    if folder in ("/proc", "/sys"):
+        folders.clear()
+    for name in (*folders, *files):
+        if name in ("pip", "setuptools", "ensurepip") or name.endswith(".whl"):
+            print(folder, name)
+"""
+        for service in SERVICES:
+            with self.subTest(service):
+                self.assertEqual(run_inside(service, program), "")
+
+    def test_a_model_that_reads_files_is_refused(self) -> None:
+        """Tried in the server's own container and with its own flags, on a copy of its model in its scratch space."""
+        program = """
+import os, re, shutil, subprocess, sys
+from pathlib import Path
+sys.path.insert(0, "/server")
+from saved_model import latest_version, read_message
+_, shipped = latest_version("M", Path("/models/CAT-DOG"))
+folder = Path("/tmp/hostile/1")
+folder.mkdir(parents=True)
+message = read_message(shipped)
+message.meta_graphs[0].graph_def.node.add(name="passwords", op="ReadFile")
+(folder / "saved_model.pb").write_bytes(message.SerializeToString())
+for path in Path("/proc").glob("[0-9]*/cmdline"):
+    words = path.read_bytes().decode().split("\\0")
+    if "/server/model_server.py" in words and words[0] != "sh":
+        flags = [word for word in words if word.startswith("--")]
+flags += ["--model_base_path=/tmp/hostile", "--port=18500", "--rest_api_port=0"]
+done = subprocess.run([sys.executable, "/server/model_server.py", *flags], capture_output=True, text=True, timeout=120)
+shutil.rmtree("/tmp/hostile")
+print(done.returncode, done.stderr)
+"""
+        ended = run_inside("model_service", program)
+        self.assertRegex(ended, r'(?s)^255 .*--refuse_unsafe_operations: the graph has the operation "ReadFile"')
+
+    def test_the_models_scratch_space_is_small_and_runs_nothing(self) -> None:
+        program = "import os; s = os.statvfs('/tmp'); print(s.f_blocks * s.f_frsize, bool(s.f_flag & os.ST_NOEXEC))"
+        self.assertEqual(run_inside("model_service", program), f"{64 * 2**20} True")
+
+    def test_memory_processor_time_processes_and_logs_are_limited(self) -> None:
+        for service in SERVICES:
+            with self.subTest(service):
+                host = inspect(service)["HostConfig"]
+                self.assertLessEqual(host["Memory"], 700 * 2**20)
+                self.assertEqual((host["CpuQuota"], host["PidsLimit"]), (200_000, 256))
+                self.assertEqual(host["LogConfig"]["Config"], {"max-size": "10m", "max-file": "3"})
+                self.assertGreater(host["Memory"], 0)
+                ulimits = {limit["Name"]: (limit["Soft"], limit["Hard"]) for limit in host["Ulimits"]}
+                self.assertEqual(ulimits, {"core": (0, 0), "nofile": (4096, 4096)})
+
+    def test_both_services_see_their_share_of_the_processors(self) -> None:
+        for service, folder, module in (
+            ("model_service", "/server", "cores"),
+            ("preprocess_service", "/project/app/preprocess_service/app", "processors"),
+        ):
+            with self.subTest(service):
+                program = f"import sys; sys.path.insert(0, {folder!r}); import {module}; print({module}.cpu_quota())"
+                self.assertEqual(run_inside(service, program), "2.0")
+
+    def test_only_the_preprocess_service_has_a_port_and_only_on_this_machine(self) -> None:
+        self.assertEqual(inspect("model_service")["HostConfig"]["PortBindings"], {})
+        self.assertEqual(output("docker", "port", container("model_service")), "")
+        published = inspect("preprocess_service")["HostConfig"]["PortBindings"]
+        self.assertEqual(list(published), ["7998/tcp"])
+        self.assertEqual([binding["HostIp"] for binding in published["7998/tcp"]], ["127.0.0.1"])
+
+    def test_the_model_server_is_reached_from_the_preprocess_container(self) -> None:
+        program = "import urllib.request as r; print(r.urlopen('http://model_service:8501/readyz', timeout=10).status)"
+        self.assertEqual(run_inside("preprocess_service", program), "200")
+
+    def test_there_is_no_way_out_for_the_model_server(self) -> None:
+        """The preprocess service is on both networks: reached by its address on theirs, not by that on the other."""
+        networks = inspect("preprocess_service")["NetworkSettings"]["Networks"]
+        addresses = {name.rpartition("_")[2]: network["IPAddress"] for name, network in networks.items()}
+        self.assertEqual(set(addresses), {"internal", "edge"})
+        connect = """
+import socket
+try:
+    socket.create_connection((%r, 7998), timeout=3)
+    print("connected")
+except OSError as exc:
+    print(type(exc).__name__)
+"""
+        self.assertEqual(run_inside("model_service", connect % addresses["internal"]), "connected")
+        self.assertIn(run_inside("model_service", connect % addresses["edge"]), ("TimeoutError", "OSError"))
+        (network,) = inspect("model_service")["NetworkSettings"]["Networks"]
+        self.assertEqual(output("docker", "network", "inspect", "--format={{.Internal}}", network), "true")
+
+    def test_both_are_healthy_and_say_so_by_readyz(self) -> None:
+        for service in SERVICES:
+            with self.subTest(service):
+                self.wait_until_healthy(service)
+                self.assertIn("/readyz", " ".join(inspect(service)["Config"]["Healthcheck"]["Test"]))
+
+    def test_a_service_that_crashes_comes_back_and_the_next_request_is_answered(self) -> None:
+        # From inside: what is killed by Docker counts as stopped on purpose.
+        program = """
+import glob, os
+for path in glob.glob("/proc/[0-9]*/cmdline"):
+    if any(name in open(path).read() for name in ("model_server.py", "app_server.py")) and path.split("/")[2] != "1":
+        os.kill(int(path.split("/")[2]), 9)
+"""
+        for service in SERVICES:
+            with self.subTest(service):
+                before = inspect(service)["RestartCount"]
+                # The program ends with its container.
+                subprocess.run(["docker", "exec", container(service), "python", "-c", program], capture_output=True)
+                self.wait_for_restart(service, before)
+                self.wait_until_healthy("preprocess_service")
+                self.assertEqual(predict_image("cat_1.jpg")["pet_type"], "CAT")
+
+    def wait_for_restart(self, service: str, before: int) -> None:
+        end = time.monotonic() + BACK_SECONDS
+        while inspect(service)["RestartCount"] == before or not self.is_ready():
+            self.assertLess(time.monotonic(), end, f"{service} did not come back")
+            time.sleep(0.2)
+
+    def is_ready(self) -> bool:
+        try:
+            return requests.get(f"{URL}/readyz", timeout=10).status_code == 200
+        except requests.RequestException:
+            return False
+
+    def test_the_image_that_faces_the_network_is_small(self) -> None:
+        size = int(output("docker", "image", "inspect", "--format={{.Size}}", inspect("preprocess_service")["Image"]))
+        self.assertLessEqual(size, LARGEST_IMAGE)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,204 @@
+"""What the dashboard and the alerts ask for is what both services really tell."""
+
+import json
+import re
+import shutil
+import subprocess
+import sys
+import tempfile
+import unittest
+from collections import defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import grpc
+import requests
+import yaml
+from preprocess_service import FOLDER
+from preprocess_service.app import errors
+from preprocess_service.app.observability import metrics
+from unit_test.processes import answers, free_port, model_server, running
+from unit_test.utils import IMAGES
+
+ROOT = Path(__file__).parents[2]
+MONITORING = ROOT / "app" / "monitoring"
+MONITORING_CONFIG = ROOT / "app" / "model_service" / "monitoring.config"
+TIMEOUT_S = 30
+# What Prometheus adds by itself.
+OWN_LABELS = {"job", "instance"}
+
+Labels = dict[str, set[str]]
+
+
+def alerts() -> list[dict[str, object]]:
+    groups = yaml.safe_load((MONITORING / "alerts.yml").read_text(encoding="utf-8"))["groups"]
+    return [rule for group in groups for rule in group["rules"]]
+
+
+def panels() -> list[dict[str, object]]:
+    return [panel for panel in json.loads((MONITORING / "dashboard.json").read_text(encoding="utf-8"))["panels"]]
+
+
+def targets() -> Iterator[tuple[str, str]]:
+    """The name, the expression and the legend of everything that the dashboard draws."""
+    for panel in panels():
+        for target in panel.get("targets", []):  # type: ignore[attr-defined]
+            yield f"{panel['title']}: {target['expr']}", target["legendFormat"]
+
+
+def selectors(expression: str) -> Iterator[tuple[str, dict[str, str]]]:
+    """The metrics that an expression of PromQL names, each with its matchers."""
+    text = re.sub(r"\b(by|without)\s*\([^)]*\)|\[[^\]]*\]", "", expression)
+    for name, matchers in re.findall(r"(?<![\w:$])([a-zA-Z_:][\w:]*+)(\{[^}]*\})?+(?!\s*\()", text):
+        yield name, dict(re.findall(r'(\w+)(?:=~|!~|!=|=)"([^"]*)"', matchers))
+
+
+def exported(page: str) -> Labels:
+    """The metrics of a page for Prometheus that have a sample, with the labels that these have."""
+    found: Labels = defaultdict(set)
+    for line in page.splitlines():
+        if line and not line.startswith("#"):
+            name, labels = re.fullmatch(r"([a-zA-Z_:][\w:]*)(\{.*\})? \S+", line).groups()  # type: ignore[union-attr]
+            found[name] |= set(re.findall(r'(\w+)="', labels or ""))
+    return found
+
+
+class MonitoringFilesTest(unittest.TestCase):
+    known: Labels
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        """Read both pages, after a photo and a failure."""
+        flag = f"--monitoring_config_file={MONITORING_CONFIG}"
+        models, port = ROOT / "prev_trained_models" / "CAT-DOG", free_port()
+        url = f"http://127.0.0.1:{port}"
+        with model_server(models, "CAT-DOG", flag) as server:
+            place = {"SERVICE_PORT": str(port), "SERVICE_MODEL_PORT": str(server.grpc_port)}
+            place["SERVICE_MODEL_HOST"] = "127.0.0.1"
+            with running([sys.executable, FOLDER / "app_server.py"], lambda: answers(f"{url}/livez"), place):
+                for data in ((IMAGES / "cat_1.jpg").read_bytes(), b"no photo"):
+                    requests.post(f"{url}/predict", data, headers={"Content-Type": "image/jpeg"}, timeout=TIMEOUT_S)
+                pages = [f"{url}/metrics", server.url + "/monitoring/prometheus/metrics"]
+                texts = [requests.get(page, timeout=TIMEOUT_S).text for page in pages]
+        cls.known = exported("\n".join(texts)) | {"up": set()}
+
+    def check(self, expression: str, legend: str = "") -> None:
+        grouped = set(re.findall(r"\w+", " ".join(re.findall(r"\bby\s*\(([^)]*)\)", expression))))
+        asked = list(selectors(expression))
+        self.assertTrue(asked)
+        for name, matchers in asked:
+            self.assertIn(name, self.known)
+            labels = self.known[name] | OWN_LABELS
+            self.assertLessEqual(set(matchers), labels, name)
+            self.assertLessEqual(grouped, labels, name)
+            self.check_values(name, matchers)
+        shown = set(re.findall(r"{{\s*(\w+)\s*}}", legend))
+        self.assertLessEqual(shown, grouped or self.known[asked[0][0]] | OWN_LABELS)
+
+    def check_values(self, metric: str, matchers: dict[str, str]) -> None:
+        possible = {
+            "code": {error.code for error in errors.ServiceError.__subclasses__()},
+            "step": set(metrics.STEPS),
+            "job": {job["job_name"] for job in self.prometheus()["scrape_configs"]},
+        }
+        if metric.startswith(":"):
+            possible["status"] = {code.name for code in grpc.StatusCode}
+        for label in matchers.keys() & possible.keys():
+            self.assertLessEqual(set(matchers[label].split("|")), possible[label], metric)
+        if "route" in matchers:
+            for route in ("/predict", "/predict/batch", "/cat-dog_classification"):
+                self.assertRegex(route, f"^({matchers['route']})$")
+
+    def prometheus(self) -> dict[str, list[dict[str, str]]]:
+        return yaml.safe_load((MONITORING / "prometheus.yml").read_text(encoding="utf-8"))  # type: ignore[no-any-return]
+
+    def test_every_alert_asks_for_what_there_is(self) -> None:
+        for alert in alerts():
+            with self.subTest(alert["alert"]):
+                self.check(str(alert["expr"]))
+
+    def test_every_panel_asks_for_what_there_is(self) -> None:
+        for target, legend in targets():
+            with self.subTest(target):
+                self.check(target.partition(": ")[2], legend)
+
+    def test_every_metric_of_ours_is_on_the_dashboard_or_in_an_alert(self) -> None:
+        expressions = [str(alert["expr"]) for alert in alerts()] + [
+            target.partition(": ")[2] for target, _ in targets()
+        ]
+        used = {re.sub("_(bucket|count|sum)$", "", name) for text in expressions for name, _ in selectors(text)}
+        told = {
+            re.sub("_(bucket|count|sum)$", "", name)
+            for name in self.known
+            if name.startswith(("catdog_", "model_server_", ":")) and not name.endswith("_created")
+        }
+        self.assertEqual(told - used - {":tensorflow:serving:request"}, set())
+
+    def test_every_alert_says_how_bad_it_is_and_what_to_do(self) -> None:
+        for alert in alerts():
+            with self.subTest(alert["alert"]):
+                self.assertIn(alert["labels"]["severity"], ("critical", "warning"))  # type: ignore[index]
+                self.assertEqual(set(alert["annotations"]), {"summary", "action"})  # type: ignore[call-overload]
+
+    def test_no_panel_lies_over_another(self) -> None:
+        taken: set[tuple[int, int]] = set()
+        for panel in panels():
+            place: dict[str, int] = panel["gridPos"]  # type: ignore[assignment]
+            cells = {(place["x"] + x, place["y"] + y) for x in range(place["w"]) for y in range(place["h"])}
+            self.assertFalse(cells & taken, panel["title"])
+            self.assertLessEqual(place["x"] + place["w"], 24)
+            taken |= cells
+        self.assertEqual(len({panel["id"] for panel in panels()}), len(panels()))
+
+    def test_the_paths_that_are_scraped_are_those_that_are_served(self) -> None:
+        jobs = {job["job_name"]: job.get("metrics_path", "/metrics") for job in self.prometheus()["scrape_configs"]}
+        self.assertEqual(jobs["preprocess_service"], "/metrics")
+        self.assertIn(f'path: "{jobs["model_service"]}"', MONITORING_CONFIG.read_text(encoding="utf-8"))
+
+    def test_the_readme_names_every_alert_file(self) -> None:
+        readme = (MONITORING / "README.md").read_text(encoding="utf-8")
+        for file in MONITORING.iterdir():
+            if file.name != "README.md":
+                with self.subTest(file.name):
+                    self.assertIn(file.name, readme)
+
+    @unittest.skipUnless(shutil.which("docker-compose"), "needs docker-compose")
+    def test_compose_lays_the_overlay_over_either_pair(self) -> None:
+        for pair in ("docker-compose.yml", "docker-compose.embedded.yml"):
+            files = ["-f", pair, "-f", "docker-compose.monitoring.yml"]
+            with self.subTest(pair):
+                done = subprocess.run(
+                    ["docker-compose", *files, "config"], cwd=ROOT / "app", capture_output=True, text=True, check=True
+                )
+                services = yaml.safe_load(done.stdout)["services"]
+                self.assertEqual(set(services), {"model_service", "preprocess_service", "prometheus", "grafana"})
+                mounted = re.findall(r"/app/monitoring/([\w.]+)", done.stdout)
+                self.assertEqual(len(mounted), 5)
+                for name in mounted:
+                    # Docker would make an empty folder of a file that isn't there.
+                    self.assertTrue((MONITORING / name).is_file(), name)
+
+
+@unittest.skipUnless(shutil.which("promtool"), "promtool, a part of Prometheus, is not installed")
+class PromtoolTest(unittest.TestCase):
+    def promtool(self, *arguments: str) -> None:
+        done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, cwd=MONITORING, check=False)
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
+
+    def test_the_settings_and_the_rules_are_sound(self) -> None:
+        self.promtool("check", "config", "prometheus.yml")
+
+    def test_each_alert_fires_on_what_it_is_for_and_on_nothing_else(self) -> None:
+        self.promtool("test", "rules", "alerts_test.yml")
+
+    def test_every_panel_s_expression_is_sound(self) -> None:
+        rules = [{"record": "x", "expr": t.partition(": ")[2].replace("$__rate_interval", "5m")} for t, _ in targets()]
+        with tempfile.TemporaryDirectory() as folder:
+            file = Path(folder, "panels.yml")
+            file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}), encoding="utf-8")
+            # Each must be read; that they have one name is no matter here.
+            self.promtool("check", "rules", "--lint=none", str(file))
+
+
+if __name__ == "__main__":
+    unittest.main()

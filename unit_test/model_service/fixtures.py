@@ -1,0 +1,194 @@
+"""What the tests of the model server share: its flat modules, the models made for the tests, and its clients."""
+
+import atexit
+import contextlib
+import functools
+import shutil
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterable, Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from unit_test import processes
+
+sys.path.insert(0, str(processes.MODEL_SERVER.parent))
+try:
+    import allowed_operations
+    import batching
+    import calls
+    import cores
+    import engines
+    import failures
+    import flags
+    import graph_check
+    import grpc_api
+    import health_service
+    import http_bodies
+    import http_connections
+    import idle_memory
+    import json_limits
+    import json_requests
+    import json_responses
+    import log_lines
+    import memory
+    import message_memory
+    import model_files
+    import model_server
+    import monitoring
+    import openvino_engine
+    import prediction
+    import prometheus_text
+    import readiness
+    import rest_api
+    import saved_model
+    import servables
+    import sockets
+    import split_batches
+    import tensorflow_messages
+    import tensors
+    import threads
+    import version_watch
+    import warmup
+    import wire_format
+    import workers
+finally:
+    sys.path.remove(str(processes.MODEL_SERVER.parent))
+
+__all__ = [
+    "Array",
+    "allowed_operations",
+    "batching",
+    "calls",
+    "copy_of_model",
+    "cores",
+    "engines",
+    "expected",
+    "failures",
+    "flags",
+    "frame",
+    "graph_check",
+    "grpc_api",
+    "health_service",
+    "http_bodies",
+    "http_connections",
+    "idle_memory",
+    "json_limits",
+    "json_requests",
+    "json_responses",
+    "log_lines",
+    "memory",
+    "message_memory",
+    "model_files",
+    "model_server",
+    "monitoring",
+    "openvino_engine",
+    "predict_request",
+    "prediction",
+    "prometheus_text",
+    "readiness",
+    "rest_api",
+    "saved_model",
+    "saved_models",
+    "servables",
+    "served",
+    "shared_server",
+    "sockets",
+    "split_batches",
+    "tensorflow_messages",
+    "tensors",
+    "threads",
+    "to_tensor",
+    "version_watch",
+    "warmup",
+    "warmup_record",
+    "wire_format",
+    "workers",
+]
+
+Array = np.ndarray[Any, np.dtype[Any]]
+
+MAKER = Path(__file__).with_name("saved_models.py")
+DATA_TYPES = {kind.dtype: kind.number for kind in tensors.KINDS.values()}
+
+
+@functools.cache
+def saved_models() -> Path:
+    """Return the folder that saved_models.py has filled: once in a run of tests, and gone at its end."""
+    folder = tempfile.mkdtemp(prefix="saved_models_")
+    atexit.register(shutil.rmtree, folder, ignore_errors=True)
+    done = subprocess.run(
+        [sys.executable, str(MAKER), folder], capture_output=True, text=True, timeout=120, check=False
+    )
+    if done.returncode != 0:
+        raise RuntimeError(f"the test models could not be made:\n{done.stderr}")
+    return Path(folder)
+
+
+@functools.cache
+def shared_server(model: str, *flags: str) -> processes.ModelServer:
+    """Return a server of the model that runs until the end of the tests: for tests that leave it as it was."""
+    stack = contextlib.ExitStack()
+    server = stack.enter_context(processes.model_server(saved_models() / model, "CAT-DOG", *flags))
+    atexit.register(stack.close)
+    return server
+
+
+def copy_of_model(name: str, folder: str | Path) -> Path:
+    """Copy a model to a base path of its own in `folder`, for a test that spoils it; return its version folder."""
+    shutil.copytree(saved_models() / name, Path(folder, name))
+    return Path(folder, name, "1")
+
+
+def expected(model: str, signature: str = "serving_default") -> tuple[dict[str, Array], dict[str, Array]]:
+    """Return inputs for a signature, and the outputs that TensorFlow computed from them."""
+    sides: dict[str, dict[str, Array]] = {"in": {}, "out": {}}
+    with np.load(saved_models() / f"{model}.{signature}.npz") as arrays:
+        for key, array in arrays.items():
+            side, name = key.split()
+            sides[side][name] = array.astype(object) if array.dtype.kind == "S" else array
+    return sides["in"], sides["out"]
+
+
+def served(engine: Any, signature: Any) -> Any:
+    """Return the Servables of a model M, version 1, whose one signature `engine` computes."""
+    definitions = tensorflow_messages.get_model_metadata_pb2.SignatureDefMap()
+    model = saved_model.SavedModel(Path(), 1, {signature.name: signature}, definitions)
+    return servables.Servables(servables.Servable("M", model, {signature.name: engine}))
+
+
+def to_tensor(array: Array) -> Any:
+    """Return an array as the TensorProto that a client sends: raw content where the type has one."""
+    if array.dtype == np.object_:
+        return tensors.to_tensor(array, DATA_TYPES[array.dtype])
+    tensor = tensorflow_messages.tensor_pb2.TensorProto(dtype=DATA_TYPES[array.dtype], tensor_content=array.tobytes())
+    for size in array.shape:
+        tensor.tensor_shape.dim.add(size=size)
+    return tensor
+
+
+def predict_request(
+    inputs: Mapping[str, Array], name: str = "CAT-DOG", signature: str = "", output_filter: Iterable[str] = ()
+) -> Any:
+    """Return a PredictRequest for these inputs."""
+    request = tensorflow_messages.predict_pb2.PredictRequest(output_filter=output_filter)
+    request.model_spec.name = name
+    request.model_spec.signature_name = signature
+    for alias, array in inputs.items():
+        request.inputs[alias].CopyFrom(to_tensor(array))
+    return request
+
+
+def frame(record: bytes) -> bytes:
+    """Return a record as a TFRecord file holds it."""
+    length = len(record).to_bytes(8, "little")
+    return b"".join(part + warmup.masked_crc32c(part).to_bytes(4, "little") for part in (length, record))
+
+
+def warmup_record(signature: str, inputs: Mapping[str, Array]) -> bytes:
+    """Return a record of a warm-up file: one request for this signature."""
+    log = tensorflow_messages.load_prediction_log().PredictionLog()
+    log.predict_log.request.CopyFrom(predict_request(inputs, "M", signature))
+    return frame(log.SerializeToString())

@@ -1,0 +1,175 @@
+"""A graph that could do more than compute is refused, and one that only computes is not."""
+
+import json
+import subprocess
+import sys
+import tempfile
+import unittest
+from pathlib import Path
+from typing import Any
+
+from unit_test.model_service.fixtures import saved_models
+from model_service.models import allowed_operations
+from model_service import errors
+from model_service.models import graph_check
+from model_service.models import saved_model
+from model_service import tensorflow_messages
+
+PROGRAM = Path(__file__).with_name("hostile_models.py")
+SHIPPED = Path(__file__).parents[2] / "prev_trained_models" / "CAT-DOG"
+# What these read is their own: variables, and a file among their assets.
+SOUND = {"harmless", "vocabulary", "version_2"}
+ARGUMENTS = """
+import sys
+sys.path.insert(0, sys.argv[1])
+import json, tensorflow as tf
+from tensorflow.python.framework import op_def_registry
+from allowed_operations import ALLOWED
+found = {name: op_def_registry.get(name) for name in sorted(ALLOWED)}
+print(json.dumps({name: one and [part.name for part in (*one.input_arg, *one.attr)] for name, one in found.items()}))
+"""
+
+
+class WithTensorFlowTest(unittest.TestCase):
+    """What each model does to a server that doesn't check it, and that it is refused by one that does."""
+
+    found: dict[str, dict[str, str | None]]
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            done = subprocess.run([sys.executable, PROGRAM, folder], capture_output=True, text=True, timeout=600)
+        if done.returncode:
+            raise RuntimeError(done.stderr)
+        cls.found = json.loads(done.stdout.splitlines()[-1])
+
+    def test_every_hostile_model_does_harm_where_it_is_not_checked(self) -> None:
+        for name in self.found.keys() - SOUND:
+            with self.subTest(name):
+                self.assertIsNotNone(self.found[name]["harm"], self.found[name]["unchecked"])
+
+    def test_it_does_none_where_it_is(self) -> None:
+        for name in self.found.keys() - SOUND:
+            with self.subTest(name):
+                self.assertIsNone(self.found[name]["harm_checked"])
+
+    def test_it_is_refused_with_the_operation_and_the_flag(self) -> None:
+        operations = {
+            "reads_at_a_call": "ReadFile",
+            "reads_in_a_function": "ReadFile",
+            "writes_at_the_load": "WriteFile",
+            "calls_python": "PyFunc",
+            "ends_the_process": "Abort",
+            "prints_into_a_file": "PrintV2",
+            "saves_while_restoring": "SaveV2",
+            "restores_from_elsewhere": "RestoreV2",
+            "reads_a_table_of_no_asset": "InitializeTableFromTextFileV2",
+        }
+        for name, operation in operations.items():
+            with self.subTest(name):
+                refused = str(self.found[name]["refused"])
+                self.assertIn(f'"{operation}"', refused)
+                self.assertIn("--refuse_unsafe_operations", refused)
+        for name in self.found.keys() - SOUND - {"two_graphs"}:
+            with self.subTest(name):
+                self.assertTrue(self.found[name]["refused"])
+
+    def test_of_two_graphs_for_serving_only_the_one_that_was_checked_is_loaded(self) -> None:
+        self.assertEqual(self.found["two_graphs"]["harm"], "wrote ['written']")
+        self.assertIsNone(self.found["two_graphs"]["refused"])
+        self.assertIsNone(self.found["two_graphs"]["harm_checked"])
+
+    def test_models_with_variables_and_assets_of_their_own_are_loaded(self) -> None:
+        for name in SOUND:
+            with self.subTest(name):
+                self.assertIsNone(self.found[name]["refused"])
+
+    def test_what_is_allowed_is_known_and_names_no_file(self) -> None:
+        module = Path(allowed_operations.__file__).parent
+        done = subprocess.run([sys.executable, "-c", ARGUMENTS, module], capture_output=True, text=True, timeout=600)
+        arguments = json.loads(done.stdout)
+        self.assertEqual([name for name, found in arguments.items() if found is None], [])
+        self.assertGreater(len(arguments), 600)
+        names = "file|path|url|address|descriptor|memory_region|token|directory|output_stream|debug_ops|server|prefix"
+        for name in arguments.keys() - {"ShardedFilename"}:
+            with self.subTest(name):
+                # ShardedFilename only puts a name together.
+                for argument in set(arguments[name]) - {"top_paths"}:
+                    self.assertNotRegex(argument, names)
+
+
+class GraphCheckTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.graph = tensorflow_messages.meta_graph_pb2.MetaGraphDef()
+        self.graph.graph_def.node.add(name="x", op="Placeholder")
+
+    def add_function(self, name: str, operation: str) -> Any:
+        function = self.graph.graph_def.library.function.add()
+        function.signature.name = name
+        return function.node_def.add(name="inside", op=operation)
+
+    def refused(self, reason: str) -> None:
+        with self.assertRaisesRegex(errors.StartError, reason):
+            graph_check.check_graph(self.graph)
+
+    def test_the_shipped_model_and_those_of_the_tests_are_loaded(self) -> None:
+        folders = [*SHIPPED.glob("[0-9]*"), *saved_models().glob("*/1")]
+        self.assertGreater(len(folders), 7)
+        for folder in folders:
+            with self.subTest(folder.parent.name):
+                graph_check.check_graph(saved_model.serving_graph(saved_model.read_message(folder), folder))
+
+    def test_an_operation_that_nobody_knows_is_refused(self) -> None:
+        self.graph.graph_def.node.add(name="y", op="OfTheNextRelease")
+        self.refused('"OfTheNextRelease" ."y"., and it is not known to do nothing but compute')
+
+    def test_a_function_that_nothing_calls_is_looked_at_too(self) -> None:
+        self.add_function("f", "ReadFile")
+        self.refused('"ReadFile" ."inside" in the function "f".')
+
+    def test_a_call_of_a_function_is_allowed_by_either_form(self) -> None:
+        self.add_function("f", "Identity")
+        self.graph.graph_def.node.add(name="y", op="f")
+        self.graph.graph_def.node.add(name="z", op="PartitionedCall").attr["f"].func.name = "f"
+        graph_check.check_graph(self.graph)
+
+    def test_a_function_does_not_make_an_operation_with_a_file_pass(self) -> None:
+        for name in ("RestoreV2", "SaveV2", ""):
+            with self.subTest(name):
+                self.add_function(name, "Identity")
+                self.refused("function with the name of an operation")
+                del self.graph.graph_def.library.function[:]
+
+    def test_it_is_found_behind_functions_that_are_arguments_of_functions(self) -> None:
+        self.add_function("inner", "SaveV2")
+        outer = self.graph.graph_def.node.add(name="y", op="PartitionedCall")
+        outer.attr["f"].func.attr["g"].list.func.add().name = "inner"
+        self.graph.signature_def["serving_default"].outputs["y"].name = "y:0"
+        self.refused('"SaveV2" .* it is run for serving')
+
+    def test_names_from_the_graph_are_quoted_in_one_short_line(self) -> None:
+        self.graph.graph_def.node.add(name="y\n" * 1000, op="z" * 1000)
+        with self.assertRaises(errors.StartError) as caught:
+            graph_check.check_graph(self.graph)
+        self.assertNotIn("\n", str(caught.exception))
+        self.assertLess(len(str(caught.exception)), 600)
+
+    def test_functions_that_call_each_other_in_circles_end(self) -> None:
+        """Each of many functions calls all of them, with the file's name."""
+        names = [f"f{number}" for number in range(60)]
+        for name in names:
+            restore = self.add_function(name, "RestoreV2")
+            restore.input[:] = ["prefix"]
+            function = self.graph.graph_def.library.function[-1]
+            function.signature.input_arg.add(name="prefix")
+            for called in names:
+                function.node_def.add(name=called, op=called).input[:] = ["prefix"]
+        self.graph.graph_def.node.add(name="restore", op="f0").input[:] = ["x"]
+        self.graph.saver_def.restore_op_name, self.graph.saver_def.filename_tensor_name = "restore", "x:0"
+        graph_check.check_graph(self.graph)
+        self.graph.graph_def.node.add(name="other", op="f7").input[:] = ["restore"]
+        self.refused("its file is not the one that the loader names")
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,60 @@
+"""Inputs that a signature has a default for may be left out, and what it doesn't know is refused all the same."""
+
+import unittest
+
+import numpy as np
+from unit_test.model_service.fixtures import Array, predict_request, served
+from model_service import errors
+from model_service.prediction import predict as prediction
+from model_service.models import saved_model
+from model_service import tensorflow_messages
+from model_service.models import tensors
+
+FLOAT = tensorflow_messages.types_pb2.DT_FLOAT
+NO_LIMIT = 2**40
+
+
+class Sum:
+    """Computes the sum of its inputs."""
+
+    slots = 1
+
+    def run(self, inputs: dict[str, Array], outputs: list[str]) -> dict[str, Array]:
+        total = np.sum([inputs["a"], inputs["b"]], axis=0)
+        return {alias: total for alias in outputs}
+
+
+class DefaultsTest(unittest.TestCase):
+    def setUp(self) -> None:
+        spec = {alias: saved_model.TensorSpec(alias, f"feed_{alias}:0", FLOAT, (-1,)) for alias in ("a", "b", "y")}
+        inputs, outputs = {"a": spec["a"], "b": spec["b"]}, {"y": spec["y"]}
+        defaults = {"b": np.array([10], np.float32)}
+        signature = saved_model.Signature("serving_default", inputs, outputs, defaults)
+        self.servables = served(Sum(), signature)
+
+    def predict(self, **inputs: float) -> float:
+        arrays = {alias: np.array([value], np.float32) for alias, value in inputs.items()}
+        response = prediction.predict(self.servables, predict_request(arrays, "M"), NO_LIMIT)
+        return float(tensors.to_array(response.outputs["y"], NO_LIMIT)[0])
+
+    def test_a_default_stands_in_for_what_is_left_out(self) -> None:
+        self.assertEqual(self.predict(a=1), 11)
+        self.assertEqual(self.predict(a=1, b=2), 3)
+
+    def test_what_fits_no_input_is_refused(self) -> None:
+        cases: dict[str, dict[str, float]] = {
+            "input size does not match signature: 0!=2 len({}) != len({a,b}). "
+            "Sent extra: {}. Missing but required: {a}.": {},
+            "Signature input alias: a(feed name: feed_a:0) not found in request and no default value provided. "
+            "Inputs expected to be in the request {b}, or default input alias set: b": {"b": 1},
+            "input tensor alias not found in signature: x. Inputs expected to be in the set {a,b}.": {"a": 1, "x": 1},
+        }
+        for text, inputs in cases.items():
+            with self.subTest(text), self.assertRaises(errors.ServingError) as caught:
+                self.predict(**inputs)
+            with self.subTest(text):
+                self.assertEqual(caught.exception.message, text)
+
+
+if __name__ == "__main__":
+    unittest.main()

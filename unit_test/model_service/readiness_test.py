@@ -1,0 +1,54 @@
+"""Requests are wanted while a version is available, no call is stuck and the server isn't about to stop."""
+
+import unittest
+from typing import Any
+
+from model_service.observability import readiness
+
+
+class Fake:
+    """Stands in for the models and for the threads."""
+
+    def __init__(self) -> None:
+        self.versions = [1]
+        self.seconds = 0.0
+
+    def available(self, name: str) -> list[int]:
+        return self.versions if name == "M" else []
+
+    def longest(self) -> float:
+        return self.seconds
+
+
+class ReadinessTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.fake: Any = Fake()
+        self.readiness = readiness.Readiness(self.fake, self.fake, "M", 30)
+
+    def test_all_is_well(self) -> None:
+        self.fake.seconds = 29.9
+        self.assertEqual(self.readiness.failing(), "")
+
+    def test_a_server_that_stops_is_not_ready(self) -> None:
+        self.readiness.is_stopping = True
+        self.assertEqual(self.readiness.failing(), "the server is stopping")
+
+    def test_without_a_version_it_is_not_ready_until_one_is_back(self) -> None:
+        self.fake.versions = []
+        self.assertEqual(self.readiness.failing(), "no version of M is available")
+        self.fake.versions = [2]
+        self.assertEqual(self.readiness.failing(), "")
+
+    def test_with_a_stuck_call_it_is_not_ready_until_that_returns(self) -> None:
+        self.fake.seconds = 30.1
+        self.assertEqual(self.readiness.failing(), "a call computes for more than 30 s (--stuck_call_seconds)")
+        self.fake.seconds = 0
+        self.assertEqual(self.readiness.failing(), "")
+
+    def test_at_zero_seconds_no_call_is_stuck(self) -> None:
+        self.fake.seconds = 1e6
+        self.assertEqual(readiness.Readiness(self.fake, self.fake, "M", 0).failing(), "")
+
+
+if __name__ == "__main__":
+    unittest.main()

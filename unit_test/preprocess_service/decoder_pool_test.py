@@ -1,0 +1,363 @@
+"""Pictures are decoded in processes that can be ended, within the time and the memory that each is granted."""
+
+import asyncio
+import base64
+import gc
+import io
+import logging
+import os
+import signal
+import struct
+import sys
+import tempfile
+import time
+import unittest
+import zlib
+from pathlib import Path
+from typing import Any
+from unittest.mock import patch
+
+import numpy as np
+import psutil
+from unit_test.preprocess_service.app_server_test import CAT, settings
+from unit_test.preprocess_service.formats_test import HEIC, save
+from PIL import Image
+from preprocess_service.app.inference import decoder_pool
+from preprocess_service.app import errors
+from preprocess_service.app.imaging import decode_cost
+from preprocess_service.app.inference import context
+from preprocess_service.app.observability import metrics
+from preprocess_service.app.inference import pipeline
+from preprocess_service.app import utils as service_utils
+
+PHOTO = Image.open(io.BytesIO(base64.b64decode(CAT))).convert("RGB")
+PNG = save(PHOTO, "PNG")
+IS_LINUX = sys.platform == "linux"
+
+
+def large(mode: str = "RGB", side: int = 1700) -> Image.Image:
+    return PHOTO.resize((side, side)).convert(mode)
+
+
+def tiff(width: int, height: int, tags: dict[int, tuple[int, ...]], strip: bytes = b"") -> bytes:
+    """An uncompressed or deflated TIFF of one strip or tile."""
+    tags = {256: (width,), 257: (height,), **tags}
+    body = bytearray(struct.pack("<H", len(tags)))
+    extra = bytearray()
+    start = 8 + 2 + 12 * len(tags) + 4
+    for tag, values in sorted(tags.items()):
+        if tag in (273, 324):
+            values = (start + 8 * len(tags),)
+        data = struct.pack(f"<{len(values)}I", *values)
+        if len(values) > 1:
+            extra += data
+            data = struct.pack("<I", start + len(extra) - len(data))
+        body += struct.pack("<HHI", tag, 4, len(values)) + data
+    return b"II*\0" + struct.pack("<I", 8) + bytes(body) + bytes(4) + bytes(extra).ljust(8 * len(tags), b"\0") + strip
+
+
+def hidden_tile(side: int = 20_000) -> bytes:
+    """A picture of 16 x 16 pixels in one tile of ``side`` x ``side``."""
+    strip = zlib.compress(bytes(1000))
+    tags = {258: (8,), 259: (8,), 262: (1,), 277: (1,), 322: (side,), 323: (side,), 324: (0,), 325: (len(strip),)}
+    return tiff(16, 16, tags, strip)
+
+
+def repeated_scans(times: int = 3000) -> bytes:
+    """A progressive JPEG whose last scan comes again and again: some bytes each time, and all of its pixels."""
+    data = save(large(), "JPEG", progressive=True)
+    last, end = data.rfind(b"\xff\xda"), data.rfind(b"\xff\xd9")
+    return data[:last] + data[last:end] * times + data[end:]
+
+
+class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
+    async def asyncSetUp(self) -> None:
+        # The tests themselves make pictures, and wait, in the loop's thread.
+        asyncio.get_running_loop().slow_callback_duration = 60
+        # What ends a picture's process is for the log.
+        logging.getLogger("decoder_pool").addHandler(logging.NullHandler())
+        self.config = settings(decode_threads=1)
+        self.metrics = metrics.Metrics()
+        self.pool = decoder_pool.DecoderPool(self.config, self.metrics)
+        self.addAsyncCleanup(self.pool.close)
+
+    async def decode(self, photo: "bytes | str", request: Any = None) -> Any:
+        return await self.pool.decode(photo, request or context.Job("a_request", 120), lambda: None)
+
+    def processes(self) -> list[psutil.Process]:
+        return [child for child in psutil.Process().children() if "decoder_process" in " ".join(child.cmdline())]
+
+    def ended(self, reason: str) -> float:
+        return self.metrics.registry.get_sample_value("catdog_decoders_ended_total", {"reason": reason}) or 0.0
+
+    async def test_it_makes_the_same_pixels_as_are_made_here(self) -> None:
+        for name, photo in (("PNG", PNG), ("large", save(large(), "PNG")), ("HEIC", HEIC.read_bytes())):
+            with self.subTest(name):
+                request = context.Job("a_request", 120)
+                image = service_utils.decode_image(photo, 10**8, self.config.picture)
+                expected = service_utils.to_pixels(image, self.config.picture)
+                np.testing.assert_array_equal(await self.decode(photo, request), expected)
+                np.testing.assert_array_equal(await self.decode(base64.b64encode(photo).decode()), expected)
+                self.assertEqual([picture[0] for picture in request.pictures], ["HEIF" if name == "HEIC" else "PNG"])
+                self.assertEqual(set(request.seconds()), {"decode"})
+
+    async def test_what_is_refused_is_refused_with_its_reason(self) -> None:
+        for photo, error, text in (
+            (b"", errors.InvalidImage, "0 bytes"),
+            (PNG[:1000], errors.InvalidImage, "truncated or broken"),
+            (b"%PDF-1.7", errors.UnsupportedMediaType, "Portable Document"),
+            ("!", errors.InvalidBase64, "base64"),
+            (save(Image.new("1", (8000, 8000)), "PNG"), errors.ImageTooLarge, "51 megapixels"),
+            (save(Image.new("L", (5000, 5000)), "WEBP"), errors.ImageTooLarge, "too much memory"),
+        ):
+            with self.subTest(text), self.assertRaisesRegex(error, text):
+                await self.decode(photo)
+        self.assertEqual(len(self.processes()), 1)
+
+    @unittest.skipUnless(IS_LINUX, "limits of memory are Linux's")
+    async def test_a_size_that_the_header_hides_gets_no_memory(self) -> None:
+        await self.decode(PNG)
+        (process,) = self.processes()
+        with self.assertRaisesRegex(errors.ServiceError, "memory|broken"):
+            await self.decode(hidden_tile())
+        # Not granted and not taken: this file asks for 400 MB.
+        self.assertLess(process.memory_info().rss, 150e6)
+        with self.assertRaises(errors.ServiceError):
+            await self.decode(hidden_tile(60_000))
+        self.assertEqual((await self.decode(PNG)).shape, (240, 240, 3))
+
+    @unittest.skipUnless(hasattr(signal, "SIGPROF"), "needs a limit of computing time")
+    async def test_a_file_that_takes_too_long_is_ended_and_the_next_is_decoded(self) -> None:
+        self.enterContext(patch.object(decoder_pool, "BASE_SECONDS", 0.3))
+        self.enterContext(patch.object(decoder_pool, "SECONDS_PER_MEGAPIXEL", 0.1))
+        with self.assertRaisesRegex(errors.ImageTooLarge, "takes too long"):
+            await self.decode(repeated_scans())
+        self.assertEqual(self.ended("time"), 1)
+        self.assertEqual((await self.decode(PNG)).shape, (240, 240, 3))
+
+    async def test_pictures_of_one_request_that_take_long_leave_a_process_for_others(self) -> None:
+        request = context.Job("a_request", 120)
+        photo = repeated_scans(30_000)
+        slow = [asyncio.create_task(self.decode(photo, request)) for _ in range(4)]
+        await asyncio.sleep(0.5)
+        self.assertEqual((await self.decode(PNG)).shape, (240, 240, 3))
+        self.assertFalse(any(task.done() for task in slow))
+        for task in slow:
+            task.cancel()
+        await asyncio.wait(slow)
+        # Nobody waits for it any more.
+        end = time.monotonic() + 60
+        while not self.ended("cancelled"):
+            self.assertLess(time.monotonic(), end)
+            await asyncio.sleep(0.05)
+
+    async def test_the_pictures_of_one_request_have_only_so_many_pixels_together(self) -> None:
+        self.enterContext(patch.object(self.pool, "_request_pixels", 6_000_000))
+        request = context.Job("a_request", 120)
+        photo = save(large(), "PNG")
+        for _ in range(2):
+            await self.decode(photo, request)
+        with self.assertRaisesRegex(errors.ImageTooLarge, "together more than 6 megapixels"):
+            await self.decode(photo, request)
+        await self.decode(PNG, request)
+        await self.decode(photo)
+
+    async def test_a_process_that_dies_costs_one_picture_and_is_replaced(self) -> None:
+        await self.decode(PNG)
+        (process,) = self.processes()
+        task = asyncio.create_task(self.decode(repeated_scans(30_000)))
+        await asyncio.sleep(0.5)
+        with self.assertLogs("decoder_pool", "WARNING") as logged:
+            process.send_signal(signal.SIGTERM if os.name == "nt" else signal.SIGSEGV)
+            with self.assertRaisesRegex(errors.InvalidImage, "broken"):
+                await task
+        self.assertIn("a decoder ended at a picture", logged.output[0])
+        self.assertEqual(self.ended("crash"), 1)
+        self.assertEqual((await self.decode(PNG)).shape, (240, 240, 3))
+        self.assertNotIn(process.pid, [other.pid for other in self.processes()])
+
+    async def test_what_a_process_was_made_to_answer_is_not_trusted(self) -> None:
+        program = "import json, sys; print('{}', flush=True); sys.stdin.buffer.readline(); print(%r, flush=True)"
+        for answer in (
+            "[]",
+            "{}",
+            '{"pixels": 1e12}',
+            '{"pixels": 7}',
+            '{"pixels": 0, "error": ["open", "x", {}]}',
+            "x" * 99,
+        ):
+            with self.subTest(answer):
+                fake = Path(self.enterContext(tempfile.TemporaryDirectory())) / "fake.py"
+                fake.write_text(program % answer, encoding="utf-8")
+                with patch.object(decoder_pool, "PROGRAM", fake):
+                    pool = decoder_pool.DecoderPool(self.config, self.metrics)
+                    with self.assertRaises(errors.InvalidImage):
+                        await pool.decode(PNG, context.Job("a_request", 120), lambda: None)
+                    await pool.close()
+
+    async def test_a_process_that_cannot_start_is_no_fault_of_the_picture(self) -> None:
+        with (
+            patch.object(decoder_pool, "PROGRAM", Path("nowhere.py")),
+            self.assertLogs("decoder_pool", "ERROR"),
+            self.assertRaises(errors.Overloaded),
+        ):
+            await self.decode(PNG)
+        self.assertEqual((await self.decode(PNG)).shape, (240, 240, 3))
+
+    @unittest.skipUnless(IS_LINUX, "reads /proc")
+    async def test_a_process_knows_no_keys(self) -> None:
+        with patch.dict(os.environ, {"SERVICE_API_KEYS": "a-key-of-16-characters"}):
+            await self.decode(PNG)
+        (process,) = self.processes()
+        self.assertNotIn(b"SERVICE_", Path(f"/proc/{process.pid}/environ").read_bytes())
+
+    async def test_no_process_outlives_the_pool(self) -> None:
+        await self.decode(PNG)
+        processes = self.processes()
+        await self.pool.close()
+        _, alive = psutil.wait_procs(processes, timeout=30)
+        self.assertEqual(alive, [])
+
+
+class CostTest(unittest.TestCase):
+    """Each kind of picture is decoded within what its header says that it costs."""
+
+    KINDS = (
+        ("JPEG", "RGB", {}),
+        ("JPEG", "RGB", {"progressive": True, "subsampling": 0}),
+        ("JPEG", "CMYK", {"progressive": True}),
+        ("JPEG", "L", {"progressive": True}),
+        ("PNG", "RGB", {"transparency": (1, 2, 3)}),
+        ("PNG", "RGBA", {}),
+        ("PNG", "LA", {}),
+        ("PNG", "L", {}),
+        ("PNG", "P", {"transparency": 3}),
+        ("PNG", "1", {}),
+        ("PNG", "I;16", {}),
+        ("WEBP", "RGB", {}),
+        ("WEBP", "RGBA", {"lossless": True}),
+        ("GIF", "P", {}),
+        ("BMP", "RGB", {}),
+        ("BMP", "P", {}),
+        ("TIFF", "RGB", {}),
+        ("TIFF", "RGB", {"compression": "tiff_lzw"}),
+        ("TIFF", "CMYK", {"compression": "tiff_deflate"}),
+        ("TIFF", "LAB", {"compression": "tiff_lzw"}),
+        ("TIFF", "F", {"compression": "tiff_lzw"}),
+        ("AVIF", "RGB", {"speed": 10}),
+        ("AVIF", "RGBA", {"speed": 10, "subsampling": "4:4:4"}),
+    )
+
+    def setUp(self) -> None:
+        self.config = settings(decode_threads=1)
+
+    @unittest.skipUnless(IS_LINUX, "limits of memory are Linux's")
+    def test_each_kind_of_picture_is_decoded_within_its_cost(self) -> None:
+        async def decode_all() -> None:
+            pool = decoder_pool.DecoderPool(self.config, metrics.Metrics())
+            for side in (300, 900, 2600):
+                for kind, mode, options in self.KINDS:
+                    with self.subTest(kind, mode=mode, side=side, **options):
+                        # All alike, so that the file is small: what some decoders keep of it is granted too.
+                        image = Image.new(mode, (side, side))
+                        stream = io.BytesIO()
+                        image.save(stream, kind, **options)
+                        pixels = await pool.decode(stream.getvalue(), context.Job("a_request", 120), lambda: None)
+                        self.assertEqual(pixels.shape, (240, 240, 3))
+            for channels, photometric in ((3, 2), (4, 5)):
+                with self.subTest("TIFF of 16 bits", channels=channels):
+                    strip = zlib.compress(bytes(2 * channels * 2600 * 2600))
+                    tags = {258: (16,) * channels, 259: (8,), 262: (photometric,), 273: (0,), 277: (channels,)}
+                    photo = tiff(2600, 2600, {**tags, 278: (2600,), 279: (len(strip),)}, strip)
+                    await pool.decode(photo, context.Job("a_request", 120), lambda: None)
+            await pool.close()
+
+        asyncio.run(decode_all())
+
+    def test_a_phones_photo_of_one_scan_costs_little_and_one_of_many_scans_all_its_coefficients(self) -> None:
+        for name, options, memory, pixels in (
+            ("one scan", {"exif": b"Exif\0\0" + b"\xff\xda\xff\xd9" * 20}, 10e6, 2e6 / 16),
+            ("progressive", {"progressive": True, "subsampling": 0}, 20e6, 2e6),
+        ):
+            with self.subTest(name):
+                photo = save(PHOTO.resize((2000, 1000)), "JPEG", **options)
+                with service_utils.open_image(photo, 10**8, self.config.picture) as opened:
+                    self.assertAlmostEqual(opened.cost.memory_bytes, memory, delta=0.2 * memory)
+                    self.assertAlmostEqual(opened.cost.pixels, pixels, delta=1)
+
+    def test_scans_that_are_not_progressive_count_too(self) -> None:
+        plain = save(PHOTO, "JPEG")
+        start = decode_cost.first_scan(plain)
+        end = plain.rfind(b"\xff\xd9")
+        for name, photo, one_scan in (
+            ("one", plain, True),
+            ("two", plain[:end] + plain[start:], False),
+            ("another picture behind the end", plain + plain, True),
+        ):
+            with self.subTest(name), service_utils.open_image(photo, 10**8) as opened:
+                self.assertEqual(opened.one_scan, one_scan)
+
+    def test_the_size_of_a_webp_is_read_without_opening_it(self) -> None:
+        for options in ({}, {"lossless": True}, {"exif": b"Exif\0\0"}):
+            with self.subTest(**options):
+                self.assertEqual(decode_cost.webp_size(save(PHOTO, "WEBP", **options)), PHOTO.size)
+        self.assertIsNone(decode_cost.webp_size(PNG))
+
+
+class SmallJpegTest(unittest.TestCase):
+    """Only what can't take long is decoded in a thread, which nothing can end."""
+
+    def test_only_a_small_jpeg_of_one_scan_is_decoded_in_a_thread(self) -> None:
+        data = base64.b64decode(CAT)
+        plain = pipeline.Pipeline(settings(), None, metrics.Metrics())  # type: ignore[arg-type]  # is not asked
+        segment = b"\xff\xe1" + (20_002).to_bytes(2, "big") + bytes(20_000)
+        for name, photo, is_small in (
+            ("a photo", data, True),
+            ("as many bytes as may be", data + bytes(pipeline.SMALL_BYTES - 1 - len(data)), True),
+            ("one more", data + bytes(pipeline.SMALL_BYTES + 2 - len(data)), False),
+            ("as many pixels as may be", save(Image.new("L", (1000, 500)), "JPEG"), True),
+            ("a few more", save(Image.new("L", (1000, 501)), "JPEG"), False),
+            ("much metadata", data[:2] + segment + data[2:], False),
+            ("progressive", save(PHOTO, "JPEG", progressive=True), False),
+            ("of another format", PNG, False),
+            ("no picture", b"hello", False),
+            ("nothing", b"", False),
+        ):
+            for sent in (photo, base64.b64encode(photo).decode()):
+                with self.subTest(name, type=type(sent)):
+                    may_be = pipeline._may_be_small_jpeg(sent)
+                    self.assertEqual(may_be and plain._pixels(sent, context.Job("x", 120)) is not None, is_small)
+
+
+class LeftoversTest(unittest.IsolatedAsyncioTestCase):
+    async def test_refused_pictures_leave_nothing_behind_without_any_collection_of_garbage(self) -> None:
+        class Stopped:
+            async def close(self) -> None: ...
+
+        asyncio.get_running_loop().slow_callback_duration = 60
+        service = pipeline.Pipeline(settings(), Stopped(), metrics.Metrics())  # type: ignore[arg-type]
+        broken = base64.b64decode(CAT)[:1000]
+        gc.collect()
+        gc.disable()
+        try:
+            for photo in (broken, PNG[:2000], base64.b64encode(broken).decode() + "!", hidden_tile()):
+                with self.subTest(photo[:20]):
+                    before = {id(thing) for thing in gc.get_objects()}
+                    # In a task of its own, as of a request: with all that it leaves.
+                    await asyncio.create_task(self.refused(service, photo))
+                    # The threads end what they are at.
+                    await asyncio.sleep(0.5)
+                    kinds = (BaseException, Image.Image, bytes, context.Job)
+                    left = [thing for thing in gc.get_objects() if id(thing) not in before and isinstance(thing, kinds)]
+                    self.assertEqual(left, [])
+        finally:
+            gc.enable()
+            await service.close()
+
+    async def refused(self, service: Any, photo: "bytes | str") -> None:
+        with self.assertRaises(errors.ServiceError):
+            await service.classify(photo, context.Job("a_request", 120))
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,28 @@
+"""Runs an app of this project on a real port, in a thread, for as long as a test needs it."""
+
+import logging
+import threading
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+from typing import Any
+
+from serving_common import sockets as port
+from preprocess_service.app.server import uvicorn_server as http
+
+
+@contextmanager
+def serving(app: Any) -> Iterator[str]:
+    """Serve ``app`` until the block ends; gives its address."""
+    listener = port.listen("127.0.0.1", 0)
+    server = http.Server(app)
+    logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
+    thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
+    thread.start()
+    while not server.started and thread.is_alive():
+        time.sleep(0.01)
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        server.should_exit = True
+        thread.join()

@@ -1,0 +1,159 @@
+"""A real browser for the tests of the page: whichever of Chromium's family this machine has.
+
+Playwright drives it but brings none along: nothing is downloaded. ``CHROMIUM`` names one in an unusual place.
+"""
+
+import os
+import re
+import shutil
+import sys
+import tempfile
+import unittest
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, NoReturn
+
+from unit_test.utils import IMAGES
+
+
+def skip(reason: str) -> NoReturn:
+    """Leave these tests out, and say so where it is seen: unittest itself only counts."""
+    sys.stderr.write(f"\n##  SKIPPED: the page is not tested. {reason}  ##\n")
+    raise unittest.SkipTest(reason)
+
+
+try:
+    from axe_playwright_python.sync_playwright import Axe
+    from playwright.sync_api import Browser, BrowserContext, CDPSession, Locator, Page, sync_playwright
+    from playwright.sync_api import Error as BrowserError
+except ImportError:
+    skip("Playwright is missing: pip install -r requirements.txt")
+
+PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
+# Where Playwright itself finds an installed browser, on Windows and macOS above all.
+CHANNELS = ("chrome", "msedge")
+# A page that is slower than this is broken, however busy the machine.
+TIMEOUT_MS = 20_000
+
+# What the browser complains of in pages: refused scripts and styles, uncaught errors, failed loads.
+REPORT_VIOLATIONS = """
+    addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI }) =>
+        console.error(`policy: ${violatedDirective} ${blockedURI}`))
+"""
+
+__all__ = [
+    "REPORT_VIOLATIONS",
+    "Axe",
+    "Browser",
+    "BrowserContext",
+    "CDPSession",
+    "Locator",
+    "Page",
+    "Visit",
+    "browser",
+    "photo",
+]
+
+
+def photo(path: Path, name: str = "") -> dict[str, Any]:
+    """A file of the disk, under another name if one is given."""
+    content = path.read_bytes()
+    return {"name": name or path.name, "mimeType": "image/jpeg", "buffer": content}
+
+
+@contextmanager
+def browser() -> Iterator[Browser]:
+    """A headless browser whose camera shows the sample ``dog_1.jpg``.
+
+    Raises:
+        SkipTest: there is none on this machine.
+    """
+    with sync_playwright() as playwright, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
+        # Of a picture with an odd width or height the browser's stand-in for a camera makes black frames.
+        film = Path(folder, "dog.mjpeg")
+        film.write_bytes((IMAGES / "dog_1.jpg").read_bytes() * 10)
+        started = _launch(
+            playwright, ["--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={film}"]
+        )
+        try:
+            yield started
+        finally:
+            started.close()
+
+
+def _launch(playwright: Any, arguments: list[str]) -> Browser:
+    for place in _places():
+        try:
+            started: Browser = playwright.chromium.launch(args=arguments, **place)
+            return started
+        except BrowserError:
+            continue
+    skip("No Chromium, Chrome or Edge is installed; on Debian: apt-get install chromium")
+
+
+def _places() -> Iterator[dict[str, str]]:
+    named = os.environ.get("CHROMIUM")
+    for program in filter(None, [named, *map(shutil.which, PROGRAMS)]):
+        yield {"executable_path": program}
+    for channel in CHANNELS:
+        yield {"channel": channel}
+
+
+class Visit:
+    """One visitor's look at the page, and what the browser complained of meanwhile."""
+
+    def __init__(self, browser: Browser, url: str, **settings: Any) -> None:
+        # Without movement nothing is half faded in when it is looked at.
+        self.context: BrowserContext = browser.new_context(**{"locale": "en-US", "reduced_motion": "reduce"} | settings)
+        self.context.set_default_timeout(TIMEOUT_MS)
+        self.context.add_init_script(REPORT_VIOLATIONS)
+        self.complaints: list[str] = []
+        self.page: Page = self.context.new_page()
+        self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
+        self.page.on("console", self._hear)
+        self.page.goto(url)
+        # The first words that only the script can have put there.
+        self.page.locator("#language:not(:empty)").wait_for()
+
+    def _hear(self, message: Any) -> None:
+        # The browser itself logs every refusal of the service, and every file that has no preview.
+        foreseen = re.search("^blob:|/predict$", message.location.get("url", ""))
+        if message.type in ("error", "warning") and not foreseen:
+            self.complaints.append(message.text)
+
+    def choose(self, *files: Any) -> None:
+        """Hand files to the chooser: paths, or what ``photo`` makes."""
+        self.page.set_input_files("#files", [photo(file) if isinstance(file, Path) else file for file in files])
+
+    def drop(self, *paths: Path) -> None:
+        """Drop files of this machine's disk on the page, as the mouse does."""
+        session: CDPSession = self.context.new_cdp_session(self.page)
+        box = self.page.locator("#drop").bounding_box()
+        assert box is not None
+        place = {"x": box["x"] + 20, "y": box["y"] + 20}
+        data = {"items": [], "files": list(map(str, paths)), "dragOperationsMask": 1}
+        for kind in ("dragEnter", "dragOver", "drop"):
+            session.send("Input.dispatchDragEvent", {"type": kind, "data": data, **place})
+        session.detach()
+
+    def card(self, name: str) -> Locator:
+        """The finished card of the photo with this name."""
+        heading = self.page.get_by_role("heading", name=name, exact=True)
+        card = self.page.locator('.card[aria-busy="false"]').filter(has=heading)
+        card.wait_for()
+        return card
+
+    def verdict(self, name: str) -> str:
+        """The big label on a photo's card."""
+        return self.card(name).locator(".verdict strong").inner_text()
+
+    def violations(self) -> list[str]:
+        """What axe, the accessibility checker, finds wrong with the page as it is now."""
+        found = Axe().run(self.page).response["violations"]
+        return [f"{rule['id']}: {node['html']} {node['failureSummary']}" for rule in found for node in rule["nodes"]]
+
+    def close(self) -> None:
+        # Requests that a test holds back would otherwise be missed by their handlers.
+        self.page.unroute_all(behavior="ignoreErrors")
+        self.context.close()

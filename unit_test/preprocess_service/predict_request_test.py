@@ -1,0 +1,52 @@
+"""What is put together from bytes is what protobuf would have made of it."""
+
+import unittest
+from typing import Any
+
+import numpy as np
+from preprocess_service.app.serving_client import predict_request
+from serving_common import tensorflow_protos
+from preprocess_service.app.serving_client import signature
+
+
+def asked(name: str, takes_pixels: bool, domain: str | None = "domain") -> Any:
+    return signature.Signature(name, "scores", domain, "the signature", takes_pixels)
+
+
+class EnvelopeTest(unittest.TestCase):
+    def test_the_bytes_are_the_message_whatever_the_shape_the_type_and_the_names(self) -> None:
+        for shape, name in (
+            ((1, 1, 1, 3), "a"),
+            ((3, 4, 5, 3), "pixels"),
+            ((2, 9, 9, 3), "where the pictures' numbers go"),
+        ):
+            for takes_pixels in (False, True):
+                with self.subTest(shape, takes_pixels=takes_pixels):
+                    batch = (
+                        np.random.default_rng(0)
+                        .integers(0, 256, shape)
+                        .astype(np.uint8 if takes_pixels else np.float32)
+                    )
+                    made = predict_request.Envelope("CAT-DOG", asked(name, takes_pixels), shape)
+                    request = tensorflow_protos.PredictRequest.FromString(made.around(list(batch)))
+                    expected = tensorflow_protos.PredictRequest()
+                    expected.model_spec.name = "CAT-DOG"
+                    expected.model_spec.signature_name = "the signature"
+                    expected.output_filter.extend(["scores", "domain"])
+                    dtype = tensorflow_protos.DT_UINT8 if takes_pixels else tensorflow_protos.DT_FLOAT
+                    expected.inputs[name].dtype = dtype
+                    for size in shape:
+                        expected.inputs[name].tensor_shape.dim.add(size=size)
+                    expected.inputs[name].tensor_content = batch.tobytes()
+                    self.assertEqual(request, expected)
+
+    def test_the_next_picture_leaves_nothing_of_the_last(self) -> None:
+        made = predict_request.Envelope("m", asked("x", False, None), (1, 2, 2, 3))
+        for value in (1.0, 2.0):
+            tensor = np.full((2, 2, 3), value, np.float32)
+            request = tensorflow_protos.PredictRequest.FromString(made.around([tensor[::-1]]))
+            self.assertEqual(set(np.frombuffer(request.inputs["x"].tensor_content, "<f4")), {value})
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,0 +1,172 @@
+"""The fault suite's attacks in their short form, and that it would tell what an attack has done."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+import unittest
+from pathlib import Path
+from typing import Any
+from unittest import mock
+
+from unit_test.processes import free_port
+from unit_test.tools.programs import FOLDER, run_tool
+from tools.chaos.attacks import attack
+from tools.chaos.attacks import pair as attack_pair
+from tools.chaos import hostile
+from tools.chaos.attacks import refused
+from tools.chaos.attacks import watch
+from tools.chaos.attacks import wire
+
+
+@unittest.skipIf(os.name == "nt", "Windows has no SIGKILL")
+class AttacksTest(unittest.TestCase):
+    def test_under_attack_others_are_answered_and_memory_stays_within_that_of_the_containers(self) -> None:
+        ended = run_tool("chaos", "--attacks", "--short", "--json")
+        reports = json.loads(ended.stdout or "[]")
+        self.assertGreater(len(reports), 10, ended.stderr)
+        for report in reports:
+            with self.subTest(report["name"]):
+                logs = "\n".join(f"{name}: {log[-2000:]}" for name, log in report["logs"].items())
+                self.assertEqual(report["broken"], [], f"{report['answers']}\n{logs}")
+                self.assertGreater(report["sent"], 0)
+
+    def test_refused_files_leave_nothing_in_memory(self) -> None:
+        ended = run_tool("chaos", "--attacks", "--refused", 300)
+        self.assertEqual(ended.returncode, 0, ended.stdout + ended.stderr[-2000:])
+        self.assertRegex(ended.stdout, r"\d+ 400.* MB after the first 100")
+
+
+class HostileTest(unittest.TestCase):
+    def test_every_format_has_its_hostile_pictures_and_each_says_why_it_hurts(self) -> None:
+        pictures = hostile.load_all()
+        for name in ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF"):
+            self.assertTrue(any(picture.startswith(f"{name}: ") for picture in pictures), name)
+        for case in attack.CASES.values():
+            with self.subTest(case.name):
+                self.assertTrue(case.why)
+
+    def test_a_hostile_picture_is_of_the_format_that_its_name_says(self) -> None:
+        begin = {"JPEG": b"\xff\xd8", "PNG": b"\x89PNG", "GIF": b"GIF89a", "BMP": b"BM", "TIFF": b"II", "WEBP": b"RIFF"}
+        for name, picture in hostile.load_all().items():
+            start = begin.get(name.partition(":")[0])
+            if start and picture.is_short:
+                with self.subTest(name):
+                    self.assertTrue(picture.make().startswith(start))
+
+
+def one_attack(seconds: float = 0.0, slack: float = 1.0) -> Any:
+    """An attack that goes nowhere."""
+    case = attack.Case("a case", lambda _: None, True, 1.0)
+    ports = {"http": 1, "grpc": 1, "rest": 1}
+    return attack.Attack(case, ports, attack.Pace(seconds, slack), Path(os.devnull))
+
+
+class JudgeTest(unittest.TestCase):
+    def judged(self, **seen: Any) -> list[str]:
+        one = one_attack()
+        measured = watch.Seen(**{"peaks": dict(attack.MEMORY), "photos": [1.0], "livez": [0.25]} | seen)
+        attack_pair.judge(attack.Case("a case", lambda _: None, True, 1.0), one, measured)
+        broken: list[str] = one.report.broken
+        return broken
+
+    def test_what_is_within_the_bounds_is_held(self) -> None:
+        self.assertEqual(self.judged(), [])
+
+    def test_each_bound_is_a_promise(self) -> None:
+        for broken, seen in (
+            ("MB, more than 512", {"peaks": attack.MEMORY | {"model server": 513.0}}),
+            ("MB, more than 700", {"peaks": attack.MEMORY | {"preprocess service": 701.0}}),
+            ("a small photo took", {"photos": [0.1, 1.1]}),
+            ("/livez took", {"livez": [0.3]}),
+            ("503", {"failures": ["a small photo (png): 503 after 0.1 s"]}),
+        ):
+            with self.subTest(broken):
+                self.assertIn(broken, str(self.judged(**seen)))
+
+    def test_an_answer_that_is_a_defect_or_gives_no_reason_or_is_late_breaks_a_promise(self) -> None:
+        refusal = b'{"status": "Failed", "msg": "No."}'
+        for status, body, seconds, broken in (
+            (400, refusal, 1.0, ""),
+            (200, b"{}", 1.0, ""),
+            (500, refusal, 1.0, "answered with 500"),
+            (400, b"<html>", 1.0, "without a reason"),
+            (504, refusal, 12.5, "answered only after"),
+        ):
+            with self.subTest(f"{status} {seconds}"):
+                one = one_attack()
+                one.note(wire.Answer(status, b"", body), seconds)
+                self.assertEqual(bool(one.report.broken), bool(broken))
+                self.assertIn(broken, str(one.report.broken))
+
+    def test_no_answer_breaks_a_promise_unless_the_attack_excuses_it(self) -> None:
+        for is_fine in (True, False):
+            one = one_attack()
+            one.note_cut("closed", is_fine)
+            self.assertEqual(one.report.broken == [], is_fine)
+
+    def test_growth_over_refused_files_and_answers_of_5xx_are_told(self) -> None:
+        for megabytes, statuses, is_broken in (
+            ([100.0, 109.0], {400: 9}, False),
+            ([100.0, 111.0, 100.0], {400: 9}, True),
+            ([100.0, 100.0], {500: 1}, True),
+        ):
+            told = refused.Refused(megabytes, refused.Counter(statuses))
+            told.judge()
+            self.assertEqual(bool(told.broken), is_broken)
+
+
+@unittest.skipIf(os.name == "nt", "Windows has no SIGKILL")
+class WatchTest(unittest.TestCase):
+    def setUp(self) -> None:
+        # The watcher's own process looks for its module where this one does.
+        found = mock.patch("sys.path", [str(FOLDER), *sys.path])
+        found.start()
+        self.addCleanup(found.stop)
+
+    def process(self, program: str) -> "subprocess.Popen[bytes]":
+        process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
+        self.addCleanup(process.wait)
+        self.addCleanup(process.kill)
+        assert process.stdout
+        self.addCleanup(process.stdout.close)
+        process.stdout.readline()
+        return process
+
+    def test_memory_of_a_child_counts_and_what_it_shares_with_its_parent_counts_once(self) -> None:
+        program = (
+            "import os, time; shared = b'x' * 100_000_000; child = os.fork()\n"
+            "if child: time.sleep(60)\n"
+            "own = b'x' * 50_000_000; print(flush=True); time.sleep(10)"
+        )
+        tree = watch.Tree(self.process(program).pid)
+        megabytes = tree.megabytes()
+        self.assertGreater(megabytes, 150)
+        self.assertLess(megabytes, 200)
+
+    def test_what_takes_too_much_or_too_long_is_killed_with_its_children(self) -> None:
+        for program, limit_s, why in (("x = b'x' * 80_000_000", 60, "MB"), ("x = 0", 0.1, "not over")):
+            with self.subTest(why):
+                process = self.process(f"{program}; import time; print(flush=True); time.sleep(60)")
+                target = watch.Target("a service", process.pid, free_port(), 60.0)
+                with watch.Watcher([target], free_port(), [watch.Photo("none", b"", "image/png")]) as watcher:
+                    watcher.begin(limit_s)
+                    process.wait(30)
+                    seen = watcher.end()
+                self.assertIn(why, seen.killed)
+
+    def test_photos_and_livez_that_are_not_answered_are_told(self) -> None:
+        process = self.process("import time; print(flush=True); time.sleep(60)")
+        target = watch.Target("a service", process.pid, free_port(), 1000.0)
+        with watch.Watcher([target], free_port(), [watch.Photo("none", b"", "image/png")]) as watcher:
+            watcher.begin(60)
+            time.sleep(0.3)
+            seen = watcher.end()
+        self.assertEqual(seen.killed, "")
+        self.assertIn("a small photo (none): ConnectionRefusedError", str(seen.failures))
+        self.assertIn("/livez of the a service: ConnectionRefusedError", str(seen.failures))
+
+
+if __name__ == "__main__":
+    unittest.main()
