@@ -27,8 +27,9 @@ from pathlib import Path
 from typing import Any
 
 import requests
-from tools.sessions import Sessions
 from tqdm import tqdm
+
+from tools.sessions import Sessions
 
 _NAMES = "jpg jpeg jpe jfif png apng webp gif bmp dib tif tiff avif heic heif hif"
 SUFFIXES = frozenset(f".{name}" for name in _NAMES.split())

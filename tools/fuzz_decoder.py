@@ -45,10 +45,11 @@ with atheris.instrument_imports(include=["PIL", "pi_heif", "puremagic", "python_
     import puremagic  # noqa: F401 - imported first here, so that it is instrumented
     import starlette.formparsers  # noqa: F401 - likewise
     from PIL import Image, ImageFile, PngImagePlugin  # noqa: F401 - likewise
+
     from tools.service import PROJECT, ServiceError, read_config
 with atheris.instrument_imports(include=["intake", "utils", "budget", "errors", "messages"]):
-    from preprocess_service.app.api import request_body
     from preprocess_service.app import utils
+    from preprocess_service.app.api import request_body
 from starlette.requests import Request
 
 CONFIG = read_config(None)

@@ -1,16 +1,12 @@
 """The preprocess service's own modules, for the tools: photos are prepared here exactly as they are when served."""
 
-import sys
 from pathlib import Path
 
+from preprocess_service.app.config import Config, ConfigError, Picture, load_config
+from preprocess_service.app.errors import ServiceError
+from preprocess_service.app.utils import GROUND, decode_image, normalise, to_pixels, to_tensor
+
 PROJECT = Path(__file__).resolve().parents[1]
-SERVICE_FOLDER = PROJECT / "app" / "preprocess_service" / "app"
-
-sys.path.insert(0, str(SERVICE_FOLDER))
-
-from preprocess_service.app.config import Config, ConfigError, Picture, load_config  # noqa: E402 - found through the line above
-from preprocess_service.app.errors import ServiceError  # noqa: E402
-from preprocess_service.app.utils import GROUND, decode_image, normalise, to_pixels, to_tensor  # noqa: E402
 
 __all__ = [
     "GROUND",

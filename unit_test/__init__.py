@@ -3,7 +3,9 @@
 from pathlib import Path
 from unittest import TestLoader, TestSuite
 
+import tools  # noqa: F401 - finds the services' packages
+
 
 def load_tests(loader: TestLoader, standard_tests: TestSuite, pattern: str | None) -> TestSuite:
-    here = str(Path(__file__).parent)
-    return loader.discover(here, pattern="*test*.py", top_level_dir=here)
+    here = Path(__file__).parent
+    return loader.discover(str(here), pattern="*test*.py", top_level_dir=str(here.parent))

@@ -4,6 +4,7 @@ import base64
 import unittest
 
 import requests
+
 from unit_test.utils import IMAGES, URL, image_to_base64, predict, predict_image
 
 

@@ -13,7 +13,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-MODEL_SERVER = Path(__file__).parent.parent / "app" / "model_service" / "model_server.py"
+PROJECT = Path(__file__).parents[1]
+MODEL_SERVER = PROJECT / "app" / "model_service" / "model_server.py"
+APP_SERVER = PROJECT / "app" / "preprocess_service" / "app" / "app_server.py"
 
 # Lines of the log are written together, up to a tenth of a second late.
 LOG_DELAY_S = 0.2

@@ -6,41 +6,52 @@ It serves the highest version in the folder, and a higher one as soon as it come
 loaded and warm; SIGTERM and Ctrl-C let the calls under way finish. Whatever stops the start is one line on stderr.
 """
 
+import sys
+from pathlib import Path
+
+# Started as a file: its own folder makes room for the source root, where the packages are.
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[1])
+
 import asyncio
 import logging
 import os
 import signal
 import socket
-import sys
 from collections.abc import Sequence
 from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from model_service import flags
-from model_service import sockets
-from model_service.server_context import Backend
-from model_service.prediction.batching import read_batching
-from model_service.prediction.request_log import Calls
-from model_service.engines.factory import Engine, load_engines
-from model_service.errors import StartError
-from model_service.flags import Flags
 from model_service.api.grpc_server import GrpcServer
-from model_service.prediction.idle_memory import give_back_unused
-from model_service.log_lines import log_json
-from model_service.memory import give_back_freed_memory, keep_freed_memory
-from model_service.prediction.message_memory import MessageMemory
-from model_service.observability.metrics import Monitoring, read_path
-from model_service.observability.readiness import Readiness
 from model_service.api.rest_api import RestApi
 from model_service.api.rest_server import RestServer
+from model_service.engines.factory import load_engines
+from model_service.engines.parallelism import Threads, queue_length
+from model_service.engines.split_batches import SplitEngine
+from model_service.errors import StartError
+from model_service.flags import Flags
+from model_service.models.engine import Engine
 from model_service.models.saved_model import latest_version, read_saved_model
 from model_service.models.servables import Servable, Servables, label
-from model_service.observability.spans import open_export
-from model_service.engines.split_batches import SplitEngine
-from model_service.engines.parallelism import Threads, queue_length
 from model_service.models.version_poller import Load, Schedule, VersionWatch
-from model_service.prediction.warmup import called_signatures, warm_up
+from model_service.observability.metrics import Monitoring, read_path
+from model_service.observability.readiness import Readiness
+from model_service.prediction.batching import read_batching
 from model_service.prediction.executor import Workers
+from model_service.prediction.idle_memory import give_back_unused
+from model_service.prediction.message_memory import MessageMemory
+from model_service.prediction.request_log import Calls
+from model_service.prediction.warmup import called_signatures, warm_up
+from model_service.server_context import Backend
+from serving_common import sockets
+from serving_common.json_logging import configure_json_logging
+from serving_common.malloc import configure_malloc, trim_malloc
+from serving_common.otel import open_export
+
+if TYPE_CHECKING:
+    from model_service.observability.span_export import OtlpExport
 
 logger = logging.getLogger("model_server")
 
@@ -60,7 +71,7 @@ STUCK_LOOK_S = 1.0
 
 def main(arguments: Sequence[str]) -> int:
     """Serve until SIGTERM or SIGINT; return the exit status."""
-    log_json()
+    configure_json_logging()
     try:
         return _serve(flags.parse(arguments))
     except flags.FlagError as exc:
@@ -84,11 +95,11 @@ def _serve(options: Flags) -> int:
         logger.warning("%s", warning)
     if any(warning.startswith("unknown argument") for warning in options.warnings):
         sys.stderr.write(f"{flags.usage()}\n")
-    keep_freed_memory()
+    configure_malloc(mmap_threshold=32 << 20, trim_threshold=64 << 20)
     # A body full of numbers of 4,300 digits each, Python's limit, would hold up everything for a quarter of a second.
     sys.set_int_max_str_digits(sys.int_info.str_digits_check_threshold)
     monitoring_path = _monitoring_path(options)
-    grpc_claim = sockets.claim(options.bind_address, options.port, "port")
+    grpc_claim = _bind(options.bind_address, options.port, "port")
     rest_claim = _claim_rest(options)
     batching = read_batching(options.enable_batching, options.batching_parameters_file)
     threads = Threads.sharing(
@@ -101,7 +112,7 @@ def _serve(options: Flags) -> int:
     queued = queue_length(options.max_queued_requests or batching.queued or 0)
     workers = Workers(threads.callers, queued, batching.batches)
     readiness = Readiness(servables, workers, options.model_name, options.stuck_call_seconds)
-    export = open_export(os.environ, VERSION)
+    export = open_export(os.environ, _span_export)
     calls = Calls(options.log_calls, export, monitoring.waited)
     messages = MessageMemory(options.total_message_bytes, options.max_message_bytes)
     backend = Backend(servables, workers, readiness, monitoring, calls, messages, options.max_message_bytes)
@@ -124,7 +135,7 @@ def _claim_rest(options: Flags) -> socket.socket | None:
         return None
     if not options.rest_api_port:
         return None
-    return sockets.claim(options.bind_address, options.rest_api_port, "rest_api_port")
+    return _bind(options.bind_address, options.rest_api_port, "rest_api_port")
 
 
 def _monitoring_path(options: Flags) -> str | None:
@@ -159,7 +170,7 @@ def load_version(options: Flags, threads: Threads, monitoring: Monitoring, versi
         # On the page of metrics, as in every text for clients, stands no folder of the server's.
         with monitoring.warmup(Path(options.model_name, folder.name)):
             warm_up(servable, options.num_request_iterations_for_warmup, options.max_message_bytes)
-    give_back_freed_memory()
+    trim_malloc()
     return servable
 
 
@@ -228,6 +239,24 @@ def _stop_event() -> asyncio.Event:
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: loop.call_soon_threadsafe(stop.set))
     return stop
+
+
+def _span_export() -> "OtlpExport":
+    # Not before it is wanted: OpenTelemetry's SDK comes with it.
+    from model_service.observability.span_export import OtlpExport
+
+    return OtlpExport(VERSION)
+
+
+def _bind(host: str, port: int, flag: str) -> socket.socket:
+    """Bind before the model is loaded, so that a taken port is known at once; raises StartError, naming `flag`."""
+    try:
+        return sockets.bind(host, port)
+    except OSError as exc:
+        raise StartError(
+            f"Can't listen on {sockets.join(host, port)} ({exc.strerror}): stop the program that holds the port, "
+            f"or choose another with --{flag}=."
+        ) from exc
 
 
 if __name__ == "__main__":

@@ -2,12 +2,12 @@
 
 from dataclasses import dataclass
 
-from model_service.prediction.request_log import Calls
-from model_service.prediction.message_memory import MessageMemory
+from model_service.models.servables import Servables
 from model_service.observability.metrics import Monitoring
 from model_service.observability.readiness import Readiness
-from model_service.models.servables import Servables
 from model_service.prediction.executor import Workers
+from model_service.prediction.message_memory import MessageMemory
+from model_service.prediction.request_log import Calls
 
 
 @dataclass(frozen=True)

@@ -1,42 +1,29 @@
-"""The log: each line one JSON object, this service's own, uvicorn's and the libraries' alike."""
+"""Logs as lines of JSON on stderr: this project's own, uvicorn's and the libraries' alike."""
 
 import asyncio
-import json
 import logging
 import sys
-from datetime import UTC, datetime
 from typing import TextIO
 
-# How long a line may wait for others to be written with.
-JOIN_SECONDS = 0.1
+from pythonjsonlogger.json import JsonFormatter
 
-# One for all lines: json.dumps would make one for each.
-_encoder = json.JSONEncoder(default=str)
-
-
-class JsonFormatter(logging.Formatter):
-    """``time`` (UTC), ``level``, ``logger``, ``message``, what a record carries as ``fields``, and ``exception``."""
-
-    def format(self, record: logging.LogRecord) -> str:
-        line: dict[str, object] = {
-            "time": datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds"),
-            "level": record.levelname,
-            "logger": record.name,
-            "message": record.getMessage(),
-        }
-        line |= getattr(record, "fields", {})
-        if record.exc_info:
-            line["exception"] = self.formatException(record.exc_info)
-        # Escaped beyond ASCII, so that no terminal, no encoding and no half of a surrogate pair can break a line.
-        return _encoder.encode(line)
+# How long a line may wait to be written together with others.
+FLUSH_SECONDS = 0.1
 
 
-class JoinedHandler(logging.StreamHandler[TextIO]):
-    """Makes and writes lines together, up to ``JOIN_SECONDS`` late; a warning or worse, and all before it, now.
+def json_formatter() -> JsonFormatter:
+    """One JSON object a record: ``time`` (UTC), ``level``, ``logger``, ``message``, what was passed as ``extra``, and
+    ``exception``. Characters beyond ASCII are escaped: no terminal and no encoding can break a line."""
+    names = {"levelname": "level", "name": "logger", "exc_info": "exception"}
+    return JsonFormatter(["time", "levelname", "name", "message"], rename_fields=names, timestamp="time")
 
-    Each write lets go of the interpreter's lock, and waits for it again behind the threads that decode; and a line
-    that is made between other work costs more than one that is made after another. Where there is no event loop
-    to do so later, all is written now.
+
+class BufferedHandler(logging.StreamHandler[TextIO]):
+    """Formats and writes lines together, up to ``FLUSH_SECONDS`` late; a warning or worse, and all before it, at once.
+
+    Each write releases the GIL, and waits for it again behind the threads that compute. A line that is formatted
+    between other work costs more than one that is formatted after another. Without a running event loop every line is
+    written at once.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -45,11 +32,11 @@ class JoinedHandler(logging.StreamHandler[TextIO]):
 
     def emit(self, record: logging.LogRecord) -> None:
         self._records.append(record)
-        if record.levelno > logging.INFO or not self._is_flushed_soon():
+        if record.levelno > logging.INFO or not self._schedule_flush():
             self.flush()
 
     def flush(self) -> None:
-        """Write what there is; ``logging.shutdown`` does so at the end of the process."""
+        """Write the lines that wait; ``logging.shutdown`` does so at the end of the process."""
         self.acquire()
         try:
             records, self._records = self._records, []
@@ -68,19 +55,19 @@ class JoinedHandler(logging.StreamHandler[TextIO]):
             self.handleError(record)
             return ""
 
-    def _is_flushed_soon(self) -> bool:
+    def _schedule_flush(self) -> bool:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
             return False
         if len(self._records) == 1:
-            loop.call_later(JOIN_SECONDS, self.flush)
+            loop.call_later(FLUSH_SECONDS, self.flush)
         return True
 
 
-def log_json() -> None:
+def configure_json_logging() -> None:
     """Write all logs of this process to stderr from now on, from INFO up."""
-    handler = JoinedHandler(sys.stderr)
-    handler.setFormatter(JsonFormatter())
+    handler = BufferedHandler(sys.stderr)
+    handler.setFormatter(json_formatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
     logging.captureWarnings(True)

@@ -1,29 +1,36 @@
-"""What becomes of memory that is not needed any more."""
+"""Settings of the C library's memory allocator, for programs that allocate and free megabytes with every request."""
 
 import contextlib
 import ctypes
 import sys
 
-# <malloc.h>
-M_TRIM_THRESHOLD = -1
-M_MMAP_THRESHOLD = -3
-M_ARENA_MAX = -8
-
-# What a few pictures of the model's size take.
-KEPT_BYTES = 16 << 20
+# <malloc.h>, glibc
+_M_TRIM_THRESHOLD = -1
+_M_MMAP_THRESHOLD = -3
+_M_ARENA_MAX = -8
 
 
-def give_memory_back() -> None:
-    """Let the memory of a big photo go back to the system when it is freed, and keep that of a small one.
+def configure_malloc(mmap_threshold: int, trim_threshold: int) -> None:
+    """Fix the thresholds that glibc would otherwise adapt (mallopt(3)), and let all threads share two arenas.
 
-    glibc takes a freed block of megabytes for a sign that more of that size will come, and keeps them from then on
-    (mallopt(3), M_MMAP_THRESHOLD); a fixed threshold ends that. But with one, every picture's buffers would go back
-    too, to be asked for again at once, each page filled with zeros anew: so some megabytes are kept (M_TRIM_THRESHOLD),
-    in two arenas for all threads, where one finds what another has freed. Other C libraries have no such habits.
+    Without this, glibc takes a freed block of megabytes as a sign that more of this size will come: it keeps large
+    blocks for ever, and still asks the system for the small ones again and again, each page zeroed anew.
+    Other C libraries have no such settings.
+
+    Args:
+        mmap_threshold: bytes; a larger block returns to the system as soon as it is freed.
+        trim_threshold: bytes of freed memory that are kept for reuse.
     """
     if sys.platform == "linux":
         with contextlib.suppress(AttributeError):
             mallopt = ctypes.CDLL(None).mallopt
-            mallopt(M_MMAP_THRESHOLD, 1 << 20)
-            mallopt(M_TRIM_THRESHOLD, KEPT_BYTES)
-            mallopt(M_ARENA_MAX, 2)
+            mallopt(_M_MMAP_THRESHOLD, mmap_threshold)
+            mallopt(_M_TRIM_THRESHOLD, trim_threshold)
+            mallopt(_M_ARENA_MAX, 2)
+
+
+def trim_malloc() -> None:
+    """Return all memory that is free now to the system."""
+    if sys.platform == "linux":
+        with contextlib.suppress(AttributeError):
+            ctypes.CDLL(None).malloc_trim(0)

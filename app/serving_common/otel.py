@@ -1,42 +1,77 @@
-"""Turns traces on where the standard variables of OpenTelemetry name a place to send them to.
+"""Sends spans over OTLP, where the standard variables of OpenTelemetry (OTEL_*) name a place to send them to.
 
-Where they don't, none of what makes and sends spans is even imported: that would take 0.2 s and 5 MB.
+Elsewhere OpenTelemetry's SDK is not even imported: that takes 0.2 s and 5 MB.
 """
 
 import logging
-from collections.abc import Mapping
-
-from preprocess_service.app.observability.tracing import Tracing
+import threading
+from collections.abc import Callable, Mapping
+from typing import TypeVar
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
-# What is said of traces alone goes before what is said of everything.
+# The variables for traces alone take precedence over those for all signals.
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
+
+Export = TypeVar("Export")
 
 logger = logging.getLogger(__name__)
 
 
-def open_tracing(environment: Mapping[str, str]) -> Tracing:
-    """Trace as the environment says. What is wrong there is told in the log; the service works all the same."""
+def open_export(environment: Mapping[str, str], make: Callable[[], Export]) -> Export | None:
+    """Return what ``make`` makes if spans are wanted, else None.
+
+    A mistake in the environment is logged; requests are answered all the same.
+    """
     if not is_wanted(environment):
-        return Tracing()
+        return None
     protocol = next((environment[name] for name in PROTOCOLS if environment.get(name)), "grpc")
     if protocol != "grpc":
         logger.error("no traces: OTEL_EXPORTER_OTLP_PROTOCOL is %s, but only grpc is built in", protocol)
-        return Tracing()
+        return None
     try:
-        from preprocess_service.app.observability.otlp import Otlp
-
-        return Otlp()
+        return make()
     except Exception:
-        # A missing package, a certificate that can't be read, ...: whatever it is, photos are answered.
+        # A missing package, a certificate that can't be read, ...
         logger.exception("no traces: OpenTelemetry can't be set up")
-        return Tracing()
+        return None
 
 
 def is_wanted(environment: Mapping[str, str]) -> bool:
-    """Whether there is a place to send traces to, and nothing that switches them off."""
+    """Whether there is a place to send traces to, and nothing that disables them."""
     return (
         any(environment.get(name) for name in ENDPOINTS)
         and environment.get("OTEL_SDK_DISABLED", "").lower() != "true"
         and environment.get("OTEL_TRACES_EXPORTER", "otlp") == "otlp"
     )
+
+
+class SpanExport:
+    """A tracer whose spans are sent in the background.
+
+    Args:
+        service, version: told with each span, unless OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say otherwise.
+        close_seconds: how long the end of the process waits for the last spans; the SDK itself would wait for 30 s.
+    """
+
+    def __init__(self, service: str, version: str, close_seconds: float) -> None:
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
+        from opentelemetry.sdk.resources import OTELResourceDetector, Resource
+        from opentelemetry.sdk.trace import TracerProvider
+        from opentelemetry.sdk.trace.export import BatchSpanProcessor
+
+        resource = Resource({"service.name": service, "service.version": version})
+        self._exporter = OTLPSpanExporter()
+        self._provider = TracerProvider(
+            resource=Resource.create().merge(resource).merge(OTELResourceDetector().detect()), shutdown_on_exit=False
+        )
+        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
+        self._close_seconds = close_seconds
+        self.tracer = self._provider.get_tracer(service, version)
+
+    def close(self) -> None:
+        """Send the spans that are left, for ``close_seconds`` at most."""
+        closing = threading.Thread(target=self._provider.shutdown, daemon=True)
+        closing.start()
+        closing.join(self._close_seconds)
+        if closing.is_alive():
+            self._exporter.shutdown()

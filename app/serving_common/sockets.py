@@ -1,39 +1,43 @@
-"""The port, and what the system has to allow for all who come to it."""
+"""Listening sockets, and the number of files that a process may open for its connections."""
 
 import socket
 import sys
 
-from preprocess_service.app.config import ConfigError
-
-# Beside its connections a process has its log, its libraries, the wire to the model server.
+# Beside its connections a process has its log, its libraries, and its connection to the other service.
 OTHER_FILES = 100
-# What the system keeps of answers that a sender does not take, for each connection (Linux takes twice as much): it
-# would else be up to 4 MB, which nobody counts.
-SEND_BUFFER_BYTES = 131_072
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Open the port here, before anything else, so that a taken one ends the start with one clear line.
+def bind(host: str, port: int) -> socket.socket:
+    """Return a socket that is bound and does not listen yet: connections are refused until it does.
 
     Raises:
-        OSError: the address is taken, or not one of this machine.
+        OSError: the port is taken, or the address is not one of this machine.
     """
+    bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
+    if sys.platform == "win32":
+        # There SO_REUSEADDR would let two servers share the port.
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
+    else:
+        # A server that has just ended leaves its port in TIME_WAIT, which is no reason to refuse.
+        bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
-        family = socket.AF_INET6 if ":" in host else socket.AF_INET
-        listener = socket.create_server((host, port), family=family, backlog=2048)
-    except OSError as exc:
-        reason = f"{exc.strerror}; is another one running? Set SERVICE_PORT to a free port"
-        raise OSError(f"can't listen on {host}:{port}: {reason}") from exc
-    # Each connection gets it from here.
-    listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, SEND_BUFFER_BYTES)
-    return listener
+        bound.bind((host, port))
+    except OSError:
+        bound.close()
+        raise
+    return bound
+
+
+def join(host: str, port: int) -> str:
+    """Return ``host:port``, with brackets around an IPv6 address."""
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
 
 
 def allow_open_files(connections: int) -> None:
-    """Let this process open a file for each connection and for what else it needs, if the system allows as many.
+    """Raise this process's limit of open files to what ``connections`` need, if the system allows it.
 
     Raises:
-        ConfigError: it does not.
+        OSError: it does not.
     """
     if sys.platform == "win32":
         return
@@ -44,8 +48,5 @@ def allow_open_files(connections: int) -> None:
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return
     if hard != resource.RLIM_INFINITY and hard < wanted:
-        raise ConfigError(
-            f"limits.connections: {connections} need {wanted} open files, and this process may have {hard}; "
-            "lower it, or raise `ulimit -n`"
-        )
+        raise OSError(f"{connections} connections need {wanted} open files, and this process may have {hard}")
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

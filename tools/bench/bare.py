@@ -14,23 +14,20 @@ import os
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
-# The folder tools/, for when this is started as a program.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import numpy as np
-from tools import service  # noqa: F401 - finds the service's modules below
 import uvicorn
-from serving_common.malloc import give_memory_back
-from preprocess_service.app.inference.batcher import Batcher
-from preprocess_service.app.config import Config, load_config
-from preprocess_service.app.model_runner import ModelRunner
 from numpy.typing import NDArray
+
+from preprocess_service.app.config import Config, load_config
+from preprocess_service.app.inference.batcher import Batcher
 from preprocess_service.app.inference.pipeline import PREPARED_PER_CORE
-from serving_common.cpu_quota import usable_cores
+from preprocess_service.app.model_runner import ModelRunner
 from preprocess_service.app.utils import decode_base64, decode_image, to_pixels
+from serving_common.cpu_quota import usable_cores
+from serving_common.malloc import configure_malloc
+from tools import service  # noqa: F401 - finds the service's modules below
 
 TIMEOUT_S = 10.0
 # Photos that one thread prepares at a time.
@@ -82,7 +79,7 @@ class Bare:
 
 def main() -> int:
     config = load_config(os.environ)
-    give_memory_back()
+    configure_malloc(mmap_threshold=1 << 20, trim_threshold=16 << 20)
     uvicorn.run(Bare(config), port=config.server.port, log_level="warning", access_log=False)
     return 0
 

@@ -17,7 +17,6 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from tools.service import PROJECT, read_config
 from tqdm import tqdm
 
 from tools.bench import charts, report, scaling
@@ -29,6 +28,7 @@ from tools.bench.photos import shipped_photos
 from tools.bench.report import Results
 from tools.bench.samples import LoadError
 from tools.bench.turns import Plan, Turn, take_turn
+from tools.service import PROJECT, read_config
 
 LIMIT_PROGRAM = Path(__file__).with_name("limit.py")
 

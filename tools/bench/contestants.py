@@ -6,10 +6,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-from tools.service import PROJECT, Config
-
 from tools.bench.environments import ENVIRONMENTS, RIVALS, install_all, python_of
 from tools.bench.limit import names_of
+from tools.service import PROJECT, Config
 
 OURS = "this project"
 TUTORIAL = "the tutorial's way"

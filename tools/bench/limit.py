@@ -19,15 +19,13 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
-# The folder tools/, for when this is started as a program.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import numpy as np
 import psutil
+from numpy.typing import NDArray
+
+from tools.evaluation.photos import SUFFIXES
 from tools.inference import import_openvino
 from tools.load import PHOTOS
-from numpy.typing import NDArray
-from tools.evaluation.photos import SUFFIXES
 from tools.service import PROJECT, Config, decode_image, read_config, to_tensor
 
 MODEL = PROJECT / "prev_trained_models" / "CAT-DOG"

@@ -14,9 +14,8 @@ from collections.abc import Sequence
 from dataclasses import dataclass, field
 from urllib.parse import urlsplit
 
-from tools.load import Client
-
 from tools.bench.samples import Sample, sample_of
+from tools.load import Client
 
 # More than are ever at work at once at a rate that the service keeps up with.
 CONNECTIONS = 64

@@ -24,17 +24,13 @@ from dataclasses import dataclass
 from pathlib import Path
 from urllib.parse import urljoin
 
-# The folder tools/, for when this is started as a program.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from tools.service import read_config
-
 from tools.bench.contestants import OURS, contestants
 from tools.bench.environments import BenchError
 from tools.bench.limit import MODEL, newest_version, usable_cores
 from tools.bench.photos import shipped_photos
 from tools.bench.running import Running, check, running
 from tools.bench.samples import LoadError
+from tools.service import read_config
 
 MISSING = "hey is not installed. On Debian and Ubuntu: apt install hey; on macOS: brew install hey."
 PEAK_CLIENTS = 32

@@ -7,8 +7,9 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import numpy as np
-from tools.load import PHOTOS
 from PIL import Image
+
+from tools.load import PHOTOS
 
 # Pixels on the longer side, and JPEG quality; the last is what a phone's camera makes.
 SIZES = ((320, 60), (640, 75), (1280, 80), (2016, 88), (3024, 90), (4032, 92))

@@ -21,10 +21,6 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-# The folder tools/, for when this is started as a program.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
-from tools.service import read_config
 from tqdm import tqdm
 
 from tools.bench.closed_loop import closed_loop, require_wrk
@@ -35,6 +31,7 @@ from tools.bench.photos import shipped_photos
 from tools.bench.running import check, running
 from tools.bench.samples import LoadError
 from tools.bench.turns import BUSY_CLIENTS, write_bodies
+from tools.service import read_config
 
 LIMIT = "the limit"
 # Where each of these is up, TensorFlow would take most of a laptop's memory; its ratios are far from any noise.

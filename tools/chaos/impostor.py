@@ -13,37 +13,34 @@ import threading
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
 from typing import Any
 
-# The folder tools/, for when this is started as a program.
-sys.path.insert(0, str(Path(__file__).resolve().parents[1]))
-
 import grpc
-from tools import service  # noqa: F401 - finds the next module
-from serving_common import tensorflow_protos as messages
-from tools.training.export import DOMAIN_NAME, OUTPUT_NAME, PIXELS_NAME, PIXELS_SIGNATURE
 from tensorflow_serving.apis.get_model_metadata_pb2 import GetModelMetadataResponse
+
+from serving_common import tensorflow_protos as messages
+from tools import service  # noqa: F401 - finds the next module
+from tools.training.export import DOMAIN_NAME, OUTPUT_NAME, PIXELS_NAME, PIXELS_SIGNATURE
 
 Handler = Callable[[Any, Any], Any]
 
 
-def predict_response(probabilities: list[float], domain: list[float]) -> messages.PredictResponse:
-    response = messages.PredictResponse()
+def predict_response(probabilities: list[float], domain: list[float]) -> messages.predict_pb2.PredictResponse:
+    response = messages.predict_pb2.PredictResponse()
     response.model_spec.version.value = 2
     for name, values in ((OUTPUT_NAME, probabilities), (DOMAIN_NAME, domain)):
-        response.outputs[name].dtype = messages.DT_FLOAT
+        response.outputs[name].dtype = messages.types_pb2.DT_FLOAT
         response.outputs[name].float_val.extend(values)
     return response
 
 
 def metadata() -> GetModelMetadataResponse:
     """The truth, since without it nobody would ask for a prediction."""
-    signatures = messages.SignatureDefMap()
+    signatures = messages.get_model_metadata_pb2.SignatureDefMap()
     definition = signatures.signature_def[PIXELS_SIGNATURE]
-    definition.inputs[PIXELS_NAME].dtype = messages.DT_UINT8
+    definition.inputs[PIXELS_NAME].dtype = messages.types_pb2.DT_UINT8
     for name in (OUTPUT_NAME, DOMAIN_NAME):
-        definition.outputs[name].dtype = messages.DT_FLOAT
+        definition.outputs[name].dtype = messages.types_pb2.DT_FLOAT
     response = GetModelMetadataResponse()
     response.metadata["signature_def"].Pack(signatures)
     return response

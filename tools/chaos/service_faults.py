@@ -9,11 +9,10 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tools.load import Load
-
 from tools.chaos.model_faults import pair
 from tools.chaos.stage import MODELS, answers, free_port
 from tools.chaos.trial import Trial, case
+from tools.load import Load
 
 # Few enough for any machine to have in flight soon after each other (limits.in_flight).
 IN_FLIGHT = 4

@@ -22,11 +22,11 @@ from dataclasses import dataclass, field
 from io import BytesIO
 
 import psutil
-from tools.load import FORM_TYPE, PHOTOS, as_form, as_json
 from PIL import Image
 from tqdm import tqdm
 
 from tools.chaos.stage import Process, Stage, free_port
+from tools.load import FORM_TYPE, PHOTOS, as_form, as_json
 
 CLIENTS = 4
 PARTS = 10

@@ -22,10 +22,10 @@ from typing import Any
 import grpc
 import numpy as np
 import psutil
-from tools import service
-from serving_common import tensorflow_protos as messages
 from tqdm import tqdm
 
+from serving_common import tensorflow_protos as messages
+from tools import service
 from tools.chaos.stage import NotReady, Process, Stage, free_port
 
 CALLERS = 4
@@ -121,7 +121,7 @@ def call(port: int, is_ending: threading.Event, tally: Tally) -> None:
     """Ask for predictions without a pause until the server ends."""
     request, first = picture(), None
     with grpc.insecure_channel(f"127.0.0.1:{port}", [("grpc.use_local_subchannel_pool", 1)]) as channel:
-        predict = messages.PredictionServiceStub(channel).Predict
+        predict = messages.prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
         while True:
             try:
                 values = list(predict(request, timeout=CALL_S).outputs["probabilities"].float_val)
@@ -138,10 +138,10 @@ def call(port: int, is_ending: threading.Event, tally: Tally) -> None:
 
 
 def picture() -> Any:
-    request = messages.PredictRequest()
+    request = messages.predict_pb2.PredictRequest()
     request.model_spec.name = "CAT-DOG"
     tensor = request.inputs["image"]
-    tensor.dtype = messages.DT_FLOAT
+    tensor.dtype = messages.types_pb2.DT_FLOAT
     size = service.read_config(None).picture
     shape = (1, size.height, size.width, 3)
     for side in shape:

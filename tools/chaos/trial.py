@@ -8,9 +8,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tools.load import LOST, REFUSED, RIGHT, Load, Outcome
-
 from tools.chaos.stage import Stage
+from tools.load import LOST, REFUSED, RIGHT, Load, Outcome
 
 # How long a case waits for what has to come, on however slow a machine.
 WAIT_S = 60.0

@@ -10,12 +10,12 @@ from functools import partial
 from io import BytesIO
 from pathlib import Path
 
-from tools.load import Client
 from PIL import Image
 
 from tools.chaos.model_faults import NOTICED_S, TWO
 from tools.chaos.stage import MODELS, Missing, Name, free_port
 from tools.chaos.trial import Trial, case
+from tools.load import Client
 
 STUCK_MODEL = Path(__file__).with_name("stuck_model.py")
 METRICS = "/monitoring/prometheus/metrics"

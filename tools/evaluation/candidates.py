@@ -21,19 +21,26 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from tools.training import features
 import numpy as np
+from PIL import Image, ImageOps
+
 from tools.evaluation import photos
-from tools.training import views
-from tools.training.calibration import CalibrationError, calibrated
 from tools.evaluation.cost import openvino_milliseconds
-from tools.training.efficientnet_lite import VARIANTS, Network, WeightsError, installed_weights, load_network, pooled_features
+from tools.evaluation.measures import Proportion, proportion
+from tools.service import GROUND, PROJECT, Config, ConfigError, decode_image, read_config, to_tensor
+from tools.training import features, views
+from tools.training.calibration import CalibrationError, calibrated
+from tools.training.efficientnet_lite import (
+    VARIANTS,
+    Network,
+    WeightsError,
+    installed_weights,
+    load_network,
+    pooled_features,
+)
 from tools.training.export import ExportError
 from tools.training.heads import Examples, fit_heads, hits, leave_one_source_out, mean_accuracy, source_accuracies
-from tools.evaluation.measures import Proportion, proportion
-from PIL import Image, ImageOps
 from tools.training.quantization import quantized_features
-from tools.service import GROUND, PROJECT, Config, ConfigError, decode_image, read_config, to_tensor
 from tools.training.train import feature_model, fingerprint, report_broken
 
 # train.py's.

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from pathlib import Path
 
 import matplotlib
-from tools.evaluation.measures import Bin
 from PIL import Image, ImageDraw, ImageOps
+
+from tools.evaluation.measures import Bin
 
 matplotlib.use("Agg")  # files only: no screen is needed
 

@@ -17,6 +17,10 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 
 import numpy as np
+from numpy.typing import NDArray
+
+from tools.evaluation.photos import SUFFIXES
+from tools.service import Config, ConfigError, ServiceError, decode_image, read_config, to_tensor
 from tools.training.efficientnet_lite import (
     VARIANTS,
     Network,
@@ -26,9 +30,6 @@ from tools.training.efficientnet_lite import (
     pooled_features,
 )
 from tools.training.export import ExportError, write_saved_model
-from numpy.typing import NDArray
-from tools.evaluation.photos import SUFFIXES
-from tools.service import Config, ConfigError, ServiceError, decode_image, read_config, to_tensor
 
 Array = NDArray[np.float32]
 

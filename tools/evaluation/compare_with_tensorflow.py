@@ -18,12 +18,13 @@ from typing import Any
 import grpc
 import numpy as np
 import tensorflow as tf
-from tools.training.export import DEFAULT_SIGNATURE, PIXELS_SIGNATURE
 from numpy.typing import NDArray
-from tools.evaluation.photos import SUFFIXES
-from tools.service import PROJECT, Config, decode_image, normalise, read_config, to_pixels
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 from tqdm import tqdm
+
+from tools.evaluation.photos import SUFFIXES
+from tools.service import PROJECT, Config, decode_image, normalise, read_config, to_pixels
+from tools.training.export import DEFAULT_SIGNATURE, PIXELS_SIGNATURE
 
 Outputs = Mapping[str, NDArray[Any]]
 

@@ -18,7 +18,7 @@ CALLS = 200
 WARM_UP_CALLS = 10
 
 # TensorFlow takes its number of threads once per process, and OpenVINO's would share the core with it: own programs.
-_TENSORFLOW = "import sys; sys.path.insert(0, sys.argv[1]); import cost; cost.time_tensorflow(sys.argv[2], sys.argv[3])"
+_TENSORFLOW = "import sys; from tools.evaluation import cost; cost.time_tensorflow(sys.argv[1], sys.argv[2])"
 
 
 def time_in_turn(calls: Mapping[str, Callable[[], object]], rounds: int = CALLS) -> dict[str, float]:

@@ -4,8 +4,9 @@ from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
-from tools.evaluation.measures import auroc, proportion
 from numpy.typing import NDArray
+
+from tools.evaluation.measures import auroc, proportion
 
 Scores = NDArray[np.float32]
 

@@ -20,6 +20,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
+from tqdm import tqdm
+
 from tools.evaluation.cost import openvino_milliseconds, tensorflow_milliseconds
 from tools.evaluation.domain import domain_report, print_domain
 from tools.evaluation.measures import (
@@ -30,11 +33,16 @@ from tools.evaluation.measures import (
     proportion,
     reliability,
 )
-from numpy.typing import NDArray
 from tools.evaluation.photos import Photo, PhotosError, find_index, find_photos, find_unlabelled, read_labels
-from tools.evaluation.predictors import ModelPredictor, Prediction, Predictor, PredictorError, RefusedPhoto, ServicePredictor
+from tools.evaluation.predictors import (
+    ModelPredictor,
+    Prediction,
+    Predictor,
+    PredictorError,
+    RefusedPhoto,
+    ServicePredictor,
+)
 from tools.service import PROJECT, ConfigError, read_config
-from tqdm import tqdm
 
 
 @dataclass(frozen=True)

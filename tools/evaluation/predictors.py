@@ -9,11 +9,12 @@ from typing import Protocol
 
 import numpy as np
 import requests
-from tools.training.export import DOMAIN_NAME
-from tools.inference import import_openvino
 from numpy.typing import NDArray
+
+from tools.inference import import_openvino
 from tools.service import Config, decode_image, to_tensor
 from tools.sessions import Sessions
+from tools.training.export import DOMAIN_NAME
 
 Array = NDArray[np.float32]
 

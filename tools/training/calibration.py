@@ -9,11 +9,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tools.training.efficientnet_lite import Network
 from numpy.typing import NDArray
+
 from tools.evaluation.photos import Photo
-from tools.training.quantization import calibrate
 from tools.service import Config, decode_image, to_tensor
+from tools.training.efficientnet_lite import Network
+from tools.training.quantization import calibrate
 
 Array = NDArray[np.float32]
 

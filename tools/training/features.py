@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from tools.inference import import_openvino
 from numpy.typing import NDArray
-from tools.evaluation.photos import Photo
 from PIL import Image
 from tqdm import tqdm
+
+from tools.evaluation.photos import Photo
+from tools.inference import import_openvino
 
 Array = NDArray[np.float32]
 

@@ -3,14 +3,14 @@
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tools.training import animals
-from tools.training import features
 import numpy as np
-from tools.training.efficientnet_lite import Network
-from tools.training.logistic import LinearHead, Scaler, fit_path
-from tools.evaluation.measures import Proportion, by_group
 from numpy.typing import NDArray
 from tqdm import tqdm
+
+from tools.evaluation.measures import Proportion, by_group
+from tools.training import animals, features
+from tools.training.efficientnet_lite import Network
+from tools.training.logistic import LinearHead, Scaler, fit_path
 
 Array = NDArray[np.float32]
 

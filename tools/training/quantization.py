@@ -11,8 +11,9 @@ from collections.abc import Iterator, Mapping
 from typing import Any
 
 import numpy as np
-from tools.training.efficientnet_lite import Convolution, Network, apply_network, convolve
 from numpy.typing import NDArray
+
+from tools.training.efficientnet_lite import Convolution, Network, apply_network, convolve
 
 Array = NDArray[np.float32]
 

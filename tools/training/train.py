@@ -23,20 +23,18 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from tools.training import animals
-from tools.training import features
 import numpy as np
+from numpy.typing import NDArray
+
 from tools.evaluation import photos
-from tools.training import quantization
-from tools.training import views
+from tools.evaluation.measures import Proportion, by_group, proportion
+from tools.service import PROJECT, Config, ConfigError, decode_image, read_config, to_tensor
+from tools.training import animals, features, quantization, views
 from tools.training.calibration import CalibrationError, calibrated
 from tools.training.efficientnet_lite import VARIANTS, Network, WeightsError, installed_weights, load_network
 from tools.training.export import DOMAIN_NAME, OUTPUT_NAME, ExportError, Scaling, next_version, write_saved_model
 from tools.training.heads import Chosen, Examples, HeadError, choose_head, hits, mean_accuracy
-from tools.evaluation.measures import Proportion, by_group, proportion
-from numpy.typing import NDArray
 from tools.training.quantization import Ranges, quantized_features
-from tools.service import PROJECT, Config, ConfigError, decode_image, read_config, to_tensor
 
 Array = NDArray[np.float32]
 

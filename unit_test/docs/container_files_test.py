@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Any
 
 import yaml
-from unit_test.model_service.fixtures import shared_server
-from model_service.prediction import batching
+
 from model_service import flags
 from model_service.observability import metrics
+from model_service.prediction import batching
 from preprocess_service.app import config as service_config
+from unit_test.model_service.fixtures import shared_server
 
 ROOT = Path(__file__).parents[2]
 APP = ROOT / "app"

@@ -9,6 +9,7 @@ import unittest
 from typing import Any
 
 import requests
+
 from unit_test.utils import URL, predict_image
 
 # How to call Compose for the pair that runs, as a shell would have it.

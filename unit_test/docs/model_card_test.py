@@ -5,10 +5,9 @@ import unittest
 from pathlib import Path
 from typing import Any
 
-from unit_test.tools.programs import PROJECT
-from tools.evaluation import photos
-from tools.evaluation import predictors
 from tools import service
+from tools.evaluation import photos, predictors
+from unit_test.tools.programs import PROJECT
 
 MODEL = PROJECT / "prev_trained_models" / "CAT-DOG"
 MOST_BYTES = 20 * 1000 * 1000

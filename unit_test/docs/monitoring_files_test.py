@@ -14,10 +14,10 @@ from pathlib import Path
 import grpc
 import requests
 import yaml
-from preprocess_service import FOLDER
+
 from preprocess_service.app import errors
 from preprocess_service.app.observability import metrics
-from unit_test.processes import answers, free_port, model_server, running
+from unit_test.processes import APP_SERVER, answers, free_port, model_server, running
 from unit_test.utils import IMAGES
 
 ROOT = Path(__file__).parents[2]
@@ -75,7 +75,7 @@ class MonitoringFilesTest(unittest.TestCase):
         with model_server(models, "CAT-DOG", flag) as server:
             place = {"SERVICE_PORT": str(port), "SERVICE_MODEL_PORT": str(server.grpc_port)}
             place["SERVICE_MODEL_HOST"] = "127.0.0.1"
-            with running([sys.executable, FOLDER / "app_server.py"], lambda: answers(f"{url}/livez"), place):
+            with running([sys.executable, APP_SERVER], lambda: answers(f"{url}/livez"), place):
                 for data in ((IMAGES / "cat_1.jpg").read_bytes(), b"no photo"):
                     requests.post(f"{url}/predict", data, headers={"Content-Type": "image/jpeg"}, timeout=TIMEOUT_S)
                 pages = [f"{url}/metrics", server.url + "/monitoring/prometheus/metrics"]

@@ -8,10 +8,8 @@ import unittest
 from pathlib import Path
 
 from model_service import model_server
-from preprocess_service.app import app_server
-from preprocess_service.app import config
+from preprocess_service.app import app_server, config, model_runner
 from preprocess_service.app.observability import metrics
-from preprocess_service.app import model_runner
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")

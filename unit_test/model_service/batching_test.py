@@ -13,21 +13,18 @@ from typing import Any
 
 import grpc
 import numpy as np
-from unit_test import processes
 import requests
 from grpc import StatusCode
-from unit_test.model_service.fixtures import Array, predict_request, served
-from model_service.prediction import batching
-from model_service.prediction import request_log
-from model_service import errors
-from model_service.prediction import predict as prediction
-from model_service.models import saved_model
-from model_service.models import servables
-from model_service import tensorflow_messages
-from model_service.models import tensors
-from model_service.prediction import executor
 
-FLOAT = tensorflow_messages.types_pb2.DT_FLOAT
+from model_service import errors
+from model_service.models import saved_model, servables, tensors
+from model_service.prediction import batching, executor, request_log
+from model_service.prediction import predict as prediction
+from serving_common import tensorflow_protos
+from unit_test import processes
+from unit_test.model_service.fixtures import Array, predict_request, served
+
+FLOAT = tensorflow_protos.types_pb2.DT_FLOAT
 NO_LIMIT = 2**40
 SHIPPED = processes.MODEL_SERVER.with_name("batching.config")
 MODELS = processes.MODEL_SERVER.parents[2] / "prev_trained_models" / "CAT-DOG"
@@ -279,7 +276,7 @@ class PredictAllTest(unittest.TestCase):
         self.serve()
         self.ask([[1]], [1], [[9]])
         self.servables.retire("M", 1)
-        (status,) = self.servables.statuses(tensorflow_messages.model_pb2.ModelSpec(name="M"))
+        (status,) = self.servables.statuses(tensorflow_protos.model_pb2.ModelSpec(name="M"))
         self.assertEqual(status.state, servables.END)
 
     def test_tasks_go_together_that_ask_the_same_of_the_same_model(self) -> None:
@@ -308,7 +305,7 @@ class ServedTest(unittest.TestCase):
             flags += (f"--monitoring_config_file={config}",)
             server = self.enterContext(processes.model_server(MODELS, "CAT-DOG", *flags))
         channel = self.enterContext(grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}"))
-        stub = tensorflow_messages.prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        stub = tensorflow_protos.prediction_service_pb2_grpc.PredictionServiceStub(channel)
         shape = self.shape(stub)
         random = np.random.default_rng(0)
         pictures = [random.uniform(-1, 1, (rows, *shape)).astype(np.float32) for rows in (1, 1, 2, 1, 6, 1) * 4]
@@ -328,9 +325,9 @@ class ServedTest(unittest.TestCase):
         self.assertLess(computed, len(pictures))
 
     def shape(self, stub: Any) -> tuple[int, ...]:
-        request = tensorflow_messages.get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
+        request = tensorflow_protos.get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
         request.model_spec.name = "CAT-DOG"
-        signatures = tensorflow_messages.get_model_metadata_pb2.SignatureDefMap()
+        signatures = tensorflow_protos.get_model_metadata_pb2.SignatureDefMap()
         stub.GetModelMetadata(request, timeout=TIMEOUT_S).metadata["signature_def"].Unpack(signatures)
         dimensions = signatures.signature_def["serving_default"].inputs["image"].tensor_shape.dim
         return tuple(dimension.size for dimension in dimensions[1:])

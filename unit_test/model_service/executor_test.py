@@ -8,6 +8,7 @@ import unittest
 from typing import Any
 
 import grpc
+
 from model_service import errors
 from model_service.prediction import executor
 

@@ -12,17 +12,15 @@ from unittest import mock
 
 import grpc
 import numpy as np
-from unit_test.model_service.fixtures import Array, copy_of_model, expected, saved_models, warmup_record
-from model_service.engines import factory
-from model_service import errors
-from model_service import flags
-from model_service import model_server
-from model_service.observability import metrics
+
+from model_service import errors, flags, model_server
+from model_service.engines import factory, parallelism
 from model_service.engines import openvino as openvino_engine
 from model_service.models import saved_model
-from model_service import tensorflow_messages
-from model_service.engines import parallelism
+from model_service.observability import metrics
 from model_service.prediction import warmup
+from serving_common import tensorflow_protos
+from unit_test.model_service.fixtures import Array, copy_of_model, expected, saved_models, warmup_record
 
 THREADS = parallelism.Threads(compute=2, streams=2, all_for_one=True)
 CALLERS = 8
@@ -162,7 +160,7 @@ class UnsupportedTest(unittest.TestCase):
         self.assertRegex(logs.output[0], r": OpenVINO .*; TensorFlow serves it instead$")
 
     def test_a_start_without_the_tensorflow_that_it_needs_fails_at_once(self) -> None:
-        missing = tensorflow_messages.TensorFlowMissing("TensorFlow is not installed")
+        missing = tensorflow_protos.TensorFlowMissing("TensorFlow is not installed")
         with (
             mock.patch.object(factory.tensorflow_engine, "open_session", side_effect=missing),
             self.assertLogs("engines", "WARNING"),

@@ -1,4 +1,4 @@
-"""What the tests of the model server share: its flat modules, the models made for the tests, and its clients."""
+"""What the tests of the model server share: the models made for the tests, and its clients."""
 
 import atexit
 import contextlib
@@ -12,101 +12,10 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+
+from model_service.models import saved_model, servables, tensors, warmup
+from serving_common import tensorflow_protos
 from unit_test import processes
-
-sys.path.insert(0, str(processes.MODEL_SERVER.parent))
-try:
-    import allowed_operations
-    import batching
-    import calls
-    import cores
-    import engines
-    import failures
-    import flags
-    import graph_check
-    import grpc_api
-    import health_service
-    import http_bodies
-    import http_connections
-    import idle_memory
-    import json_limits
-    import json_requests
-    import json_responses
-    import log_lines
-    import memory
-    import message_memory
-    import model_files
-    import model_server
-    import monitoring
-    import openvino_engine
-    import prediction
-    import prometheus_text
-    import readiness
-    import rest_api
-    import saved_model
-    import servables
-    import sockets
-    import split_batches
-    import tensorflow_messages
-    import tensors
-    import threads
-    import version_watch
-    import warmup
-    import wire_format
-    import workers
-finally:
-    sys.path.remove(str(processes.MODEL_SERVER.parent))
-
-__all__ = [
-    "Array",
-    "allowed_operations",
-    "batching",
-    "calls",
-    "copy_of_model",
-    "cores",
-    "engines",
-    "expected",
-    "failures",
-    "flags",
-    "frame",
-    "graph_check",
-    "grpc_api",
-    "health_service",
-    "http_bodies",
-    "http_connections",
-    "idle_memory",
-    "json_limits",
-    "json_requests",
-    "json_responses",
-    "log_lines",
-    "memory",
-    "message_memory",
-    "model_files",
-    "model_server",
-    "monitoring",
-    "openvino_engine",
-    "predict_request",
-    "prediction",
-    "prometheus_text",
-    "readiness",
-    "rest_api",
-    "saved_model",
-    "saved_models",
-    "servables",
-    "served",
-    "shared_server",
-    "sockets",
-    "split_batches",
-    "tensorflow_messages",
-    "tensors",
-    "threads",
-    "to_tensor",
-    "version_watch",
-    "warmup",
-    "warmup_record",
-    "wire_format",
-    "workers",
-]
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
@@ -154,7 +63,7 @@ def expected(model: str, signature: str = "serving_default") -> tuple[dict[str, 
 
 def served(engine: Any, signature: Any) -> Any:
     """Return the Servables of a model M, version 1, whose one signature `engine` computes."""
-    definitions = tensorflow_messages.get_model_metadata_pb2.SignatureDefMap()
+    definitions = tensorflow_protos.get_model_metadata_pb2.SignatureDefMap()
     model = saved_model.SavedModel(Path(), 1, {signature.name: signature}, definitions)
     return servables.Servables(servables.Servable("M", model, {signature.name: engine}))
 
@@ -163,7 +72,7 @@ def to_tensor(array: Array) -> Any:
     """Return an array as the TensorProto that a client sends: raw content where the type has one."""
     if array.dtype == np.object_:
         return tensors.to_tensor(array, DATA_TYPES[array.dtype])
-    tensor = tensorflow_messages.tensor_pb2.TensorProto(dtype=DATA_TYPES[array.dtype], tensor_content=array.tobytes())
+    tensor = tensorflow_protos.tensor_pb2.TensorProto(dtype=DATA_TYPES[array.dtype], tensor_content=array.tobytes())
     for size in array.shape:
         tensor.tensor_shape.dim.add(size=size)
     return tensor
@@ -173,7 +82,7 @@ def predict_request(
     inputs: Mapping[str, Array], name: str = "CAT-DOG", signature: str = "", output_filter: Iterable[str] = ()
 ) -> Any:
     """Return a PredictRequest for these inputs."""
-    request = tensorflow_messages.predict_pb2.PredictRequest(output_filter=output_filter)
+    request = tensorflow_protos.predict_pb2.PredictRequest(output_filter=output_filter)
     request.model_spec.name = name
     request.model_spec.signature_name = signature
     for alias, array in inputs.items():
@@ -189,6 +98,6 @@ def frame(record: bytes) -> bytes:
 
 def warmup_record(signature: str, inputs: Mapping[str, Array]) -> bytes:
     """Return a record of a warm-up file: one request for this signature."""
-    log = tensorflow_messages.load_prediction_log().PredictionLog()
+    log = tensorflow_protos.load_prediction_log().PredictionLog()
     log.predict_log.request.CopyFrom(predict_request(inputs, "M", signature))
     return frame(log.SerializeToString())

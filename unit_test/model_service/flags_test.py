@@ -2,8 +2,7 @@
 
 import unittest
 
-from model_service import errors
-from model_service import flags
+from model_service import errors, flags
 
 BASE = "--model_base_path=/models/CAT-DOG"
 

@@ -8,12 +8,10 @@ import unittest
 from pathlib import Path
 from typing import Any
 
-from unit_test.model_service.fixtures import saved_models
-from model_service.models import allowed_operations
 from model_service import errors
-from model_service.models import graph_check
-from model_service.models import saved_model
-from model_service import tensorflow_messages
+from model_service.models import allowed_operations, graph_check, saved_model
+from serving_common import tensorflow_protos
+from unit_test.model_service.fixtures import saved_models
 
 PROGRAM = Path(__file__).with_name("hostile_models.py")
 SHIPPED = Path(__file__).parents[2] / "prev_trained_models" / "CAT-DOG"
@@ -100,7 +98,7 @@ class WithTensorFlowTest(unittest.TestCase):
 
 class GraphCheckTest(unittest.TestCase):
     def setUp(self) -> None:
-        self.graph = tensorflow_messages.meta_graph_pb2.MetaGraphDef()
+        self.graph = tensorflow_protos.meta_graph_pb2.MetaGraphDef()
         self.graph.graph_def.node.add(name="x", op="Placeholder")
 
     def add_function(self, name: str, operation: str) -> Any:

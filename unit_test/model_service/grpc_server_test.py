@@ -5,12 +5,13 @@ from typing import Any, ClassVar
 
 import grpc
 import numpy as np
-from unit_test import processes
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from unit_test.model_service.fixtures import expected, predict_request, shared_server
+
 from model_service.api import health_service
-from model_service import tensorflow_messages
 from model_service.models import tensors
+from serving_common import tensorflow_protos
+from unit_test import processes
+from unit_test.model_service.fixtures import expected, predict_request, shared_server
 
 Code = grpc.StatusCode
 TIMEOUT_S = 10
@@ -30,8 +31,8 @@ class GrpcTestCase(unittest.TestCase):
     def setUpClass(cls) -> None:
         cls.server = shared_server(cls.model, *cls.flags)
         channel = cls.enterClassContext(grpc.insecure_channel(f"127.0.0.1:{cls.server.grpc_port}"))
-        cls.predictions = tensorflow_messages.prediction_service_pb2_grpc.PredictionServiceStub(channel)
-        cls.models = tensorflow_messages.model_service_pb2_grpc.ModelServiceStub(channel)
+        cls.predictions = tensorflow_protos.prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        cls.models = tensorflow_protos.model_service_pb2_grpc.ModelServiceStub(channel)
         cls.health = health_pb2_grpc.HealthStub(channel)
 
     def predict(self, request: Any) -> dict[str, Any]:
@@ -225,7 +226,7 @@ class PredictTest(GrpcTestCase):
         self.assertTrue(caught.exception.details().endswith("...TRUNCATED"))
 
     def test_methods_that_are_not_offered_say_so(self) -> None:
-        apis = tensorflow_messages.prediction_service_pb2_grpc
+        apis = tensorflow_protos.prediction_service_pb2_grpc
         for method in ("Classify", "Regress", "MultiInference"):
             with self.subTest(method), self.assertRaises(grpc.RpcError) as caught:
                 getattr(self.predictions, method)(_request_of(apis, method), timeout=TIMEOUT_S)
@@ -247,7 +248,7 @@ class GetModelMetadataTest(GrpcTestCase):
     model = "two_signatures"
 
     def request(self, *fields: str, name: str = "CAT-DOG") -> Any:
-        request = tensorflow_messages.get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=fields)
+        request = tensorflow_protos.get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=fields)
         request.model_spec.name = name
         return request
 
@@ -257,7 +258,7 @@ class GetModelMetadataTest(GrpcTestCase):
         self.assertEqual(response.model_spec.signature_name, "")
         packed = response.metadata["signature_def"]
         self.assertEqual(packed.type_url, "type.googleapis.com/tensorflow.serving.SignatureDefMap")
-        signatures = tensorflow_messages.get_model_metadata_pb2.SignatureDefMap()
+        signatures = tensorflow_protos.get_model_metadata_pb2.SignatureDefMap()
         self.assertTrue(packed.Unpack(signatures))
         self.assertEqual(signatures.signature_def.keys(), {"serving_default", "features", "__saved_model_init_op"})
         values = signatures.signature_def["features"].inputs["values"]
@@ -298,7 +299,7 @@ class GetModelStatusTest(GrpcTestCase):
     model = "two_inputs"
 
     def request(self, name: str = "CAT-DOG", **version: Any) -> Any:
-        request = tensorflow_messages.get_model_status_pb2.GetModelStatusRequest()
+        request = tensorflow_protos.get_model_status_pb2.GetModelStatusRequest()
         request.model_spec.name = name
         if "number" in version:
             request.model_spec.version.value = version["number"]
@@ -311,12 +312,12 @@ class GetModelStatusTest(GrpcTestCase):
         for version in ({}, {"number": 1}, {"label": "anything"}):
             with self.subTest(**version):
                 (status,) = self.models.GetModelStatus(self.request(**version), timeout=TIMEOUT_S).model_version_status
-                available = tensorflow_messages.get_model_status_pb2.ModelVersionStatus.AVAILABLE
+                available = tensorflow_protos.get_model_status_pb2.ModelVersionStatus.AVAILABLE
                 self.assertEqual((status.version, status.state), (1, available))
                 self.assertEqual((status.status.error_code, status.status.error_message), (0, ""))
 
     def test_what_is_not_there_is_not_found(self) -> None:
-        no_spec = tensorflow_messages.get_model_status_pb2.GetModelStatusRequest()
+        no_spec = tensorflow_protos.get_model_status_pb2.GetModelStatusRequest()
         cases = {
             "no_model_spec": (no_spec, Code.INVALID_ARGUMENT, "Missing ModelSpec"),
             "unknown_version": (

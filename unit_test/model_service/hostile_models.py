@@ -23,7 +23,7 @@ sys.path.insert(0, str(Path(__file__).parents[2] / "app" / "model_service"))
 from failures import Failure
 from saved_model import read_message, read_saved_model
 from tensorflow_engine import TensorFlowEngine, open_session
-from tensorflow_messages import load_tensorflow
+from tensorflow_protos import load_tensorflow
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 tf: Any = load_tensorflow()

@@ -5,6 +5,7 @@ import tracemalloc
 import unittest
 
 import numpy as np
+
 from model_service import errors
 from model_service.api import json_limits
 

@@ -6,11 +6,11 @@ import unittest
 from typing import Any
 
 import numpy as np
-from unit_test.model_service.fixtures import Array
+
 from model_service import errors
 from model_service.api import json_requests
-from model_service.models import saved_model
-from model_service.models import tensors
+from model_service.models import saved_model, tensors
+from unit_test.model_service.fixtures import Array
 
 FLOAT, INT32, UINT8, INT64, BOOL, STRING, HALF, COMPLEX = (
     next(kind.number for kind in tensors.KINDS.values() if kind.name == name)

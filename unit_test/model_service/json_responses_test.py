@@ -6,9 +6,10 @@ import unittest
 from typing import Any
 
 import numpy as np
-from unit_test.model_service.fixtures import Array
+
 from model_service import errors
 from model_service.api import json_responses
+from unit_test.model_service.fixtures import Array
 
 
 def render(is_row_format: bool, **results: Array) -> Any:

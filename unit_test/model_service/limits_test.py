@@ -15,13 +15,13 @@ from typing import Any, ClassVar
 
 import grpc
 import numpy as np
-from unit_test import processes
 import psutil
 import requests
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from model_service.api import health_service, http_protocol
+from unit_test import processes
 from unit_test.model_service.fixtures import predict_request
-from model_service.api import health_service
-from model_service.api import http_protocol
 
 ROOT = Path(__file__).parents[2]
 METRICS = "/monitoring/prometheus/metrics"

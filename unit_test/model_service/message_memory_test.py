@@ -10,14 +10,13 @@ from unittest import mock
 
 import grpc
 import numpy as np
-from unit_test.model_service.fixtures import predict_request, served
-from model_service.prediction import request_log
+
 from model_service import errors
-from model_service.prediction import message_memory
-from model_service.prediction import predict as prediction
 from model_service.models import saved_model
-from model_service import tensorflow_messages
-from model_service.prediction import executor
+from model_service.prediction import executor, message_memory, request_log
+from model_service.prediction import predict as prediction
+from serving_common import tensorflow_protos
+from unit_test.model_service.fixtures import predict_request, served
 
 LARGEST = 1000
 # Two places to be read, and 4500 bytes for what is read; 250 of them for small messages.
@@ -135,7 +134,7 @@ class MessageMemoryTest(unittest.IsolatedAsyncioTestCase):
 
 class RefusedRequestsTest(unittest.IsolatedAsyncioTestCase):
     async def test_a_refused_request_is_gone_without_a_collection_of_garbage(self) -> None:
-        spec = saved_model.TensorSpec("x", "x:0", tensorflow_messages.types_pb2.DT_FLOAT, (-1, 2))
+        spec = saved_model.TensorSpec("x", "x:0", tensorflow_protos.types_pb2.DT_FLOAT, (-1, 2))
         servables = served(None, saved_model.Signature("serving_default", {"x": spec}, {"y": spec}))
         threads = executor.Workers(1, 1)
         self.addCleanup(threads.close)
@@ -166,7 +165,7 @@ class RefusedRequestsTest(unittest.IsolatedAsyncioTestCase):
                 goes_on.wait()
                 raise errors.invalid_argument("what the graph says")
 
-        spec = saved_model.TensorSpec("x", "x:0", tensorflow_messages.types_pb2.DT_FLOAT, (-1, 2))
+        spec = saved_model.TensorSpec("x", "x:0", tensorflow_protos.types_pb2.DT_FLOAT, (-1, 2))
         servables = served(Failing(), saved_model.Signature("serving_default", {"x": spec}, {"y": spec}))
         threads = executor.Workers(1, 1)
         self.addCleanup(threads.close)
@@ -174,7 +173,10 @@ class RefusedRequestsTest(unittest.IsolatedAsyncioTestCase):
         gc.disable()
         self.addCleanup(gc.enable)
         task = prediction.PredictTask(
-            servables, predict_request({"x": np.zeros((1, 2), np.float32)}, "M"), 1000, request_log.Call("GRPC", "M", {})
+            servables,
+            predict_request({"x": np.zeros((1, 2), np.float32)}, "M"),
+            1000,
+            request_log.Call("GRPC", "M", {}),
         )
         seen = weakref.ref(task)
         call = asyncio.create_task(threads.submit(None, task))

@@ -7,9 +7,10 @@ from pathlib import Path
 from typing import Any
 
 from grpc import StatusCode
+
 from model_service import errors
-from model_service.observability import metrics
 from model_service.models import servables
+from model_service.observability import metrics
 from model_service.prediction import executor
 
 

@@ -8,11 +8,10 @@ from pathlib import Path
 from unittest import mock
 
 import grpc
-from unit_test.model_service.fixtures import copy_of_model
+
 from model_service import errors
-from model_service import memory
-from model_service.models import model_files
-from model_service.models import saved_model
+from model_service.models import free_memory, model_files, saved_model
+from unit_test.model_service.fixtures import copy_of_model
 
 SPARSE = 10 << 30
 
@@ -154,7 +153,7 @@ class FreeBytesTest(unittest.TestCase):
         for name, text in {**files, "machine": machine, "membership": membership + "\n"}.items():
             (folder / name).parent.mkdir(parents=True, exist_ok=True)
             (folder / name).write_text(text)
-        free: int | None = memory.free_bytes(folder / "machine", folder / "membership", folder)
+        free: int | None = free_memory.free_bytes(folder / "machine", folder / "membership", folder)
         return free
 
     def test_the_least_of_what_is_free_counts(self) -> None:
@@ -175,7 +174,7 @@ class FreeBytesTest(unittest.TestCase):
 
     def test_a_system_that_says_nothing_has_no_bound(self) -> None:
         self.assertIsNone(self.free("", {}, machine="MemTotal: 5 kB\n"))
-        self.assertIsNone(memory.free_bytes(Path("none"), Path("none"), Path("none")))
+        self.assertIsNone(free_memory.free_bytes(Path("none"), Path("none"), Path("none")))
 
 
 if __name__ == "__main__":

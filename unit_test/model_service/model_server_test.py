@@ -18,12 +18,20 @@ from typing import Any
 
 import grpc
 import numpy as np
-from unit_test import processes
 import requests
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from unit_test.model_service.fixtures import copy_of_model, expected, predict_request, saved_models, shared_server, warmup_record
-from model_service import tensorflow_messages
+
 from model_service.prediction import warmup
+from serving_common import tensorflow_protos
+from unit_test import processes
+from unit_test.model_service.fixtures import (
+    copy_of_model,
+    expected,
+    predict_request,
+    saved_models,
+    shared_server,
+    warmup_record,
+)
 
 TIMEOUT_S = 30
 # Our log, and what TensorFlow says when it is imported, which can't be silenced.
@@ -270,7 +278,7 @@ class StopTest(unittest.TestCase):
     def setUp(self) -> None:
         self.server = self.enterContext(processes.model_server(saved_models() / "slow"))
         self.channel = self.enterContext(grpc.insecure_channel(f"127.0.0.1:{self.server.grpc_port}"))
-        self.predictions = tensorflow_messages.prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
+        self.predictions = tensorflow_protos.prediction_service_pb2_grpc.PredictionServiceStub(self.channel)
 
     def stop(self, number: int = signal.SIGTERM) -> float:
         """Send a signal; return how long the process took to end, in seconds."""
@@ -317,7 +325,7 @@ class StopTest(unittest.TestCase):
         self.server.process.send_signal(signal.SIGTERM)
         time.sleep(0.2)
         with grpc.insecure_channel(f"127.0.0.1:{self.server.grpc_port}") as channel:
-            stub = tensorflow_messages.prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            stub = tensorflow_protos.prediction_service_pb2_grpc.PredictionServiceStub(channel)
             with self.assertRaises(grpc.RpcError) as caught:
                 stub.Predict(predict_request({"steps": np.array(1, np.int32)}), timeout=TIMEOUT_S)
         self.assertEqual(caught.exception.code(), grpc.StatusCode.UNAVAILABLE)
@@ -344,7 +352,7 @@ class LoadTest(unittest.TestCase):
         """Liveness and status don't wait for predictions, however many of these wait."""
         server = shared_server("slow")
         with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
-            stub = tensorflow_messages.prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            stub = tensorflow_protos.prediction_service_pb2_grpc.PredictionServiceStub(channel)
             calls = [stub.Predict.future(predict_request(STEPS)) for _ in range(50)]
             time.sleep(0.2)
             for path in ("/livez", "/readyz", "/v1/models/CAT-DOG"):
@@ -358,7 +366,7 @@ class LoadTest(unittest.TestCase):
         """Fifty calls, each given up after half the time that it takes: the server is free again soon."""
         server = shared_server("slow")
         with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
-            stub = tensorflow_messages.prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            stub = tensorflow_protos.prediction_service_pb2_grpc.PredictionServiceStub(channel)
             request = predict_request({"steps": np.array(150_000, np.int32)})
             begin = time.monotonic()
             stub.Predict(request, timeout=TIMEOUT_S)

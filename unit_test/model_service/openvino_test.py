@@ -9,12 +9,13 @@ from unittest import mock
 
 import grpc
 import numpy as np
-from unit_test.model_service.fixtures import copy_of_model, expected, saved_models
+
 from model_service import errors
 from model_service.engines import openvino as openvino_engine
-from model_service.models import saved_model
-from model_service import tensorflow_messages
 from model_service.engines import parallelism
+from model_service.models import saved_model
+from serving_common import tensorflow_protos
+from unit_test.model_service.fixtures import copy_of_model, expected, saved_models
 
 THREADS = parallelism.Threads(compute=2, streams=1)
 
@@ -204,7 +205,7 @@ class UnsupportedTest(unittest.TestCase):
 
     def test_a_graph_whose_inputs_are_not_the_signatures_is_left_to_tensorflow(self) -> None:
         """Here the signature has another number of inputs, another type or another shape than the graph."""
-        types = tensorflow_messages.types_pb2
+        types = tensorflow_protos.types_pb2
 
         def add_input(signature: object) -> None:
             signature.inputs["more"].CopyFrom(signature.inputs["values"])  # type: ignore[attr-defined]

@@ -13,11 +13,12 @@ from typing import Any
 
 import grpc
 import numpy as np
-from unit_test import processes
 import requests
 from grpc_health.v1 import health_pb2, health_pb2_grpc
+
+from serving_common import tensorflow_protos
+from unit_test import processes
 from unit_test.model_service.fixtures import predict_request, saved_models
-from model_service import tensorflow_messages
 
 TIMEOUT_S = 30
 METRICS = "/monitoring/prometheus/metrics"
@@ -41,7 +42,7 @@ class OverloadTestCase(unittest.TestCase):
         # It computes on and on; the end needn't wait for that.
         self.addCleanup(self.server.process.kill)
         channel = self.enterContext(grpc.insecure_channel(f"127.0.0.1:{self.server.grpc_port}"))
-        self.predictions = tensorflow_messages.prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        self.predictions = tensorflow_protos.prediction_service_pb2_grpc.PredictionServiceStub(channel)
         self.calls: list[Any] = []
         self.health = health_pb2_grpc.HealthStub(channel)
 

@@ -8,7 +8,9 @@ from model_service.engines import parallelism
 class ThreadsTest(unittest.TestCase):
     def test_what_is_not_given_is_chosen_from_the_cores(self) -> None:
         cores = parallelism.usable_cores()
-        self.assertEqual(parallelism.Threads.sharing(), parallelism.Threads(cores, min(cores, 8), all_for_one=cores > 1))
+        self.assertEqual(
+            parallelism.Threads.sharing(), parallelism.Threads(cores, min(cores, 8), all_for_one=cores > 1)
+        )
         self.assertEqual(parallelism.Threads.sharing(2), parallelism.Threads(2, 2, all_for_one=True))
         self.assertEqual(parallelism.Threads.sharing(16), parallelism.Threads(16, 8, all_for_one=True))
 

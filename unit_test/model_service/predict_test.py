@@ -3,14 +3,14 @@
 import unittest
 
 import numpy as np
-from unit_test.model_service.fixtures import Array, predict_request, served
-from model_service import errors
-from model_service.prediction import predict as prediction
-from model_service.models import saved_model
-from model_service import tensorflow_messages
-from model_service.models import tensors
 
-FLOAT = tensorflow_messages.types_pb2.DT_FLOAT
+from model_service import errors
+from model_service.models import saved_model, tensors
+from model_service.prediction import predict as prediction
+from serving_common import tensorflow_protos
+from unit_test.model_service.fixtures import Array, predict_request, served
+
+FLOAT = tensorflow_protos.types_pb2.DT_FLOAT
 NO_LIMIT = 2**40
 
 

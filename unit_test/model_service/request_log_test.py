@@ -7,13 +7,13 @@ import unittest
 from typing import Any
 
 import grpc
-from unit_test import processes
 import requests
-from unit_test.model_service.fixtures import expected, predict_request, saved_models
-from model_service.prediction import request_log
+
 from model_service import errors
-from model_service import log_lines
-from model_service import tensorflow_messages
+from model_service.prediction import request_log
+from serving_common import json_logging, tensorflow_protos
+from unit_test import processes
+from unit_test.model_service.fixtures import expected, predict_request, saved_models
 
 TIMEOUT_S = 30
 INPUTS = expected("two_signatures")[0]
@@ -35,7 +35,7 @@ class CallsTest(unittest.TestCase):
             except BaseException as exc:
                 self.assertIs(exc, error, "it is told, not caught")
         (record,) = log.records
-        return json.loads(log_lines.JsonFormatter().format(record))
+        return json.loads(json_logging.json_formatter().format(record))
 
     def test_a_line_tells_how_the_call_ended(self) -> None:
         for status, error in (
@@ -69,7 +69,7 @@ class CallsTest(unittest.TestCase):
 class ServerTest(unittest.TestCase):
     def predict(self, server: processes.ModelServer, **spec: str) -> None:
         with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
-            stub = tensorflow_messages.prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            stub = tensorflow_protos.prediction_service_pb2_grpc.PredictionServiceStub(channel)
             stub.Predict(predict_request(INPUTS, **spec), timeout=TIMEOUT_S, metadata=(("x-request-id", "one"),))
 
     def test_both_faces_write_it_with_the_client_s_id(self) -> None:

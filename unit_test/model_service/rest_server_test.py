@@ -8,10 +8,11 @@ from typing import Any, ClassVar
 
 import grpc
 import numpy as np
-from unit_test import processes
 import requests
-from unit_test.model_service.fixtures import expected, shared_server
+
 from model_service.api import rest_api
+from unit_test import processes
+from unit_test.model_service.fixtures import expected, shared_server
 
 TIMEOUT_S = 10
 

@@ -6,11 +6,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from unit_test.model_service.fixtures import copy_of_model, saved_models
+
 from model_service import errors
-from model_service.models import saved_model
-from model_service import tensorflow_messages
-from model_service.models import tensors
+from model_service.models import saved_model, tensors
+from serving_common import tensorflow_protos
+from unit_test.model_service.fixtures import copy_of_model, saved_models
 
 
 class LatestVersionTest(unittest.TestCase):
@@ -96,7 +96,7 @@ class ReadSavedModelTest(unittest.TestCase):
         folder = copy_of_model("two_inputs", self.folder)
         message = saved_model.read_message(folder)
         default = saved_model.serving_graph(message, folder).signature_def["serving_default"].defaults["counts"]
-        default.dtype = tensorflow_messages.types_pb2.DT_INT32
+        default.dtype = tensorflow_protos.types_pb2.DT_INT32
         default.tensor_shape.dim.add(size=2**40)
         (folder / "saved_model.pb").write_bytes(message.SerializeToString())
         with self.assertRaisesRegex(errors.StartError, "takes more than 67108864 bytes"):
@@ -131,7 +131,7 @@ class ReadSavedModelTest(unittest.TestCase):
 
 class TensorSpecTest(unittest.TestCase):
     def test_known_dimensions_must_agree_and_unknown_ones_need_not(self) -> None:
-        float_type = tensorflow_messages.types_pb2.DT_FLOAT
+        float_type = tensorflow_protos.types_pb2.DT_FLOAT
         cases = {
             "batch_of_one": ((-1, 3), (1, 3), True),
             "empty_batch": ((-1, 3), (0, 3), True),

@@ -4,9 +4,10 @@ import unittest
 from collections.abc import Mapping, Sequence
 
 import numpy as np
-from unit_test.model_service.fixtures import Array
-from model_service.models import saved_model
+
 from model_service.engines import split_batches
+from model_service.models import saved_model
+from unit_test.model_service.fixtures import Array
 
 FLOAT = 1
 

@@ -3,12 +3,13 @@
 import unittest
 
 import numpy as np
-from unit_test.model_service.fixtures import saved_models
-from model_service import tensorflow_messages
-from model_service.models import tensors
 
-TensorProto = tensorflow_messages.tensor_pb2.TensorProto
-DT_FLOAT = tensorflow_messages.types_pb2.DT_FLOAT
+from model_service.models import tensors
+from serving_common import tensorflow_protos
+from unit_test.model_service.fixtures import saved_models
+
+TensorProto = tensorflow_protos.tensor_pb2.TensorProto
+DT_FLOAT = tensorflow_protos.types_pb2.DT_FLOAT
 NO_LIMIT = 2**40
 
 
@@ -42,7 +43,7 @@ class ToArrayTest(unittest.TestCase):
         unknown_rank.tensor_shape.unknown_rank = True
         cases = {
             "no_type": TensorProto(),
-            "unsupported_type": TensorProto(dtype=tensorflow_messages.types_pb2.DT_QINT8),
+            "unsupported_type": TensorProto(dtype=tensorflow_protos.types_pb2.DT_QINT8),
             "unknown_rank": unknown_rank,
         }
         for case, tensor in cases.items():

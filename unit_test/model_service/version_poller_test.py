@@ -7,11 +7,10 @@ from pathlib import Path
 from typing import Any
 
 import grpc
+
 from model_service import errors
-from model_service.models import saved_model
-from model_service.models import servables
-from model_service import tensorflow_messages
-from model_service.models import version_poller
+from model_service.models import saved_model, servables, version_poller
+from serving_common import tensorflow_protos
 
 POLL_S, RETRY_S = 1, 10
 OK = grpc.StatusCode.OK
@@ -19,7 +18,7 @@ OK = grpc.StatusCode.OK
 
 def spec(version: int | None = None) -> Any:
     """Return a ModelSpec for the model M."""
-    spec = tensorflow_messages.model_pb2.ModelSpec(name="M")
+    spec = tensorflow_protos.model_pb2.ModelSpec(name="M")
     if version is not None:
         spec.version.value = version
     return spec
@@ -27,7 +26,7 @@ def spec(version: int | None = None) -> Any:
 
 def servable(version: int) -> Any:
     """Return a version of the model M that computes nothing."""
-    definitions = tensorflow_messages.get_model_metadata_pb2.SignatureDefMap()
+    definitions = tensorflow_protos.get_model_metadata_pb2.SignatureDefMap()
     return servables.Servable("M", saved_model.SavedModel(Path(), version, {}, definitions), {})
 
 

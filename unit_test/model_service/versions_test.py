@@ -14,13 +14,14 @@ from typing import Any
 
 import grpc
 import numpy as np
-from unit_test import processes
 import requests
 from grpc_health.v1 import health_pb2, health_pb2_grpc
-from unit_test.model_service.fixtures import copy_of_model, expected, predict_request, saved_models
+
 from model_service.api import health_service
 from model_service.models import saved_model
-from model_service import tensorflow_messages
+from serving_common import tensorflow_protos
+from unit_test import processes
+from unit_test.model_service.fixtures import copy_of_model, expected, predict_request, saved_models
 
 TIMEOUT_S = 30
 # Every way to ask has its own thread, and each asks as fast as it is answered.
@@ -77,7 +78,7 @@ class VersionsTest(unittest.TestCase):
         self.first = copy_of_model(self.model, self.folder)
         self.server = self.enterContext(processes.model_server(self.first.parent, "CAT-DOG", *self.flags))
         channel = self.enterContext(grpc.insecure_channel(f"127.0.0.1:{self.server.grpc_port}"))
-        self.predictions = tensorflow_messages.prediction_service_pb2_grpc.PredictionServiceStub(channel)
+        self.predictions = tensorflow_protos.prediction_service_pb2_grpc.PredictionServiceStub(channel)
         self.health = health_pb2_grpc.HealthStub(channel)
 
     def deliver(self, version: int, spoil: Callable[[Path], object] = lambda folder: None) -> None:

@@ -6,12 +6,12 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from unit_test.model_service.fixtures import Array, copy_of_model, frame, saved_models, warmup_record
+
 from model_service import errors
-from model_service.models import saved_model
-from model_service.models import servables
-from model_service import tensorflow_messages
+from model_service.models import saved_model, servables
 from model_service.prediction import warmup
+from serving_common import tensorflow_protos
+from unit_test.model_service.fixtures import Array, copy_of_model, frame, saved_models, warmup_record
 
 MAX_BYTES = 1 << 20
 
@@ -39,7 +39,7 @@ class ReadRecordsTest(unittest.TestCase):
     def test_what_tensorflow_wrote_is_read(self) -> None:
         records = list(warmup.read_records(self.content, self.path))
         self.assertEqual(len(records), 2)
-        log = tensorflow_messages.load_prediction_log().PredictionLog.FromString(records[1])
+        log = tensorflow_protos.load_prediction_log().PredictionLog.FromString(records[1])
         self.assertEqual(log.predict_log.request.inputs["image"].tensor_shape.dim[1].size, 24)
 
     def test_the_checksum_is_castagnolis(self) -> None:
@@ -133,7 +133,7 @@ class WarmUpTest(unittest.TestCase):
             warmup.warm_up(self.servable(CountingEngine(refuses=True)), iterations=1, max_bytes=MAX_BYTES)
 
     def test_files_that_hold_something_else_stop_the_start(self) -> None:
-        log = tensorflow_messages.load_prediction_log().PredictionLog()
+        log = tensorflow_protos.load_prediction_log().PredictionLog()
         log.classify_log.SetInParent()
         cases = {
             "record_that_is_no_message": (frame(b"\xff\xff"), "Failed to parse warmup record"),

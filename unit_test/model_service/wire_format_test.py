@@ -3,16 +3,17 @@
 import unittest
 
 import numpy as np
-from unit_test.model_service.fixtures import predict_request, saved_models
+
 from model_service import errors
-from model_service import tensorflow_messages
 from model_service.api import wire_format
+from serving_common import tensorflow_protos
+from unit_test.model_service.fixtures import predict_request, saved_models
 
 
 def tensor(**fields: object) -> bytes:
     """Return a serialized request with one input of these fields."""
     request = predict_request({})
-    request.inputs["x"].CopyFrom(tensorflow_messages.tensor_pb2.TensorProto(**fields))
+    request.inputs["x"].CopyFrom(tensorflow_protos.tensor_pb2.TensorProto(**fields))
     message: bytes = request.SerializeToString()
     return message
 

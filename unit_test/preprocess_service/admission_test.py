@@ -5,11 +5,11 @@ import unittest
 from typing import Any
 from unittest.mock import patch
 
-from unit_test.preprocess_service.app_server_test import settings
 from preprocess_service.app import errors
+from preprocess_service.app.observability import metrics
 from preprocess_service.app.server import admission
 from serving_common import json_logging
-from preprocess_service.app.observability import metrics
+from unit_test.preprocess_service.app_server_test import settings
 
 
 def make(**limits: Any) -> Any:
@@ -77,7 +77,7 @@ class GateTest(unittest.TestCase):
             it.note_refusal(400, "invalid_http", None)
             it.report()
             it.report()
-        lines = [json.loads(json_logging.JsonFormatter().format(record)) for record in log.records]
+        lines = [json.loads(json_logging.json_formatter().format(record)) for record in log.records]
         found = [(line["status"], line["code"], line["requests"], line.get("clients")) for line in lines]
         self.assertEqual(found, [(503, "overloaded", 7, None), (400, "invalid_http", 1, None)])
 
@@ -88,6 +88,6 @@ class GateTest(unittest.TestCase):
                 for _ in range(1 + number):
                     it.note_refusal(503, "overloaded", f"192.0.2.{number}")
             it.report()
-        (line,) = [json.loads(json_logging.JsonFormatter().format(record)) for record in log.records]
+        (line,) = [json.loads(json_logging.json_formatter().format(record)) for record in log.records]
         self.assertEqual(len(line["clients"]), admission.NAMED_CLIENTS)
         self.assertEqual(line["clients"]["192.0.2.19"], 20)

@@ -5,10 +5,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import requests
+
+from preprocess_service.app import app_server, config
 from unit_test.preprocess_service.app_server_test import CAT, FakeRunner, HeldRunner
 from unit_test.preprocess_service.http_server import serving
-from preprocess_service.app import app_server
-from preprocess_service.app import config
 
 KEY = "0123456789abcdef"
 OTHER = "another-key-of-many"

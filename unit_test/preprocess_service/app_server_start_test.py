@@ -15,11 +15,11 @@ from concurrent.futures import ThreadPoolExecutor
 import psutil
 import requests
 from PIL import Image
-from preprocess_service import FOLDER
-from unit_test.processes import answers, free_port, running
+
+from unit_test.processes import APP_SERVER, answers, free_port, running
 
 RAW = {"Content-Type": "application/octet-stream"}
-COMMAND = [sys.executable, str(FOLDER / "app_server.py")]
+COMMAND = [sys.executable, str(APP_SERVER)]
 
 
 def megabytes(pid: int) -> float:

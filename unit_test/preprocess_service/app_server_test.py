@@ -12,16 +12,12 @@ from typing import Any
 
 import numpy as np
 import requests
-from unit_test.preprocess_service.http_server import serving
-from preprocess_service.app import app_server
-from preprocess_service.app import config
-from preprocess_service.app import errors
-from serving_common import json_logging
-from preprocess_service.app import translations
+
+from preprocess_service.app import app_server, config, errors, model_runner, translations
 from preprocess_service.app.observability import metrics
-from preprocess_service.app import model_runner
-from preprocess_service.app.serving_client import predict_response
-from preprocess_service.app.serving_client import signature
+from preprocess_service.app.serving_client import predict_response, signature
+from serving_common import json_logging
+from unit_test.preprocess_service.http_server import serving
 from unit_test.utils import IMAGES, image_to_base64
 
 CAT = image_to_base64(IMAGES / "cat_1.jpg")
@@ -437,7 +433,7 @@ class LimitsTest(unittest.TestCase):
             requests.post(f"{url}/predict", json={"image_b64": CAT}, headers={"X-Request-ID": "one"}, timeout=5)
             requests.post(f"{url}/predict", json={"image_b64": "!"}, timeout=5)
             requests.get(f"{url}/readyz", timeout=5)
-        lines = [json.loads(json_logging.JsonFormatter().format(record)) for record in log.records]
+        lines = [json.loads(json_logging.json_formatter().format(record)) for record in log.records]
         self.assertEqual([(line["status"], line["code"]) for line in lines], [(200, "ok"), (400, "invalid_base64")])
         self.assertEqual((lines[0]["request_id"], lines[0]["route"], lines[0]["bytes"]), ("one", "/predict", len(CAT)))
         self.assertEqual(lines[0]["pictures"], [{"format": "JPEG", "width": 451, "height": 300}])

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import yaml
+
 from preprocess_service.app import config
 
 FILE = config.CONFIG_FILE.read_text(encoding="utf-8")

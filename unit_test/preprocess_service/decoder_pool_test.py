@@ -19,16 +19,15 @@ from unittest.mock import patch
 
 import numpy as np
 import psutil
+from PIL import Image
+
+from preprocess_service.app import errors
+from preprocess_service.app import utils as service_utils
+from preprocess_service.app.imaging import decode_cost
+from preprocess_service.app.inference import context, decoder_pool, pipeline
+from preprocess_service.app.observability import metrics
 from unit_test.preprocess_service.app_server_test import CAT, settings
 from unit_test.preprocess_service.formats_test import HEIC, save
-from PIL import Image
-from preprocess_service.app.inference import decoder_pool
-from preprocess_service.app import errors
-from preprocess_service.app.imaging import decode_cost
-from preprocess_service.app.inference import context
-from preprocess_service.app.observability import metrics
-from preprocess_service.app.inference import pipeline
-from preprocess_service.app import utils as service_utils
 
 PHOTO = Image.open(io.BytesIO(base64.b64decode(CAT))).convert("RGB")
 PNG = save(PHOTO, "PNG")

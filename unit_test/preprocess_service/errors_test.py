@@ -4,8 +4,8 @@ import unittest
 from pathlib import Path
 
 import grpc
-from preprocess_service.app import errors
-from preprocess_service.app import model_runner
+
+from preprocess_service.app import errors, model_runner
 
 README = Path(__file__).parents[2] / "README.md"
 

@@ -8,11 +8,12 @@ from typing import Any
 
 import numpy as np
 import requests
-from unit_test.preprocess_service.app_server_test import FakeRunner, settings
-from unit_test.preprocess_service.http_server import serving
 from PIL import Image
+
 from preprocess_service.app import app_server
 from preprocess_service.app import utils as service_utils
+from unit_test.preprocess_service.app_server_test import FakeRunner, settings
+from unit_test.preprocess_service.http_server import serving
 
 # A sound PNG of 3 by 16,777,217 pixels, RGBA: 50 megapixels, nearly all of them missing.
 THREAD_OF_PIXELS = base64.b64decode(

@@ -9,6 +9,7 @@ from typing import Any
 
 import requests
 from PIL import Image
+
 from unit_test.utils import IMAGES, TIMEOUT_SECONDS, URL, predict_image
 
 CAT = Image.open(IMAGES / "cat_1.jpg").convert("RGB")

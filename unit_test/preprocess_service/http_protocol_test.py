@@ -8,14 +8,11 @@ from typing import Any
 from unittest.mock import patch
 
 import requests
+
+from preprocess_service.app import app_server, config
+from preprocess_service.app.server import admission, connection_limits, http_protocol, received_bytes
 from unit_test.preprocess_service.app_server_test import FakeRunner, HeldRunner, settings
 from unit_test.preprocess_service.http_server import serving
-from preprocess_service.app import app_server
-from preprocess_service.app import config
-from preprocess_service.app.server import http_protocol
-from preprocess_service.app.server import connection_limits
-from preprocess_service.app.server import admission
-from preprocess_service.app.server import received_bytes
 from unit_test.preprocess_service.uvicorn_server_test import BODY, HEAD, LIVEZ, WHOLE, SocketTest, whole
 
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n"

@@ -7,8 +7,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from serving_common import sockets as port
 from preprocess_service.app.server import uvicorn_server as http
+from serving_common import sockets as port
 
 
 @contextmanager

@@ -5,9 +5,9 @@ import unittest
 from typing import Any
 from unittest.mock import patch
 
-from unit_test.preprocess_service.app_server_test import settings
-from preprocess_service.app.server import incoming_bodies
 from preprocess_service.app import errors
+from preprocess_service.app.server import incoming_bodies
+from unit_test.preprocess_service.app_server_test import settings
 
 
 def make(count: int = 8, **limits: Any) -> Any:

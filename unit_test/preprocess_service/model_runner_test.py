@@ -12,17 +12,16 @@ from unittest import mock
 import grpc
 import numpy as np
 from grpc_health.v1 import health, health_pb2, health_pb2_grpc
-from preprocess_service.app import config
-from preprocess_service.app import errors
-from preprocess_service.app import model_runner
-from preprocess_service.app import utils as service_utils
-from serving_common import tensorflow_protos as messages
 from tensorflow_serving.apis import get_model_metadata_pb2, get_model_status_pb2
 from tensorflow_serving.apis.model_service_pb2_grpc import ModelServiceServicer, add_ModelServiceServicer_to_server
 from tensorflow_serving.apis.prediction_service_pb2_grpc import (
     PredictionServiceServicer,
     add_PredictionServiceServicer_to_server,
 )
+
+from preprocess_service.app import config, errors, model_runner
+from preprocess_service.app import utils as service_utils
+from serving_common import tensorflow_protos as messages
 
 # A model without a domain score, whatever the shipped one has.
 SHIPPED = config.load_config({}).model_copy(update={"model_output_name": None, "domain_output_name": None})
@@ -35,12 +34,15 @@ class FakeModelServer(PredictionServiceServicer, ModelServiceServicer):  # type:
     def __init__(self) -> None:
         self.inputs, self.outputs = ["pixels"], ["scores"]
         # By signature the type of its inputs, and the first dimension: -1 takes batches.
-        self.signatures = {"serving_default": (messages.DT_FLOAT, -1)}
+        self.signatures = {"serving_default": (messages.types_pb2.DT_FLOAT, -1)}
         self.version = 2
         self.values: list[float] = [0.125, 0.875]
         self.domain_score = 0.75
         self.in_content = False
-        self.states = {2: messages.ModelVersionStatus.AVAILABLE, 1: messages.ModelVersionStatus.END}
+        self.states = {
+            2: messages.get_model_status_pb2.ModelVersionStatus.AVAILABLE,
+            1: messages.get_model_status_pb2.ModelVersionStatus.END,
+        }
         self.refusal: tuple[grpc.StatusCode, str] | None = None
         self.before_answer: Callable[[Any], None] = lambda context: None
         self.change_answer: Callable[[Any], None] = lambda response: None
@@ -55,11 +57,11 @@ class FakeModelServer(PredictionServiceServicer, ModelServiceServicer):  # type:
             context.abort(grpc.StatusCode.FAILED_PRECONDITION, "no such signature")
         if self.refusal:
             context.abort(*self.refusal)
-        response = messages.PredictResponse()
+        response = messages.predict_pb2.PredictResponse()
         response.model_spec.version.value = self.version
         for name, values in zip(self.outputs, (self.values, [self.domain_score]), strict=False):
             output = response.outputs[name]
-            output.dtype = messages.DT_FLOAT
+            output.dtype = messages.types_pb2.DT_FLOAT
             values = values * next(iter(request.inputs.values())).tensor_shape.dim[0].size
             if self.in_content:
                 output.tensor_content = np.array(values, "<f4").tobytes()
@@ -70,7 +72,7 @@ class FakeModelServer(PredictionServiceServicer, ModelServiceServicer):  # type:
 
     def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
         self.metadata_calls += 1
-        signatures = messages.SignatureDefMap()
+        signatures = messages.get_model_metadata_pb2.SignatureDefMap()
         for signature, (dtype, first) in self.signatures.items():
             definition = signatures.signature_def[signature]
             for name in self.inputs:
@@ -78,7 +80,7 @@ class FakeModelServer(PredictionServiceServicer, ModelServiceServicer):  # type:
                 for size in (first, -1, -1, 3):
                     definition.inputs[name].tensor_shape.dim.add(size=size)
             for name in self.outputs:
-                definition.outputs[name].dtype = messages.DT_FLOAT
+                definition.outputs[name].dtype = messages.types_pb2.DT_FLOAT
         response = get_model_metadata_pb2.GetModelMetadataResponse()
         response.metadata["signature_def"].Pack(signatures)
         if self.metadata is not None:
@@ -130,12 +132,12 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         np.testing.assert_array_equal(np.frombuffer(sent.tensor_content, "<f4"), tensor.ravel())
 
     async def test_pixels_are_sent_as_they_are_where_the_model_takes_them(self) -> None:
-        both = {"serving_default": (messages.DT_FLOAT, -1), "pixels": (messages.DT_UINT8, -1)}
+        both = {"serving_default": (messages.types_pb2.DT_FLOAT, -1), "pixels": (messages.types_pb2.DT_UINT8, -1)}
         for name, signatures, asked, called in (
             ("chosen", both, None, "pixels"),
             ("named", both, "pixels", "pixels"),
             ("another named", both, "serving_default", "serving_default"),
-            ("by type", {"serving_default": (messages.DT_UINT8, -1)}, None, "serving_default"),
+            ("by type", {"serving_default": (messages.types_pb2.DT_UINT8, -1)}, None, "serving_default"),
         ):
             with self.subTest(name):
                 self.model.signatures = signatures
@@ -144,12 +146,12 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
                 request = self.model.requests[-1]
                 self.assertEqual(request.model_spec.signature_name, called)
                 is_sent_as_pixels = request.inputs["pixels"].tensor_content == PIXELS.tobytes()
-                self.assertEqual(is_sent_as_pixels, signatures[called][0] == messages.DT_UINT8)
+                self.assertEqual(is_sent_as_pixels, signatures[called][0] == messages.types_pb2.DT_UINT8)
                 self.assertEqual(request.inputs["pixels"].dtype, signatures[called][0])
 
     async def test_another_version_s_signatures_are_taken_up_and_no_photo_is_lost(self) -> None:
-        both = {"serving_default": (messages.DT_FLOAT, -1), "pixels": (messages.DT_UINT8, -1)}
-        old = {"serving_default": (messages.DT_FLOAT, -1)}
+        both = {"serving_default": (messages.types_pb2.DT_FLOAT, -1), "pixels": (messages.types_pb2.DT_UINT8, -1)}
+        old = {"serving_default": (messages.types_pb2.DT_FLOAT, -1)}
         called = []
         for version, signatures in ((2, old), (3, both), (2, old), (2, old)):
             self.model.version, self.model.signatures = version, signatures
@@ -162,8 +164,8 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
 
     async def test_a_model_that_can_not_be_called_is_an_error_and_the_log_says_why(self) -> None:
         for name, dtype, settings, words in (
-            ("no such signature", messages.DT_FLOAT, {"signature_name": "none"}, "no signature 'none'"),
-            ("no such input", messages.DT_FLOAT, {"model_input_name": "none"}, "no input 'none'"),
+            ("no such signature", messages.types_pb2.DT_FLOAT, {"signature_name": "none"}, "no signature 'none'"),
+            ("no such input", messages.types_pb2.DT_FLOAT, {"model_input_name": "none"}, "no input 'none'"),
             ("of another type", 9, {}, "neither float32 nor uint8, but of type 9"),
         ):
             with self.subTest(name):
@@ -181,7 +183,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         ):
             with self.subTest(name):
                 self.model.requests.clear()
-                self.model.signatures = {"serving_default": (messages.DT_FLOAT, first)}
+                self.model.signatures = {"serving_default": (messages.types_pb2.DT_FLOAT, first)}
                 runner = await self.open_runner(self.port, server={"calls": 1, "batch_size": 3, **server})
                 pictures = [np.full((4, 5, 3), number, np.uint8) for number in range(6)]
                 predictions = await asyncio.gather(*(runner.predict(pixels, 5) for pixels in pictures))
@@ -426,7 +428,10 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
             await self.runner.predict(PIXELS, 5)
 
     async def test_the_version_is_the_newest_available_one(self) -> None:
-        available, loading = messages.ModelVersionStatus.AVAILABLE, messages.ModelVersionStatus.LOADING
+        available, loading = (
+            messages.get_model_status_pb2.ModelVersionStatus.AVAILABLE,
+            messages.get_model_status_pb2.ModelVersionStatus.LOADING,
+        )
         self.model.states = {4: loading, 3: available, 2: available}
         self.assertEqual(await self.runner.model_version(5), 3)
         self.model.states = {4: loading}

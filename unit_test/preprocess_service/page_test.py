@@ -11,14 +11,13 @@ from contextlib import closing
 from pathlib import Path
 from typing import Any
 
-from unit_test import processes
 import requests
+from PIL import Image
+
+from preprocess_service.app import app_server, config, model_runner
+from unit_test import processes
 from unit_test.preprocess_service.http_server import serving
 from unit_test.preprocess_service.page_browser import REPORT_VIOLATIONS, Browser, Visit, browser, photo
-from PIL import Image
-from preprocess_service.app import app_server
-from preprocess_service.app import config
-from preprocess_service.app import model_runner
 from unit_test.utils import IMAGES
 
 MODEL = Path(__file__).parents[2] / "prev_trained_models" / "CAT-DOG"

@@ -12,14 +12,14 @@ from typing import Any
 from unittest.mock import patch
 
 import requests
+from PIL import Image
+
+from preprocess_service.app import app_server
+from preprocess_service.app.api import routes
+from preprocess_service.app.inference import decoder_pool, pipeline
 from unit_test.preprocess_service.app_server_test import CAT, FakeRunner, HeldRunner, settings
 from unit_test.preprocess_service.formats_test import save
 from unit_test.preprocess_service.http_server import serving
-from PIL import Image
-from preprocess_service.app import app_server
-from preprocess_service.app.inference import decoder_pool
-from preprocess_service.app.inference import pipeline
-from preprocess_service.app.api import routes
 from unit_test.preprocess_service.uvicorn_server_test import whole
 
 # Not a JPEG: for a process.

@@ -4,9 +4,9 @@ import unittest
 from typing import Any
 
 import numpy as np
-from preprocess_service.app.serving_client import predict_request
+
+from preprocess_service.app.serving_client import predict_request, signature
 from serving_common import tensorflow_protos
-from preprocess_service.app.serving_client import signature
 
 
 def asked(name: str, takes_pixels: bool, domain: str | None = "domain") -> Any:
@@ -28,12 +28,14 @@ class EnvelopeTest(unittest.TestCase):
                         .astype(np.uint8 if takes_pixels else np.float32)
                     )
                     made = predict_request.Envelope("CAT-DOG", asked(name, takes_pixels), shape)
-                    request = tensorflow_protos.PredictRequest.FromString(made.around(list(batch)))
-                    expected = tensorflow_protos.PredictRequest()
+                    request = tensorflow_protos.predict_pb2.PredictRequest.FromString(made.around(list(batch)))
+                    expected = tensorflow_protos.predict_pb2.PredictRequest()
                     expected.model_spec.name = "CAT-DOG"
                     expected.model_spec.signature_name = "the signature"
                     expected.output_filter.extend(["scores", "domain"])
-                    dtype = tensorflow_protos.DT_UINT8 if takes_pixels else tensorflow_protos.DT_FLOAT
+                    dtype = (
+                        tensorflow_protos.types_pb2.DT_UINT8 if takes_pixels else tensorflow_protos.types_pb2.DT_FLOAT
+                    )
                     expected.inputs[name].dtype = dtype
                     for size in shape:
                         expected.inputs[name].tensor_shape.dim.add(size=size)
@@ -44,7 +46,7 @@ class EnvelopeTest(unittest.TestCase):
         made = predict_request.Envelope("m", asked("x", False, None), (1, 2, 2, 3))
         for value in (1.0, 2.0):
             tensor = np.full((2, 2, 3), value, np.float32)
-            request = tensorflow_protos.PredictRequest.FromString(made.around([tensor[::-1]]))
+            request = tensorflow_protos.predict_pb2.PredictRequest.FromString(made.around([tensor[::-1]]))
             self.assertEqual(set(np.frombuffer(request.inputs["x"].tensor_content, "<f4")), {value})
 
 

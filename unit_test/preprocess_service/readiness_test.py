@@ -4,10 +4,8 @@ import asyncio
 import unittest
 from typing import Any
 
-from preprocess_service.app import config
-from preprocess_service.app import errors
-from preprocess_service.app.observability import metrics
-from preprocess_service.app.observability import readiness
+from preprocess_service.app import config, errors
+from preprocess_service.app.observability import metrics, readiness
 
 PICTURE = config.load_config({}).picture
 

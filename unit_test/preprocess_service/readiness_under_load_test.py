@@ -12,10 +12,11 @@ from pathlib import Path
 
 import requests
 import yaml
+
 from preprocess_service.app import config
 from preprocess_service.app.observability import readiness
-from unit_test.processes import answers, model_server
 from unit_test.preprocess_service.tracing_test import app_server
+from unit_test.processes import answers, model_server
 from unit_test.utils import IMAGES
 
 MODEL = Path(__file__).parents[2] / "prev_trained_models" / "CAT-DOG"

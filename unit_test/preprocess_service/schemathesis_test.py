@@ -8,9 +8,9 @@ import unittest
 from pathlib import Path
 from typing import Any
 
+from preprocess_service.app import app_server
 from unit_test.preprocess_service.app_server_test import FakeRunner, settings
 from unit_test.preprocess_service.http_server import serving
-from preprocess_service.app import app_server
 
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 EXAMPLES_OF_EACH_OPERATION = 300

@@ -14,13 +14,13 @@ from pathlib import Path
 from unittest import mock
 
 import requests
+
 from unit_test.otlp_collector import Collector, Span, collecting
-from preprocess_service import FOLDER
-from unit_test.processes import Running, answers, free_port, model_server, running
+from unit_test.processes import APP_SERVER, Running, answers, free_port, model_server, running
 from unit_test.utils import IMAGES
 
 TIMEOUT_S = 30
-APP_SERVER = [sys.executable, str(FOLDER / "app_server.py")]
+COMMAND = [sys.executable, str(APP_SERVER)]
 MODEL = Path(__file__).parents[2] / "prev_trained_models" / "CAT-DOG"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = "00f067aa0ba902b7"
@@ -253,7 +253,7 @@ class SharedCallTest(unittest.TestCase):
                 )
                 done = subprocess.run(
                     [sys.executable, "-c", program, *requests_],
-                    cwd=FOLDER,
+                    cwd=APP_SERVER.parents[2],
                     env=os.environ | {"OTEL_EXPORTER_OTLP_ENDPOINT": "http://127.0.0.1:1"},
                     capture_output=True,
                     text=True,

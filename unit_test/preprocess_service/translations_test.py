@@ -3,8 +3,7 @@
 import string
 import unittest
 
-from preprocess_service.app import errors
-from preprocess_service.app import translations
+from preprocess_service.app import errors, translations
 
 
 def places(text: str) -> set[str]:

@@ -11,8 +11,8 @@ from unittest.mock import patch
 
 import numpy as np
 from PIL import Image, ImageOps
-from preprocess_service.app import config
-from preprocess_service.app import errors
+
+from preprocess_service.app import config, errors
 from preprocess_service.app import utils as service_utils
 from unit_test.utils import IMAGES
 

@@ -8,10 +8,11 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
 import requests
-from unit_test.preprocess_service.app_server_test import CAT, FakeRunner, HeldRunner, settings
-from unit_test.preprocess_service.http_server import serving
+
 from preprocess_service.app import app_server
 from serving_common import sockets
+from unit_test.preprocess_service.app_server_test import CAT, FakeRunner, HeldRunner, settings
+from unit_test.preprocess_service.http_server import serving
 
 HEAD = b"POST /predict HTTP/1.1\r\nHost: x\r\n"
 LIVEZ = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"

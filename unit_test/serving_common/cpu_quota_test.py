@@ -6,9 +6,7 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from unit_test import processes
 from model_service import cores
-from preprocess_service import FOLDER
 
 # Line of /proc/self/cgroup, files below /sys/fs/cgroup, cores' worth of time.
 QUOTAS = {
@@ -77,11 +75,6 @@ class UsableCoresTest(unittest.TestCase):
         everything = cores.usable_cores()
         self.quota(everything + 0.5)
         self.assertEqual(cores.usable_cores(), everything)
-
-    def test_both_services_count_alike(self) -> None:
-        """They share no code, so each has its copy."""
-        copies = [processes.MODEL_SERVER.with_name("cores.py"), FOLDER / "processors.py"]
-        self.assertEqual(*(path.read_text(encoding="utf-8") for path in copies))
 
 
 if __name__ == "__main__":

@@ -12,16 +12,15 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
-from model_service import log_lines
-from preprocess_service import FOLDER
 from serving_common import json_logging
+from unit_test.processes import APP_SERVER
 
 
 class FormatTest(unittest.TestCase):
     def line(self, message: str, *arguments: object, **extra: Any) -> Any:
         record = logging.LogRecord("x", logging.WARNING, __file__, 1, message, arguments, extra.pop("exc_info", None))
         record.__dict__ |= extra
-        text = json_logging.JsonFormatter().format(record)
+        text = json_logging.json_formatter().format(record)
         self.assertNotIn("\n", text)
         self.assertTrue(text.isascii())
         return json.loads(text)
@@ -66,10 +65,10 @@ class JoinedHandlerTest(unittest.TestCase):
     def setUp(self) -> None:
         self.stream = Stream()
         self.logger = logging.Logger("x")
-        self.logger.addHandler(self.module.JoinedHandler(self.stream))
+        self.logger.addHandler(self.module.BufferedHandler(self.stream))
 
     async def wait(self) -> None:
-        await asyncio.sleep(2 * self.module.JOIN_SECONDS)
+        await asyncio.sleep(2 * self.module.FLUSH_SECONDS)
 
     def test_lines_that_come_soon_after_each_other_are_written_together(self) -> None:
         async def log() -> None:
@@ -120,7 +119,7 @@ class JoinedHandlerTest(unittest.TestCase):
     def test_the_last_lines_of_a_process_are_written_at_its_end(self) -> None:
         name, folder = self.module.__name__, Path(self.module.__file__).parent
         program = (
-            f"import asyncio, logging, sys, {name}; {name}.log_json()\n"
+            f"import asyncio, logging, sys, {name}; {name}.configure_json_logging()\n"
             "async def end(): logging.info('a'); sys.exit()\n"
             "asyncio.run(end())"
         )
@@ -132,16 +131,18 @@ class JoinedHandlerTest(unittest.TestCase):
 class ModelServerJoinedHandlerTest(JoinedHandlerTest):
     """It has one of its own: the services share no Python."""
 
-    module = log_lines
+    module = json_logging
 
 
 class ProcessTest(unittest.TestCase):
     def test_warnings_and_every_library_write_json_too(self) -> None:
         program = (
-            "import logging, warnings, logs; logs.log_json(); warnings.warn('old'); "
+            "import logging, warnings, logs; logs.configure_json_logging(); warnings.warn('old'); "
             "logging.getLogger('uvicorn.error').info('started')"
         )
-        ended = subprocess.run([sys.executable, "-c", program], cwd=FOLDER, capture_output=True, text=True, check=True)
+        ended = subprocess.run(
+            [sys.executable, "-c", program], cwd=APP_SERVER.parents[2], capture_output=True, text=True, check=True
+        )
         lines = [json.loads(line) for line in ended.stderr.splitlines()]
         self.assertEqual([line["logger"] for line in lines], ["py.warnings", "uvicorn.error"])
 

@@ -10,14 +10,11 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from tools.chaos import hostile
+from tools.chaos.attacks import attack, refused, watch, wire
+from tools.chaos.attacks import pair as attack_pair
 from unit_test.processes import free_port
 from unit_test.tools.programs import FOLDER, run_tool
-from tools.chaos.attacks import attack
-from tools.chaos.attacks import pair as attack_pair
-from tools.chaos import hostile
-from tools.chaos.attacks import refused
-from tools.chaos.attacks import watch
-from tools.chaos.attacks import wire
 
 
 @unittest.skipIf(os.name == "nt", "Windows has no SIGKILL")

@@ -18,20 +18,23 @@ from typing import Any
 from unittest import mock
 
 from PIL import Image
-from unit_test.tools.programs import FOLDER, run_tool
+
+from tools import service
+from tools.bench import (
+    closed_loop,
+    comparison,
+    contestants,
+    environments,
+    limit,
+    open_loop,
+    running,
+    samples,
+    scaling,
+    turns,
+)
 from tools.bench import photos as bench_photos
 from tools.bench import report as bench_report
-from tools.bench import closed_loop
-from tools.bench import comparison
-from tools.bench import contestants
-from tools.bench import environments
-from tools.bench import limit
-from tools.bench import open_loop
-from tools.bench import running
-from tools.bench import samples
-from tools.bench import scaling
-from tools import service
-from tools.bench import turns
+from unit_test.tools.programs import FOLDER, run_tool
 
 PRINTED = """Running 1s test @ http://127.0.0.1:1/predict
   Requests/sec:     98.00
@@ -310,7 +313,7 @@ class RivalsTest(unittest.TestCase):
 
 class LimitTest(unittest.TestCase):
     def test_it_counts_photos_in_every_way_to_share_the_cores(self) -> None:
-        done = run_tool("bench/limit.py", "--seconds", "0.2")
+        done = run_tool("bench.limit", "--seconds", "0.2")
         self.assertEqual(done.returncode, 0, done.stderr)
         found = json.loads(done.stdout)
         self.assertEqual(found["best"], max(found["rates"], key=found["rates"].__getitem__))

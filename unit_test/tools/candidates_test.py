@@ -3,8 +3,9 @@
 import unittest
 
 from PIL import Image
-from tools.evaluation import candidates
+
 from tools import service
+from tools.evaluation import candidates
 
 
 class CandidateTest(unittest.TestCase):

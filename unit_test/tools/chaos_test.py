@@ -10,10 +10,9 @@ from collections.abc import Iterator
 from email.message import Message
 from typing import Any
 
-from unit_test.tools.programs import run_tool
 from tools import load
-from tools.chaos import soak
-from tools.chaos import trial
+from tools.chaos import soak, trial
+from unit_test.tools.programs import run_tool
 
 SUCCESS = {"status": "Success", "pet_type": "DOG", "model_conf": 99.9}
 FAILURE = {"status": "Failed", "msg": "Wait.", "code": "overloaded", "request_id": "one"}

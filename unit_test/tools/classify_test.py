@@ -16,13 +16,12 @@ from pathlib import Path
 from typing import Any
 from unittest.mock import patch
 
+from PIL import Image
+
+from preprocess_service.app import app_server, config, errors
+from preprocess_service.app.serving_client import predict_response
 from unit_test.preprocess_service.app_server_test import FakeRunner, settings
 from unit_test.preprocess_service.http_server import serving
-from PIL import Image
-from preprocess_service.app import app_server
-from preprocess_service.app import config
-from preprocess_service.app import errors
-from preprocess_service.app.serving_client import predict_response
 
 PROGRAM = Path(__file__).parents[2] / "tools" / "classify.py"
 

@@ -1,18 +1,15 @@
 """The measures of calibration and of "neither", and ImageNet's cats and dogs as a feature."""
 
 import importlib.util
-import sys
 import tempfile
 import unittest
 from pathlib import Path
-from unittest import mock
 
 import numpy as np
 from PIL import Image
-from unit_test.tools.programs import FOLDER
+
+from tools.evaluation import domain, measures
 from tools.training import animals
-from tools.evaluation import domain
-from tools.evaluation import measures
 
 
 class MeasuresTest(unittest.TestCase):
@@ -92,8 +89,7 @@ class ChartsTest(unittest.TestCase):
     def test_sheet_and_diagrams_are_pictures(self) -> None:
         if importlib.util.find_spec("matplotlib") is None:
             self.skipTest("matplotlib is not installed")
-        with mock.patch.object(sys, "path", [str(FOLDER), *sys.path]):
-            charts = importlib.import_module("charts")
+        charts = importlib.import_module("tools.evaluation.charts")
         with tempfile.TemporaryDirectory() as name:
             folder = Path(name)
             (folder / "torn.jpg").write_bytes(b"torn")

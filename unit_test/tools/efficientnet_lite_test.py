@@ -12,8 +12,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from unit_test.tools.programs import FOLDER
+
 from tools.training import efficientnet_lite
+from unit_test.tools.programs import PROJECT
 
 Array = NDArray[np.float64]
 LITE0 = efficientnet_lite.VARIANTS["lite0"]
@@ -26,7 +27,7 @@ BUILD = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-import export, efficientnet_lite
+from tools.training import export, efficientnet_lite
 network = efficientnet_lite.load_network(efficientnet_lite.VARIANTS["lite0"])
 size = int(sys.argv[3])
 export.write_saved_model(Path(sys.argv[2]), (size, size),
@@ -129,7 +130,7 @@ class NetworkTest(unittest.TestCase):
         image = np.random.default_rng(3).uniform(-1, 1, (SIZE, SIZE, 3)).astype(np.float32)
         with tempfile.TemporaryDirectory() as folder:
             target = Path(folder) / "1"
-            command = [sys.executable, "-c", BUILD, str(FOLDER), str(target), str(SIZE)]
+            command = [sys.executable, "-c", BUILD, str(PROJECT), str(target), str(SIZE)]
             subprocess.run(command, check=True, capture_output=True, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"})
             settings = {"INFERENCE_PRECISION_HINT": "f32"}
             compiled = openvino.Core().compile_model(str(target), "CPU", settings)

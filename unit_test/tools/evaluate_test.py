@@ -15,9 +15,9 @@ from typing import Any
 
 import numpy as np
 from PIL import Image
+
+from tools.evaluation import evaluate, measures
 from unit_test.tools.programs import PROJECT, run_tool
-from tools.evaluation import evaluate
-from tools.evaluation import measures
 
 IMAGES = PROJECT / "images"
 MODEL = next((PROJECT / "prev_trained_models" / "CAT-DOG").glob("[0-9]*"))
@@ -138,7 +138,7 @@ class EvaluateTest(unittest.TestCase):
         (neither / "grey").mkdir(parents=True)
         Image.new("RGB", (300, 200), (127, 120, 90)).save(neither / "grey" / "1.png")
         more = ["--neither", neither, "--pictures", pictures, "--json", self.report]
-        done = run_tool("evaluate.py", self.folder, "--model", MODEL, *more)
+        done = run_tool("evaluation.evaluate", self.folder, "--model", MODEL, *more)
         self.assertEqual(done.returncode, 0, done.stderr)
         found = json.loads(self.report.read_text("utf-8"))
         self.assertEqual(found["neither"]["auroc_without_lookalikes"], 1.0)

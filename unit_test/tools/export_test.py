@@ -10,15 +10,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from unit_test.model_service.fixtures import Array
-from model_service.engines import openvino as openvino_engine
-from model_service.models import saved_model
-from model_service import tensorflow_messages
-from model_service.models import tensors
-from model_service.engines import parallelism
-from model_service.prediction import warmup
 from PIL import Image
+
+from model_service.engines import openvino as openvino_engine
+from model_service.engines import parallelism
+from model_service.models import saved_model, tensors
+from model_service.prediction import warmup
 from preprocess_service.app import config
+from serving_common import tensorflow_protos
+from unit_test.model_service.fixtures import Array
 
 PROJECT = Path(__file__).parents[2]
 THREADS = parallelism.Threads(compute=2, streams=1)
@@ -30,7 +30,7 @@ BUILD = f"""
 import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-import export
+from tools.training import export
 import numpy as np
 import tensorflow as tf
 folder = Path(sys.argv[2])
@@ -62,7 +62,7 @@ def warm_up_request(folder: Path) -> Any:
     """The only request in a version folder's warm-up file."""
     path = folder / warmup.WARMUP_FILE
     (record,) = warmup.read_records(path.read_bytes(), path)
-    return tensorflow_messages.load_prediction_log().PredictionLog.FromString(record).predict_log.request
+    return tensorflow_protos.load_prediction_log().PredictionLog.FromString(record).predict_log.request
 
 
 class ExportTest(unittest.TestCase):

@@ -2,8 +2,7 @@
 
 import unittest
 
-from tools.bench import overload
-from tools.bench import samples
+from tools.bench import overload, samples
 
 HEAD = "response-time,DNS+dialup,DNS,Request-write,Response-delay,Response-read,status-code,offset\n"
 

@@ -9,12 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-from unit_test.tools.programs import FOLDER
-from tools.training import calibration
-from tools.training import efficientnet_lite
-from tools.evaluation import photos
-from tools.training import quantization
+
 from tools import service
+from tools.evaluation import photos
+from tools.training import calibration, efficientnet_lite, quantization
+from unit_test.tools.programs import PROJECT
 
 SIZE = 64
 
@@ -25,7 +24,7 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 import numpy as np, tensorflow as tf
-import efficientnet_lite, export, quantization
+from tools.training import efficientnet_lite, export, quantization
 folder, size = Path(sys.argv[2]), int(sys.argv[3])
 network = efficientnet_lite.load_network(efficientnet_lite.VARIANTS["lite0"])
 pictures = np.load(folder / "pictures.npy")
@@ -77,11 +76,11 @@ class GraphTest(unittest.TestCase):
         cls.folder = Path(scratch.name)
         config = service.read_config(None)
         picture = config.picture.model_copy(update={"width": SIZE, "height": SIZE})
-        images = sorted((FOLDER.parent / "images").glob("*_?.jpg"))
+        images = sorted((PROJECT / "images").glob("*_?.jpg"))
         tensors = [service.to_tensor(service.decode_image(path.read_bytes(), 10**8), picture) for path in images]
         cls.pictures = np.stack(tensors)
         np.save(cls.folder / "pictures.npy", cls.pictures)
-        command = [sys.executable, "-c", BUILD, str(FOLDER), str(cls.folder), str(SIZE)]
+        command = [sys.executable, "-c", BUILD, str(PROJECT), str(cls.folder), str(SIZE)]
         subprocess.run(command, check=True, capture_output=True, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"})
         settings = {"INFERENCE_PRECISION_HINT": "f32"}
         cls.core = openvino.Core()
@@ -130,7 +129,7 @@ class GraphTest(unittest.TestCase):
 
 class CalibrationTest(unittest.TestCase):
     def test_every_source_gives_as_many_photos_as_it_can(self) -> None:
-        images = sorted((FOLDER.parent / "images").glob("*_?.jpg"))
+        images = sorted((PROJECT / "images").glob("*_?.jpg"))
         many = [photos.Photo(images[0], 0, "many")] * (2 * calibration.CALIBRATION_PHOTOS)
         few = [photos.Photo(images[1], 0, "few")] * 3
         chosen = calibration.calibration_pictures([*many, *few], service.read_config(None))

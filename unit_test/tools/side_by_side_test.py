@@ -9,10 +9,8 @@ from collections.abc import Iterator
 from itertools import count
 from unittest import mock
 
+from tools.bench import contestants, samples, side_by_side
 from unit_test.tools.programs import run_tool
-from tools.bench import contestants
-from tools.bench import samples
-from tools.bench import side_by_side
 
 
 def growing(first: float, step: float) -> side_by_side.Measure:
@@ -68,13 +66,13 @@ class SideBySideTest(unittest.TestCase):
         )
 
     def test_what_cannot_be_measured_is_refused_in_a_line(self) -> None:
-        done = run_tool("bench/side_by_side.py", "--turns", "0")
+        done = run_tool("bench.side_by_side", "--turns", "0")
         self.assertIn("1 or more", done.stderr.splitlines()[-1])
         self.assertNotEqual(done.returncode, 0)
 
     @unittest.skipUnless(shutil.which("wrk"), "wrk is not installed")
     def test_ours_is_measured_beside_the_limit(self) -> None:
-        done = run_tool("bench/side_by_side.py", "--turns", "2", "--seconds", "1", "--only", "nobody else")
+        done = run_tool("bench.side_by_side", "--turns", "2", "--seconds", "1", "--only", "nobody else")
         self.assertEqual(done.returncode, 0, done.stderr)
         self.assertRegex(done.stdout, r"\| this project \| [1-9]\d* \|")
         self.assertRegex(done.stdout, r"\| the limit \| [1-9]\d* \| \d\.\d{3} ± \d")

@@ -11,15 +11,12 @@ from unittest import mock
 
 import numpy as np
 from PIL import Image
-from unit_test.tools.programs import PROJECT, run_tool
-from tools.training import export
-from tools.training import features
-from tools.training import heads
-from tools.training import logistic
-from tools.evaluation import photos
+
+from preprocess_service.app.config import CONFIG_FILE
 from tools import service
-from tools.training import train
-from tools.training import views
+from tools.evaluation import photos
+from tools.training import export, features, heads, logistic, train, views
+from unit_test.tools.programs import PROJECT, run_tool
 
 
 def write_photo(path: Path, red: int, blue: int, random: np.random.Generator) -> None:
@@ -56,7 +53,7 @@ class FolderCase(unittest.TestCase):
         self.model.mkdir()
         (self.model / "labels.txt").write_text("0 Cat\n1 Dog\n", "utf-8")
         self.config = self.folder / "config.yaml"
-        recipe = (service.SERVICE_FOLDER / "config.yaml").read_text("utf-8")
+        recipe = CONFIG_FILE.read_text("utf-8")
         for side in ("width", "height"):
             size = service.read_config(None).picture.model_dump()[side]
             recipe = recipe.replace(f"{side}: {size}", f"{side}: 64")
@@ -67,7 +64,7 @@ class FolderCase(unittest.TestCase):
         return [str(self.data), *(str(part) for pair in named.items() for part in pair), *map(str, more)]
 
     def train(self, *arguments: object) -> tuple[int, str, str]:
-        done = run_tool("train.py", *self.arguments(*arguments))
+        done = run_tool("training.train", *self.arguments(*arguments))
         return done.returncode, done.stdout, done.stderr
 
 

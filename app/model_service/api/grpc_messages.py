@@ -12,9 +12,10 @@ from collections.abc import Awaitable, Callable
 from typing import Any
 
 import grpc
+
 from model_service.errors import ServingError, forget_frames, invalid_argument, resource_exhausted
 from model_service.prediction.message_memory import MessageMemory, Reservation, slow
-from model_service.tensorflow_messages import DecodeError
+from serving_common.tensorflow_protos import DecodeError
 
 logger = logging.getLogger(__name__)
 

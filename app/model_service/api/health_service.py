@@ -7,8 +7,9 @@ answer would hold up the news for all.
 import asyncio
 from typing import Any
 
-from model_service.errors import not_found, resource_exhausted
 from grpc_health.v1 import health_pb2
+
+from model_service.errors import not_found, resource_exhausted
 
 # The whole server, both services by their full names, and by the short ones that TensorFlow Serving registers.
 HEALTH_SERVICES = (

@@ -4,10 +4,11 @@ import asyncio
 import zlib
 
 import grpc
-from model_service.errors import ServingError, invalid_argument
-from model_service.api.json_limits import memory_of
-from model_service.prediction.message_memory import MessageMemory, Reservation, slow
 from starlette.requests import ClientDisconnect, Request
+
+from model_service.api.json_limits import memory_of
+from model_service.errors import ServingError, invalid_argument
+from model_service.prediction.message_memory import MessageMemory, Reservation, slow
 
 # How long a body may take to come, also where nobody waits for its room.
 READ_S = 10.0

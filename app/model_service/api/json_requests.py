@@ -13,11 +13,12 @@ from typing import Any
 
 import grpc
 import numpy as np
-from model_service.prediction.validation import check_tensor
-from model_service.errors import ServingError, invalid_argument
+
 from model_service.api.json_limits import check_surrogates
+from model_service.errors import ServingError, invalid_argument
 from model_service.models.saved_model import Signature, TensorSpec
 from model_service.models.tensors import KINDS, Array, Kind
+from model_service.prediction.validation import check_tensor
 
 # Errors quote the value that is at fault; a whole image as a list of numbers helps nobody.
 _MAX_QUOTE = 256

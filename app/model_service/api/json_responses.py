@@ -6,6 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
+
 from model_service.errors import invalid_argument, resource_exhausted
 from model_service.models.tensors import Array
 

@@ -9,21 +9,21 @@ from typing import Any
 from urllib.parse import unquote
 
 import grpc
-from model_service.api import json_requests
-from model_service.api import json_responses
-from model_service.prediction import predict as prediction
-from model_service.server_context import Backend
-from model_service.prediction.request_log import Call
-from model_service.errors import ServingError, deadline_exceeded, forget_frames, invalid_argument
-from model_service.api.grpc_messages import cut
-from model_service.api.http_bodies import HttpError, client_gone, read_body
-from model_service.models.servables import Servables
 from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
-from model_service.tensorflow_messages import MessageToDict, get_model_metadata_pb2, get_model_status_pb2, model_pb2
+
+from model_service.api import json_requests, json_responses
+from model_service.api.grpc_messages import cut
+from model_service.api.http_bodies import HttpError, client_gone, read_body
+from model_service.errors import ServingError, deadline_exceeded, forget_frames, invalid_argument
+from model_service.models.servables import Servables
 from model_service.models.tensors import Array
+from model_service.prediction import predict as prediction
 from model_service.prediction.executor import Alone
+from model_service.prediction.request_log import Call
+from model_service.server_context import Backend
+from serving_common.tensorflow_protos import MessageToDict, get_model_metadata_pb2, get_model_status_pb2, model_pb2
 
 logger = logging.getLogger(__name__)
 

@@ -7,9 +7,10 @@ import socket
 from collections.abc import Iterator
 
 import uvicorn
-from model_service.errors import StartError
+
 from model_service.api.http_protocol import IDLE_S, Connection
 from model_service.api.rest_api import RestApi
+from model_service.errors import StartError
 
 # How often to look whether uvicorn listens, which it doesn't tell.
 _POLL_S = 0.005

@@ -8,32 +8,18 @@ import logging
 import threading
 import time
 from collections.abc import Container, Mapping, Sequence
-from typing import Protocol
 
 from model_service.engines import openvino as openvino_engine
 from model_service.engines import tensorflow as tensorflow_engine
-from model_service.errors import ServingError, StartError, failed_precondition
-from model_service.memory import give_back_freed_memory
-from model_service.models.saved_model import SavedModel, Signature, digest
-from model_service.tensorflow_messages import TensorFlowMissing
-from model_service.models.tensors import Array
 from model_service.engines.parallelism import Threads
+from model_service.errors import ServingError, StartError, failed_precondition
+from model_service.models.engine import Engine
+from model_service.models.saved_model import SavedModel, Signature, digest
+from model_service.models.tensors import Array
+from serving_common.malloc import trim_malloc
+from serving_common.tensorflow_protos import TensorFlowMissing
 
 logger = logging.getLogger(__name__)
-
-
-class Engine(Protocol):
-    """Computes one signature; may be called from several threads at once."""
-
-    @property
-    def slots(self) -> int:
-        """How many calls it computes at the same time; each has its own state that a warm-up should touch."""
-
-    def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
-        """Return the named outputs for one array per input.
-
-        Raises ServingError where the graph refuses the inputs.
-        """
 
 
 class OnDemand:
@@ -83,7 +69,7 @@ class OnDemand:
             logger.error("%s: can't be compiled at its first call: %s", self._signature.name, exc)
             raise self._failure() from exc
         finally:
-            give_back_freed_memory()
+            trim_malloc()
 
     def _failure(self) -> ServingError:
         # Of the server's folders a client learns nothing.

@@ -20,11 +20,20 @@ from types import ModuleType
 from typing import Any
 
 import numpy as np
-from model_service.errors import invalid_argument, one_line, without_folders
-from model_service.models.saved_model import DEFAULT_SIGNATURE, SavedModel, Signature, TensorSpec, read_message, rewritten, serving_graph
-from model_service.tensorflow_messages import types_pb2
-from model_service.models.tensors import KINDS, Array, type_name
+
 from model_service.engines.parallelism import Threads
+from model_service.errors import invalid_argument, one_line, without_folders
+from model_service.models.saved_model import (
+    DEFAULT_SIGNATURE,
+    SavedModel,
+    Signature,
+    TensorSpec,
+    read_message,
+    rewritten,
+    serving_graph,
+)
+from model_service.models.tensors import KINDS, Array, type_name
+from serving_common.tensorflow_protos import types_pb2
 
 _EXACT = frozenset({types_pb2.DT_FLOAT, types_pb2.DT_HALF, types_pb2.DT_INT32, types_pb2.DT_BOOL})
 # Pixels come as uint8, and what is done with them is done in float32.

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from model_service.cores import usable_cores
+from serving_common.cpu_quota import usable_cores
 
 # What the preprocess service on a machine of the same size has at work at once: so one alone is never refused.
 _QUEUED_PER_CORE = 16

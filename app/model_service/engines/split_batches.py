@@ -5,7 +5,8 @@ from itertools import pairwise
 from math import ceil
 
 import numpy as np
-from model_service.engines.factory import Engine
+
+from model_service.models.engine import Engine
 from model_service.models.saved_model import Signature
 from model_service.models.tensors import Array
 

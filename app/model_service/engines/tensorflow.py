@@ -7,10 +7,11 @@ from dataclasses import dataclass
 from typing import Any
 
 import grpc
+
 from model_service.errors import ServingError, StartError, one_line, without_folders
 from model_service.models.saved_model import SERVE_TAG, SavedModel, Signature, checked_copy
-from model_service.tensorflow_messages import load_tensorflow
 from model_service.models.tensors import Array
+from serving_common.tensorflow_protos import load_tensorflow
 
 logger = logging.getLogger(__name__)
 

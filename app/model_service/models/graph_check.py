@@ -16,9 +16,9 @@ from collections.abc import Iterable, Iterator
 from pathlib import PurePosixPath
 from typing import Any
 
-from model_service.models.allowed_operations import ALLOWED
 from model_service.errors import StartError, one_line
-from model_service.tensorflow_messages import DecodeError, meta_graph_pb2
+from model_service.models.allowed_operations import ALLOWED
+from serving_common.tensorflow_protos import DecodeError, meta_graph_pb2
 
 # What a server runs of a graph, and under which of these an operation with a file may be reached.
 _SERVING, _INIT, _RESTORE = "serving", "init", "restore"

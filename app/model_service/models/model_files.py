@@ -5,9 +5,10 @@ import stat
 from collections.abc import Iterator
 from pathlib import Path
 
-from model_service.errors import StartError
 from grpc import StatusCode as Code
-from model_service.memory import free_bytes
+
+from model_service.errors import StartError
+from model_service.models.free_memory import free_bytes
 
 # A message of protobuf, which a graph is, can't be larger.
 MAX_GRAPH_BYTES = 2**31 - 1

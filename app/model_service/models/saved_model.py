@@ -11,12 +11,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
 
+from grpc import StatusCode as Code
+
 from model_service.errors import StartError, one_line
 from model_service.models.graph_check import check_graph
-from grpc import StatusCode as Code
 from model_service.models.model_files import check_files, read_graph_file, unreadable
-from model_service.tensorflow_messages import DecodeError, get_model_metadata_pb2, meta_graph_pb2, saved_model_pb2
 from model_service.models.tensors import KINDS, Array, to_array
+from serving_common.tensorflow_protos import DecodeError, get_model_metadata_pb2, meta_graph_pb2, saved_model_pb2
 
 logger = logging.getLogger(__name__)
 

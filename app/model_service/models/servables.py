@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 
-from model_service.engines.factory import Engine
-from model_service.errors import invalid_argument, not_found
 from grpc import StatusCode
-from model_service.observability.prometheus_text import OTHERS
+
+from model_service.errors import invalid_argument, not_found
+from model_service.models.engine import Engine
 from model_service.models.saved_model import DEFAULT_SIGNATURE, SavedModel, Signature
-from model_service.tensorflow_messages import get_model_status_pb2, model_pb2
+from serving_common.tensorflow_protos import get_model_status_pb2, model_pb2
 
 logger = logging.getLogger(__name__)
 
@@ -21,6 +21,9 @@ LOADING = State.Value("LOADING")
 AVAILABLE = State.Value("AVAILABLE")
 UNLOADING = State.Value("UNLOADING")
 END = State.Value("END")
+
+# The one name under which all names are counted that were never served.
+OTHERS = "(others)"
 
 
 @dataclass(frozen=True)

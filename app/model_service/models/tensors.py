@@ -6,7 +6,8 @@ from math import prod
 from typing import Any
 
 import numpy as np
-from model_service.tensorflow_messages import tensor_pb2, types_pb2
+
+from serving_common.tensorflow_protos import tensor_pb2, types_pb2
 
 Array = np.ndarray[Any, np.dtype[Any]]
 

@@ -11,8 +11,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_service.errors import StartError, one_line, without_folders
 from grpc import StatusCode
+
+from model_service.errors import StartError, one_line, without_folders
 from model_service.models.saved_model import duplicates, find_versions, no_versions
 from model_service.models.servables import END, LOADING, Servable, Servables, VersionStatus, label
 

@@ -6,15 +6,15 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from model_service.config_files import read_config_file
-from model_service.engines.factory import Engine
-from model_service.errors import StartError, code_of
 from grpc import StatusCode
+
+from model_service.config_files import parse_monitoring_config, read_config_file
+from model_service.errors import StartError, code_of
+from model_service.models.engine import Engine
+from model_service.models.servables import Servables
+from model_service.models.tensors import Array
 from model_service.observability.prometheus_text import Counter, Histogram, sample
 from model_service.observability.readiness import Readiness
-from model_service.models.servables import Servables
-from model_service.tensorflow_messages import parse_monitoring_config
-from model_service.models.tensors import Array
 from model_service.prediction.executor import Workers
 
 DEFAULT_PATH = "/monitoring/prometheus/metrics"

@@ -9,9 +9,10 @@ from bisect import bisect_left
 from collections.abc import Iterator, KeysView, Sequence
 from itertools import accumulate
 
+from model_service.models.servables import OTHERS
+
 # Names of models come from requests, also made-up ones: no more series than this, or strangers could fill the memory.
 MAX_SERIES = 1000
-OTHERS = "(others)"
 
 
 class Counter:

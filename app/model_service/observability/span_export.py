@@ -4,18 +4,14 @@ Each call is one span, below the client's if its metadata names one, with two be
 time that it computed. They are made when the call is over, so that it is not held up.
 """
 
-import threading
-
-from model_service.prediction.request_log import Call
 from grpc import StatusCode
 from opentelemetry.context import Context
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.trace import SpanKind, Status, format_trace_id, set_span_in_context
 from opentelemetry.trace import StatusCode as SpanStatus
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from model_service.prediction.request_log import Call
+from serving_common.otel import SpanExport
 
 SERVICE = "model_service"
 # How long the end of the process waits for the last spans to be sent.
@@ -37,13 +33,8 @@ class OtlpExport:
     """Sends the spans of every call that the sampler of OTEL_TRACES_SAMPLER takes."""
 
     def __init__(self, version: str) -> None:
-        resource = Resource({"service.name": SERVICE, "service.version": version})
-        self._exporter = OTLPSpanExporter()
-        self._provider = TracerProvider(
-            resource=Resource.create().merge(resource).merge(OTELResourceDetector().detect()), shutdown_on_exit=False
-        )
-        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
-        self._tracer = self._provider.get_tracer(SERVICE, version)
+        self._export = SpanExport(SERVICE, version, CLOSE_S)
+        self._tracer = self._export.tracer
 
     def record(self, call: Call) -> str:
         """Make the spans of a call that has ended; return the id of their trace."""
@@ -63,12 +54,8 @@ class OtlpExport:
         return format_trace_id(span.get_span_context().trace_id)
 
     def close(self) -> None:
-        """Send what is left, if that can be done soon; OpenTelemetry itself would wait for 30 s."""
-        closing = threading.Thread(target=self._provider.shutdown, daemon=True)
-        closing.start()
-        closing.join(CLOSE_S)
-        if closing.is_alive():
-            self._exporter.shutdown()
+        """Send what is left, if that can be done soon."""
+        self._export.close()
 
 
 def _attributes(call: Call) -> dict[str, str | int]:

@@ -3,9 +3,8 @@
 import logging
 from dataclasses import dataclass
 
-from model_service.config_files import read_config_file
+from model_service.config_files import parse_batching_parameters, read_config_file
 from model_service.errors import StartError
-from model_service.tensorflow_messages import parse_batching_parameters
 from model_service.prediction.executor import ONE_BY_ONE, Batches
 
 logger = logging.getLogger(__name__)

@@ -4,8 +4,8 @@ import asyncio
 import time
 
 from model_service.engines import openvino as openvino_engine
-from model_service.memory import give_back_freed_memory
 from model_service.prediction.message_memory import MessageMemory
+from serving_common.malloc import trim_malloc
 
 _LOOK_S = 1.0
 # How long after a burst its memory is kept for the next one.
@@ -24,4 +24,4 @@ async def give_back_unused(messages: MessageMemory) -> None:
         has_released = await asyncio.to_thread(openvino_engine.release_memory)
         if has_released or (burst_at is not None and time.monotonic() - burst_at > _KEPT_S):
             burst_at = None
-            await asyncio.to_thread(give_back_freed_memory)
+            await asyncio.to_thread(trim_malloc)

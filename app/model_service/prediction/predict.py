@@ -10,15 +10,16 @@ from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from itertools import accumulate
 
-from model_service.prediction import validation
 import numpy as np
-from model_service.models import tensors
-from model_service.prediction.request_log import Call, computing
+
 from model_service.errors import failed_precondition, invalid_argument, resource_exhausted
+from model_service.models import tensors
 from model_service.models.saved_model import Signature
 from model_service.models.servables import Servable, Servables
-from model_service.tensorflow_messages import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
 from model_service.models.tensors import Array, to_tensor
+from model_service.prediction import validation
+from model_service.prediction.request_log import Call, computing
+from serving_common.tensorflow_protos import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
 
 logger = logging.getLogger(__name__)
 

@@ -6,8 +6,9 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
-from model_service.errors import code_of
 from grpc import StatusCode
+
+from model_service.errors import code_of
 
 Result = TypeVar("Result")
 
@@ -120,7 +121,7 @@ class Calls:
         trace_id = self._spans.record(call) if self._spans else ""
         if self._is_logged:
             fields = call.fields() | ({"trace_id": trace_id} if trace_id else {})
-            logger.info("Predict %s", call.code.name, extra={"fields": fields})
+            logger.info("Predict %s", call.code.name, extra=fields)
 
 
 def _microseconds(began: float | None, ended: float | None) -> int | None:

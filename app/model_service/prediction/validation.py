@@ -4,11 +4,12 @@ from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
+
 from model_service.errors import invalid_argument
 from model_service.models.saved_model import Signature, TensorSpec
-from model_service.tensorflow_messages import get_model_metadata_pb2, get_model_status_pb2, predict_pb2, tensor_pb2
 from model_service.models.tensors import KINDS, Unread, size_of
 from model_service.models.tensors import read as read_tensor
+from serving_common.tensorflow_protos import get_model_metadata_pb2, get_model_status_pb2, predict_pb2, tensor_pb2
 
 
 def check_has_spec(

@@ -9,12 +9,13 @@ from pathlib import Path
 
 import google_crc32c
 import numpy as np
-from model_service.prediction import predict as prediction
+
 from model_service.errors import ServingError, StartError
 from model_service.models.saved_model import DEFAULT_SIGNATURE, SavedModel, Signature, TensorSpec
 from model_service.models.servables import Servable, Servables
-from model_service.tensorflow_messages import DecodeError, load_prediction_log, predict_pb2
 from model_service.models.tensors import KINDS, Array
+from model_service.prediction import predict as prediction
+from serving_common.tensorflow_protos import DecodeError, load_prediction_log, predict_pb2
 
 logger = logging.getLogger(__name__)
 

@@ -3,41 +3,48 @@
 Start it with ``python app/preprocess_service/app/app_server.py``, from any folder.
 """
 
+import sys
+from pathlib import Path
+
+# Started as a file: its own folder makes room for the source root, where the packages are.
+if __name__ == "__main__":
+    sys.path[0] = str(Path(__file__).resolve().parents[2])
+
 import asyncio
 import logging
 import os
-import sys
+import socket
 import warnings
 from collections.abc import AsyncIterator, Callable, Coroutine
 from contextlib import asynccontextmanager
 from typing import Annotated, Any
 
-from preprocess_service.app.api import openapi
-from serving_common.malloc import give_memory_back
-from preprocess_service.app.api.schemas import Health, ModelDescription, PredictBatchAnswer, PredictSuccess
-from preprocess_service.app.middleware.client_address import client_addresses
-from preprocess_service.app.config import Config, ConfigError, load_config
-from preprocess_service.app.middleware.request_context import Edge
 from fastapi import Depends, FastAPI, Request
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.responses import Response
 from fastapi.routing import APIRoute
 from fastapi_offline import FastAPIOffline
-from preprocess_service.app.server.admission import Gate
-from preprocess_service.app.api.exception_handlers import HANDLERS, language_of, on_service_error
-from preprocess_service.app.middleware.api_key import Keys, Lock
-from serving_common.sockets import allow_open_files, listen
-from serving_common.json_logging import log_json
-from preprocess_service.app.observability.metrics import CONTENT_TYPE, VERSION, Metrics
-from preprocess_service.app.model_runner import ModelRunner
-from preprocess_service.app.api.pages import FOLDER, SAMPLES, PageFiles, docs, page
-from preprocess_service.app.inference.pipeline import Pipeline, Runner
-from preprocess_service.app.api.routes import predict, predict_batch
-from preprocess_service.app.observability.readiness import PROBE_SECONDS
-from preprocess_service.app.server.uvicorn_server import Server
 from starlette.middleware.cors import CORSMiddleware
-from serving_common.otel import open_tracing
-from preprocess_service.app.observability.tracing import Tracing
+
+from preprocess_service.app.api import openapi
+from preprocess_service.app.api.exception_handlers import HANDLERS, language_of, on_service_error
+from preprocess_service.app.api.pages import FOLDER, SAMPLES, PageFiles, docs, page
+from preprocess_service.app.api.routes import predict, predict_batch
+from preprocess_service.app.api.schemas import Health, ModelDescription, PredictBatchAnswer, PredictSuccess
+from preprocess_service.app.config import Config, ConfigError, load_config
+from preprocess_service.app.inference.pipeline import Pipeline, Runner
+from preprocess_service.app.middleware.api_key import Keys, Lock
+from preprocess_service.app.middleware.client_address import client_addresses
+from preprocess_service.app.middleware.request_context import Edge
+from preprocess_service.app.model_runner import ModelRunner
+from preprocess_service.app.observability.metrics import CONTENT_TYPE, VERSION, Metrics
+from preprocess_service.app.observability.readiness import PROBE_SECONDS
+from preprocess_service.app.observability.tracing import Tracing, open_tracing
+from preprocess_service.app.server.admission import Gate
+from preprocess_service.app.server.uvicorn_server import Server
+from serving_common.json_logging import configure_json_logging
+from serving_common.malloc import configure_malloc
+from serving_common.sockets import allow_open_files, bind, join
 
 # What pages from elsewhere may send beyond what any page may, and read.
 CORS_HEADERS = ["Authorization", "X-API-Key", "Content-Type", "X-Request-ID", "X-Request-Timeout-Ms"]
@@ -193,21 +200,30 @@ def main() -> int:
     try:
         config = load_config(os.environ)
         allow_open_files(config.limits.connections)
-        listener = listen(config.server.host, config.server.port)
+        listener = _bind(config.server.host, config.server.port)
     except (ConfigError, OSError) as exc:
         sys.stderr.write(f"app_server: {exc}\n")
         return 1
-    log_json()
+    configure_json_logging()
     # Pillow warns of every oddity in a photo, python_multipart of every one in a form; our log is for the operator,
     # who can't mend what other people send.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     for library in ("PIL", "python_multipart"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
-    give_memory_back()
+    configure_malloc(mmap_threshold=1 << 20, trim_threshold=16 << 20)
     tracing = open_tracing(os.environ)
     app = create_app(config, ModelRunner(config, tracing), tracing)
     Server(app).run(sockets=[listener])
     return 0
+
+
+def _bind(host: str, port: int) -> socket.socket:
+    """Bind before anything else, so that a taken port ends the start with one clear line; raises OSError."""
+    try:
+        return bind(host, port)
+    except OSError as exc:
+        reason = f"{exc.strerror}; is another one running? Set SERVICE_PORT to a free port"
+        raise OSError(f"can't listen on {join(host, port)}: {reason}") from exc
 
 
 if __name__ == "__main__":

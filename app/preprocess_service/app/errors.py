@@ -51,6 +51,10 @@ class ServiceError(Exception):
         """What the sender is told."""
         return say(self.message, language, self.values)
 
+    def body(self, language: Language, request_id: str) -> dict[str, str]:
+        """What the sender is told, as the JSON of an answer."""
+        return {"status": "Failed", "msg": self.text(language), "code": self.code, "request_id": request_id}
+
 
 class InvalidBase64(ServiceError):
     """The text is not base64."""

@@ -10,25 +10,25 @@ from typing import Any
 
 import grpc
 import numpy as np
-from preprocess_service.app.inference.batcher import Batcher
-from preprocess_service.app.serving_client.channel import channel_options, channel_target
-from preprocess_service.app.config import Config
-from preprocess_service.app.serving_client.predict_request import Envelope
-from preprocess_service.app.errors import DeadlineExceeded, ModelError, ModelUnavailable, Overloaded, ServiceError
 from numpy.typing import NDArray
+
+from preprocess_service.app.config import Config
+from preprocess_service.app.errors import DeadlineExceeded, ModelError, ModelUnavailable, Overloaded, ServiceError
+from preprocess_service.app.inference.batcher import Batcher
+from preprocess_service.app.observability.tracing import Tracing
+from preprocess_service.app.serving_client.channel import channel_options, channel_target
+from preprocess_service.app.serving_client.predict_request import Envelope
 from preprocess_service.app.serving_client.predict_response import Prediction, read_predictions
+from preprocess_service.app.serving_client.signature import Signature, from_metadata, from_settings, model_error
+from preprocess_service.app.utils import normalise
 from serving_common.cpu_quota import usable_cores
 from serving_common.tensorflow_protos import (
-    GetModelMetadataRequest,
-    GetModelStatusRequest,
-    ModelServiceStub,
-    ModelVersionStatus,
-    PredictionServiceStub,
-    PredictResponse,
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_service_pb2_grpc,
+    predict_pb2,
+    prediction_service_pb2_grpc,
 )
-from preprocess_service.app.serving_client.signature import Signature, from_metadata, from_settings, model_error
-from preprocess_service.app.observability.tracing import Tracing
-from preprocess_service.app.utils import normalise
 
 logger = logging.getLogger(__name__)
 
@@ -93,10 +93,10 @@ class ModelRunner:
         server = self._config.model_server
         options = channel_options(server.max_message_bytes)
         self._channel = grpc.aio.insecure_channel(channel_target(server.host, server.port), options)
-        self._predictions = PredictionServiceStub(self._channel)
+        self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
         # As the stub's own, but for a request that is bytes already.
-        self._predict = self._channel.unary_unary(PREDICT, response_deserializer=PredictResponse.FromString)
-        self._models = ModelServiceStub(self._channel)
+        self._predict = self._channel.unary_unary(PREDICT, response_deserializer=predict_pb2.PredictResponse.FromString)
+        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
 
     async def close(self) -> None:
         """Close the channel; calls under way are cancelled."""
@@ -163,10 +163,14 @@ class ModelRunner:
         Raises:
             ModelUnavailable: there is none, or the model server can't be reached in ``timeout`` seconds.
         """
-        request = GetModelStatusRequest()
+        request = get_model_status_pb2.GetModelStatusRequest()
         request.model_spec.name = self._config.experiment_id
         response = await self._call(self._models.GetModelStatus, request, timeout)
-        available = [s.version for s in response.model_version_status if s.state == ModelVersionStatus.AVAILABLE]
+        available = [
+            s.version
+            for s in response.model_version_status
+            if s.state == get_model_status_pb2.ModelVersionStatus.AVAILABLE
+        ]
         if not available:
             raise ModelUnavailable
         return int(max(available))
@@ -178,7 +182,7 @@ class ModelRunner:
     async def _ask_signature(self, timeout: float, steps: Sequence[object] = ()) -> Signature:
         signature = from_settings(self._config)
         if signature is None:
-            request = GetModelMetadataRequest(metadata_field=["signature_def"])
+            request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
             request.model_spec.name = self._config.experiment_id
             response = await self._call(self._predictions.GetModelMetadata, request, timeout, steps=steps)
             signature = from_metadata(response, self._config)
@@ -215,7 +219,7 @@ class ModelRunner:
                 answer = await method(request, timeout=timeout, metadata=sent + metadata)
             except grpc.aio.AioRpcError as exc:
                 fields = {"request_id": request_ids}
-                logger.warning("model server: %s: %s", exc.code().name, exc.details(), extra={"fields": fields})
+                logger.warning("model server: %s: %s", exc.code().name, exc.details(), extra=fields)
                 if exc.code() == grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in (exc.details() or ""):
                     # A message over the limit of one side: no lack of anything that a later attempt would find.
                     raise ModelError from exc

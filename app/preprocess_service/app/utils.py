@@ -16,11 +16,12 @@ import numpy as np
 import pi_heif
 import puremagic
 import pybase64
-from preprocess_service.app.imaging.downscale import downscale, min_side
-from preprocess_service.app.errors import ImageTooLarge, InvalidBase64, InvalidImage, ServiceError, UnsupportedMediaType
-from preprocess_service.app.imaging.decode_cost import DecodeCost, decode_cost, has_one_scan
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
+
+from preprocess_service.app.errors import ImageTooLarge, InvalidBase64, InvalidImage, ServiceError, UnsupportedMediaType
+from preprocess_service.app.imaging.decode_cost import DecodeCost, decode_cost, has_one_scan
+from preprocess_service.app.imaging.downscale import downscale, min_side
 
 try:
     import cykooz_resizer as fast_resizer
@@ -30,6 +31,9 @@ except ImportError:
 if TYPE_CHECKING:
     # Not at run time: the processes that decode do without the settings and their library.
     from preprocess_service.app.config import Picture
+
+# Base64 as text, or a file's own bytes.
+Photo = str | bytes
 
 # The only decoders that are ever tried: Pillow has 40 more, and each is a door for hostile files.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")

@@ -9,7 +9,7 @@ import sys
 from pathlib import Path
 from typing import NoReturn
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "app" / "model_service"))
+sys.path.insert(0, str(Path(__file__).resolve().parents[3] / "app"))
 
 from model_service import model_server
 from model_service.engines import openvino as openvino_engine

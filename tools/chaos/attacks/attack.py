@@ -146,7 +146,7 @@ class Attack:
             if wire is None:
                 own.close()
 
-    def log_lines(self) -> int:
+    def json_logging(self) -> int:
         """How many lines the preprocess service has written to its log."""
         time.sleep(LOG_DELAY_S)
         return self._log.read_bytes().count(b"\n")

@@ -2,11 +2,10 @@
 
 import contextlib
 
-from tools.load import PHOTOS, as_json
-
 from tools.chaos.attacks import flood
 from tools.chaos.attacks.attack import ANSWER_S, Attack, attack
 from tools.chaos.attacks.wire import Wire
+from tools.load import PHOTOS, as_json
 
 HOST = b" HTTP/1.1\r\nHost: x\r\n"
 POST = b"POST /predict" + HOST
@@ -192,14 +191,14 @@ def other_paths(one: Attack) -> None:
 @attack("http: invalid requests, each on its connection")
 def invalid(one: Attack) -> None:
     """18 bytes each, of which each may write a line of 300 into the log, at once, and fill the disk."""
-    before = one.log_lines()
+    before = one.json_logging()
 
     def send() -> None:
         for _ in range(20):
             one.exchange(b"GET / HTTP/9.9\r\n\r\n", one.http_port, may_cut=True)
 
     one.for_a_while(send)
-    lines = one.log_lines() - before
+    lines = one.json_logging() - before
     one.promise(lines <= one.report.requests / 10 + 20, f"{one.report.requests} requests, {lines} lines in the log")
 
 

@@ -6,9 +6,9 @@ from collections.abc import Iterator, Set
 from typing import Any
 
 import grpc
-from tools.training.export import PIXELS_NAME, PIXELS_SIGNATURE
 
 from tools.chaos.attacks.attack import ANSWER_S, Attack, attack
+from tools.training.export import PIXELS_NAME, PIXELS_SIGNATURE
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"

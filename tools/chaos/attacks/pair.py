@@ -4,7 +4,6 @@ import contextlib
 import time
 from io import BytesIO
 
-from tools.load import PHOTOS, Load
 from PIL import Image
 
 from tools.chaos.attacks.attack import (
@@ -21,6 +20,7 @@ from tools.chaos.attacks.attack import (
 )
 from tools.chaos.attacks.watch import Photo, Seen, Target, Tree, Watcher, ask
 from tools.chaos.stage import Process, Stage, answers, free_port
+from tools.load import PHOTOS, Load
 
 # No attack is allowed more of this machine, in MB and seconds.
 ABORT_MEGABYTES = 1500.0

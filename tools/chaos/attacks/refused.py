@@ -13,7 +13,6 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field
 from io import BytesIO
 
-from tools.load import PHOTOS
 from PIL import Image
 from tqdm import tqdm
 
@@ -22,6 +21,7 @@ from tools.chaos.attacks.pair import Pair
 from tools.chaos.attacks.watch import Tree
 from tools.chaos.attacks.wire import Cut, Wire
 from tools.chaos.hostile import heif, load_all
+from tools.load import PHOTOS
 
 FIRST = 100
 # In how many parts the rest is sent: of few files in few, as memory is read after a pause behind each.

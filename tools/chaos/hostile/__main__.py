@@ -12,11 +12,8 @@ import sys
 import time
 from pathlib import Path
 
-sys.path.insert(0, str(Path(__file__).resolve().parents[2]))
-
-from tools.service import ServiceError, decode_image, read_config
-
 from tools.chaos.hostile import load_all
+from tools.service import ServiceError, decode_image, read_config
 
 MEMORY_BYTES = 4_000_000_000
 SECONDS = 60

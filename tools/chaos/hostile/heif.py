@@ -4,10 +4,9 @@ import struct
 from collections.abc import Sequence
 from dataclasses import dataclass
 
-from tools.service import PROJECT
-
 from tools.chaos.hostile import hostile
 from tools.chaos.hostile.bits import Bits
+from tools.service import PROJECT
 
 SAMPLE = PROJECT / "unit_test" / "data" / "cat_1.heic"
 # The sample's size.

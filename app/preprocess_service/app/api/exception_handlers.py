@@ -3,12 +3,19 @@
 from collections.abc import Awaitable, Callable
 from typing import Any
 
-from preprocess_service.app.api.schemas import failure
-from preprocess_service.app.errors import DeadlineExceeded, InternalError, MethodNotAllowed, NotFound, RequestTimeout, ServiceError
-from preprocess_service.app.translations import Language, negotiate
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import JSONResponse, Response
+
+from preprocess_service.app.errors import (
+    DeadlineExceeded,
+    InternalError,
+    MethodNotAllowed,
+    NotFound,
+    RequestTimeout,
+    ServiceError,
+)
+from preprocess_service.app.translations import Language, negotiate
 
 
 def language_of(request: Request) -> Language:
@@ -25,7 +32,7 @@ async def on_service_error(request: Request, exc: ServiceError) -> JSONResponse:
     if exc.retry_after_seconds is not None:
         headers["Retry-After"] = str(exc.retry_after_seconds)
     headers |= exc.headers
-    return JSONResponse(failure(exc, language, request_id).model_dump(), exc.status, headers)
+    return JSONResponse(exc.body(language, request_id), exc.status, headers)
 
 
 async def on_http_exception(request: Request, exc: HTTPException) -> JSONResponse:

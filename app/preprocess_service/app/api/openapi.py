@@ -7,14 +7,14 @@ import base64
 from pathlib import Path
 from typing import Any
 
+from preprocess_service.app.api.request_body import PredictBatchRequest, PredictRequest
 from preprocess_service.app.api.schemas import Failure, Health
 from preprocess_service.app.errors import ServiceError
-from preprocess_service.app.api.request_body import PredictBatchRequest, PredictRequest
 from preprocess_service.app.middleware.api_key import is_open
 
 DESCRIPTION = "A photo comes in, CAT or DOG goes out."
 # A cat of 64 pixels: small enough to read around in /docs, and an answer comes back.
-EXAMPLE_PHOTO = Path(__file__).with_name("static") / "example.jpg"
+EXAMPLE_PHOTO = Path(__file__).parents[1] / "static" / "example.jpg"
 
 _BINARY = {"type": "string", "format": "binary"}
 # The second for programs that don't know a file's type.

@@ -11,9 +11,9 @@ from typing import Any
 from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
 
-FOLDER = Path(__file__).with_name("static")
+FOLDER = Path(__file__).parents[1] / "static"
 # The photos to try it with; an image keeps the project's folders, so that they are found there too.
-SAMPLES = Path(__file__).resolve().parents[3] / "images"
+SAMPLES = Path(__file__).resolve().parents[4] / "images"
 HEADERS = {
     # Nothing from elsewhere, nothing inline; blob: and data: are the visitor's own photos.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "

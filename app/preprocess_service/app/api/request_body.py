@@ -4,17 +4,17 @@ import sys
 from collections.abc import AsyncGenerator, Callable
 from typing import Any, TypeVar
 
-from preprocess_service.app.config import Limits
-from preprocess_service.app.errors import ImageTooLarge, InvalidRequest, ServiceError, UnsupportedMediaType
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
 from starlette.datastructures import UploadFile
 from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from preprocess_service.app.config import Limits
+from preprocess_service.app.errors import ImageTooLarge, InvalidRequest, ServiceError, UnsupportedMediaType
+from preprocess_service.app.utils import Photo
+
 # Told of the bytes of every part of a body that comes in; raises Overloaded where there is no room for it.
 Hold = Callable[[int], None]
-# Base64 as text, or a file's own bytes.
-Photo = str | bytes
 Model = TypeVar("Model", bound=BaseModel)
 
 EXAMPLE = '{"image_b64": "<the picture in base64>"}'

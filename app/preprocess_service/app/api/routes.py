@@ -4,16 +4,18 @@ import asyncio
 from collections.abc import Awaitable, Iterable
 from typing import TypeVar
 
-from preprocess_service.app.api.schemas import Failure, PredictBatchAnswer, PredictSuccess, failure, success
-from preprocess_service.app.server.incoming_bodies import IncomingBody
-from preprocess_service.app.errors import DeadlineExceeded, InvalidRequest, RequestTimeout, ServiceError
-from preprocess_service.app.server.admission import Gate
-from preprocess_service.app.api.exception_handlers import language_of
-from preprocess_service.app.api.request_body import Photo, read_batch, read_photo
-from preprocess_service.app.inference.context import Job
-from preprocess_service.app.inference.pipeline import Pipeline
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+
+from preprocess_service.app.api.exception_handlers import language_of
+from preprocess_service.app.api.request_body import read_batch, read_photo
+from preprocess_service.app.api.schemas import Failure, PredictBatchAnswer, PredictSuccess, failure, success
+from preprocess_service.app.errors import DeadlineExceeded, InvalidRequest, RequestTimeout, ServiceError
+from preprocess_service.app.inference.context import Job
+from preprocess_service.app.inference.pipeline import Pipeline
+from preprocess_service.app.server.admission import Gate
+from preprocess_service.app.server.incoming_bodies import IncomingBody
+from preprocess_service.app.utils import Photo
 
 Answer = TypeVar("Answer")
 

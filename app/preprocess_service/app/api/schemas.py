@@ -2,11 +2,12 @@
 
 from typing import Literal
 
+from pydantic import BaseModel, Field
+
 from preprocess_service.app.config import Config
 from preprocess_service.app.errors import ServiceError
-from preprocess_service.app.translations import Language
 from preprocess_service.app.serving_client.predict_response import Prediction
-from pydantic import BaseModel, Field
+from preprocess_service.app.translations import Language
 
 
 class ModelInUse(BaseModel):
@@ -86,4 +87,4 @@ def success(prediction: Prediction, config: Config, request_id: str) -> PredictS
 
 
 def failure(error: ServiceError, language: Language, request_id: str) -> Failure:
-    return Failure(msg=error.text(language), code=error.code, request_id=request_id)
+    return Failure.model_validate(error.body(language, request_id))

@@ -20,11 +20,12 @@ from typing import Any, BinaryIO, cast
 # Before numpy is imported, whose linear algebra would take memory for each core, and of which nothing here needs any.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
-from serving_common.malloc import give_memory_back
+from PIL import AvifImagePlugin, Image
+
 from preprocess_service.app.errors import ImageTooLarge, ServiceError
 from preprocess_service.app.imaging.decode_cost import DecodeCost, webp_cost, webp_size
-from PIL import AvifImagePlugin, Image
 from preprocess_service.app.utils import Header, decode_open, open_image, to_pixels
+from serving_common.malloc import configure_malloc
 
 if sys.platform != "win32":  # which has no such limits
     import resource
@@ -45,7 +46,7 @@ def main() -> None:
     results = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     warnings.simplefilter("ignore")
-    give_memory_back()
+    configure_malloc(mmap_threshold=1 << 20, trim_threshold=16 << 20)
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
     # All of Pillow's modules now: later they would count as memory of a picture.
     Image.init()

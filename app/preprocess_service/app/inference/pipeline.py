@@ -9,21 +9,20 @@ from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
-from preprocess_service.app.inference.batcher import Batcher
-from preprocess_service.app.config import Config
-from preprocess_service.app.inference.decoder_pool import DecoderPool
-from preprocess_service.app.errors import Overloaded, ServiceError
-from preprocess_service.app.server.admission import batch_share
-from preprocess_service.app.imaging.decode_cost import first_scan
-from preprocess_service.app.api.request_body import Photo
-from preprocess_service.app.inference.context import Job
-from preprocess_service.app.observability.metrics import Metrics
 from numpy.typing import NDArray
-from preprocess_service.app.serving_client.predict_response import Prediction
+
+from preprocess_service.app.config import Config
+from preprocess_service.app.errors import Overloaded, ServiceError
+from preprocess_service.app.imaging.decode_cost import first_scan
+from preprocess_service.app.inference.batcher import Batcher
+from preprocess_service.app.inference.context import Job
+from preprocess_service.app.inference.decoder_pool import DecoderPool
+from preprocess_service.app.observability.metrics import Metrics
 from preprocess_service.app.observability.readiness import Checks, Probe
-from serving_common.cpu_quota import usable_cores
+from preprocess_service.app.serving_client.predict_response import Prediction
 from preprocess_service.app.serving_client.signature import Signature
-from preprocess_service.app.utils import Header, decode_base64, decode_open, open_image, to_pixels
+from preprocess_service.app.utils import Header, Photo, decode_base64, decode_open, open_image, to_pixels
+from serving_common.cpu_quota import usable_cores
 
 # Enough that, while a model server on a machine of the same size computes, the next batch is on its way to it and the
 # one after that is ready. What waits beyond that waits as it came: a JPEG of 40 KB, where its pixels take 0.2 MB, and
@@ -77,7 +76,7 @@ class Pipeline:
         self.metrics = metrics
         self.is_draining = False
         self._probe = Probe(runner, config.picture, metrics)
-        self._batch_share = batch_share(config.limits)
+        self._batch_share = config.limits.photos_per_request
         self._places = asyncio.Semaphore(config.limits.prepared or PREPARED_PER_CORE * usable_cores())
         # A set, since a photo leaves it in whichever thread begins with it, and once more if it never came to that.
         self._waiting: set[object] = set()

@@ -4,11 +4,12 @@ import hashlib
 import hmac
 from collections.abc import Awaitable, Callable, Iterable
 
-from preprocess_service.app.errors import ServiceError, Unauthorized
 from starlette.datastructures import Headers
 from starlette.requests import Request
 from starlette.responses import Response
 from starlette.types import ASGIApp, Receive, Scope, Send
+
+from preprocess_service.app.errors import ServiceError, Unauthorized
 
 # Open to everybody: health, the page and what belongs to it, the documentation. All else is closed, routes to come too.
 OPEN_PATHS = ("/", "/livez", "/readyz", "/docs", "/openapi.json")

@@ -5,10 +5,11 @@ import random
 import re
 import time
 
-from preprocess_service.app.middleware.client_address import ClientAddresses
-from preprocess_service.app.observability.metrics import Metrics
 from starlette.datastructures import Headers
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
+
+from preprocess_service.app.middleware.client_address import ClientAddresses
+from preprocess_service.app.observability.metrics import Metrics
 from preprocess_service.app.observability.tracing import UNTRACED, Tracing
 
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
@@ -104,7 +105,7 @@ class Edge:
             "pictures": [{"format": name, "width": w, "height": h} for name, w, h in (job.pictures if job else ())],
             "seconds": {step: round(value, 5) for step, value in steps.items()},
         }
-        logger.info("%s %s %d %s", scope["method"], route, status, code, extra={"fields": fields})
+        logger.info("%s %s %d %s", scope["method"], route, status, code, extra=fields)
         attributes = {"http.request.method": scope["method"], "http.route": route, "http.response.status_code": status}
         trace.end(f"{scope['method']} {route}", code, attributes | {"request_id": state["request_id"]})
 

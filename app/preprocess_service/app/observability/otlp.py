@@ -4,17 +4,11 @@ Names and attributes are those of its semantic conventions. Spans are sent in th
 dropped in the end, and no request waits for it.
 """
 
-import threading
 import time
 from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 
-from preprocess_service.app.observability.metrics import VERSION
 from opentelemetry.context import Context, attach, detach
-from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter
-from opentelemetry.sdk.resources import OTELResourceDetector, Resource
-from opentelemetry.sdk.trace import TracerProvider
-from opentelemetry.sdk.trace.export import BatchSpanProcessor
 from opentelemetry.sdk.trace.id_generator import RandomIdGenerator
 from opentelemetry.trace import (
     Link,
@@ -28,7 +22,10 @@ from opentelemetry.trace import (
     set_span_in_context,
 )
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
+
+from preprocess_service.app.observability.metrics import VERSION
 from preprocess_service.app.observability.tracing import Metadata, Trace, Tracing
+from serving_common.otel import SpanExport
 
 SERVICE = "preprocess_service"
 # How long the end of the process waits for the last spans to be sent.
@@ -41,13 +38,8 @@ class Otlp(Tracing):
     """Traces every request that the sampler of OTEL_TRACES_SAMPLER takes: by default all, or as its sender has."""
 
     def __init__(self) -> None:
-        resource = Resource({"service.name": SERVICE, "service.version": VERSION})
-        self._exporter = OTLPSpanExporter()
-        self._provider = TracerProvider(
-            resource=Resource.create().merge(resource).merge(OTELResourceDetector().detect()), shutdown_on_exit=False
-        )
-        self._provider.add_span_processor(BatchSpanProcessor(self._exporter))
-        self._tracer = self._provider.get_tracer(SERVICE, VERSION)
+        self._export = SpanExport(SERVICE, VERSION, CLOSE_SECONDS)
+        self._tracer = self._export.tracer
 
     def request(self, headers: Mapping[str, str]) -> Trace:
         context = _PROPAGATOR.extract(headers)
@@ -86,12 +78,7 @@ class Otlp(Tracing):
         return self._tracer.start_span(name, context, start_time=start)
 
     def close(self) -> None:
-        # It would wait for 30 s where nobody takes the spans.
-        closing = threading.Thread(target=self._provider.shutdown, daemon=True)
-        closing.start()
-        closing.join(CLOSE_SECONDS)
-        if closing.is_alive():
-            self._exporter.shutdown()
+        self._export.close()
 
 
 class OtlpTrace(Trace):

@@ -17,10 +17,11 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 import numpy as np
+from numpy.typing import NDArray
+
 from preprocess_service.app.config import Picture
 from preprocess_service.app.errors import DeadlineExceeded, ModelUnavailable, Overloaded, ServiceError
 from preprocess_service.app.observability.metrics import Metrics
-from numpy.typing import NDArray
 
 # A probe that waits longer than this is of no use to whoever sent it; orchestrators wait 1 to 5 s.
 PROBE_SECONDS = 2.0
@@ -100,7 +101,7 @@ class Probe:
         if is_ready != self._was_ready:
             failing = {name: error.code for name, error in checks.items() if error}
             level, words = (logging.INFO, "is") if is_ready else (logging.WARNING, "is not")
-            logger.log(level, "the model server %s ready", words, extra={"fields": {"failing": failing}})
+            logger.log(level, "the model server %s ready", words, extra={"failing": failing})
         self._was_ready = is_ready
 
     async def _predict(self, timeout: float) -> None:

@@ -1,10 +1,12 @@
 """What a trace of a request is made of; here it is made of nothing, and costs nothing.
 
-``otlp`` makes real ones, where ``telemetry`` finds that they are wanted.
+``otlp`` makes real ones, where the environment asks for them.
 """
 
 from collections.abc import Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+
+from serving_common.otel import open_export
 
 Metadata = tuple[tuple[str, str], ...]
 
@@ -49,3 +51,14 @@ class Tracing:
 
 
 UNTRACED = Trace()
+
+
+def open_tracing(environment: Mapping[str, str]) -> Tracing:
+    """Trace as the environment says."""
+
+    def make() -> Tracing:
+        from preprocess_service.app.observability.otlp import Otlp
+
+        return Otlp()
+
+    return open_export(environment, make) or Tracing()

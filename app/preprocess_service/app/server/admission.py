@@ -6,24 +6,18 @@ from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from preprocess_service.app.server.incoming_bodies import IncomingBodies, IncomingBody
 from preprocess_service.app.config import Limits
 from preprocess_service.app.errors import Overloaded
 from preprocess_service.app.observability.metrics import Metrics
-from serving_common.cpu_quota import usable_cores
+from preprocess_service.app.server.incoming_bodies import IncomingBodies, IncomingBody
 
 # The routes whose requests need a place.
 PATHS = ("/predict", "/cat-dog_classification", "/predict/batch")
-# Enough that no core ever waits for work, few enough that the last in line is still answered within a fraction of a
-# second: at 50 photos a second and core, 16 of them are 0.3 s.
-PLACES_PER_CORE = 16
 # Bodies may come in slowly, and hold no place meanwhile. Bounded too, so that slow ones never take all connections.
 BODIES_PER_PLACE = 8
 # How long a request that was let in counts as if it had its place already. Its body is usually here at once; without
 # this, all heads that come in between would be let in for the same place.
 COMING_SECONDS = 0.2
-# So many batches leave no place to others.
-BATCHES_AT_A_TIME = 4
 # One whose body comes more slowly than this, after a first moment, gives its place to the next one. It is not refused:
 # whether there is a place is decided when all of it is there.
 COMING_BYTES_PER_SECOND = 1e6
@@ -39,23 +33,13 @@ NAMED_CLIENTS = 5
 logger = logging.getLogger("request")
 
 
-def places_for(limits: Limits) -> int:
-    """How many photos may be at work at the same time."""
-    return limits.in_flight or PLACES_PER_CORE * usable_cores()
-
-
-def batch_share(limits: Limits) -> int:
-    """How many of these may be of one request."""
-    return max(1, places_for(limits) // BATCHES_AT_A_TIME)
-
-
 class Gate:
     """Counts what is at work. A request has a place from when its body is there to when its answer is; there is no
     queue behind the places: whoever waits in a queue that is too long waits for nothing."""
 
     def __init__(self, limits: Limits, metrics: Metrics) -> None:
         self._limits = limits
-        self.places = places_for(limits)
+        self.places = limits.photos_in_flight
         self.taken = 0
         self.bodies = IncomingBodies(limits, BODIES_PER_PLACE * self.places, self._overloaded)
         # In the order in which they came. A set has none.
@@ -97,7 +81,7 @@ class Gate:
         if self.taken >= self.places:
             raise self._overloaded()
         # The rest of a batch waits for its own photos, not among those of others (``Pipeline.classify``).
-        taken = min(photos, batch_share(self._limits))
+        taken = min(photos, self._limits.photos_per_request)
         self.taken += taken
         try:
             yield
@@ -158,7 +142,7 @@ class Gate:
             fields = {"status": status, "code": code, "requests": count}
             if "" not in clients:
                 fields["clients"] = dict(clients.most_common(NAMED_CLIENTS))
-            logger.info("%d requests refused: %s", count, code, extra={"fields": fields})
+            logger.info("%d requests refused: %s", count, code, extra=fields)
         self._refused.clear()
 
     def _take_from_a_slow_one(self, now: float) -> bool:

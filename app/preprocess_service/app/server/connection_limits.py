@@ -6,11 +6,12 @@ from collections.abc import Iterable, Mapping
 from typing import Protocol
 
 import httptools
-from preprocess_service.app.middleware.client_address import client_addresses
+
 from preprocess_service.app.config import Config
 from preprocess_service.app.errors import HeadersTooLarge, InvalidHttp, Overloaded, RequestTimeout
-from preprocess_service.app.server.admission import PATHS, Gate
+from preprocess_service.app.middleware.client_address import client_addresses
 from preprocess_service.app.observability.metrics import Metrics
+from preprocess_service.app.server.admission import PATHS, Gate
 from preprocess_service.app.server.prerendered_errors import Refusal
 
 # Of all connections, how many make room at a time when there is none: looking for them takes longer than closing them.

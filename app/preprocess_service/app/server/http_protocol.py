@@ -6,12 +6,13 @@ from collections import deque
 from typing import Any, NoReturn
 
 import httptools
-from preprocess_service.app.server.incoming_bodies import IncomingBody
+from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+
 from preprocess_service.app.server.connection_limits import Connections
 from preprocess_service.app.server.flow_control import ReadingControl
-from preprocess_service.app.server.received_bytes import Received
+from preprocess_service.app.server.incoming_bodies import IncomingBody
 from preprocess_service.app.server.prerendered_errors import Refusal
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
+from preprocess_service.app.server.received_bytes import Received
 
 CLOSE = b"connection: close\r\n"
 VERSIONS = ("1.1", "1.0")

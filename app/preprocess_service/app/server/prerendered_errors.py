@@ -1,11 +1,11 @@
 """Answers to what the app never gets to see: ready-made bytes, since refusing must cost next to nothing."""
 
+import json
 from collections.abc import Mapping
 from http import HTTPStatus
 
-from preprocess_service.app.api.schemas import failure
-from preprocess_service.app.middleware.request_context import HEADERS, request_id_of
 from preprocess_service.app.errors import ServiceError
+from preprocess_service.app.middleware.request_context import HEADERS, request_id_of
 from preprocess_service.app.translations import Language, negotiate
 
 # Stands in the ready-made body where the request's id comes.
@@ -20,7 +20,7 @@ class Refusal:
         self.code = error.code
         self._parts: dict[Language, tuple[bytes, bytes, bytes]] = {}
         for language in ("en", "pt"):
-            before, after = failure(error, language, _ID).model_dump_json().encode().split(_ID.encode())
+            before, after = _encode(error.body(language, _ID)).split(_ID.encode())
             self._parts[language] = _head(error, language), before, after
 
     def render(self, headers: Mapping[bytes, bytes], more: bytes = b"") -> bytes:
@@ -37,6 +37,10 @@ class Refusal:
         return b"%bx-request-id: %b\r\ncontent-length: %d\r\n%b\r\n%b%b%b" % (
             head, request_id, size, more, before, request_id, after
         )  # fmt: skip
+
+
+def _encode(body: Mapping[str, str]) -> bytes:
+    return json.dumps(body, ensure_ascii=False, separators=(",", ":")).encode()
 
 
 def _head(error: ServiceError, language: Language) -> bytes:

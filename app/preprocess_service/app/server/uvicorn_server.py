@@ -6,10 +6,11 @@ import math
 from types import FrameType
 
 import uvicorn
-from preprocess_service.app.config import Config
-from preprocess_service.app.server.http_protocol import Connection
-from preprocess_service.app.server.connection_limits import Connections
 from starlette.applications import Starlette
+
+from preprocess_service.app.config import Config
+from preprocess_service.app.server.connection_limits import Connections
+from preprocess_service.app.server.http_protocol import Connection
 
 
 class Server(uvicorn.Server):

@@ -6,8 +6,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
-from serving_common.tensorflow_protos import DT_FLOAT, DT_UINT8, PredictRequest
+
 from preprocess_service.app.serving_client.signature import Signature
+from serving_common.tensorflow_protos import predict_pb2, types_pb2
 
 _PLACEHOLDER = b"where the pictures' numbers go"
 
@@ -23,12 +24,12 @@ class Envelope:
 
     def __init__(self, model: str, signature: Signature, shape: tuple[int, ...]) -> None:
         self._dtype = signature.dtype
-        request = PredictRequest()
+        request = predict_pb2.PredictRequest()
         request.model_spec.name = model
         request.model_spec.signature_name = signature.name
         request.output_filter.extend(signature.outputs)
         message = request.inputs[signature.input_name]
-        message.dtype = DT_UINT8 if signature.takes_pixels else DT_FLOAT
+        message.dtype = types_pb2.DT_UINT8 if signature.takes_pixels else types_pb2.DT_FLOAT
         for size in shape:
             message.tensor_shape.dim.add(size=size)
         # As many bytes as the numbers take, and such as stand nowhere else.

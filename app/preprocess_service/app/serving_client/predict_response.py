@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from preprocess_service.app.errors import ModelError
-from serving_common.tensorflow_protos import DT_FLOAT, PredictResponse
 from preprocess_service.app.serving_client.signature import Signature, model_error
+from serving_common.tensorflow_protos import predict_pb2, types_pb2
 
 
 @dataclass(frozen=True)
@@ -29,7 +30,7 @@ class Prediction:
 
 
 def read_predictions(
-    response: PredictResponse, signature: Signature, labels: Sequence[str], count: int
+    response: predict_pb2.PredictResponse, signature: Signature, labels: Sequence[str], count: int
 ) -> list[Prediction | ModelError]:
     """A prediction for each of ``count`` pictures, in their order, or a ModelError where the numbers are no answer.
 
@@ -54,7 +55,7 @@ def _prediction(
     return Prediction(dict(zip(labels, values, strict=True)), version, domain_score)
 
 
-def _read_floats(response: PredictResponse, name: str, shape: tuple[int, ...]) -> list[Any]:
+def _read_floats(response: predict_pb2.PredictResponse, name: str, shape: tuple[int, ...]) -> list[Any]:
     """The numbers of one output, nested as ``shape`` says, whatever shape the model gives them."""
     output = response.outputs[name]
     if len(output.tensor_content) % 4:
@@ -65,7 +66,7 @@ def _read_floats(response: PredictResponse, name: str, shape: tuple[int, ...]) -
         if output.tensor_content
         else np.array(list(output.float_val), "<f4")
     )
-    if output.dtype != DT_FLOAT or values.size != math.prod(shape):
+    if output.dtype != types_pb2.DT_FLOAT or values.size != math.prod(shape):
         raise model_error("%s has %d values, not %d", name, values.size, math.prod(shape))
     nested: list[Any] = values.reshape(shape).tolist()
     return nested

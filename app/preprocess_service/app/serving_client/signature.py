@@ -6,9 +6,10 @@ from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
+
 from preprocess_service.app.config import Config
 from preprocess_service.app.errors import ModelError
-from serving_common.tensorflow_protos import DT_FLOAT, DT_UINT8, DecodeError, GetModelMetadataResponse, SignatureDefMap
+from serving_common.tensorflow_protos import DecodeError, get_model_metadata_pb2, types_pb2
 
 logger = logging.getLogger(__name__)
 
@@ -52,13 +53,13 @@ def from_settings(config: Config) -> Signature | None:
     return Signature(input_name, output_name, config.domain_output_name, name, takes_pixels=name == PIXELS)
 
 
-def from_metadata(response: GetModelMetadataResponse, config: Config) -> Signature:
+def from_metadata(response: get_model_metadata_pb2.GetModelMetadataResponse, config: Config) -> Signature:
     """The signature that the settings name, or else the best that the model has.
 
     Raises:
         ModelError: there is none that this service can call; its log says why.
     """
-    signatures = SignatureDefMap()
+    signatures = get_model_metadata_pb2.SignatureDefMap()
     try:
         response.metadata["signature_def"].Unpack(signatures)
     except DecodeError as exc:
@@ -72,7 +73,7 @@ def from_metadata(response: GetModelMetadataResponse, config: Config) -> Signatu
     if input_name not in definition.inputs:
         raise model_error("the signature %r has no input %r", name, input_name)
     image = definition.inputs[input_name]
-    if image.dtype not in (DT_FLOAT, DT_UINT8):
+    if image.dtype not in (types_pb2.DT_FLOAT, types_pb2.DT_UINT8):
         raise model_error("the input %r is neither float32 nor uint8, but of type %d", input_name, image.dtype)
     others = {alias for alias in definition.outputs if alias != config.domain_output_name}
     return Signature(
@@ -80,7 +81,7 @@ def from_metadata(response: GetModelMetadataResponse, config: Config) -> Signatu
         config.model_output_name or _only(others, "output"),
         config.domain_output_name,
         name,
-        takes_pixels=image.dtype == DT_UINT8,
+        takes_pixels=image.dtype == types_pb2.DT_UINT8,
         # An unknown size is -1, and the shape of a tensor of which nothing is known has no dimension.
         takes_batches=not any(dimension.size > 0 for dimension in image.tensor_shape.dim[:1]),
     )
