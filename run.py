@@ -36,7 +36,6 @@ VENV = ROOT / ".venv"
 PYTHON = str(VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
 PREPROCESS_SERVICE = ROOT / "app" / "preprocess_service" / "app"
 MODEL_SERVICE = ROOT / "app" / "model_service"
-RIVALS = ROOT / "tools" / "bench" / "rivals"
 # Every package with its version and hash, those that only packages ask for too.
 LOCK = ROOT / "requirements.lock"
 COMPOSE_FILE = ROOT / "app" / "docker-compose.embedded.yml"
@@ -95,26 +94,22 @@ def test(options: argparse.Namespace) -> int:
 
 def chaos(options: argparse.Namespace) -> int:
     set_up()
-    return subprocess.call([PYTHON, str(ROOT / "tools" / "chaos"), *options.passed_on])
+    return subprocess.call([PYTHON, "-m", "tools.chaos", *options.passed_on], cwd=ROOT)
 
 
 def bench(options: argparse.Namespace) -> int:
     set_up()
-    return subprocess.call([PYTHON, str(ROOT / "tools" / "bench"), *options.passed_on])
+    return subprocess.call([PYTHON, "-m", "tools.bench", *options.passed_on], cwd=ROOT)
 
 
 def check(options: argparse.Namespace) -> int:
     set_up()
     failed = 0
-    for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."]):
+    for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]):
         failed |= subprocess.call([PYTHON, "-m", *command], cwd=ROOT)
-    # Each folder of flat modules is checked by itself: two of them have a `utils`.
-    mypy = [PYTHON, "-m", "mypy", "--config-file", str(ROOT / "pyproject.toml")]
-    for folder in (PREPROCESS_SERVICE, MODEL_SERVICE, ROOT / "tools"):
-        # The tools import modules of the preprocess service, and the bench's rivals are flat modules by themselves.
-        environment = os.environ | {"MYPYPATH": os.pathsep.join(map(str, (PREPROCESS_SERVICE, RIVALS)))}
-        failed |= subprocess.call([*mypy, "."], cwd=folder, env=environment)
-    failed |= subprocess.call([*mypy, "run.py"], cwd=ROOT)
+    # Which package may import which: pyproject.toml. The packages are found in app/.
+    lint = [PYTHON, "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"]
+    failed |= subprocess.call(lint, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT / "app")})
     return failed
 
 
@@ -142,7 +137,7 @@ def e2e(options: argparse.Namespace) -> int:
 def lock(options: argparse.Namespace) -> int:
     """Lock what the requirements files say now; the next command installs it."""
     set_up()
-    return subprocess.call([PYTHON, str(ROOT / "tools" / "lock.py")])
+    return subprocess.call([PYTHON, "-m", "tools.lock"], cwd=ROOT)
 
 
 def set_up() -> None:
@@ -252,7 +247,7 @@ def stop_on_sigterm() -> Iterator[None]:
 
 def run_tests(pattern: str, http_port: int, **variables: str) -> int:
     environment = os.environ | {"TEST_URL": f"http://localhost:{http_port}"} | variables
-    command = [PYTHON, "-W", "error", "-m", "unittest", "discover", "-s", "unit_test", "-p", pattern]
+    command = [PYTHON, "-W", "error", "-m", "unittest", "discover", "-s", "unit_test", "-t", ".", "-p", pattern]
     return subprocess.call(command, cwd=ROOT, env=environment)
 
 

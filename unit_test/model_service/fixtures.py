@@ -13,7 +13,8 @@ from typing import Any
 
 import numpy as np
 
-from model_service.models import saved_model, servables, tensors, warmup
+from model_service.models import saved_model, servables, tensors
+from model_service.prediction import warmup
 from serving_common import tensorflow_protos
 from unit_test import processes
 

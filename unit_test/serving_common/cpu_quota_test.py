@@ -6,7 +6,8 @@ import tempfile
 import unittest
 from pathlib import Path
 
-from model_service import cores
+from serving_common import cpu_quota
+
 
 # Line of /proc/self/cgroup, files below /sys/fs/cgroup, cores' worth of time.
 QUOTAS = {
@@ -45,36 +46,36 @@ class CpuQuotaTest(unittest.TestCase):
                     (groups / file).parent.mkdir(parents=True, exist_ok=True)
                     (groups / file).write_text(text)
                 (groups / "membership").write_text(membership + "\n")
-                self.assertEqual(cores.cpu_quota(groups / "membership", groups), expected)
+                self.assertEqual(cpu_quota.cpu_quota(groups / "membership", groups), expected)
 
     def test_a_system_without_control_groups_has_no_quota(self) -> None:
-        self.assertEqual(cores.cpu_quota(self.folder / "none", self.folder), math.inf)
+        self.assertEqual(cpu_quota.cpu_quota(self.folder / "none", self.folder), math.inf)
 
 
 class UsableCoresTest(unittest.TestCase):
     def quota(self, value: float) -> None:
-        former = cores.cpu_quota
-        self.addCleanup(setattr, cores, "cpu_quota", former)
-        cores.cpu_quota = lambda: value
+        former = cpu_quota.cpu_quota
+        self.addCleanup(setattr, cpu_quota, "cpu_quota", former)
+        cpu_quota.cpu_quota = lambda: value
 
     @unittest.skipUnless(hasattr(os, "sched_setaffinity"), "only Linux confines a process to some cores")
     def test_cores_that_the_process_may_not_use_are_not_counted(self) -> None:
         allowed = os.sched_getaffinity(0)
         self.addCleanup(os.sched_setaffinity, 0, allowed)
         os.sched_setaffinity(0, {min(allowed)})
-        self.assertEqual(cores.usable_cores(), 1)
+        self.assertEqual(cpu_quota.usable_cores(), 1)
 
     def test_only_whole_cores_of_a_quota_count_and_one_at_least(self) -> None:
         for quota in (0.1, 1, 1.9):
             with self.subTest(quota):
                 self.quota(quota)
-                self.assertEqual(cores.usable_cores(), 1)
+                self.assertEqual(cpu_quota.usable_cores(), 1)
 
     def test_a_quota_of_more_than_the_machine_changes_nothing(self) -> None:
         self.quota(math.inf)
-        everything = cores.usable_cores()
+        everything = cpu_quota.usable_cores()
         self.quota(everything + 0.5)
-        self.assertEqual(cores.usable_cores(), everything)
+        self.assertEqual(cpu_quota.usable_cores(), everything)
 
 
 if __name__ == "__main__":
