@@ -1,8 +1,8 @@
 """Asks a running service what is in photos: files, folders with all that is in them, or patterns.
 
-    python tools/classify.py images
-    python tools/classify.py cat.jpg "holiday/**/*.heic" --json > answers.jsonl
-    python tools/classify.py photos --url http://host:port --clients 8 --language pt
+    python -m tools.classify images
+    python -m tools.classify cat.jpg "holiday/**/*.heic" --json > answers.jsonl
+    python -m tools.classify photos --url http://host:port --clients 8 --language pt
 
 Prints a row for each photo, in the order of the arguments: the file, its label and confidence, or why there is none;
 with --json an object a line, the service's own answer and the file. Of folders the files that are named like pictures

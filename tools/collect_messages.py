@@ -1,6 +1,6 @@
 """Takes the message modules of TensorFlow Serving out of their wheels, so that an image needs no TensorFlow.
 
-    python tools/collect_messages.py OUT tensorflow-2.21.0-....whl tensorflow_serving_api-2.21.0-....whl
+    python -m tools.collect_messages OUT tensorflow-2.21.0-....whl tensorflow_serving_api-2.21.0-....whl
 
 The generated modules import each other and protobuf, nothing else of TensorFlow: about 50 files of 140 KB in all.
 Standard library only, since it runs in the first stage of both Dockerfiles.

@@ -1,9 +1,9 @@
 """Looks for bytes that the preprocess service can't cope with, guided by coverage (atheris, on Linux).
 
     python -m venv fuzzing && fuzzing/bin/pip install -r requirements.txt atheris==3.0.0
-    fuzzing/bin/python tools/fuzz_decoder.py --seconds 600
-    fuzzing/bin/python tools/fuzz_decoder.py --seeds FOLDER --corpus FOLDER
-    fuzzing/bin/python tools/fuzz_decoder.py --input crash-0123456789abcdef
+    fuzzing/bin/python -m tools.fuzz_decoder --seconds 600
+    fuzzing/bin/python -m tools.fuzz_decoder --seeds FOLDER --corpus FOLDER
+    fuzzing/bin/python -m tools.fuzz_decoder --input crash-0123456789abcdef
 
 Photos, base64, JSON and forms go the way that they go in the service, without the network and the model. A finding is
 whatever raises anything but a ServiceError, an answer that can't be written as JSON, a tensor that is none, more than

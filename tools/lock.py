@@ -1,8 +1,8 @@
 """Writes the lock files: every package that pip installs, the packages of packages too, with its version and sha256.
 
     python run.py lock                          after a pin has changed in a requirements file
-    python tools/lock.py --upgrade              take the newest of what only other packages ask for
-    python tools/lock.py --upgrade-package NAME
+    python -m tools.lock --upgrade              take the newest of what only other packages ask for
+    python -m tools.lock --upgrade-package NAME
 
 Beside each requirements file, which people write, lies its lock, which nobody does. A lock holds for Linux, macOS and
 Windows and for every Python that run.py takes. What a container installs is what the tests ran with: its lock is

@@ -1,4 +1,4 @@
-"""What `python run.py bench` starts; `python tools/bench` does the same."""
+"""What `python run.py bench` starts; `python -m tools.bench` does the same."""
 
 import sys
 

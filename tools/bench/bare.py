@@ -1,6 +1,6 @@
 """The pair with nothing around it: the same two processes, libraries and shared calls, and not one check.
 
-    python tools/bench/bare.py
+    python -m tools.bench.bare
 
 Settings as the preprocess service's, from its config.yaml and environment. A bare ASGI app takes the body for what it
 should be, decodes it in as many threads, asks by the same ModelRunner, and answers: no framework, no validation, no

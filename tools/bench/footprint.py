@@ -1,6 +1,6 @@
 """Measures what the pair costs before it does anything clever: seconds to start, megabytes in use.
 
-    python tools/bench/footprint.py
+    python -m tools.bench.footprint
 
 Starts both services anew `--rounds` times, sends `--predictions` requests in the last round, and prints the median
 start and the memory (resident, of that process alone) afterwards.

@@ -1,6 +1,6 @@
 """What the machine can do if only the photo and the network cost anything: decode, fit and network in one process.
 
-    python tools/bench/limit.py [PHOTO ...]
+    python -m tools.bench.limit [PHOTO ...]
 
 No HTTP, no base64, no wire. As many threads as help each take a photo from its bytes to its probabilities, with the
 functions of the preprocess service and the engine of the embedded model server; several ways to share the cores are

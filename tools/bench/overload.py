@@ -1,6 +1,6 @@
 """What is left of the pair at ten times the load that it can carry: goodput, latency, refusals, and is it alive?
 
-    python tools/bench/overload.py                  all of it, about a minute; in the environment .venv
+    python -m tools.bench.overload                  all of it, about a minute; in the environment .venv
 
 Peak is what 32 clients get that each send the next photo when the last is answered. Then so many send at a fixed pace
 that ten times as many requests come; a third stretch is of clients that ask again without a pause, however often they

@@ -1,8 +1,8 @@
 """How many times as fast as the limit and as others: all of them up at once, short stretches of load in turn.
 
-    python tools/bench/side_by_side.py                  ours, the limit, and all without TensorFlow: some ten minutes
-    python tools/bench/side_by_side.py --turns 60 --only "bare pair"
-    python tools/bench/side_by_side.py --turns 30 --against ../before      and nothing else but another checkout
+    python -m tools.bench.side_by_side                  ours, the limit, and all without TensorFlow: some ten minutes
+    python -m tools.bench.side_by_side --turns 60 --only "bare pair"
+    python -m tools.bench.side_by_side --turns 30 --against ../before      and nothing else but another checkout
 
 On a machine that others use too, the same program is faster at one time than some minutes later, by more than what is
 compared here. So nothing is restarted between two stretches, those of one turn lie seconds apart, in an order drawn by

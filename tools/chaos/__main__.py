@@ -1,4 +1,4 @@
-"""What `python run.py chaos` starts; `python tools/chaos` does the same."""
+"""What `python run.py chaos` starts; `python -m tools.chaos` does the same."""
 
 import sys
 

@@ -1,7 +1,7 @@
 """Measures backbones, input sizes, crops and cuts against each other: accuracy from source to source, and cost.
 
-    python tools/candidates.py DATA --json candidates.json --plot candidates.png
-    python tools/candidates.py DATA --candidate lite1:200:0.875:odds --json candidates.json
+    python -m tools.evaluation.candidates DATA --json candidates.json --plot candidates.png
+    python -m tools.evaluation.candidates DATA --candidate lite1:200:0.875:odds --json candidates.json
 
 A candidate is backbone:pixels:crop:head[:views][:int8]. The crop is config.yaml's, or `pad`: the whole photo with grey
 beside it. The head is `linear` (pooled features), `odds` (also ImageNet's cats against dogs, see animals.py), or

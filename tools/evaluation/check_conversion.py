@@ -5,7 +5,7 @@ ImageNet logits are compared, for TensorFlow and for OpenVINO. PyTorch lives in 
 
     python -m venv torch-environment
     torch-environment/bin/pip install torch efficientnet-lite-pytorch
-    python tools/check_conversion.py PHOTOS --torch-python torch-environment/bin/python
+    python -m tools.evaluation.check_conversion PHOTOS --torch-python torch-environment/bin/python
 """
 
 import argparse

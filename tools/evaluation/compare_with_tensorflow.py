@@ -1,6 +1,6 @@
 """Asks a model server the way any TensorFlow user does, and compares with TensorFlow in this process.
 
-    python tools/compare_with_tensorflow.py --server localhost:8500 --photos FOLDER
+    python -m tools.evaluation.compare_with_tensorflow --server localhost:8500 --photos FOLDER
 
 The client is the stock one: full TensorFlow, `tf.make_tensor_proto` and `tf.make_ndarray`, the stubs of
 `tensorflow-serving-api`. It asks by `serving_default` and, where the model has it, by `pixels`, whose answers are also

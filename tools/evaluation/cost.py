@@ -1,6 +1,6 @@
 """What one photo costs: the network's own time on one core, in OpenVINO and in TensorFlow; nothing else is timed.
 
-python tools/cost.py MODEL [MODEL ...]       version folders, measured in turn, so that they share the weather
+python -m tools.evaluation.cost MODEL [MODEL ...]       version folders, measured in turn, so that they share the weather
 """
 
 import argparse

@@ -1,6 +1,6 @@
 """Trains a two-class head on an EfficientNet-Lite backbone and writes a versioned SavedModel.
 
-    python tools/train.py DATA --model prev_trained_models/CAT-DOG
+    python -m tools.training.train DATA --model prev_trained_models/CAT-DOG
 
 DATA holds train/{class}/ and val/{class}/ with photos, the classes named as in labels.txt (in any case), and
 perhaps INDEX.csv with the columns path and source. The backbone keeps its ImageNet weights; the head is a logistic

@@ -1,139 +1,33 @@
-"""Imports point one way, one file knows each library, and nothing heavy comes along."""
+"""Which package may import which, which module alone knows a library, and nothing heavy comes along."""
 
 import ast
+import os
 import subprocess
 import sys
 import unittest
 from pathlib import Path
 
 ROOT = Path(__file__).parents[2]
-PREPROCESS_SERVICE = ROOT / "app" / "preprocess_service" / "app"
-MODEL_SERVICE = ROOT / "app" / "model_service"
+APP = ROOT / "app"
+SERVICE = "preprocess_service.app"
 
-# Each module of the preprocess service and the ones of ours that it may import.
-LADDER = {
-    "memory_budget": set(),
-    "image_cost": set(),
-    "downscale": {"config"},
-    "channel": set(),
-    "config": set(),
-    "logs": set(),
-    "messages": set(),
-    "metrics": set(),
-    "page": set(),
-    "processors": set(),
-    "serving_messages": set(),
-    "errors": {"messages"},
-    "tracing": set(),
-    "otlp": {"metrics", "tracing"},
-    "telemetry": {"otlp", "tracing"},
-    "job": {"errors", "tracing"},
-    "utils": {"config", "downscale", "errors", "image_cost"},
-    "decoder_process": {"allocator", "errors", "image_cost", "utils"},
-    "decoder_pool": {
-        "config",
-        "errors",
-        "image_cost",
-        "intake",
-        "job",
-        "memory_budget",
-        "metrics",
-        "processors",
-        "utils",
+# The modules that know each library, of all three packages.
+KNOWN_BY = {
+    "uvicorn": {
+        f"{SERVICE}.server.flow_control",
+        f"{SERVICE}.server.http_protocol",
+        f"{SERVICE}.server.uvicorn_server",
+        "model_service.api.http_protocol",
+        "model_service.api.rest_server",
     },
-    "edge": {"client_address", "metrics", "tracing"},
-    "batcher": set(),
-    "signature": {"config", "errors", "serving_messages"},
-    "envelope": {"serving_messages", "signature"},
-    "predictions": {"errors", "serving_messages", "signature"},
-    "model_runner": {
-        "batcher",
-        "channel",
-        "config",
-        "envelope",
-        "errors",
-        "predictions",
-        "processors",
-        "serving_messages",
-        "signature",
-        "tracing",
-        "utils",
-    },
-    "bodies": {"config", "errors"},
-    "client_address": set(),
-    "gate": {"bodies", "config", "errors", "metrics", "processors"},
-    "intake": {"config", "errors"},
-    "answers": {"config", "errors", "messages", "predictions"},
-    "handlers": {"answers", "errors", "messages"},
-    "keys": {"errors"},
-    "allocator": set(),
-    "openapi": {"answers", "errors", "intake", "keys"},
-    "listener": {"config"},
-    "refusal": {"answers", "edge", "errors", "messages"},
-    "connections": {"client_address", "config", "errors", "gate", "metrics", "refusal"},
-    "flow": set(),
-    "received": {"config"},
-    "connection": {"bodies", "connections", "flow", "received", "refusal"},
-    "server": {"config", "connection", "connections"},
-    "probe": {"config", "errors", "metrics"},
-    "pipeline": {
-        "batcher",
-        "config",
-        "decoder_pool",
-        "errors",
-        "gate",
-        "image_cost",
-        "intake",
-        "job",
-        "metrics",
-        "predictions",
-        "probe",
-        "processors",
-        "signature",
-        "utils",
-    },
-    "predict": {"answers", "bodies", "errors", "gate", "handlers", "intake", "job", "pipeline"},
-}
-LADDER["app_server"] = set(LADDER) - {
-    "batcher",
-    "bodies",
-    "channel",
-    "connection",
-    "connections",
-    "decoder_pool",
-    "decoder_process",
-    "downscale",
-    "envelope",
-    "errors",
-    "flow",
-    "image_cost",
-    "intake",
-    "job",
-    "memory_budget",
-    "messages",
-    "otlp",
-    "predictions",
-    "processors",
-    "received",
-    "refusal",
-    "serving_messages",
-    "signature",
-    "utils",
-}
-# The one module of the preprocess service that knows each library; of the HTTP server the three that make it.
-ALONE = {
-    "fastapi": "app_server",
-    "uvicorn": "connection flow server",
-    "httptools": "connection connections",
-    "grpc": "model_runner",
-    "tensorflow": "serving_messages",
-    "tensorflow_serving": "serving_messages",
-    "pi_heif": "utils",
-    "puremagic": "utils",
-    "pybase64": "utils",
-    "yaml": "config",
-    "prometheus_client": "metrics",
-    "opentelemetry": "otlp",
+    "tensorflow": {"serving_common.tensorflow_protos"},
+    "tensorflow_serving": {"serving_common.tensorflow_protos"},
+    "pi_heif": {f"{SERVICE}.utils"},
+    "puremagic": {f"{SERVICE}.utils"},
+    "pybase64": {f"{SERVICE}.utils"},
+    "yaml": {f"{SERVICE}.config"},
+    "prometheus_client": {f"{SERVICE}.observability.metrics"},
+    "openvino": {"model_service.engines.openvino"},
 }
 
 
@@ -148,46 +42,43 @@ def imports(path: Path) -> set[str]:
     return names
 
 
-def modules(folder: Path) -> dict[str, set[str]]:
-    return {path.stem: imports(path) for path in folder.glob("*.py")}
+MODULES = {
+    ".".join(path.relative_to(APP).with_suffix("").parts): imports(path)
+    for path in APP.rglob("*.py")
+    if path.name != "__init__.py"
+}
 
 
 class ArchitectureTest(unittest.TestCase):
-    def test_imports_of_the_preprocess_service_point_one_way(self) -> None:
-        found = modules(PREPROCESS_SERVICE)
-        self.assertEqual(set(found), set(LADDER))
-        for name, imported in found.items():
-            with self.subTest(name):
-                self.assertEqual(imported & set(LADDER), LADDER[name])
+    def test_packages_import_only_those_of_the_layers_below(self) -> None:
+        # The layers stand in pyproject.toml.
+        program = "from importlinter.cli import lint_imports_command; lint_imports_command()"
+        environment = os.environ | {"PYTHONPATH": str(APP)}
+        done = subprocess.run(
+            [sys.executable, "-c", program], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        )
+        self.assertEqual(done.returncode, 0, done.stdout + done.stderr)
 
-    def test_one_module_knows_each_library(self) -> None:
-        found = modules(PREPROCESS_SERVICE)
-        for library, owner in ALONE.items():
+    def test_few_modules_know_each_library(self) -> None:
+        for library, modules in KNOWN_BY.items():
             with self.subTest(library):
-                owners = sorted(name for name, imported in found.items() if library in imported)
-                self.assertEqual(owners, owner.split())
+                self.assertEqual({name for name, imported in MODULES.items() if library in imported}, modules)
 
-    def test_the_two_services_share_no_python_and_no_module_name(self) -> None:
-        front, back = modules(PREPROCESS_SERVICE), modules(MODEL_SERVICE)
-        self.assertFalse(set(front) & set(back))
-        self.assertFalse(set(front) & set().union(*back.values()))
-        self.assertFalse(set(back) & set().union(*front.values()))
-
-    def test_nothing_of_the_project_imports_the_tools(self) -> None:
-        packages = {path.parent.name for path in (ROOT / "tools").glob("*/__init__.py")}
-        self.assertTrue(packages)
-        tools = packages | set(modules(ROOT / "tools"))
-        for folder in (PREPROCESS_SERVICE, MODEL_SERVICE):
-            own = modules(folder)
-            with self.subTest(folder.name):
-                self.assertFalse((tools - set(own)) & set().union(*own.values()))
+    def test_the_services_import_neither_tools_nor_tests(self) -> None:
+        for name, imported in MODULES.items():
+            with self.subTest(name):
+                self.assertFalse(imported & {"tools", "unit_test", "run"})
 
     def test_neither_service_loads_tensorflow(self) -> None:
-        for folder, module in ((PREPROCESS_SERVICE, "app_server"), (MODEL_SERVICE, "model_server")):
+        for module in ("preprocess_service.app.app_server", "model_service.model_server"):
             with self.subTest(module):
                 program = f"import sys, {module}; print([n for n in sys.modules if n.startswith('tensorflow.')])"
                 loaded = subprocess.run(
-                    [sys.executable, "-c", program], cwd=folder, capture_output=True, text=True, check=True
+                    [sys.executable, "-c", program], cwd=APP, capture_output=True, text=True, check=True
                 ).stdout
                 self.assertIn("'tensorflow.core.framework.tensor_pb2'", loaded)
                 self.assertNotIn("'tensorflow.python'", loaded)
+
+
+if __name__ == "__main__":
+    unittest.main()

@@ -1,7 +1,7 @@
 """Pictures that were made to harm whoever decodes them: each by a few lines of code, none kept as a file.
 
 A module for each format that the service takes. What a picture does, and why it could hurt, is the docstring of the
-function that makes it. ``python tools/chaos/hostile`` decodes each alone, and prints what it takes.
+function that makes it. ``python -m tools.chaos.hostile`` decodes each alone, and prints what it takes.
 """
 
 import functools

@@ -1,6 +1,6 @@
 """Decodes each hostile picture alone, as the service's own decoder does, and prints what it takes.
 
-    python tools/chaos/hostile [words of a name]
+    python -m tools.chaos.hostile [words of a name]
 
 For each: its bytes, the seconds of CPU and the megabytes at most beyond what an idle decoder has, both together and for
 each byte sent, and what came of it. A decoder that takes more than 4 GB or 60 s is ended.
