@@ -185,7 +185,7 @@ class DecoderPool:
         self._large = asyncio.Semaphore(self._cores)
         self._memory = MemoryBudget(limits.decode_bytes)
         self._threads = ThreadPoolExecutor(len(self._processes), "decoder")
-        self._are_started = False
+        self._starting: asyncio.Task[bool] | None = None
         self._metrics = metrics
 
     async def decode(self, photo: Photo, job: Job, on_start: Callable[[], None]) -> NDArray[np.uint8]:
@@ -218,18 +218,24 @@ class DecoderPool:
 
     async def close(self) -> None:
         """End all processes."""
+        if self._starting is not None:
+            self._starting.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
         for process in self._processes:
             process.kill()
         await asyncio.to_thread(lambda: [process.end() for process in self._idle])
 
-    async def check(self) -> ServiceError | None:
-        """Start all processes; answers what is wrong where one does not start."""
-        if not self._are_started:
-            calls = [self._call(DecoderProcess.start, bool) for _ in self._processes]
-            results = await asyncio.gather(*calls, return_exceptions=True)
-            self._are_started = not any(isinstance(result, DecoderEnded) for result in results)
-        return None if self._are_started else Overloaded("decoders")
+    async def check(self, timeout: float) -> ServiceError | None:
+        """Start all processes; answers what is wrong where one does not start within ``timeout`` seconds."""
+        if self._starting is None or (self._starting.done() and not self._starting.result()):
+            self._starting = asyncio.create_task(self._start_all())
+        await asyncio.wait([self._starting], timeout=timeout)
+        return None if self._starting.done() and self._starting.result() else Overloaded("decoders")
+
+    async def _start_all(self) -> bool:
+        calls = [self._call(DecoderProcess.start, bool) for _ in self._processes]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        return not any(isinstance(result, BaseException) for result in results)
 
     async def _run(
         self, photo: Photo, job: Job, cost: DecodeCost, on_start: Callable[[], object]
@@ -294,7 +300,7 @@ class DecoderPool:
     def _explain(self, exc: DecoderEnded, job: Job) -> dict[str, Any]:
         """The result of a task whose process ended."""
         if exc.status is None:
-            self._are_started = False
+            self._starting = None
             return {"error": [Overloaded.__name__, "decoders", {}]}
         is_late = exc.status == -getattr(signal, "SIGPROF", 0)
         self._metrics.decoders_ended.labels("time" if is_late else "crash").inc()

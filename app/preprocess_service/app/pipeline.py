@@ -20,7 +20,7 @@ from job import Job
 from metrics import Metrics
 from numpy.typing import NDArray
 from predictions import Prediction
-from probe import Checks, Probe
+from probe import PROBE_SECONDS, Checks, Probe
 from processors import usable_cores
 from signature import Signature
 from utils import Header, decode_base64, decode_open, open_image, to_pixels
@@ -119,7 +119,7 @@ class Pipeline:
 
     async def check(self) -> Checks:
         """Try what a request needs: this process stays, its decoders start, the model is AVAILABLE and predicts."""
-        decoders, checks = await asyncio.gather(self._decoders.check(), self._probe.check())
+        decoders, checks = await asyncio.gather(self._decoders.check(PROBE_SECONDS), self._probe.check())
         return {"process": Overloaded("draining") if self.is_draining else decoders, **checks}
 
     async def render_metrics(self) -> bytes:
