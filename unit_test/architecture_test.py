@@ -39,7 +39,6 @@ LADDER = {
         "memory_budget",
         "metrics",
         "processors",
-        "utils",
     },
     "edge": {"client_address", "metrics", "tracing"},
     "batcher": set(),

@@ -24,7 +24,7 @@ from allocator import give_memory_back
 from errors import ImageTooLarge, ServiceError
 from image_cost import DecodeCost, webp_cost, webp_size
 from PIL import AvifImagePlugin, Image
-from utils import Header, decode_open, open_image, to_pixels
+from utils import Header, decode_base64, decode_open, open_image, to_pixels
 
 if sys.platform != "win32":  # which has no such limits
     import resource
@@ -74,9 +74,11 @@ def run(task: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
     def on_header(header: Header) -> None:
         result["header"] = [header.format, header.width, header.height]
 
-    # Some decoders keep copies of the file.
-    _limit(task["memory"] + 2 * len(data), task["seconds"])
     try:
+        if task["is_base64"]:
+            data = decode_base64(data.decode("ascii"))
+        # Some decoders keep copies of the file.
+        _limit(task["memory"] + 2 * len(data), task["seconds"])
         if (size := webp_size(data)) and not _is_granted(webp_cost(size), task):
             return {"header": ["WEBP", *size], "needs": asdict(webp_cost(size))}, b""
         with open_image(data, task["max_pixels"], picture, on_header) as opened:
