@@ -148,7 +148,7 @@ class WarmUpTest(unittest.TestCase):
 
     def test_no_input_takes_more_than_a_request_may_bring(self) -> None:
         self.write((saved_models() / "warmup").read_bytes())
-        with self.assertRaisesRegex(errors.StartError, r"failed \(tensor parsing error: image\)"):
+        with self.assertRaisesRegex(errors.StartError, r"failed \(The inputs take more than 100 bytes of memory"):
             warmup.warm_up(self.servable(), iterations=1, max_bytes=100)
         (self.folder / warmup.WARMUP_FILE).unlink()
         with self.assertLogs(level="INFO") as logs:
