@@ -1,0 +1,1 @@
+"""Programs for the project's developers; no part of a service. A package, so that run.py finds `launcher` in it."""
