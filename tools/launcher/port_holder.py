@@ -15,7 +15,8 @@ def main() -> None:
         # A process may end meanwhile, and those of other users can't be looked into.
         with contextlib.suppress(psutil.Error):
             if listens(process, int(sys.argv[1])):
-                print(process.pid, shlex.join(process.cmdline()) or process.name())
+                # On one line, whatever its arguments hold.
+                print(process.pid, *(shlex.join(process.cmdline()) or process.name()).split())
                 return
 
 

@@ -106,5 +106,7 @@ def _ended_by_one_signal() -> Iterator[None]:
     try:
         yield
     finally:
-        for number, handler in former.items():
-            signal.signal(number, handler)
+        # After a signal the program is about to end: one more must not cut that short.
+        if not interrupted:
+            for number, handler in former.items():
+                signal.signal(number, handler)
