@@ -26,10 +26,10 @@ import sys
 import time
 from collections.abc import Sequence
 
-from tools.launcher import Problem
-from tools.launcher.environment import ALL, CHECK, ROOT, SERVE, python, set_up
-from tools.launcher.ports import free_ports
-from tools.launcher.services import MODEL_NAME, MODEL_SERVICE, PREPROCESS_SERVICE, pair, wait_until_ready
+from launcher import Problem
+from launcher.environment import ALL, CHECK, ROOT, SERVE, python, set_up
+from launcher.ports import free_ports
+from launcher.services import MODEL_NAME, MODEL_SERVICE, PREPROCESS_SERVICE, pair, wait_until_ready
 
 RIVALS = ROOT / "tools" / "bench" / "rivals"
 COMPOSE_FILE = ROOT / "app" / "docker-compose.embedded.yml"
@@ -113,7 +113,7 @@ def check(options: argparse.Namespace) -> int:
         # The tools import modules of the preprocess service, and the bench's rivals are flat modules by themselves.
         environment = os.environ | {"MYPYPATH": os.pathsep.join(map(str, (PREPROCESS_SERVICE, RIVALS)))}
         failed |= subprocess.call([*mypy, "."], cwd=folder, env=environment)
-    failed |= subprocess.call([*mypy, "run.py"], cwd=ROOT)
+    failed |= subprocess.call([*mypy, "run.py", "launcher"], cwd=ROOT)
     return failed
 
 

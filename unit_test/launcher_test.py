@@ -15,7 +15,7 @@ import psutil
 from processes import Running, answers, free_port, running
 
 ROOT = Path(__file__).parent.parent
-SUPERVISE = ROOT / "tools" / "launcher" / "supervise.py"
+SUPERVISE = ROOT / "launcher" / "supervise.py"
 # Nothing here is fast on a machine that is busy.
 PATIENCE_S = 60
 # run.py in this environment, without a look at what is installed.
@@ -23,7 +23,7 @@ PROGRAM = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
 import run
-from tools.launcher import ports, services
+from launcher import ports, services
 run.set_up = lambda layer, command: None
 ports.python = services.python = lambda: sys.executable
 sys.exit(run.main(sys.argv[1:]))

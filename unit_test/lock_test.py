@@ -200,7 +200,7 @@ class SetUpTest(unittest.TestCase):
         program = f"""
 import pathlib, sys
 sys.path.insert(0, {str(ROOT)!r})
-from tools.launcher import environment
+from launcher import environment
 environment.ROOT = pathlib.Path().resolve()
 environment.VENV = environment.ROOT / {venv!r}
 sys.version_info = {python!r}

@@ -48,7 +48,7 @@ class ReadmeTest(unittest.TestCase):
 
     def test_its_supported_pythons_are_those_that_run_py_takes(self) -> None:
         program = (
-            f"import sys; sys.path.insert(0, {str(ROOT)!r}); from tools.launcher.environment import *; "
+            f"import sys; sys.path.insert(0, {str(ROOT)!r}); from launcher.environment import *; "
             "print(OLDEST_PYTHON, SERVE.newest_python, ALL.newest_python)"
         )
         printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout

@@ -1,6 +1,8 @@
 """Says which program holds a TCP port. Runs in `.venv`, which has psutil; prints nothing where it may not look.
 
-python tools/launcher/port_holder.py 8500
+    python launcher/port_holder.py 8500
+
+A program of its own, since run.py itself needs nothing but Python.
 """
 
 import contextlib

@@ -11,10 +11,10 @@ import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
-from . import Problem
-from .environment import ROOT, python
-from .ports import refuse_taken
-from .supervise import STOP_SECONDS
+from launcher import Problem
+from launcher.environment import ROOT, python
+from launcher.ports import refuse_taken
+from launcher.supervise import STOP_SECONDS
 
 PREPROCESS_SERVICE = ROOT / "app" / "preprocess_service" / "app"
 MODEL_SERVICE = ROOT / "app" / "model_service"

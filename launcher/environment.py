@@ -10,9 +10,9 @@ import venv
 from dataclasses import dataclass
 from pathlib import Path
 
-from . import Problem
+from launcher import Problem
 
-ROOT = Path(__file__).resolve().parent.parent.parent
+ROOT = Path(__file__).resolve().parent.parent
 VENV = ROOT / ".venv"
 OLDEST_PYTHON = (3, 11)
 

@@ -1,6 +1,6 @@
 """Runs a service, and ends it when the process that started this one ends, however that happens.
 
-    python tools/launcher/supervise.py app/preprocess_service/app/app_server.py
+    python launcher/supervise.py app/preprocess_service/app/app_server.py
 
 The starter holds the other end of this process's standard input and writes nothing. The operating system closes it when
 the starter ends, after `kill -9` too, on Linux, macOS and Windows; the starter closes it to end the service. SIGTERM

@@ -8,8 +8,8 @@ import socket
 import subprocess
 from pathlib import Path
 
-from . import Problem
-from .environment import python
+from launcher import Problem
+from launcher.environment import python
 
 # A command line can be as long as a page; its beginning names the program.
 SHOWN_CHARACTERS = 120
