@@ -74,7 +74,7 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
         # The tests themselves make pictures, and wait, in the loop's thread.
         asyncio.get_running_loop().slow_callback_duration = 60
         # What ends a picture's process is for the log.
-        logging.getLogger("decoder_pool").addHandler(logging.NullHandler())
+        decoder_pool.logger.addHandler(logging.NullHandler())
         self.config = settings(decode_threads=1)
         self.metrics = metrics.Metrics()
         self.pool = decoder_pool.DecoderPool(self.config, self.metrics)
@@ -166,7 +166,7 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
         (process,) = self.processes()
         task = asyncio.create_task(self.decode(repeated_scans(30_000)))
         await asyncio.sleep(0.5)
-        with self.assertLogs("decoder_pool", "WARNING") as logged:
+        with self.assertLogs(decoder_pool.logger, "WARNING") as logged:
             process.send_signal(signal.SIGTERM if os.name == "nt" else signal.SIGSEGV)
             with self.assertRaisesRegex(errors.InvalidImage, "broken"):
                 await task
@@ -188,7 +188,7 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
             with self.subTest(answer):
                 fake = Path(self.enterContext(tempfile.TemporaryDirectory())) / "fake.py"
                 fake.write_text(program % answer, encoding="utf-8")
-                with patch.object(decoder_pool, "PROGRAM", fake):
+                with patch.object(decoder_pool, "PROGRAM", (str(fake),)):
                     pool = decoder_pool.DecoderPool(self.config, self.metrics)
                     with self.assertRaises(errors.InvalidImage):
                         await pool.decode(PNG, context.Job("a_request", 120), lambda: None)
@@ -196,8 +196,8 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
 
     async def test_a_process_that_cannot_start_is_no_fault_of_the_picture(self) -> None:
         with (
-            patch.object(decoder_pool, "PROGRAM", Path("nowhere.py")),
-            self.assertLogs("decoder_pool", "ERROR"),
+            patch.object(decoder_pool, "PROGRAM", ("nowhere.py",)),
+            self.assertLogs(decoder_pool.logger, "ERROR"),
             self.assertRaises(errors.Overloaded),
         ):
             await self.decode(PNG)

@@ -312,7 +312,7 @@ class RequestTest(ConnectionTest):
                 self.ask(MALFORMED)
 
             def lines() -> list[Any]:
-                return [vars(record)["fields"] for record in log.records if record.name == "request"]
+                return [vars(record) for record in log.records if record.name == "request"]
 
             self.wait_until(lambda: sum(line["requests"] for line in lines()) == 30)
         self.assertLess(len(log.records), 10)
@@ -371,7 +371,7 @@ class AddressTest(ConnectionTest):
             self.ask(b"GET / HTTP/1.1\r\nX-Forwarded-For: 192.0.2.8\r\n\r\n")
 
             def lines() -> list[Any]:
-                return [vars(record)["fields"] for record in log.records]
+                return [vars(record) for record in log.records]
 
             self.wait_until(lambda: len(lines()) == 2)
         return [line.get("client", line.get("clients")) for line in lines()]

@@ -21,6 +21,7 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
 
 from preprocess_service.app import config, errors, model_runner
 from preprocess_service.app import utils as service_utils
+from preprocess_service.app.serving_client import signature
 from serving_common import tensorflow_protos as messages
 
 # A model without a domain score, whatever the shipped one has.
@@ -171,7 +172,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
             with self.subTest(name):
                 self.model.signatures = {"serving_default": (dtype, -1)}
                 runner = await self.open_runner(self.port, **settings)
-                with self.assertLogs("signature", "ERROR") as log, self.assertRaises(errors.ModelError):
+                with self.assertLogs(signature.logger, "ERROR") as log, self.assertRaises(errors.ModelError):
                     await runner.predict(PIXELS, 5)
                 self.assertIn(words, log.output[0])
 
@@ -229,7 +230,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
 
         self.model.change_answer = differ
         runner = await self.open_runner(self.port, server={"calls": 1, "batch_size": 3})
-        with self.assertLogs("signature", "ERROR"):
+        with self.assertLogs(signature.logger, "ERROR"):
             answers = await asyncio.gather(*(runner.predict(PIXELS, 5) for _ in range(4)), return_exceptions=True)
         self.assertEqual([answer.label for answer in answers[:3]], ["DOG", "DOG", "CAT"])
         self.assertIsInstance(answers[3], errors.ModelError)
@@ -240,7 +241,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
     async def test_a_call_for_several_photos_fails_for_each_of_them(self) -> None:
         runner = await self.open_runner(self.port, server={"calls": 1, "batch_size": 3})
         self.model.refusal = (grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
-        with self.assertLogs("model_runner", "WARNING"):
+        with self.assertLogs(model_runner.logger, "WARNING"):
             answers = await asyncio.gather(*(runner.predict(PIXELS, 5) for _ in range(4)), return_exceptions=True)
         self.assertEqual([type(answer) for answer in answers], [errors.Overloaded] * 4)
 
@@ -281,13 +282,13 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         await runner.predict(PIXELS, 5)
         self.assertEqual((list(self.model.requests[-1].inputs), self.model.metadata_calls), (["a"], 0))
         self.model.refusal = (grpc.StatusCode.INVALID_ARGUMENT, "no such input")
-        with self.assertLogs("model_runner", "WARNING") as log, self.assertRaises(errors.ModelError):
+        with self.assertLogs(model_runner.logger, "WARNING") as log, self.assertRaises(errors.ModelError):
             await runner.predict(PIXELS, 5)
         self.assertEqual(len(log.output), 1)
 
     async def test_a_model_with_two_inputs_needs_a_name_in_the_settings(self) -> None:
         self.model.inputs = ["pixels", "size"]
-        with self.assertLogs("signature", "ERROR") as log, self.assertRaises(errors.ModelError):
+        with self.assertLogs(signature.logger, "ERROR") as log, self.assertRaises(errors.ModelError):
             await self.runner.predict(PIXELS, 5)
         self.assertIn("2 inputs (pixels, size)", log.output[0])
 
@@ -299,7 +300,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         for name, score in (("too high", 1.5), ("no number", float("nan"))):
             with self.subTest(name):
                 self.model.domain_score = score
-                with self.assertLogs("signature", "ERROR"), self.assertRaises(errors.ModelError):
+                with self.assertLogs(signature.logger, "ERROR"), self.assertRaises(errors.ModelError):
                     await runner.predict(PIXELS, 5)
 
     async def test_without_a_domain_output_there_is_no_score(self) -> None:
@@ -308,7 +309,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
     async def test_after_an_error_of_the_model_the_names_are_asked_anew(self) -> None:
         await self.runner.predict(PIXELS, 5)
         self.model.refusal = (grpc.StatusCode.INVALID_ARGUMENT, "no such input")
-        with self.assertLogs("model_runner", "WARNING"), self.assertRaises(errors.ModelError):
+        with self.assertLogs(model_runner.logger, "WARNING"), self.assertRaises(errors.ModelError):
             await self.runner.predict(PIXELS, 5)
         self.model.refusal, self.model.outputs = None, ["renamed"]
         self.assertEqual((await self.runner.predict(PIXELS, 5)).label, "DOG")
@@ -317,14 +318,14 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         for values in ([0.5], [0.2, 0.3, 0.5], [], [0.9, 0.9], [-0.1, 1.1], [float("nan"), 0.5], [2.0, -1.0]):
             with self.subTest(str(values)):
                 self.model.values = values
-                with self.assertLogs("signature", "ERROR"), self.assertRaises(errors.ModelError):
+                with self.assertLogs(signature.logger, "ERROR"), self.assertRaises(errors.ModelError):
                     await self.runner.predict(PIXELS, 5)
 
     async def test_a_refusal_becomes_our_error_and_its_text_stays_in_the_log(self) -> None:
         for status, error in model_runner.ERRORS.items():
             with self.subTest(status.name):
                 self.model.refusal = (status, "inner words")
-                with self.assertLogs("model_runner", "WARNING") as log, self.assertRaises(error) as caught:
+                with self.assertLogs(model_runner.logger, "WARNING") as log, self.assertRaises(error) as caught:
                     await self.runner.predict(PIXELS, 5)
                 self.assertIn("inner words", log.output[0])
                 self.assertNotIn("inner words", str(caught.exception))
@@ -353,7 +354,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         attempts: list[Any] = []
         self.model.before_answer = attempts.append
         self.model.refusal = (grpc.StatusCode.UNAVAILABLE, "restarting")
-        with self.assertLogs("model_runner", "WARNING"), self.assertRaises(errors.ModelUnavailable):
+        with self.assertLogs(model_runner.logger, "WARNING"), self.assertRaises(errors.ModelUnavailable):
             await self.runner.predict(PIXELS, 5)
         self.assertEqual(len(attempts), 2)
 
@@ -368,7 +369,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         self.addCleanup(lambda: server.stop(None).wait())
         runner = await self.open_runner(port)
         servicer.set("", states.NOT_SERVING)
-        with self.assertLogs("model_runner", "WARNING"), self.assertRaises(errors.ModelUnavailable):
+        with self.assertLogs(model_runner.logger, "WARNING"), self.assertRaises(errors.ModelUnavailable):
             await runner.predict(PIXELS, 5)
         self.assertEqual(self.model.requests, [])
         servicer.set("", states.SERVING)
@@ -401,12 +402,12 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         server.start()
         self.addCleanup(lambda: server.stop(None).wait())
         runner = await self.open_runner(port, model_input_name="a", model_output_name="b")
-        with self.assertLogs("signature", "ERROR"), self.assertRaises(errors.ModelError):
+        with self.assertLogs(signature.logger, "ERROR"), self.assertRaises(errors.ModelError):
             await runner.predict(PIXELS, 5)
 
     async def test_signatures_that_can_not_be_read_are_an_error_of_the_model(self) -> None:
         self.model.metadata = b"\xff\xff"
-        with self.assertLogs("signature", "ERROR"), self.assertRaises(errors.ModelError):
+        with self.assertLogs(signature.logger, "ERROR"), self.assertRaises(errors.ModelError):
             await self.runner.predict(PIXELS, 5)
 
     async def test_the_request_id_travels_as_metadata(self) -> None:
@@ -424,7 +425,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
 
     async def test_without_a_model_server_it_is_unavailable(self) -> None:
         self.server.stop(None).wait()
-        with self.assertLogs("model_runner", "WARNING"), self.assertRaises(errors.ModelUnavailable):
+        with self.assertLogs(model_runner.logger, "WARNING"), self.assertRaises(errors.ModelUnavailable):
             await self.runner.predict(PIXELS, 5)
 
     async def test_the_version_is_the_newest_available_one(self) -> None:

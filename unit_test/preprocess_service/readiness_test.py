@@ -118,12 +118,12 @@ class ProbeTest(unittest.IsolatedAsyncioTestCase):
                 self.assertEqual(self.gauge(), expected)
 
     async def test_the_log_tells_of_each_change_once(self) -> None:
-        with self.assertLogs("probe", "INFO") as log:
+        with self.assertLogs(readiness.logger, "INFO") as log:
             for state in (None, None, errors.ModelUnavailable(), errors.ModelUnavailable(), None):
                 self.model.state = state
                 self.forget()
                 await self.probe.check()
-        told = [(record.levelname, getattr(record, "fields", {})["failing"]) for record in log.records]
+        told = [(record.levelname, vars(record)["failing"]) for record in log.records]
         self.assertEqual(told, [("INFO", {}), ("WARNING", {"model": "model_unavailable"}), ("INFO", {})])
 
     async def test_a_defect_of_ours_is_told_and_the_next_look_is_a_new_one(self) -> None:

@@ -246,7 +246,7 @@ class SharedCallTest(unittest.TestCase):
         ):
             with self.subTest(name):
                 program = (
-                    "import sys, otlp; tracing = otlp.Otlp(); steps = []\n"
+                    "import sys; from preprocess_service.app.observability import otlp; tracing = otlp.Otlp(); steps = []\n"
                     "for parent in sys.argv[1:]:\n"
                     "    with tracing.request({'traceparent': parent}).step('model'): steps.append(tracing.here())\n"
                     "with tracing.call('Predict', steps) as metadata: print(dict(metadata)['traceparent'])"
@@ -268,8 +268,8 @@ class ModelServerTest(unittest.TestCase):
     def test_unless_asked_for_nothing_of_it_is_even_imported(self) -> None:
         with mock.patch.dict(os.environ, {"PYTHONPROFILEIMPORTTIME": "1"}), model_server(MODEL, "CAT-DOG") as server:
             imported = set(re.findall(r"import time:.*\| +(\S+)", server.output()))
-        self.assertIn("calls", imported)
-        self.assertEqual([name for name in imported if name.startswith(("opentelemetry", "span_export"))], [])
+        self.assertIn("model_service.prediction.predict", imported)
+        self.assertEqual([name for name in imported if name.startswith(("opentelemetry", "model_service.observability.span_export"))], [])
 
     @unittest.skipIf(os.name == "nt", "Windows has no SIGTERM")
     def test_without_its_collector_it_answers_and_ends_all_the_same(self) -> None:

@@ -41,7 +41,7 @@ from preprocess_service.app.observability.metrics import Metrics
 from preprocess_service.app.utils import Photo, decode_base64
 from serving_common.cpu_quota import usable_cores
 
-PROGRAM = "preprocess_service.app.inference.decoder_process"
+PROGRAM = ("-m", "preprocess_service.app.inference.decoder_process")
 SOURCE_ROOT = Path(__file__).parents[3]
 # What every picture gets without waiting: enough for the header of any, and for most small ones as a whole.
 SMALL = DecodeCost(memory_bytes=16_000_000, pixels=2_000_000)
@@ -137,7 +137,7 @@ class DecoderProcess:
         environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
         try:
             process = subprocess.Popen(
-                [sys.executable, "-m", PROGRAM],
+                [sys.executable, *PROGRAM],
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 env=environment,
