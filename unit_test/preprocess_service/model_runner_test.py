@@ -74,8 +74,8 @@ class FakeModelServer(PredictionServiceServicer, ModelServiceServicer):  # type:
     def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
         self.metadata_calls += 1
         signatures = messages.get_model_metadata_pb2.SignatureDefMap()
-        for signature, (dtype, first) in self.signatures.items():
-            definition = signatures.signature_def[signature]
+        for name, (dtype, first) in self.signatures.items():
+            definition = signatures.signature_def[name]
             for name in self.inputs:
                 definition.inputs[name].dtype = dtype
                 for size in (first, -1, -1, 3):

@@ -20,7 +20,6 @@ from unit_test.processes import APP_SERVER, Running, answers, free_port, model_s
 from unit_test.utils import IMAGES
 
 TIMEOUT_S = 30
-COMMAND = [sys.executable, str(APP_SERVER)]
 MODEL = Path(__file__).parents[2] / "prev_trained_models" / "CAT-DOG"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = "00f067aa0ba902b7"
@@ -35,8 +34,9 @@ def app_server(model_port: int, environment: dict[str, str], *options: str) -> I
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     place = {"SERVICE_PORT": str(port), "SERVICE_MODEL_HOST": "127.0.0.1", "SERVICE_MODEL_PORT": str(model_port)}
-    command = [APP_SERVER[0], *options, *APP_SERVER[1:]]
-    with running(command, lambda: answers(f"{url}/livez"), env=place | environment) as it:
+    with running(
+        [sys.executable, *options, str(APP_SERVER)], lambda: answers(f"{url}/livez"), env=place | environment
+    ) as it:
         yield url, it
 
 
@@ -246,7 +246,8 @@ class SharedCallTest(unittest.TestCase):
         ):
             with self.subTest(name):
                 program = (
-                    "import sys; from preprocess_service.app.observability import otlp; tracing = otlp.Otlp(); steps = []\n"
+                    "import sys; from preprocess_service.app.observability.otlp import Otlp\n"
+                    "tracing = Otlp(); steps = []\n"
                     "for parent in sys.argv[1:]:\n"
                     "    with tracing.request({'traceparent': parent}).step('model'): steps.append(tracing.here())\n"
                     "with tracing.call('Predict', steps) as metadata: print(dict(metadata)['traceparent'])"
@@ -269,7 +270,8 @@ class ModelServerTest(unittest.TestCase):
         with mock.patch.dict(os.environ, {"PYTHONPROFILEIMPORTTIME": "1"}), model_server(MODEL, "CAT-DOG") as server:
             imported = set(re.findall(r"import time:.*\| +(\S+)", server.output()))
         self.assertIn("model_service.prediction.predict", imported)
-        self.assertEqual([name for name in imported if name.startswith(("opentelemetry", "model_service.observability.span_export"))], [])
+        tracing = ("opentelemetry", "model_service.observability.span_export")
+        self.assertEqual([name for name in imported if name.startswith(tracing)], [])
 
     @unittest.skipIf(os.name == "nt", "Windows has no SIGTERM")
     def test_without_its_collector_it_answers_and_ends_all_the_same(self) -> None:
