@@ -28,6 +28,9 @@ from serving_common import tensorflow_protos as messages
 SHIPPED = config.load_config({}).model_copy(update={"model_output_name": None, "domain_output_name": None})
 PIXELS = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
 
+# One call at a time, of three photos at most.
+ONE_BATCH = {"max_concurrent_batches": 1, "batch_size": 3}
+
 
 class FakeModelServer(PredictionServiceServicer, ModelServiceServicer):  # type: ignore[misc]  # generated, untyped
     """A model with the inputs and outputs, the probabilities and the refusal that the test sets."""
@@ -185,7 +188,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
             with self.subTest(name):
                 self.model.requests.clear()
                 self.model.signatures = {"serving_default": (messages.types_pb2.DT_FLOAT, first)}
-                runner = await self.open_runner(self.port, server={"calls": 1, "batch_size": 3, **server})
+                runner = await self.open_runner(self.port, server=ONE_BATCH | server)
                 pictures = [np.full((4, 5, 3), number, np.uint8) for number in range(6)]
                 predictions = await asyncio.gather(*(runner.predict(pixels, 5) for pixels in pictures))
                 self.assertEqual([prediction.label for prediction in predictions], ["DOG"] * 6)
@@ -196,7 +199,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
 
     async def test_one_call_more_than_cores_is_under_way_before_photos_gather(self) -> None:
         with mock.patch.object(model_runner, "usable_cores", return_value=2):
-            runner = await self.open_runner(self.port, server={"calls": 0, "batch_size": 3})
+            runner = await self.open_runner(self.port, server={"max_concurrent_batches": 0, "batch_size": 3})
         await runner.predict(PIXELS, 5)
         self.model.requests.clear()
         await asyncio.gather(*(runner.predict(PIXELS, 5) for _ in range(7)))
@@ -205,7 +208,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
 
     async def test_the_call_ahead_begins_with_no_fewer_photos_than_the_other_has(self) -> None:
         with mock.patch.object(model_runner, "usable_cores", return_value=1):
-            runner = await self.open_runner(self.port, server={"calls": 0, "batch_size": 3})
+            runner = await self.open_runner(self.port, server={"max_concurrent_batches": 0, "batch_size": 3})
         await runner.predict(PIXELS, 5)
         self.model.requests.clear()
         gate = threading.Event()
@@ -229,7 +232,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
                 response.outputs["scores"].float_val[:] = [0.25, 0.75, 0.75, 0.25, 0.5, float("nan")]
 
         self.model.change_answer = differ
-        runner = await self.open_runner(self.port, server={"calls": 1, "batch_size": 3})
+        runner = await self.open_runner(self.port, server=ONE_BATCH)
         with self.assertLogs(signature.logger, "ERROR"):
             answers = await asyncio.gather(*(runner.predict(PIXELS, 5) for _ in range(4)), return_exceptions=True)
         self.assertEqual([answer.label for answer in answers[:3]], ["DOG", "DOG", "CAT"])
@@ -239,7 +242,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(self.model.metadata_calls, 2)
 
     async def test_a_call_for_several_photos_fails_for_each_of_them(self) -> None:
-        runner = await self.open_runner(self.port, server={"calls": 1, "batch_size": 3})
+        runner = await self.open_runner(self.port, server=ONE_BATCH)
         self.model.refusal = (grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
         with self.assertLogs(model_runner.logger, "WARNING"):
             answers = await asyncio.gather(*(runner.predict(PIXELS, 5) for _ in range(4)), return_exceptions=True)
@@ -252,7 +255,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         ):
             with self.subTest(name):
                 self.model.before_answer = lambda context: None
-                runner = await self.open_runner(self.port, server={"calls": 1, "batch_size": 3})
+                runner = await self.open_runner(self.port, server=ONE_BATCH)
                 await runner.predict(PIXELS, 5)
                 self.model.requests.clear()
                 gates = [threading.Event(), threading.Event()]
@@ -419,7 +422,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
     async def test_a_call_for_several_photos_names_all_their_requests(self) -> None:
         seen: list[Any] = []
         self.model.before_answer = lambda context: seen.append(dict(context.invocation_metadata()))
-        runner = await self.open_runner(self.port, server={"calls": 1, "batch_size": 3})
+        runner = await self.open_runner(self.port, server=ONE_BATCH)
         await asyncio.gather(*(runner.predict(PIXELS, 5, name) for name in ("one", "two", "", "three")))
         self.assertEqual([metadata["x-request-id"] for metadata in seen], ["one", "two,three"])
 

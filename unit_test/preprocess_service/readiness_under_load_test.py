@@ -67,7 +67,7 @@ class ReadinessUnderLoadTest(unittest.TestCase):
         # A queue so short that most calls find it full, the probe's own too, where each photo is a call at once.
         flags = ("--max_queued_requests=1", "--tensorflow_inter_op_parallelism=1")
         settings = yaml.safe_load(config.CONFIG_FILE.read_text("utf-8"))
-        settings["model_server"] |= {"calls": SENDERS, "batch_size": 1}
+        settings["model_server"] |= {"max_concurrent_batches": SENDERS, "batch_size": 1}
         file = Path(self.enterContext(tempfile.TemporaryDirectory())) / "config.yaml"
         file.write_text(yaml.safe_dump(settings), "utf-8")
         with (

@@ -79,14 +79,14 @@ class PreprocessServiceTest(unittest.TestCase):
             },
         )
         self.assertTrue(request.is_error)
-        steps = [named(spans, name) for name in ("read", "queue", "decode", "fit", "model")]
-        for step in steps:
-            with self.subTest(step.name):
-                self.assertEqual((step.parent, step.trace, step.kind), (request.id, request.trace, "INTERNAL"))
-                self.assertTrue(request.start <= step.start <= step.end <= request.end, step)
-        self.assertEqual([step.name for step in steps if step.is_error], ["model"])
+        stages = [named(spans, name) for name in ("read", "queue", "decode", "resize", "model")]
+        for stage in stages:
+            with self.subTest(stage.name):
+                self.assertEqual((stage.parent, stage.trace, stage.kind), (request.id, request.trace, "INTERNAL"))
+                self.assertTrue(request.start <= stage.start <= stage.end <= request.end, stage)
+        self.assertEqual([stage.name for stage in stages if stage.is_error], ["model"])
         call = named(spans, "GetModelMetadata")
-        self.assertEqual((call.kind, call.parent, call.is_error), ("CLIENT", steps[-1].id, True))
+        self.assertEqual((call.kind, call.parent, call.is_error), ("CLIENT", stages[-1].id, True))
 
     def test_the_standard_variables_are_followed(self) -> None:
         environment = {"OTEL_SERVICE_NAME": "cats", "OTEL_TRACES_SAMPLER": "parentbased_always_off"} | SOON
@@ -183,11 +183,11 @@ class PairTest(unittest.TestCase):
         self.assertEqual({span.trace for span in spans}, {TRACE})
         front = [span for span in spans if span.service == "preprocess_service"]
         back = [span for span in spans if span.service == "model_service"]
-        request, step, call = named(front, "POST /predict"), named(front, "model"), named(front, "Predict")
+        request, stage, call = named(front, "POST /predict"), named(front, "model"), named(front, "Predict")
         served, queue, compute = named(back, "Predict"), named(back, "queue"), named(back, "compute")
         self.assertEqual(
-            [span.parent for span in (request, step, call, served, queue, compute)],
-            [CALLER, request.id, step.id, call.id, served.id, served.id],
+            [span.parent for span in (request, stage, call, served, queue, compute)],
+            [CALLER, request.id, stage.id, call.id, served.id, served.id],
         )
         self.assertEqual((call.kind, served.kind, compute.kind), ("CLIENT", "SERVER", "INTERNAL"))
         self.assertTrue(served.start <= queue.start <= queue.end <= compute.end <= served.end, back)
@@ -227,7 +227,7 @@ class PairTest(unittest.TestCase):
         calls = [span for span in spans if span.name == "Predict" and span.kind == "CLIENT"]
         served = [span for span in spans if span.name == "Predict" and span.kind == "SERVER"]
         self.assertEqual(sorted(span.parent for span in served), sorted(call.id for call in calls))
-        sharing = [step for call in calls for step in (call.parent, *call.links)]
+        sharing = [stage for call in calls for stage in (call.parent, *call.links)]
         self.assertEqual(sorted(sharing), sorted(span.id for span in spans if span.name == "model"))
         sizes = {span.parent: span.attributes["model.batch_size"] for span in served}
         self.assertEqual({call.id: 1 + len(call.links) for call in calls}, sizes)
@@ -247,10 +247,11 @@ class SharedCallTest(unittest.TestCase):
             with self.subTest(name):
                 program = (
                     "import sys; from preprocess_service.app.observability.otlp import Otlp\n"
-                    "tracing = Otlp(); steps = []\n"
+                    "tracing = Otlp(); stages = []\n"
                     "for parent in sys.argv[1:]:\n"
-                    "    with tracing.request({'traceparent': parent}).step('model'): steps.append(tracing.here())\n"
-                    "with tracing.call('Predict', steps) as metadata: print(dict(metadata)['traceparent'])"
+                    "    with tracing.request({'traceparent': parent}).stage('model'):\n"
+                    "        stages.append(tracing.current_stage())\n"
+                    "with tracing.client_call('Predict', stages) as metadata: print(dict(metadata)['traceparent'])"
                 )
                 done = subprocess.run(
                     [sys.executable, "-c", program, *requests_],

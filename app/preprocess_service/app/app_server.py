@@ -33,14 +33,14 @@ from preprocess_service.app.api.routes import predict, predict_batch
 from preprocess_service.app.api.schemas import Health, ModelDescription, PredictBatchAnswer, PredictSuccess
 from preprocess_service.app.config import Config, ConfigError, load_config
 from preprocess_service.app.inference.pipeline import Pipeline, Runner
-from preprocess_service.app.middleware.api_key import Keys, Lock
+from preprocess_service.app.middleware.api_key import ApiKeyMiddleware, ApiKeys
 from preprocess_service.app.middleware.client_address import client_addresses
-from preprocess_service.app.middleware.request_context import Edge
+from preprocess_service.app.middleware.request_context import RequestContextMiddleware
 from preprocess_service.app.model_runner import ModelRunner
 from preprocess_service.app.observability.metrics import CONTENT_TYPE, VERSION, Metrics
 from preprocess_service.app.observability.readiness import PROBE_SECONDS
 from preprocess_service.app.observability.tracing import Tracing, open_tracing
-from preprocess_service.app.server.admission import Gate
+from preprocess_service.app.server.admission import AdmissionController
 from preprocess_service.app.server.uvicorn_server import Server
 from serving_common.json_logging import configure_json_logging
 from serving_common.malloc import configure_malloc
@@ -120,7 +120,7 @@ def create_app(config: Config, runner: Runner, tracing: Tracing | None = None) -
     """Build the service; nothing is opened before its lifespan starts. It closes ``tracing`` at its end."""
     tracing = tracing or Tracing()
     metrics = Metrics(config.experiment_id)
-    gate = Gate(config.limits, metrics)
+    admission = AdmissionController(config.limits, metrics)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -167,21 +167,21 @@ def create_app(config: Config, runner: Runner, tracing: Tracing | None = None) -
     app.get("/docs", include_in_schema=False)(docs_page(app.title))
     app.mount("/static", PageFiles(FOLDER))
     app.mount("/samples", PageFiles(SAMPLES))
-    app.state.config, app.state.metrics, app.state.gate = config, metrics, gate
-    add_doors(app, config)
+    app.state.config, app.state.metrics, app.state.admission = config, metrics, admission
+    add_security_middleware(app, config)
     # The last one added is the first to see a request.
     addresses = client_addresses(config.server.log_client_address, config.server.trusted_proxies)
-    app.add_middleware(Edge, metrics=metrics, tracing=tracing, addresses=addresses)
+    app.add_middleware(RequestContextMiddleware, metrics=metrics, tracing=tracing, addresses=addresses)
     for error, handler in HANDLERS.items():
         app.add_exception_handler(error, handler)
     return app
 
 
-def add_doors(app: FastAPI, config: Config) -> None:
+def add_security_middleware(app: FastAPI, config: Config) -> None:
     """Ask for keys where some are set, and let pages from elsewhere in where they are named."""
-    keys = Keys(key.get_secret_value() for key in config.server.api_keys)
+    keys = ApiKeys(key.get_secret_value() for key in config.server.api_keys)
     if keys:
-        app.add_middleware(Lock, keys=keys, refuse=on_service_error)
+        app.add_middleware(ApiKeyMiddleware, keys=keys, on_error=on_service_error)
         plain = app.openapi
         app.openapi = lambda: openapi.with_keys(plain())  # type: ignore[method-assign]  # as FastAPI's manual has it
     if config.server.cors_origins:

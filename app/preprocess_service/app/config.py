@@ -104,7 +104,7 @@ class ModelServer(Section):
     host: Name
     port: Port
     max_message_bytes: int = Field(ge=1024)
-    calls: int = Field(ge=0, description="0: chosen from the cores")
+    max_concurrent_batches: int = Field(ge=0, description="0: chosen from the cores")
     # With more, the ids of their requests might not fit into the 8 KB that gRPC takes for metadata.
     batch_size: int = Field(ge=1, le=32)
 
@@ -144,8 +144,8 @@ class Limits(Section):
     decode_threads: int = Field(ge=0, description="0: one for each core, and as many processes and one more")
     prepared: int = Field(ge=0, description="0: chosen from the cores")
     connections: int = Field(ge=1)
-    head_bytes: int = Field(ge=1024)
-    head_seconds: float = Field(gt=0)
+    header_bytes: int = Field(ge=1024)
+    header_seconds: float = Field(gt=0)
     idle_seconds: float = Field(gt=0)
 
     @property

@@ -26,7 +26,7 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import ClassVar
 
-from preprocess_service.app.translations import Language, say
+from preprocess_service.app.translations import Language, translate
 
 
 class ServiceError(Exception):
@@ -49,7 +49,7 @@ class ServiceError(Exception):
 
     def text(self, language: Language) -> str:
         """What the sender is told."""
-        return say(self.message, language, self.values)
+        return translate(self.message, language, self.values)
 
     def body(self, language: Language, request_id: str) -> dict[str, str]:
         """What the sender is told, as the JSON of an answer."""

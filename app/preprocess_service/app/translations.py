@@ -157,7 +157,7 @@ MESSAGES: dict[str, dict[Language, str]] = {
 }
 
 
-def say(message: str, language: Language, values: dict[str, object]) -> str:
+def translate(message: str, language: Language, values: dict[str, object]) -> str:
     """The text of a message, its ``{places}`` filled from ``values``."""
     return MESSAGES[message][language].format(**values)
 

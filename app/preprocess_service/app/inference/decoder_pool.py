@@ -35,7 +35,7 @@ from preprocess_service.app.errors import (
     UnsupportedMediaType,
 )
 from preprocess_service.app.imaging.decode_cost import DecodeCost
-from preprocess_service.app.inference.context import Job
+from preprocess_service.app.inference.context import RequestContext
 from preprocess_service.app.inference.memory_budget import MemoryBudget
 from preprocess_service.app.observability.metrics import Metrics
 from preprocess_service.app.utils import Photo, decode_base64
@@ -57,7 +57,7 @@ REQUEST_PIXELS = 2
 _LINE_BYTES = 1 << 16
 # Nothing else of this service's environment is a decoder's business: keys are in it.
 _ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "LD_LIBRARY_PATH", "SYSTEMROOT", "LANG")
-_REFUSALS: dict[str, type[ServiceError]] = {
+_ERRORS: dict[str, type[ServiceError]] = {
     error.__name__: error
     for error in (DeadlineExceeded, ImageTooLarge, InvalidBase64, InvalidImage, Overloaded, UnsupportedMediaType)
 }
@@ -193,7 +193,7 @@ class DecoderPool:
         self._are_started = False
         self._metrics = metrics
 
-    async def decode(self, photo: Photo, job: Job, on_start: Callable[[], None]) -> NDArray[np.uint8]:
+    async def decode(self, photo: Photo, context: RequestContext, on_start: Callable[[], None]) -> NDArray[np.uint8]:
         """Make the model's input of a photo; cancelled, it ends the process that is at work on it.
 
         Args:
@@ -205,20 +205,20 @@ class DecoderPool:
         Raises:
             ServiceError: the picture is refused.
         """
-        async with job.share("decoders", self._cores):
-            result, pixels = await self._run(photo, job, SMALL, on_start)
+        async with context.semaphore("decoders", self._cores):
+            result, pixels = await self._run(photo, context, SMALL, on_start)
         if "needs" in result:
             cost = DecodeCost(*(int(result["needs"][name]) for name in ("memory_bytes", "pixels")))
-            job.claim_pixels(cost.pixels, self._request_pixels)
+            context.claim_pixels(cost.pixels, self._request_pixels)
             async with (
-                job.share("large decoders", max(1, self._cores - 1)),
+                context.semaphore("large decoders", max(1, self._cores - 1)),
                 self._large,
                 self._memory.reserve(min(cost.memory_bytes, self._memory.size)),
             ):
-                result, pixels = await self._run(photo, job, cost, bool)
-        job.pictures += _header(result)
+                result, pixels = await self._run(photo, context, cost, bool)
+        context.images += _header(result)
         if len(pixels) == 0:
-            raise _refusal(result)
+            raise _error(result)
         return np.frombuffer(pixels, np.uint8).reshape(self._size)
 
     async def close(self) -> None:
@@ -237,11 +237,11 @@ class DecoderPool:
         return None if self._are_started else Overloaded("decoders")
 
     async def _run(
-        self, photo: Photo, job: Job, cost: DecodeCost, on_start: Callable[[], object]
+        self, photo: Photo, context: RequestContext, cost: DecodeCost, on_start: Callable[[], object]
     ) -> tuple[dict[str, Any], bytes]:
         """Have one picture decoded within ``cost``; the result as ``decoder_process.run`` gives it."""
         task = self._task | self._limits(cost)
-        return await self._call(lambda process: self._decode(process, photo, job, task), on_start)
+        return await self._call(lambda process: self._decode(process, photo, context, task), on_start)
 
     async def _call(self, function: Callable[[DecoderProcess], Result], on_start: Callable[[], object]) -> Result:
         """Wait for an idle process and call ``function`` with it, in a thread."""
@@ -278,25 +278,25 @@ class DecoderPool:
         return {"memory": cost.memory_bytes, "pixels": cost.pixels, "seconds": seconds}
 
     def _decode(
-        self, process: DecoderProcess, photo: Photo, job: Job, task: dict[str, Any]
+        self, process: DecoderProcess, photo: Photo, context: RequestContext, task: dict[str, Any]
     ) -> tuple[dict[str, Any], bytes]:
         # Answered, not raised: a future that held the exception would be held by its traceback in turn, with the photo.
         result: dict[str, Any] = {}
         try:
             # It may have waited until nobody wants the answer any more.
-            job.remaining()
-            with job.step("decode"):
+            context.remaining()
+            with context.stage("decode"):
                 data = decode_base64(photo) if isinstance(photo, str) else photo
                 result, pixels = process.decode(task, data, math.prod(self._size))
                 if "error" in result:
-                    raise _refusal(result)
+                    raise _error(result)
         except ServiceError as exc:
             return {"header": result.get("header"), "error": [type(exc).__name__, exc.message, exc.values]}, b""
         except DecoderEnded as exc:
-            return self._explain(exc, job), b""
+            return self._explain(exc, context), b""
         return result, pixels
 
-    def _explain(self, exc: DecoderEnded, job: Job) -> dict[str, Any]:
+    def _explain(self, exc: DecoderEnded, context: RequestContext) -> dict[str, Any]:
         """The result of a task whose process ended."""
         if exc.status is None:
             self._are_started = False
@@ -305,7 +305,7 @@ class DecoderPool:
         self._metrics.decoders_ended.labels("time" if is_late else "crash").inc()
         # By itself, or by what the system does to a process that was broken into.
         if not is_late:
-            fields = {"request_id": job.request_id, "status": exc.status}
+            fields = {"request_id": context.request_id, "status": exc.status}
             logger.warning("a decoder ended at a picture: status %d", exc.status, extra=fields)
         return {"error": ["ImageTooLarge", "image_seconds", {}] if is_late else ["InvalidImage", "image_broken", {}]}
 
@@ -317,9 +317,9 @@ def _header(result: dict[str, Any]) -> list[tuple[str, int, int]]:
     return []
 
 
-def _refusal(result: dict[str, Any]) -> ServiceError:
+def _error(result: dict[str, Any]) -> ServiceError:
     try:
         name, message, values = result["error"]
-        return _REFUSALS[name](message, **values)
+        return _ERRORS[name](message, **values)
     except (LookupError, TypeError, ValueError):
         return InvalidImage("image_broken")

@@ -5,7 +5,7 @@ import asyncio
 from uvicorn.protocols.http.flow_control import FlowControl
 
 
-class ReadingControl(FlowControl):
+class ReadingFlowControl(FlowControl):
     """Lets what comes in be held back for reasons of ours, beside those of uvicorn."""
 
     def __init__(self, transport: asyncio.Transport) -> None:
@@ -22,12 +22,12 @@ class ReadingControl(FlowControl):
         if not self._reasons:
             super().resume_reading()
 
-    def hold_back(self, reason: str) -> None:
-        """Read nothing until ``read_on`` is called with the same reason."""
+    def pause(self, reason: str) -> None:
+        """Read nothing until ``resume`` is called with the same reason."""
         self._reasons.add(reason)
         super().pause_reading()
 
-    def read_on(self, reason: str) -> None:
+    def resume(self, reason: str) -> None:
         self._reasons.discard(reason)
         if not self._reasons and not self._is_paused_by_uvicorn:
             super().resume_reading()

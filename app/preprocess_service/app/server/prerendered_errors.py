@@ -12,7 +12,7 @@ from preprocess_service.app.translations import Language, negotiate
 _ID = "{request_id}"
 
 
-class Refusal:
+class PrerenderedError:
     """One error as a whole response of HTTP/1.1, in the form of every other answer of this service."""
 
     def __init__(self, error: ServiceError) -> None:
@@ -23,19 +23,19 @@ class Refusal:
             before, after = _encode(error.body(language, _ID)).split(_ID.encode())
             self._parts[language] = _head(error, language), before, after
 
-    def render(self, headers: Mapping[bytes, bytes], more: bytes = b"") -> bytes:
+    def render(self, headers: Mapping[bytes, bytes], extra_headers: bytes = b"") -> bytes:
         """The response to a request.
 
         Args:
             headers: of the request, their names in lower case.
-            more: further lines of the response's head.
+            extra_headers: further lines of the response's head.
         """
         request_id = request_id_of(headers.get(b"x-request-id", b"").decode("latin-1")).encode()
         language = negotiate(headers[b"accept-language"].decode("latin-1")) if b"accept-language" in headers else "en"
         head, before, after = self._parts[language]
         size = len(before) + len(request_id) + len(after)
         return b"%bx-request-id: %b\r\ncontent-length: %d\r\n%b\r\n%b%b%b" % (
-            head, request_id, size, more, before, request_id, after
+            head, request_id, size, extra_headers, before, request_id, after
         )  # fmt: skip
 
 

@@ -9,8 +9,8 @@ import uvicorn
 from starlette.applications import Starlette
 
 from preprocess_service.app.config import Config
-from preprocess_service.app.server.connection_limits import Connections
-from preprocess_service.app.server.http_protocol import Connection
+from preprocess_service.app.server.connection_limits import ConnectionLimits
+from preprocess_service.app.server.http_protocol import LimitedHttpProtocol
 
 
 class Server(uvicorn.Server):
@@ -20,11 +20,12 @@ class Server(uvicorn.Server):
 
     def __init__(self, app: Starlette) -> None:
         config: Config = app.state.config
-        self._shared = Connections(config, app.state.gate, app.state.metrics)
+        self._connections = ConnectionLimits(config, app.state.admission, app.state.metrics)
         super().__init__(
             uvicorn.Config(
                 app,
-                http=functools.partial(Connection, shared=self._shared),  # type: ignore[arg-type]  # makes one, like a type
+                # It makes one, like a type.
+                http=functools.partial(LimitedHttpProtocol, connections=self._connections),  # type: ignore[arg-type]
                 ws="none",
                 server_header=False,
                 # What proxies say of a sender is taken from those that are named in our settings, where it is logged.
@@ -36,17 +37,17 @@ class Server(uvicorn.Server):
                 timeout_graceful_shutdown=math.ceil(config.limits.deadline_seconds) + 1,
             )
         )
-        app.state.metrics.connections.set_function(lambda: len(self._shared.open))
+        app.state.metrics.connections.set_function(lambda: len(self._connections.open))
         self._app = app
         self._drain_seconds = config.server.drain_seconds
 
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:
             now = asyncio.get_running_loop().time()
-            for connection in list(self._shared.open):
-                connection.end_if_late(now)
-            self._app.state.gate.bodies.end_slow()
-            self._app.state.gate.report()
+            for connection in list(self._connections.open):
+                connection.enforce_timeouts(now)
+            self._app.state.admission.bodies.reject_slow()
+            self._app.state.admission.log_rejections()
         return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
