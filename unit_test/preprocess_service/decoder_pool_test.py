@@ -24,7 +24,7 @@ from PIL import Image
 from preprocess_service.app import errors
 from preprocess_service.app import utils as service_utils
 from preprocess_service.app.imaging import decode_cost
-from preprocess_service.app.inference import decoder_pool, pipeline
+from preprocess_service.app.inference import decoder_pool, decoder_process, pipeline
 from preprocess_service.app.inference.context import RequestContext
 from preprocess_service.app.observability import metrics
 from unit_test.preprocess_service.app_server_test import CAT, settings
@@ -75,7 +75,8 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
         # The tests themselves make pictures, and wait, in the loop's thread.
         asyncio.get_running_loop().slow_callback_duration = 60
         # What ends a picture's process is for the log.
-        decoder_pool.logger.addHandler(logging.NullHandler())
+        for module in (decoder_pool, decoder_process):
+            module.logger.addHandler(logging.NullHandler())
         self.config = settings(decode_threads=1)
         self.metrics = metrics.Metrics()
         self.pool = decoder_pool.DecoderPool(self.config, self.metrics)
@@ -85,7 +86,7 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
         return await self.pool.decode(photo, request or RequestContext("a_request", 120), lambda: None)
 
     def processes(self) -> list[psutil.Process]:
-        return [child for child in psutil.Process().children() if "decoder_process" in " ".join(child.cmdline())]
+        return [child for child in psutil.Process().children() if "decoder_worker" in " ".join(child.cmdline())]
 
     def ended(self, reason: str) -> float:
         return self.metrics.registry.get_sample_value("catdog_decoders_ended_total", {"reason": reason}) or 0.0
@@ -189,7 +190,7 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
             with self.subTest(answer):
                 fake = Path(self.enterContext(tempfile.TemporaryDirectory())) / "fake.py"
                 fake.write_text(program % answer, encoding="utf-8")
-                with patch.object(decoder_pool, "PROGRAM", (str(fake),)):
+                with patch.object(decoder_process, "PROGRAM", (str(fake),)):
                     pool = decoder_pool.DecoderPool(self.config, self.metrics)
                     with self.assertRaises(errors.InvalidImage):
                         await pool.decode(PNG, RequestContext("a_request", 120), lambda: None)
@@ -197,8 +198,8 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
 
     async def test_a_process_that_cannot_start_is_no_fault_of_the_picture(self) -> None:
         with (
-            patch.object(decoder_pool, "PROGRAM", ("nowhere.py",)),
-            self.assertLogs(decoder_pool.logger, "ERROR"),
+            patch.object(decoder_process, "PROGRAM", ("nowhere.py",)),
+            self.assertLogs(decoder_process.logger, "ERROR"),
             self.assertRaises(errors.Overloaded),
         ):
             await self.decode(PNG)

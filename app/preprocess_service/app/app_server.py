@@ -1,4 +1,4 @@
-"""The HTTP face: a photo comes in, CAT or DOG goes out.
+"""The HTTP service: builds the app and starts it. A photo comes in, CAT or DOG goes out.
 
 Start it with ``python app/preprocess_service/app/app_server.py``, from any folder.
 """
@@ -15,30 +15,23 @@ import logging
 import os
 import socket
 import warnings
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Request
-from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import Response
-from fastapi.routing import APIRoute
+from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from preprocess_service.app.api import openapi
-from preprocess_service.app.api.exception_handlers import HANDLERS, language_of, on_service_error
-from preprocess_service.app.api.pages import FOLDER, SAMPLES, PageFiles, docs, page
-from preprocess_service.app.api.routes import predict, predict_batch
-from preprocess_service.app.api.schemas import Health, ModelDescription, PredictBatchAnswer, PredictSuccess
+from preprocess_service.app.api.exception_handlers import HANDLERS, on_service_error
+from preprocess_service.app.api.routes import add_routes
 from preprocess_service.app.config import Config, ConfigError, load_config
 from preprocess_service.app.inference.pipeline import Pipeline, Runner
 from preprocess_service.app.middleware.api_key import ApiKeyMiddleware, ApiKeys
 from preprocess_service.app.middleware.client_address import client_addresses
 from preprocess_service.app.middleware.request_context import RequestContextMiddleware
 from preprocess_service.app.model_runner import ModelRunner
-from preprocess_service.app.observability.metrics import CONTENT_TYPE, VERSION, Metrics
-from preprocess_service.app.observability.readiness import PROBE_SECONDS
+from preprocess_service.app.observability.metrics import VERSION, Metrics
 from preprocess_service.app.observability.tracing import Tracing, open_tracing
 from preprocess_service.app.server.admission import AdmissionController
 from preprocess_service.app.server.uvicorn_server import Server
@@ -49,71 +42,6 @@ from serving_common.sockets import allow_open_files, bind, join
 # What pages from elsewhere may send beyond what any page may, and read.
 CORS_HEADERS = ["Authorization", "X-API-Key", "Content-Type", "X-Request-ID", "X-Request-Timeout-Ms"]
 EXPOSED_HEADERS = ["Content-Language", "Retry-After", "Server-Timing", "WWW-Authenticate", "X-Request-ID"]
-
-
-class DirectRoute(APIRoute):
-    """Calls its function with the request and sends the response that it gives, with nothing in between.
-
-    /docs has it like any other route. But FastAPI's way to a function and back, to find out what it depends on and to
-    check its answer once more, would take its time of the event loop for each photo, and find nothing.
-    """
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        return self.endpoint
-
-
-# Async, though it waits for nothing: FastAPI sends every plain function to a thread and back.
-async def get_pipeline(request: Request) -> Pipeline:
-    return request.app.state.pipeline  # type: ignore[no-any-return]  # Starlette's state is untyped by design
-
-
-PipelineOfApp = Annotated[Pipeline, Depends(get_pipeline)]
-
-
-async def describe_model(pipeline: PipelineOfApp) -> ModelDescription:
-    """Which model answers, and what it takes."""
-    config = pipeline.config
-    version = await pipeline.runner.model_version(PROBE_SECONDS)
-    signature = await pipeline.runner.signature(PROBE_SECONDS)
-    return ModelDescription(
-        name=config.experiment_id,
-        version=version,
-        labels=config.labels,
-        signature_name=signature.name,
-        input_name=signature.input_name,
-        input_shape=[config.picture.height, config.picture.width, 3],
-        output_name=signature.output_name,
-    )
-
-
-async def livez() -> Health:
-    """Is this process alive? Asks nobody else: a restart of this service would not mend the model server."""
-    return Health(ok=["process"], failing={})
-
-
-async def readyz(request: Request, response: Response, pipeline: PipelineOfApp) -> Health:
-    """Would a photo be answered now? Asks the model server for its state and for a prediction."""
-    checks = await pipeline.check()
-    failing = {name: error.text(language_of(request)) for name, error in checks.items() if error is not None}
-    response.status_code = 503 if failing else 200
-    return Health(ok=[name for name in checks if name not in failing], failing=failing)
-
-
-async def render_metrics(pipeline: PipelineOfApp) -> Response:
-    return Response(await pipeline.render_metrics(), media_type=CONTENT_TYPE)
-
-
-def docs_page(title: str) -> Callable[[], Coroutine[Any, Any, Response]]:
-    """The route /docs: FastAPI's page, whose scripts fastapi_offline brings along."""
-    html = get_swagger_ui_html(
-        openapi_url="/openapi.json",
-        title=f"{title} - Swagger UI",
-        oauth2_redirect_url=None,
-        swagger_js_url="/static-offline-docs/swagger-ui-bundle.js",
-        swagger_css_url="/static-offline-docs/swagger-ui.css",
-        swagger_favicon_url="/static/favicon.svg",
-    )
-    return docs(bytes(html.body))
 
 
 def create_app(config: Config, runner: Runner, tracing: Tracing | None = None) -> FastAPI:
@@ -144,29 +72,7 @@ def create_app(config: Config, runner: Runner, tracing: Tracing | None = None) -
         # Its spans would know no step and no code of ours, and its variables would stop the start.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
-    photo, batch = openapi.photo_body(), openapi.batch_body(config.limits.batch_items)
-    for path, route, body, answer in (
-        ("/predict", predict, photo, PredictSuccess),
-        ("/cat-dog_classification", predict, photo, PredictSuccess),
-        ("/predict/batch", predict_batch, batch, PredictBatchAnswer),
-    ):
-        app.router.add_api_route(
-            path,
-            route,
-            methods=["POST"],
-            response_model=answer,
-            responses=openapi.PREDICTION,
-            openapi_extra=body,
-            route_class_override=DirectRoute,
-        )
-    app.get("/model", responses=openapi.MODEL)(describe_model)
-    app.get("/livez", responses=openapi.LIVE)(livez)
-    app.get("/readyz", responses=openapi.READY)(readyz)
-    app.get("/metrics", include_in_schema=False)(render_metrics)
-    app.get("/", include_in_schema=False)(page)
-    app.get("/docs", include_in_schema=False)(docs_page(app.title))
-    app.mount("/static", PageFiles(FOLDER))
-    app.mount("/samples", PageFiles(SAMPLES))
+    add_routes(app, config)
     app.state.config, app.state.metrics, app.state.admission = config, metrics, admission
     add_security_middleware(app, config)
     # The last one added is the first to see a request.
