@@ -164,7 +164,7 @@ class FramingTest(ConnectionTest):
             client.sendall(BODY[500:])
             self.assertEqual(self.read_answer(client)[0], 200)
             took = time.monotonic() - begin
-        self.assertLess(it.call_count, 2 * received_bytes.SMALL_PARTS + 5 * took / http_protocol.PAUSE)
+        self.assertLess(it.call_count, 2 * received_bytes.SMALL_READS + 5 * took / http_protocol.PAUSE)
 
 
 class AdmissionTest(ConnectionTest):

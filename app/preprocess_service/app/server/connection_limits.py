@@ -14,6 +14,11 @@ from preprocess_service.app.observability.metrics import Metrics
 from preprocess_service.app.server.admission import LIMITED_PATHS, AdmissionController
 from preprocess_service.app.server.prerendered_errors import PrerenderedError
 
+VERSIONS = ("1.1", "1.0")
+# Headers of a request, and trailers: each takes some hundred bytes of memory, however short it is.
+MAX_HEADERS = 100
+# What no trailer may say (RFC 9110, 6.5.1), and the parser would heed: how the message, and the connection, goes on.
+FRAMING_FIELDS = (b"connection", b"content-length", b"host", b"transfer-encoding", b"upgrade")
 # The share of all connections that is evicted at a time: to find the longest-idle ones takes longer than to close them.
 EVICTED_SHARE = 1 / 20
 # What all connections buffer together: headers, pipelined requests, and answers that are not taken.
@@ -32,13 +37,13 @@ class Peer(Protocol):
         """The bytes that it buffers; ``buffered`` is the result of the last call."""
 
     def idle_since(self) -> float | None:
-        """Since when it is its sender that is waited for, on the event loop's clock; None: it is not."""
+        """Since when its client is waited for, on the event loop's clock; None: it is not."""
 
     def evict(self) -> None:
         """Close it at once."""
 
     def enforce_timeouts(self, now: float) -> None:
-        """Close it if its sender has been silent for too long."""
+        """Close it if its client has been silent for too long."""
 
 
 class ConnectionLimits:
@@ -66,6 +71,26 @@ class ConnectionLimits:
             known = self._routes.get(urllib.parse.unquote(httptools.parse_url(url).path.decode("ascii")).encode())
         return known
 
+    def headers_error(
+        self, method: bytes, url: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]
+    ) -> PrerenderedError | None:
+        """Why a request is rejected for its line and headers, whose names are in lower case; None: it is not."""
+        size, hosts = len(url), 0
+        for name, value in headers:
+            size += len(name) + len(value)
+            hosts += name == b"host"
+        if size > self.limits.header_bytes:
+            return self.headers_too_large
+        if version not in VERSIONS or hosts > 1 or (not hosts and version == "1.1") or method == b"CONNECT":
+            return self.invalid_http
+        return None
+
+    def trailer_error(self, name: bytes, count: int) -> PrerenderedError | None:
+        """Why a request is rejected for its trailer ``name``, the ``count``-th one; None: it is not."""
+        if name.lower() in FRAMING_FIELDS:
+            return self.invalid_http
+        return self.headers_too_large if count > MAX_HEADERS else None
+
     def record_rejection(
         self,
         error: PrerenderedError,
@@ -89,14 +114,16 @@ class ConnectionLimits:
         )
 
     def add(self, peer: Peer) -> bool:
-        """Take in a new connection; whether there is room for it.
+        """Take in a new connection; return whether there is room for it.
 
-        Those that have been waited for the longest are closed for it. One that has sent a part of a head, or does not
-        take its answer, is no better than one that is idle: so a thousand of them keep nobody out.
+        At the limit the longest-idle ones are closed. One that has sent a part of its headers, or does not take its
+        answer, counts as idle: so a thousand of them keep nobody out.
         """
         self.open.add(peer)
-        if len(self.open) <= self.limits.connections:
-            return True
+        return len(self.open) <= self.limits.connections or self._evict_idle(peer)
+
+    def _evict_idle(self, peer: Peer) -> bool:
+        """Close the longest-idle connections other than ``peer``; return whether there were any."""
         waiting = [(since, other) for other in self.open if (since := other.idle_since()) and other is not peer]
         waiting.sort(key=lambda one: one[0])
         for _, other in waiting[: 1 + int(EVICTED_SHARE * self.limits.connections)]:

@@ -25,6 +25,11 @@ class ReceivedBytes:
         self._reads = self._payload = self._framing_run = 0
         self._before = (0, 0)
 
+    @property
+    def buffered(self) -> int:
+        """Bytes that the parser may hold."""
+        return self.framing + self.uncounted
+
     def mark_boundary(self, is_begin: bool) -> None:
         """A message begins, or ends."""
         self._boundaries += 1
