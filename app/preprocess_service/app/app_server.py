@@ -6,7 +6,7 @@ Start it with ``python app/preprocess_service/app/app_server.py``, from any fold
 import sys
 from pathlib import Path
 
-# Started as a file: its own folder makes room for the source root, where the packages are.
+# Started as a file: the source root, where the packages are, takes the place of its own folder.
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
@@ -91,7 +91,7 @@ def add_security_middleware(app: FastAPI, config: Config) -> None:
         plain = app.openapi
         app.openapi = lambda: openapi.with_keys(plain())  # type: ignore[method-assign]  # as FastAPI's manual has it
     if config.server.cors_origins:
-        # Outside of the lock, since a browser asks whether it may ask without showing a key.
+        # Outside of the API keys: a browser's preflight request shows no key.
         app.add_middleware(
             CORSMiddleware,
             allow_origins=config.server.cors_origins,

@@ -61,7 +61,7 @@ def _comma_separated(value: object) -> object:
         return value
     parts = [part.strip() for part in value.split(",") if part.strip()]
     if not parts:
-        # Whoever sets keys and gives none would else have an open service.
+        # With keys that are set but empty the service would be open.
         raise ValueError("it is set, but there is nothing between the commas; leave it unset or empty for none")
     return parts
 
@@ -125,7 +125,7 @@ class Server(Section):
 # Enough that no core ever waits for work, few enough that the last in line is still answered within a fraction of a
 # second: at 50 photos a second and core, 16 of them are 0.3 s.
 PHOTOS_PER_CORE = 16
-# So many batches leave no place to others.
+# How many batches take all slots.
 BATCHES_AT_A_TIME = 4
 
 

@@ -33,8 +33,8 @@ class ServiceError(Exception):
     """A request that can't be answered.
 
     Args:
-        message: a key of ``messages.MESSAGES``; by default the one that is named like the code.
-        values: what the message's ``{places}`` are filled with.
+        message: a key of ``translations.MESSAGES``; by default the one that is named like the code.
+        values: what the message's ``{placeholders}`` are filled with.
     """
 
     status: ClassVar[int]
@@ -144,7 +144,7 @@ class InternalError(ServiceError):
 
 
 class ModelError(ServiceError):
-    """The model server refused what we sent, or answered what makes no sense."""
+    """The model server rejected what we sent, or answered what makes no sense."""
 
     status = 502
     code = "model_error"

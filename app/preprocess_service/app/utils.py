@@ -67,7 +67,7 @@ def decode_base64(text: str) -> bytes:
     Raises:
         InvalidBase64: empty, or with anything in it that base64 does not have.
     """
-    # Nearly all of it is plain base64; whatever is not, this refuses, and the rest below decides.
+    # Nearly all of it is plain base64; anything else fails here, and the code below decides.
     with contextlib.suppress(ValueError):
         if text:
             return pybase64.b64decode(text, validate=True)
@@ -127,7 +127,7 @@ def open_image(
     """Read a photo's header; what fails in this block is told as ``decode_image`` tells it.
 
     Args:
-        on_header: told of the header as soon as it is known, before anything is refused for it.
+        on_header: told of the header as soon as it is known, before anything is rejected for it.
     """
     if not data:
         raise InvalidImage("image_empty")

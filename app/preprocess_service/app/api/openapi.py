@@ -1,4 +1,4 @@
-"""What /docs tells beyond the types: the ways to send a photo, with examples that work, and every refusal.
+"""What /docs tells beyond the types: the ways to send a photo, with examples that work, and every error.
 
 Bodies are read by hand, with a limit, while they stream; so FastAPI can't see what they are.
 """

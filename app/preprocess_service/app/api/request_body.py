@@ -13,7 +13,7 @@ from preprocess_service.app.config import Limits
 from preprocess_service.app.errors import ImageTooLarge, InvalidRequest, ServiceError, UnsupportedMediaType
 from preprocess_service.app.utils import Photo
 
-# Told of the bytes of every part of a body that comes in; raises Overloaded where there is no room for it.
+# Called with the bytes of every part of a body that comes in; raises Overloaded when there is no memory for it.
 ReserveBytes = Callable[[int], None]
 Model = TypeVar("Model", bound=BaseModel)
 

@@ -135,8 +135,8 @@ def start_request(request: Request, seconds: float) -> RequestContext:
 
 
 def reservation_of(request: Request) -> IncomingBody | None:
-    """What the server reserved at the request's head; None where it was not asked, as behind another request on the
-    same connection. The request is let in, or refused, now."""
+    """What the server reserved at the request's headers; None where it did not, as behind another request on the
+    same connection. The request is admitted, or rejected, now."""
     return getattr(request.state, "reservation", None)
 
 
@@ -145,7 +145,7 @@ async def gather(works: Iterable[Awaitable[Answer]]) -> list[Answer]:
 
 
 async def cancel_on_disconnect(request: Request, work: Awaitable[Answer]) -> Answer:
-    """Do ``work``, and drop it as soon as the sender is gone.
+    """Do ``work``, and cancel it when the client disconnects.
 
     Raises:
         ClientDisconnect: it is.

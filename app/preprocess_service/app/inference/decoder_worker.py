@@ -66,7 +66,7 @@ def run(task: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
     """Decode one picture, within ``memory`` bytes and ``seconds`` of computing.
 
     Returns:
-        One of: the pixels, uint8 ``[height, width, 3]``; ``error``, the ``ServiceError`` to refuse the picture with;
+        One of: the pixels, uint8 ``[height, width, 3]``; ``error``, the ``ServiceError`` to answer with;
         ``needs``, the cost where that is above what is granted.
     """
     picture = cast(Any, SimpleNamespace(**task["picture"]))

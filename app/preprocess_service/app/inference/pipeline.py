@@ -29,7 +29,7 @@ from serving_common.cpu_quota import usable_cores
 # as much or four times that again on their way.
 PREPARED_PER_CORE = 12
 # Photos that wait for a thread are prepared together, up to four of them: each time that a thread has something for the
-# event loop, both wait for the interpreter's lock in turn. Fewer where they are large, since each waits for the last.
+# event loop, both wait for the GIL in turn. Fewer where they are large, since each waits for the last.
 _TOGETHER_BYTES = 400_000
 _LEAST_BYTES = _TOGETHER_BYTES // 4
 
@@ -104,7 +104,7 @@ class Pipeline:
         Raises:
             ServiceError: the one that names what failed.
         """
-        # Of a batch only so many photos are under way at a time: the rest leaves room for the photos of others.
+        # Of a batch only so many photos are in flight at a time, so that photos of others are too.
         async with context.semaphore("photos", self._batch_share):
             with self.metrics.in_flight.track_inprogress(), self._queued(context) as leave_queue:
                 async with self._prepared_slots:
@@ -128,7 +128,7 @@ class Pipeline:
 
     @contextmanager
     def _queued(self, context: RequestContext) -> Iterator[Callable[[], None]]:
-        """The photo of this block waits until what is given is called by whoever begins with it."""
+        """The photo of this block waits until the function that this gives is called."""
         waits, since = object(), time.monotonic()
 
         def leave() -> None:

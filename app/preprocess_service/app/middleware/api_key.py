@@ -37,7 +37,7 @@ class ApiKeys:
 
 
 class ApiKeyMiddleware:
-    """Lets nobody through to what is closed without a key.
+    """Answers 401 to requests without a key, but for open paths.
 
     Args:
         on_error: makes an answer of an error.

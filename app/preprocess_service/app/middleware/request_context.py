@@ -1,4 +1,4 @@
-"""What happens to every request at the edge: its id, its headers, its line in the log, its place in the counts."""
+"""For every request: its id, the headers of its answer, its line in the log, its metrics and its trace."""
 
 import logging
 import random
@@ -13,7 +13,7 @@ from preprocess_service.app.observability.metrics import Metrics
 from preprocess_service.app.observability.tracing import NO_TRACE, Tracing
 
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-# Asked every few seconds by whoever watches the service; their lines would hide all others.
+# Monitoring requests these every few seconds; their lines would hide all others.
 UNLOGGED_PATHS = ("/livez", "/readyz", "/metrics")
 # What every answer carries.
 HEADERS = {
@@ -38,7 +38,7 @@ def request_id_of(sent: str) -> str:
 
 
 class RequestContextMiddleware:
-    """Gives every answer the request's id (the sender's own ``X-Request-ID`` if it is sane, else a new one), tells
+    """Gives every answer the request's id (the client's own ``X-Request-ID`` if it is sane, else a new one), tells
     browsers to be careful with it, and writes one line of JSON about it: never the picture.
 
     Args:

@@ -52,15 +52,15 @@ class Otlp(Tracing):
     @contextmanager
     def client_call(self, name: str, stages: Sequence[object] = ()) -> Iterator[Metadata]:
         carrier: dict[str, str] = {}
-        places = [stage.get_span_context() for stage in stages if isinstance(stage, Span)]
-        places = [place for place in places if place.is_valid]
-        if not places:
+        parents = [stage.get_span_context() for stage in stages if isinstance(stage, Span)]
+        parents = [parent for parent in parents if parent.is_valid]
+        if not parents:
             # Not part of a request: a probe, which would fill the traces of the model server with itself.
             _PROPAGATOR.inject(carrier, set_span_in_context(_unsampled()))
             yield tuple(carrier.items())
             return
-        # A call has one place: in the first trace that is kept. The others that share it are named there.
-        first, *others = sorted(places, key=lambda place: not place.trace_flags.sampled)
+        # A call has one parent: in the first trace that is kept. The others that share it are links.
+        first, *others = sorted(parents, key=lambda parent: not parent.trace_flags.sampled)
         attributes = {"rpc.system": "grpc", "rpc.method": name}
         span = self._tracer.start_span(
             name,

@@ -5,7 +5,7 @@ All who ask share one check, which is valid for a second: a hundred probes cost 
 A model server that is busy is not one that is away. Its queue may be full, or the answer late, while photos are being
 answered all the time; to say "not ready" then would take this service out, and with it the other half of what can be
 answered. So predictions that came back to photos count as well: where there are some, none is asked for; and a check
-that is refused or late is forgiven as long as they go on. Where none comes back any more, be the reason a full queue
+that is rejected or late is forgiven as long as they go on. Where none comes back any more, be the reason a full queue
 before an engine that is stuck, that ends within seconds.
 """
 
@@ -23,7 +23,7 @@ from preprocess_service.app.config import Picture
 from preprocess_service.app.errors import DeadlineExceeded, ModelUnavailable, Overloaded, ServiceError
 from preprocess_service.app.observability.metrics import Metrics
 
-# A probe that waits longer than this is of no use to whoever sent it; orchestrators wait 1 to 5 s.
+# A probe that waits longer than this is of no use to its sender; orchestrators wait 1 to 5 s.
 PROBE_SECONDS = 2.0
 # How long a check, or an answered photo, speaks for the model server: less than orchestrators leave between probes.
 FRESH_SECONDS = 1.0

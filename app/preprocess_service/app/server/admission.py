@@ -145,7 +145,7 @@ class AdmissionController:
             fields = {"status": status, "code": code, "requests": count}
             if "" not in clients:
                 fields["clients"] = dict(clients.most_common(NAMED_CLIENTS))
-            logger.info("%d requests refused: %s", count, code, extra=fields)
+            logger.info("%d requests rejected: %s", count, code, extra=fields)
         self._rejected.clear()
 
     def _release_slow_reservation(self, now: float) -> bool:

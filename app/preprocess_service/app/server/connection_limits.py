@@ -156,7 +156,7 @@ class ConnectionLimits:
             self._evict(waiting.pop()[1])
 
     def _evict(self, peer: Peer) -> None:
-        # It takes the event loop a moment to end it; nobody else shall look for room in it meanwhile.
+        # It takes the event loop a moment to end it; meanwhile it must not be counted any more.
         self.discard(peer)
         peer.evict()
 

@@ -1,4 +1,4 @@
-"""Answers to what the app never gets to see: ready-made bytes, since refusing must cost next to nothing."""
+"""Error responses as prerendered bytes, for requests that the app never sees: a rejection must cost little."""
 
 import json
 from collections.abc import Mapping
@@ -8,7 +8,7 @@ from preprocess_service.app.errors import ServiceError
 from preprocess_service.app.middleware.request_context import HEADERS, request_id_of
 from preprocess_service.app.translations import Language, negotiate
 
-# Stands in the ready-made body where the request's id comes.
+# Stands in the prerendered body where the request's id comes.
 _ID = "{request_id}"
 
 
@@ -28,7 +28,7 @@ class PrerenderedError:
 
         Args:
             headers: of the request, their names in lower case.
-            extra_headers: further lines of the response's head.
+            extra_headers: further header lines of the response.
         """
         request_id = request_id_of(headers.get(b"x-request-id", b"").decode("latin-1")).encode()
         language = negotiate(headers[b"accept-language"].decode("latin-1")) if b"accept-language" in headers else "en"

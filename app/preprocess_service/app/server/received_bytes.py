@@ -7,16 +7,16 @@ from preprocess_service.app.config import Limits
 FRAMING_RATIO = 1 / 16
 # What may come in beyond the largest body, and is thrown away: its sender may read the answer only then.
 UNWANTED_BYTES = 20_000_000
-# A sender of many small parts is read only so often: each part costs as much as one of full size.
+# A client that sends many small parts is read less often: each read costs as much as one of full size.
 SMALL_READS, SMALL_BYTES = 10, 500
 
 
 class ReceivedBytes:
-    """Counts for one connection, whose parts hold the end of one message and the begin of the next as they please."""
+    """Counts for one connection, in whose reads one message may end and the next one begin."""
 
     def __init__(self, limits: Limits) -> None:
         self.framing = 0
-        # What a head may have beside it that came in one part with the message before it.
+        # What headers may have beside them that came in one read with the message before them.
         self.uncounted = 0
         self._limits = limits
         # Counts the begins and the ends of messages.
@@ -43,7 +43,7 @@ class ReceivedBytes:
         self._payload += size
 
     def begin_read(self) -> None:
-        """A part has come in that is not parsed yet."""
+        """A read has come in that is not parsed yet."""
         self._before = self._boundaries, self._payload
 
     def end_read(self, size: int) -> None:
@@ -53,7 +53,7 @@ class ReceivedBytes:
         if self._is_begun and self._boundaries == boundaries + 1:
             payload = 0
         elif self._boundaries != boundaries:
-            # Where in the part the last message begins is not known.
+            # Where in the read the last message begins is not known.
             self.uncounted = min(size, self._limits.header_bytes) if self._is_begun else 0
             return
         payload = self._payload - payload
@@ -61,12 +61,12 @@ class ReceivedBytes:
         self._framing_run = 0 if payload else self._framing_run + size
 
     def has_too_much_framing(self) -> bool:
-        """Whether more came in that is no body than a head may have, and what a body in chunks needs."""
+        """Whether more bytes outside of bodies came in than headers may have and chunks need."""
         most = self._limits.header_bytes
         return self._framing_run > most or self.framing > most + FRAMING_RATIO * self._payload
 
     def has_too_much_payload(self) -> bool:
-        """Whether the body was refused long ago, and is still being sent."""
+        """Whether the body was rejected long ago, and is still being sent."""
         return self._payload > self._limits.body_bytes + UNWANTED_BYTES
 
     def comes_in_small_reads(self) -> bool:
