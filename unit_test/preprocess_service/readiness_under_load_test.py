@@ -88,7 +88,7 @@ class ReadinessUnderLoadTest(unittest.TestCase):
 
     def test_a_model_server_that_goes_away_under_load_is_told(self) -> None:
         with model_server(MODEL, "CAT-DOG") as server, app_server(server.grpc_port, {}) as (url, _):
-            self.assertTrue(answers(f"{url}/readyz"))
+            self.wait_for(200, url)
             with Senders(url):
                 server.process.kill()
                 server.process.wait()
