@@ -9,7 +9,7 @@ Photos, base64, JSON and forms go the way that they go in the service, without t
 whatever raises anything but a ServiceError, an answer that can't be written as JSON, a tensor that is none, more than
 2 s or 500 MB for one input. It ends the run with status 77 and is kept as crash-* in the folder of --findings.
 
-The HTTP face has a fuzzer of its own. With a pair running (python run.py serve), for ten minutes:
+The HTTP API has a fuzzer of its own. With a pair running (python run.py serve), for ten minutes:
 
     fuzzing/bin/pip install schemathesis==4.32.5
     fuzzing/bin/schemathesis --config-file unit_test/schemathesis.toml run http://127.0.0.1:7998/openapi.json \\

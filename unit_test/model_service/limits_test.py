@@ -150,7 +150,7 @@ class LimitsTestCase(unittest.TestCase):
             return [(call.code(), call.details()) for call in calls]
 
     def connect(self) -> socket.socket:
-        """Return a connection to the REST face."""
+        """Return a connection to the REST API."""
         return self.enterContext(socket.create_connection(("127.0.0.1", self.server.rest_port), TIMEOUT_S))
 
     def post(self, body: bytes, **headers: str) -> requests.Response:

@@ -28,8 +28,8 @@ MAX_CONNECTIONS = 1024
 MAX_STREAMS = 100
 # What may come of a message before it is its turn: a picture, for it to be there then.
 UNREAD_BYTES = 256 << 10
-# The head of a call: the ids of 32 requests that came as one, a few names.
-MAX_HEAD_BYTES = 16 << 10
+# The metadata of a call: the ids of 32 requests that came as one, a few names.
+MAX_METADATA_BYTES = 16 << 10
 
 
 async def _unimplemented(_requests: Any, _context: Any) -> None:
@@ -126,8 +126,8 @@ class GrpcServer:
                 # It would let each call send megabytes before anybody reads them.
                 ("grpc.http2.bdp_probe", 0),
                 ("grpc.http2.lookahead_bytes", UNREAD_BYTES),
-                ("grpc.max_metadata_size", MAX_HEAD_BYTES),
-                ("grpc.absolute_max_metadata_size", MAX_HEAD_BYTES),
+                ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+                ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
                 ("grpc.max_concurrent_streams", MAX_STREAMS),
                 ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
                 # Clients may look as often as this whether the server is still there, also while they only watch its

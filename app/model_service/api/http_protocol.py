@@ -5,9 +5,9 @@ from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-# Of what is not the body of a request: its head, and what stands between and after the parts of a body.
+# Of what is not the body of a request: its headers, and what stands between and after the parts of a body.
 MAX_HEADER_BYTES = 16 << 10
-# How long a head may take to come, and the rest of a body that is not waited for any more.
+# How long headers may take to come, and the rest of a body that is not waited for any more.
 HEADER_TIMEOUT_S = 10.0
 # How long an idle connection is kept, and one whose client does not take its answers.
 IDLE_S = 5.0
@@ -111,7 +111,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         elif self._is_in_headers:
             if now - self._since > HEADER_TIMEOUT_S:
                 self._reject(
-                    "408 Request Timeout", f"The head of the request did not come within {HEADER_TIMEOUT_S:g} s"
+                    "408 Request Timeout", f"The headers of the request did not come within {HEADER_TIMEOUT_S:g} s"
                 )
         elif not self._is_answering() and now - self._since > (HEADER_TIMEOUT_S if self._is_in_body else IDLE_S):
             self.transport.close()
