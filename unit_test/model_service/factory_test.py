@@ -14,7 +14,7 @@ import grpc
 import numpy as np
 
 from model_service import errors, flags, model_server
-from model_service.engines import factory, parallelism
+from model_service.engines import factory, lazy, parallelism
 from model_service.engines import openvino as openvino_engine
 from model_service.models import saved_model
 from model_service.observability import metrics
@@ -58,11 +58,12 @@ class LazyEngineTest(WatchedLoads):
 
     def test_the_first_call_compiles_and_says_so_and_no_other_does(self) -> None:
         features = self.features()
-        with self.assertLogs(factory.logger, "INFO") as logs:
+        with self.assertLogs(lazy.logger, "INFO") as logs:
             for _ in range(3):
                 features.run(self.inputs, ["features"])
         self.assertEqual(self.compiled(), ["serving_default", "features"])
-        self.assertRegex("\n".join(logs.output), r"^INFO:engines:features: compiled at its first call, in \d+\.\d\d s$")
+        expected_line = rf"^INFO:{lazy.__name__}:features: compiled at its first call, in \d+\.\d\d s$"
+        self.assertRegex("\n".join(logs.output), expected_line)
         self.assertEqual(features.infer_requests, THREADS.callers + 1)
 
     def test_callers_at_the_same_time_compile_once_and_all_are_answered(self) -> None:
@@ -98,7 +99,7 @@ class LazyEngineTest(WatchedLoads):
 class FailedFirstCallTest(WatchedLoads):
     def assert_refused(self, features: Any, reason: str) -> None:
         """Assert that a call is refused without a word of the server's folders, and that the log has the reason."""
-        with self.assertLogs(factory.logger, "ERROR") as logs, self.assertRaises(errors.ServingError) as caught:
+        with self.assertLogs(lazy.logger, "ERROR") as logs, self.assertRaises(errors.ServingError) as caught:
             features.run(self.inputs, ["features"])
         self.assertEqual(caught.exception.code, grpc.StatusCode.FAILED_PRECONDITION)
         self.assertIn('"features" can\'t be loaded any more', caught.exception.message)
