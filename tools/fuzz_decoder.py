@@ -40,16 +40,17 @@ import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]
 import numpy as np
 
 # What is not instrumented here is not seen by the fuzzer; C is not in any case.
-with atheris.instrument_imports(include=["PIL", "pi_heif", "puremagic", "python_multipart", "starlette.formparsers"]):
+with atheris.instrument_imports(
+    include=["PIL", "pi_heif", "puremagic", "python_multipart", "starlette.formparsers", "preprocess_service.app"]
+):
     import pi_heif
     import puremagic  # noqa: F401 - imported first here, so that it is instrumented
     import starlette.formparsers  # noqa: F401 - likewise
     from PIL import Image, ImageFile, PngImagePlugin  # noqa: F401 - likewise
 
-    from tools.service import PROJECT, ServiceError, read_config
-with atheris.instrument_imports(include=["intake", "utils", "budget", "errors", "messages"]):
     from preprocess_service.app import utils
     from preprocess_service.app.api import request_body
+    from tools.service import PROJECT, ServiceError, read_config
 from starlette.requests import Request
 
 CONFIG = read_config(None)

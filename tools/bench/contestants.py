@@ -83,14 +83,13 @@ def _embedded_server(config: Config, model: Path, root: Path = PROJECT) -> Part:
     return _model_server(root / "app" / "model_service" / "model_server.py", config, model)
 
 
-def _pair(app: Sequence[str], config: Config, model: Path, root: Path = PROJECT) -> dict[str, Part]:
+def _pair(app: Sequence[str], config: Config, model: Path, root: Path = PROJECT, **more: str) -> dict[str, Part]:
     environment = {
         "SERVICE_MODEL_HOST": "127.0.0.1",
         "SERVICE_MODEL_PORT": "{grpc}",
         "SERVICE_HOST": "127.0.0.1",
         "SERVICE_PORT": "{http}",
-        # Modules of tools/ are found there, from whatever folder this is started.
-        "PYTHONPATH": str(PROJECT),
+        **more,
     }
     service = Part([sys.executable, *app], environment)
     return {"preprocess service": service, "model server": _embedded_server(config, model, root)}
@@ -108,7 +107,9 @@ def checkout(root: Path, name: str, config: Config, model: Path) -> Contestant:
 
 def _bare(config: Config, model: Path) -> Contestant:
     settings = "the same ModelRunner and model server behind a bare ASGI app, which checks, refuses and logs nothing"
-    return Contestant("the bare pair", settings, "/predict", _pair(["-m", BARE], config, model))
+    return Contestant(
+        "the bare pair", settings, "/predict", _pair(["-m", BARE], config, model, PYTHONPATH=str(PROJECT))
+    )
 
 
 def _rival(program: str, asked: Mapping[str, object], packages: str | None, *arguments: str) -> Part:
