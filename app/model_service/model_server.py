@@ -39,7 +39,7 @@ from model_service.models.version_poller import Load, Schedule, VersionPoller
 from model_service.observability.metrics import Monitoring, read_path
 from model_service.observability.readiness import Readiness
 from model_service.prediction.executor import InferenceExecutor
-from model_service.prediction.idle_memory import give_back_unused
+from model_service.prediction.idle_memory import release_unused_memory
 from model_service.prediction.message_memory import MessageMemory
 from model_service.prediction.request_log import RequestLogger
 from model_service.prediction.warmup import called_signatures, warm_up
@@ -194,7 +194,7 @@ async def _run(options: Flags, server_context: ServerContext, load: Load, rest_c
         logger.info("Exporting HTTP/REST API at:%s ...", sockets.join(options.bind_address, options.rest_api_port))
     poller = _version_poller(options, server_context.servables, load)
     poller.start()
-    tidying = asyncio.create_task(give_back_unused(server_context.messages))
+    tidying = asyncio.create_task(release_unused_memory(server_context.messages))
     stuck_watch = (
         asyncio.create_task(_stop_when_stuck(server_context.readiness, stop)) if options.exit_when_stuck else None
     )
