@@ -21,6 +21,22 @@ class MemoryBudgetTest(unittest.IsolatedAsyncioTestCase):
         await asyncio.sleep(0)
         return task
 
+    async def test_tasks_that_are_cancelled_in_the_same_moment_give_all_back_and_fail_of_nothing_else(self) -> None:
+        async def work() -> None:
+            async with self.budget.reserve(8):
+                await asyncio.sleep(60)
+
+        for holder_first in (True, False):
+            with self.subTest(holder_first=holder_first):
+                tasks = [asyncio.create_task(work()) for _ in range(3)]
+                await asyncio.sleep(0)
+                for task in tasks if holder_first else reversed(tasks):
+                    task.cancel()
+                results = await asyncio.gather(*tasks, return_exceptions=True)
+                self.assertEqual([type(result) for result in results], [asyncio.CancelledError] * 3)
+                async with asyncio.timeout(10), self.budget.reserve(10):
+                    pass
+
     async def test_what_fits_goes_on_at_once_and_the_rest_waits_for_it(self) -> None:
         async with AsyncExitStack() as stack:
             await stack.enter_async_context(self.budget.reserve(3))

@@ -20,7 +20,7 @@ from typing import Any, BinaryIO, cast
 # Before numpy is imported, whose linear algebra would take memory for each core, and of which nothing here needs any.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
-from allocator import give_memory_back
+from allocator import give_memory_back, give_memory_back_now
 from errors import ImageTooLarge, ServiceError
 from image_cost import DecodeCost, webp_cost, webp_size
 from PIL import AvifImagePlugin, Image
@@ -32,8 +32,8 @@ if sys.platform != "win32":  # which has no such limits
 # Linux: sizes of this process in pages (proc(5), statm).
 _STATM = "/proc/self/statm"
 _RESIDENT, _DATA = 1, 5
-# A process that has not given this much back is replaced: some library keeps it.
-_KEPT_BYTES = 64_000_000
+# A process that has not given this much back is replaced: some library keeps it, or it is in pieces.
+_KEPT_BYTES = 8_000_000
 # Beyond the smallest grant: what this program itself needs to say that there is no more.
 _OWN_BYTES = 2_000_000
 
@@ -57,6 +57,8 @@ def main() -> None:
     while line := sys.stdin.buffer.readline():
         task = json.loads(line)
         result, pixels = run(task, sys.stdin.buffer.read(task["size"]))
+        if _pages(_RESIDENT) - resident > _KEPT_BYTES:
+            give_memory_back_now()
         result["retire"] = _pages(_RESIDENT) - resident > _KEPT_BYTES
         write(results, result, pixels)
 

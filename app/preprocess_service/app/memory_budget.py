@@ -30,7 +30,7 @@ class MemoryBudget:
             except asyncio.CancelledError:
                 if turn.done() and not turn.cancelled():
                     self._free += size
-                else:
+                elif (size, turn) in self._waiting:
                     self._waiting.remove((size, turn))
                 self._grant()
                 raise
@@ -43,7 +43,12 @@ class MemoryBudget:
             self._grant()
 
     def _grant(self) -> None:
-        while self._waiting and self._waiting[0][0] <= self._free:
-            size, turn = self._waiting.popleft()
-            self._free -= size
-            turn.set_result(None)
+        while self._waiting:
+            size, turn = self._waiting[0]
+            # One that is cancelled may not have run since: its deadline passed in the same moment.
+            if not turn.cancelled():
+                if size > self._free:
+                    return
+                self._free -= size
+                turn.set_result(None)
+            self._waiting.popleft()
