@@ -25,7 +25,7 @@ from PIL import AvifImagePlugin, Image
 from preprocess_service.app.errors import ImageTooLarge, ServiceError
 from preprocess_service.app.imaging.decode_cost import DecodeCost, webp_cost, webp_size
 from preprocess_service.app.utils import Header, decode_base64, decode_open, open_image, to_pixels
-from serving_common.malloc import configure_malloc
+from serving_common.malloc import configure_malloc, trim_malloc
 
 if sys.platform != "win32":  # which has no such limits
     import resource
@@ -33,8 +33,8 @@ if sys.platform != "win32":  # which has no such limits
 # Linux: sizes of this process in pages (proc(5), statm).
 _STATM = "/proc/self/statm"
 _RESIDENT, _DATA = 1, 5
-# A process that has not given this much back is replaced: some library keeps it.
-_KEPT_BYTES = 64_000_000
+# A process that has not given this much back is replaced: some library keeps it, or it is in pieces.
+_KEPT_BYTES = 8_000_000
 # Beyond the smallest grant: what this program itself needs to say that there is no more.
 _OWN_BYTES = 2_000_000
 
@@ -58,6 +58,8 @@ def main() -> None:
     while line := sys.stdin.buffer.readline():
         task = json.loads(line)
         result, pixels = run(task, sys.stdin.buffer.read(task["size"]))
+        if _pages(_RESIDENT) - resident > _KEPT_BYTES:
+            trim_malloc()
         result["retire"] = _pages(_RESIDENT) - resident > _KEPT_BYTES
         write(results, result, pixels)
 
