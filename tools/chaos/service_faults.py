@@ -139,7 +139,7 @@ def new_version(trial: Trial) -> None:
 
 
 def deliver(trial: Trial, folder: Path, broken: bool) -> None:
-    """Put a version in place as the README says: copied beside, then renamed."""
+    """Put a version in place as docs/model_server.md says: copied beside, then renamed."""
     beside = trial.stage.folder / "delivery"
     shutil.copytree(MODELS / str(max(int(one.name) for one in MODELS.iterdir() if one.name.isdecimal())), beside)
     if broken:

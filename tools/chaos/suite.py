@@ -10,7 +10,7 @@
 
 Each case starts real processes, asks them for predictions without a pause, does them harm, and prints one line: the
 requests sent, those answered right (the right animal in each photo), those refused properly (the status and code that
-the README promises, while the fault lasted), those lost (anything else: connections broken, answers wrong, time-outs),
+docs/api.md promises, while the fault lasted), those lost (anything else: connections broken, answers wrong, time-outs),
 and in seconds: the median refusal, the slowest answer, and how long it took to the first right one once all was well.
 The exit status is 1 if any promise was broken.
 

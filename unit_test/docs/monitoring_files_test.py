@@ -65,6 +65,8 @@ def exported(page: str) -> Labels:
 
 class MonitoringFilesTest(unittest.TestCase):
     known: Labels
+    # The metrics that the pages describe, those without a sample yet included.
+    described: set[str]
 
     @classmethod
     def setUpClass(cls) -> None:
@@ -81,6 +83,7 @@ class MonitoringFilesTest(unittest.TestCase):
                 pages = [f"{url}/metrics", server.url + "/monitoring/prometheus/metrics"]
                 texts = [requests.get(page, timeout=TIMEOUT_S).text for page in pages]
         cls.known = exported("\n".join(texts)) | {"up": set()}
+        cls.described = set(re.findall(r"^# TYPE (\S+)", "\n".join(texts), re.MULTILINE))
 
     def check(self, expression: str, legend: str = "") -> None:
         grouped = set(re.findall(r"\w+", " ".join(re.findall(r"\bby\s*\(([^)]*)\)", expression))))
@@ -133,6 +136,21 @@ class MonitoringFilesTest(unittest.TestCase):
             if name.startswith(("catdog_", "model_server_", ":")) and not name.endswith("_created")
         }
         self.assertEqual(told - used - {":tensorflow:serving:request"}, set())
+
+    def test_the_operations_page_has_every_metric_of_ours_with_its_labels(self) -> None:
+        page = (ROOT / "docs" / "operations.md").read_text(encoding="utf-8")
+        cells = re.findall(r"^\| (`(?:catdog_|model_server_|:)[^|]*) \|", page, re.MULTILINE)
+        documented = {
+            name: set(filter(None, labels.split(",")))
+            for name, labels in re.findall(r"`([\w:]+)(?:\{([\w,]*)\})?`", " ".join(cells))
+        }
+        told = {name for name in self.described if name.startswith(("catdog_", "model_server_", ":"))}
+        self.assertEqual(set(documented), {name for name in told if not name.endswith("_created")})
+        for name, labels in documented.items():
+            found = [self.known[series] for series in (name, f"{name}_bucket") if series in self.known]
+            with self.subTest(name):
+                # One that counts failures may have no sample yet.
+                self.assertTrue(all(labels == one - {"le"} for one in found))
 
     def test_every_alert_says_how_bad_it_is_and_what_to_do(self) -> None:
         for alert in alerts():

@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import gc
 import io
 import logging
@@ -86,7 +87,12 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
         return await self.pool.decode(photo, request or RequestContext("a_request", 120), lambda: None)
 
     def processes(self) -> list[psutil.Process]:
-        return [child for child in psutil.Process().children() if "decoder_worker" in " ".join(child.cmdline())]
+        found = []
+        for child in psutil.Process().children():
+            # One that has ended, and is not waited for yet, has no command any more.
+            with contextlib.suppress(psutil.Error):
+                found += [child] if "decoder_worker" in " ".join(child.cmdline()) else []
+        return found
 
     def ended(self, reason: str) -> float:
         return self.metrics.registry.get_sample_value("catdog_decoders_ended_total", {"reason": reason}) or 0.0
@@ -204,6 +210,19 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
         ):
             await self.decode(PNG)
         self.assertEqual((await self.decode(PNG)).shape, (240, 240, 3))
+
+    async def test_the_first_check_starts_all_and_tells_where_one_does_not_start(self) -> None:
+        self.assertIsNone(await self.pool.check(60))
+        self.assertEqual(len(self.processes()), 2)
+        pool = decoder_pool.DecoderPool(self.config, self.metrics)
+        nowhere = patch.object(decoder_process, "PROGRAM", ("nowhere.py",))
+        with nowhere, self.assertLogs(decoder_process.logger, "ERROR"):
+            self.assertIsInstance(await pool.check(60), errors.Overloaded)
+        self.assertIsNone(await pool.check(60))
+        await pool.close()
+        slow = decoder_pool.DecoderPool(self.config, self.metrics)
+        self.assertIsInstance(await slow.check(0.0), errors.Overloaded)
+        await slow.close()
 
     @unittest.skipUnless(IS_LINUX, "reads /proc")
     async def test_a_process_knows_no_keys(self) -> None:

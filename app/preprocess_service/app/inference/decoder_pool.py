@@ -34,7 +34,7 @@ from preprocess_service.app.inference.context import RequestContext
 from preprocess_service.app.inference.decoder_process import DecoderEnded, DecoderProcess
 from preprocess_service.app.inference.memory_budget import MemoryBudget
 from preprocess_service.app.observability.metrics import Metrics
-from preprocess_service.app.utils import Photo, decode_base64
+from preprocess_service.app.utils import Photo
 from serving_common.cpu_quota import usable_cores
 
 # What every picture gets without waiting: enough for the header of any, and for most small ones as a whole.
@@ -78,7 +78,7 @@ class DecoderPool:
         self._large = asyncio.Semaphore(self._cores)
         self._memory = MemoryBudget(limits.decode_bytes)
         self._threads = ThreadPoolExecutor(len(self._processes), "decoder")
-        self._are_started = False
+        self._starting: asyncio.Task[bool] | None = None
         self._metrics = metrics
 
     async def decode(self, photo: Photo, context: RequestContext, on_start: Callable[[], None]) -> NDArray[np.uint8]:
@@ -111,18 +111,24 @@ class DecoderPool:
 
     async def close(self) -> None:
         """End all processes."""
+        if self._starting is not None:
+            self._starting.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
         for process in self._processes:
             process.kill()
         await asyncio.to_thread(lambda: [process.end() for process in self._idle])
 
-    async def check(self) -> ServiceError | None:
-        """Start all processes; answers what is wrong where one does not start."""
-        if not self._are_started:
-            calls = [self._call(DecoderProcess.start, bool) for _ in self._processes]
-            results = await asyncio.gather(*calls, return_exceptions=True)
-            self._are_started = not any(isinstance(result, DecoderEnded) for result in results)
-        return None if self._are_started else Overloaded("decoders")
+    async def check(self, timeout: float) -> ServiceError | None:
+        """Start all processes; answers what is wrong where one does not start within ``timeout`` seconds."""
+        if self._starting is None or (self._starting.done() and not self._starting.result()):
+            self._starting = asyncio.create_task(self._start_all())
+        await asyncio.wait([self._starting], timeout=timeout)
+        return None if self._starting.done() and self._starting.result() else Overloaded("decoders")
+
+    async def _start_all(self) -> bool:
+        calls = [self._call(DecoderProcess.start, bool) for _ in self._processes]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        return not any(isinstance(result, BaseException) for result in results)
 
     async def _run(
         self, photo: Photo, context: RequestContext, cost: DecodeCost, on_start: Callable[[], object]
@@ -174,8 +180,10 @@ class DecoderPool:
             # It may have waited until nobody wants the answer any more.
             context.remaining()
             with context.stage("decode"):
-                data = decode_base64(photo) if isinstance(photo, str) else photo
-                result, pixels = process.decode(task, data, math.prod(self._size))
+                # Base64 is decoded there too: 20 MB of it would hold the GIL for a tenth of a second.
+                is_base64 = isinstance(photo, str)
+                data = photo.encode("ascii", "replace") if isinstance(photo, str) else photo
+                result, pixels = process.decode(task | {"is_base64": is_base64}, data, math.prod(self._size))
                 if "error" in result:
                     raise _error(result)
         except ServiceError as exc:
@@ -187,7 +195,7 @@ class DecoderPool:
     def _explain(self, exc: DecoderEnded, context: RequestContext) -> dict[str, Any]:
         """The result of a task whose process ended."""
         if exc.status is None:
-            self._are_started = False
+            self._starting = None
             return {"error": [Overloaded.__name__, "decoders", {}]}
         is_late = exc.status == -getattr(signal, "SIGPROF", 0)
         self._metrics.decoders_ended.labels("time" if is_late else "crash").inc()

@@ -106,6 +106,9 @@ class DecoderProcess:
         try:
             assert process.stdout
             _read_line(process.stdout)
+            if self._is_killed:
+                # Meanwhile, when there was nothing to kill yet.
+                raise EOFError
         except (OSError, EOFError, ValueError, LookupError) as exc:
             is_ours = self._is_killed
             status = self.end()

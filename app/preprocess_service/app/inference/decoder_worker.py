@@ -24,7 +24,7 @@ from PIL import AvifImagePlugin, Image
 
 from preprocess_service.app.errors import ImageTooLarge, ServiceError
 from preprocess_service.app.imaging.decode_cost import DecodeCost, webp_cost, webp_size
-from preprocess_service.app.utils import Header, decode_open, open_image, to_pixels
+from preprocess_service.app.utils import Header, decode_base64, decode_open, open_image, to_pixels
 from serving_common.malloc import configure_malloc
 
 if sys.platform != "win32":  # which has no such limits
@@ -75,9 +75,11 @@ def run(task: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
     def on_header(header: Header) -> None:
         result["header"] = [header.format, header.width, header.height]
 
-    # Some decoders keep copies of the file.
-    _limit(task["memory"] + 2 * len(data), task["seconds"])
     try:
+        if task["is_base64"]:
+            data = decode_base64(data.decode("ascii"))
+        # Some decoders keep copies of the file.
+        _limit(task["memory"] + 2 * len(data), task["seconds"])
         if (size := webp_size(data)) and not _is_granted(webp_cost(size), task):
             return {"header": ["WEBP", *size], "needs": asdict(webp_cost(size))}, b""
         with open_image(data, task["max_pixels"], picture, on_header) as opened:

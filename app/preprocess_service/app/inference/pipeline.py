@@ -18,7 +18,7 @@ from preprocess_service.app.inference.batcher import Batcher
 from preprocess_service.app.inference.context import RequestContext
 from preprocess_service.app.inference.decoder_pool import DecoderPool
 from preprocess_service.app.observability.metrics import Metrics
-from preprocess_service.app.observability.readiness import Checks, ReadinessProbe
+from preprocess_service.app.observability.readiness import PROBE_SECONDS, Checks, ReadinessProbe
 from preprocess_service.app.serving_client.predict_response import Prediction
 from preprocess_service.app.serving_client.signature import Signature
 from preprocess_service.app.utils import Header, Photo, decode_base64, decode_open, open_image, to_pixels
@@ -118,7 +118,7 @@ class Pipeline:
 
     async def check(self) -> Checks:
         """Try what a request needs: this process stays, its decoders start, the model is AVAILABLE and predicts."""
-        decoders, checks = await asyncio.gather(self._decoders.check(), self._readiness.check())
+        decoders, checks = await asyncio.gather(self._decoders.check(PROBE_SECONDS), self._readiness.check())
         return {"process": Overloaded("draining") if self.is_draining else decoders, **checks}
 
     async def render_metrics(self) -> bytes:
