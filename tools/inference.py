@@ -1,4 +1,4 @@
-"""OpenVINO, imported in a way that its threads and its maker's statistics do no harm; see openvino_engine.py."""
+"""OpenVINO, imported in a way that its threads and its maker's statistics do no harm; see engines/openvino.py."""
 
 import sys
 from typing import Any

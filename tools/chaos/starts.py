@@ -4,7 +4,7 @@
 
 A program of a few lines, two threads that call ``infer()`` on one compiled OpenVINO model, has been seen to stop for
 good once in some forty runs: OpenVINO's bindings look for numpy when they meet their first array, and two threads that
-bring one at once wait for each other. The server brings one before it has threads (see openvino_engine.py); that
+bring one at once wait for each other. The server brings one before it has threads (see engines/openvino.py); that
 nothing else stops it is what is tried here, with two streams at every second start. A server counts as stuck when it
 is asked for something, a prediction or its end, and all of its threads sleep for ``IDLE_S``: on a busy machine no clock
 would tell that from waiting for a processor. What it sleeps in is printed.

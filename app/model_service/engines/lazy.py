@@ -34,11 +34,11 @@ class LazyEngine:
 
     @property
     def infer_requests(self) -> int:
-        """See engines.Engine; none before the first call: a warm-up has nothing to touch."""
+        """See Engine; none before the first call: a warm-up has nothing to touch."""
         return self._engine.infer_requests if self._engine else 0
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
-        """See engines.Engine; the first call compiles, and those that come meanwhile wait for it.
+        """See Engine; the first call compiles, and those that come meanwhile wait for it.
 
         Raises ServingError FAILED_PRECONDITION where that fails; the next call tries again.
         """

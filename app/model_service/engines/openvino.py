@@ -88,7 +88,7 @@ class OpenVinoEngine:
         _engines.add(self)
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
-        """See engines.Engine; waits for a free infer request and gives up the interpreter lock meanwhile."""
+        """See Engine; waits for a free infer request and gives up the interpreter lock meanwhile."""
         self._note_size(sum(array.nbytes for array in inputs.values()))
         with self._request() as request:
             try:

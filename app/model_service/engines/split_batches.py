@@ -29,11 +29,11 @@ class SplitEngine:
 
     @property
     def infer_requests(self) -> int:
-        """See engines.Engine."""
+        """See Engine."""
         return self._engine.infer_requests
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
-        """See engines.Engine."""
+        """See Engine."""
         size = sum(array.size for array in inputs.values()) * _BYTES
         if size <= self._max_bytes or not self._can_split:
             return self._engine.run(inputs, outputs)

@@ -60,7 +60,7 @@ class TensorFlowEngine:
         self.infer_requests = infer_requests
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
-        """See engines.Engine."""
+        """See Engine."""
         feeds = {spec.name: inputs[alias] for alias, spec in self._signature.inputs.items()}
         fetches = {alias: self._signature.outputs[alias].name for alias in outputs}
         try:

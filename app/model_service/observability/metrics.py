@@ -204,11 +204,11 @@ class TimedEngine:
 
     @property
     def infer_requests(self) -> int:
-        """See engines.Engine."""
+        """See Engine."""
         return self.engine.infer_requests
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
-        """See engines.Engine."""
+        """See Engine."""
         began = time.perf_counter()
         results = self.engine.run(inputs, outputs)
         # TensorFlow Serving calls whatever runs a SavedModel TF1, and dashboards ask for that.
