@@ -9,10 +9,10 @@ Photos, base64, JSON and forms go the way that they go in the service, without t
 whatever raises anything but a ServiceError, an answer that can't be written as JSON, a tensor that is none, more than
 2 s or 500 MB for one input. It ends the run with status 77 and is kept as crash-* in the folder of --findings.
 
-The HTTP face has a fuzzer of its own. With a pair running (python run.py serve), for ten minutes:
+The HTTP API has a fuzzer of its own. With a pair running (python run.py serve), for ten minutes:
 
     fuzzing/bin/pip install schemathesis==4.32.5
-    fuzzing/bin/schemathesis --config-file unit_test/schemathesis.toml run http://127.0.0.1:7998/openapi.json \\
+    fuzzing/bin/schemathesis --config-file unit_test/preprocess_service/schemathesis.toml run http://127.0.0.1:7998/openapi.json \\
         --max-time 600 --workers 2 --continue-on-failure --generation-database none --warnings off
 
 An ST201 for a form that holds nothing but `file` is no finding: an unknown field was meant to be in it, of a value that
@@ -40,16 +40,17 @@ import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]
 import numpy as np
 
 # What is not instrumented here is not seen by the fuzzer; C is not in any case.
-with atheris.instrument_imports(include=["PIL", "pi_heif", "puremagic", "python_multipart", "starlette.formparsers"]):
+with atheris.instrument_imports(
+    include=["PIL", "pi_heif", "puremagic", "python_multipart", "starlette.formparsers", "preprocess_service.app"]
+):
     import pi_heif
     import puremagic  # noqa: F401 - imported first here, so that it is instrumented
     import starlette.formparsers  # noqa: F401 - likewise
     from PIL import Image, ImageFile, PngImagePlugin  # noqa: F401 - likewise
 
-    from tools.service import PROJECT, ServiceError, read_config
-with atheris.instrument_imports(include=["intake", "utils", "budget", "errors", "messages"]):
     from preprocess_service.app import utils
     from preprocess_service.app.api import request_body
+    from tools.service import PROJECT, ServiceError, read_config
 from starlette.requests import Request
 
 CONFIG = read_config(None)

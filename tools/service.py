@@ -4,12 +4,12 @@ from pathlib import Path
 
 from preprocess_service.app.config import Config, ConfigError, Picture, load_config
 from preprocess_service.app.errors import ServiceError
-from preprocess_service.app.utils import GROUND, decode_image, normalise, to_pixels, to_tensor
+from preprocess_service.app.utils import BACKGROUND, decode_image, normalise, to_pixels, to_tensor
 
 PROJECT = Path(__file__).resolve().parents[1]
 
 __all__ = [
-    "GROUND",
+    "BACKGROUND",
     "Config",
     "ConfigError",
     "Picture",

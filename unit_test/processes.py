@@ -45,7 +45,7 @@ class ModelServer(Running):
 
     @property
     def url(self) -> str:
-        """The address of its REST face."""
+        """The address of its REST API."""
         return f"http://127.0.0.1:{self.rest_port}"
 
 

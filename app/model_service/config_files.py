@@ -26,26 +26,11 @@ def parse_monitoring_config(text: str) -> Any:
     return _parse(text, messages)
 
 
-def parse_batching_parameters(text: str) -> Any:
-    """Return a BatchingParameters read from its text form; raises ParseError.
-
-    The package lacks this one too, of servables/tensorflow/session_bundle_config.proto. Its numbers are messages of
-    their own, so that 0 can be told from what is not there.
-    """
-    numbers = ("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads")
-    fields: dict[str, Any] = {name: "Int64" for name in (*numbers, "max_execution_batch_size")}
-    fields |= {"thread_pool_name": "String", "enable_large_batch_splitting": "Bool"}
-    fields |= {"allowed_batch_sizes": [_FIELD.TYPE_INT64], "pad_variable_length_inputs": _FIELD.TYPE_BOOL}
-    values = {"Int64": _FIELD.TYPE_INT64, "String": _FIELD.TYPE_STRING, "Bool": _FIELD.TYPE_BOOL}
-    messages = {name: {"value": kind} for name, kind in values.items()}
-    return _parse(text, {**messages, "BatchingParameters": fields})
-
-
 _FIELD = descriptor_pb2.FieldDescriptorProto
 
 
 def _parse(text: str, messages: Mapping[str, Mapping[str, Any]]) -> Any:
-    """Read `text` as the last of `messages`: field -> type, name of another message, or a list of a type: repeated.
+    """Read `text` as the last of `messages`: field -> type, or name of another message.
 
     In text form only the names count, so that the fields may have any numbers.
     """
@@ -54,8 +39,6 @@ def _parse(text: str, messages: Mapping[str, Mapping[str, Any]]) -> Any:
         described = file.message_type.add(name=message)
         for number, (name, kind) in enumerate(fields.items(), start=1):
             field = described.field.add(name=name, number=number, label=_FIELD.LABEL_OPTIONAL)
-            if isinstance(kind, list):
-                field.label, (kind,) = _FIELD.LABEL_REPEATED, kind
             if isinstance(kind, str):
                 field.type, field.type_name = _FIELD.TYPE_MESSAGE, f".config.{kind}"
             else:

@@ -1,7 +1,7 @@
 """What can go wrong, in two kinds.
 
 Failure
-├── ServingError    one request is refused: a gRPC status code and a text, the same on both faces
+├── ServingError    one request is refused: a gRPC status code and a text, the same in both APIs
 └── StartError      the process can't start, or a version can't be loaded: one line that says why and what to do
 """
 

@@ -44,8 +44,6 @@ class Flags:
     tensorflow_inter_op_parallelism: int = 0
     enable_model_warmup: bool = True
     num_request_iterations_for_warmup: int = 1
-    enable_batching: bool = False
-    batching_parameters_file: str = ""
     enable_grpc_healthcheck_service: bool = True
     refuse_unsafe_operations: bool = False
     version: bool = False
@@ -81,8 +79,6 @@ HELP = {
     "tensorflow_inter_op_parallelism": "calls computed at the same time; 0: chosen from the cores",
     "enable_model_warmup": "replay assets.extra/tf_serving_warmup_requests before serving",
     "num_request_iterations_for_warmup": "how often each warm-up request is run",
-    "enable_batching": "compute gRPC calls that wait at the same time together",
-    "batching_parameters_file": "text form of a BatchingParameters: how many, for example",
     "enable_grpc_healthcheck_service": "serve grpc.health.v1",
     "refuse_unsafe_operations": "load no model that could do more than compute (not in TensorFlow Serving)",
     "version": "print the version and exit",
@@ -104,6 +100,8 @@ _REFUSED = {
 # Flags that tune what this server does in a way of its own.
 _WITHOUT_EFFECT = frozenset(
     {
+        "enable_batching",
+        "batching_parameters_file",
         "model_config_file_poll_wait_seconds",
         "rest_api_num_threads",
         "grpc_max_threads",

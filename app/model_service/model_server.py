@@ -1,4 +1,4 @@
-"""The embedded model server: TensorFlow Serving's gRPC and REST faces on one SavedModel, without Docker.
+"""The embedded model server: TensorFlow Serving's gRPC and REST APIs on one SavedModel, without Docker.
 
     python model_server.py --port=8500 --rest_api_port=8501 --model_name=CAT-DOG --model_base_path=FOLDER
 
@@ -35,23 +35,22 @@ from model_service.flags import Flags
 from model_service.models.engine import Engine
 from model_service.models.saved_model import latest_version, read_saved_model
 from model_service.models.servables import Servable, Servables, label
-from model_service.models.version_poller import Load, Schedule, VersionWatch
+from model_service.models.version_poller import Load, Schedule, VersionPoller
 from model_service.observability.metrics import Monitoring, read_path
 from model_service.observability.readiness import Readiness
-from model_service.prediction.batching import read_batching
-from model_service.prediction.executor import Workers
-from model_service.prediction.idle_memory import give_back_unused
+from model_service.prediction.executor import InferenceExecutor
+from model_service.prediction.idle_memory import release_unused_memory
 from model_service.prediction.message_memory import MessageMemory
-from model_service.prediction.request_log import Calls
+from model_service.prediction.request_log import RequestLogger
 from model_service.prediction.warmup import called_signatures, warm_up
-from model_service.server_context import Backend
+from model_service.server_context import ServerContext
 from serving_common import sockets
 from serving_common.json_logging import configure_json_logging
 from serving_common.malloc import configure_malloc, trim_malloc
 from serving_common.otel import open_export
 
 if TYPE_CHECKING:
-    from model_service.observability.span_export import OtlpExport
+    from model_service.observability.tracing import OtlpExport
 
 logger = logging.getLogger("model_server")
 
@@ -101,24 +100,24 @@ def _serve(options: Flags) -> int:
     monitoring_path = _monitoring_path(options)
     grpc_claim = _bind(options.bind_address, options.port, "port")
     rest_claim = _claim_rest(options)
-    batching = read_batching(options.enable_batching, options.batching_parameters_file)
     threads = Threads.sharing(
         options.tensorflow_intra_op_parallelism or options.tensorflow_session_parallelism,
-        options.tensorflow_inter_op_parallelism or batching.streams or 0,
+        options.tensorflow_inter_op_parallelism,
     )
     monitoring = Monitoring(monitoring_path)
     load = partial(load_version, options, threads, monitoring)
     servables = Servables(load_first(options, load))
-    queued = queue_length(options.max_queued_requests or batching.queued or 0)
-    workers = Workers(threads.callers, queued, batching.batches)
-    readiness = Readiness(servables, workers, options.model_name, options.stuck_call_seconds)
+    executor = InferenceExecutor(threads.callers, queue_length(options.max_queued_requests))
+    readiness = Readiness(servables, executor, options.model_name, options.stuck_call_seconds)
     export = open_export(os.environ, _span_export)
-    calls = Calls(options.log_calls, export, monitoring.waited)
+    request_logger = RequestLogger(options.log_calls, export, monitoring.waited)
     messages = MessageMemory(options.total_message_bytes, options.max_message_bytes)
-    backend = Backend(servables, workers, readiness, monitoring, calls, messages, options.max_message_bytes)
+    server_context = ServerContext(
+        servables, executor, readiness, monitoring, request_logger, messages, options.max_message_bytes
+    )
     grpc_claim.close()
     with asyncio.Runner(loop_factory=_event_loop) as runner:
-        is_at_work = runner.run(_run(options, backend, load, rest_claim))
+        is_at_work = runner.run(_run(options, server_context, load, rest_claim))
     if export:
         export.close()
     if is_at_work:
@@ -183,31 +182,33 @@ def _event_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-async def _run(options: Flags, backend: Backend, load: Load, rest_claim: socket.socket | None) -> bool:
+async def _run(options: Flags, server_context: ServerContext, load: Load, rest_claim: socket.socket | None) -> bool:
     """Serve until a signal comes and the calls under way are answered; return whether a thread is still at work."""
     stop = _stop_event()
-    grpc_server = GrpcServer(backend, options.enable_grpc_healthcheck_service)
-    rest_server = RestServer(RestApi(backend, options.rest_api_timeout_in_ms / 1000), DRAIN_S)
+    grpc_server = GrpcServer(server_context, options.enable_grpc_healthcheck_service)
+    rest_server = RestServer(RestApi(server_context, options.rest_api_timeout_in_ms / 1000), DRAIN_S)
     await grpc_server.open(sockets.join(options.bind_address, options.port))
     logger.info("Running gRPC ModelServer at %s ...", sockets.join(options.bind_address, options.port))
     if rest_claim:
         await rest_server.open(rest_claim)
         logger.info("Exporting HTTP/REST API at:%s ...", sockets.join(options.bind_address, options.rest_api_port))
-    watch = _version_watch(options, backend.servables, load)
-    watch.start()
-    tidying = asyncio.create_task(give_back_unused(backend.messages))
-    stuck_watch = asyncio.create_task(_stop_when_stuck(backend.readiness, stop)) if options.exit_when_stuck else None
+    poller = _version_poller(options, server_context.servables, load)
+    poller.start()
+    tidying = asyncio.create_task(release_unused_memory(server_context.messages))
+    stuck_watch = (
+        asyncio.create_task(_stop_when_stuck(server_context.readiness, stop)) if options.exit_when_stuck else None
+    )
     await stop.wait()
     if stuck_watch:
         stuck_watch.cancel()
     tidying.cancel()
     logger.info("Stopping: finishing what is under way")
-    watch.stop()
-    backend.readiness.is_stopping = True
+    poller.stop()
+    server_context.readiness.is_stopping = True
     grpc_server.announce_end()
-    await asyncio.gather(_drain(grpc_server, backend.workers), rest_server.close())
-    backend.workers.close()
-    return bool(backend.workers.computing) or watch.is_loading
+    await asyncio.gather(_drain(grpc_server, server_context.executor), rest_server.close())
+    server_context.executor.close()
+    return bool(server_context.executor.computing) or poller.is_loading
 
 
 async def _stop_when_stuck(readiness: Readiness, stop: asyncio.Event) -> None:
@@ -218,16 +219,16 @@ async def _stop_when_stuck(readiness: Readiness, stop: asyncio.Event) -> None:
     stop.set()
 
 
-def _version_watch(options: Flags, servables: Servables, load: Load) -> VersionWatch:
+def _version_poller(options: Flags, servables: Servables, load: Load) -> VersionPoller:
     poll_s, retry_s = options.file_system_poll_wait_seconds, options.load_retry_interval_micros / 1e6
     schedule = Schedule(poll_s, options.max_num_load_retries, retry_s)
-    return VersionWatch(servables, options.model_name, Path(options.model_base_path), load, schedule)
+    return VersionPoller(servables, options.model_name, Path(options.model_base_path), load, schedule)
 
 
-async def _drain(grpc_server: GrpcServer, workers: Workers) -> None:
+async def _drain(grpc_server: GrpcServer, executor: InferenceExecutor) -> None:
     draining = asyncio.create_task(grpc_server.stop(DRAIN_S))
     # Without this, a client that watches the health service would keep the process for the whole of DRAIN_S.
-    await asyncio.wait([asyncio.create_task(workers.wait_until_idle())], timeout=DRAIN_S)
+    await asyncio.wait([asyncio.create_task(executor.wait_until_idle())], timeout=DRAIN_S)
     await grpc_server.stop(FLUSH_S)
     await draining
 
@@ -243,7 +244,7 @@ def _stop_event() -> asyncio.Event:
 
 def _span_export() -> "OtlpExport":
     # Not before it is wanted: OpenTelemetry's SDK comes with it.
-    from model_service.observability.span_export import OtlpExport
+    from model_service.observability.tracing import OtlpExport
 
     return OtlpExport(VERSION)
 

@@ -5,6 +5,7 @@ import logging
 import sys
 from typing import TextIO
 
+from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
 # How long a line may wait to be written together with others.
@@ -15,7 +16,11 @@ def json_formatter() -> JsonFormatter:
     """One JSON object a record: ``time`` (UTC), ``level``, ``logger``, ``message``, what was passed as ``extra``, and
     ``exception``. Characters beyond ASCII are escaped: no terminal and no encoding can break a line."""
     names = {"levelname": "level", "name": "logger", "exc_info": "exception"}
-    return JsonFormatter(["time", "levelname", "name", "message"], rename_fields=names, timestamp="time")
+    # uvicorn passes its message once more, for coloured terminals.
+    reserved = [*RESERVED_ATTRS, "color_message"]
+    return JsonFormatter(
+        ["time", "levelname", "name", "message"], rename_fields=names, timestamp="time", reserved_attrs=reserved
+    )
 
 
 class BufferedHandler(logging.StreamHandler[TextIO]):

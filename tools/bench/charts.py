@@ -16,7 +16,7 @@ matplotlib.use("Agg")  # files only: no screen is needed
 from matplotlib import pyplot
 
 # In the order in which a photo goes through them; a step that is not here comes last.
-STEPS = ("client", "read", "queue", "decode", "fit", "model", "other")
+STEPS = ("client", "read", "queue", "decode", "resize", "model", "other")
 
 
 def draw(results: Results, folder: Path) -> list[Path]:

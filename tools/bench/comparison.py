@@ -30,7 +30,7 @@ from tools.bench.samples import LoadError
 from tools.bench.turns import Plan, Turn, take_turn
 from tools.service import PROJECT, read_config
 
-LIMIT_PROGRAM = Path(__file__).with_name("limit.py")
+LIMIT_PROGRAM = "tools.bench.limit"
 
 
 def main() -> int:
@@ -106,8 +106,8 @@ def take_round(
 
 def measure_limit(seconds: float) -> Mapping[str, Any]:
     """What limit.py finds, in a process of its own; raises BenchError."""
-    command = [sys.executable, str(LIMIT_PROGRAM), "--seconds", str(seconds)]
-    done = subprocess.run(command, capture_output=True, text=True, check=False)
+    command = [sys.executable, "-m", LIMIT_PROGRAM, "--seconds", str(seconds)]
+    done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=PROJECT)
     if done.returncode:
         raise BenchError(f"limit.py failed: {done.stderr.strip()}")
     found: Mapping[str, Any] = json.loads(done.stdout)

@@ -12,7 +12,7 @@ from tools.service import PROJECT, Config
 
 OURS = "this project"
 TUTORIAL = "the tutorial's way"
-BARE = Path(__file__).with_name("bare.py")
+BARE = "tools.bench.bare"
 
 
 @dataclass(frozen=True)
@@ -83,14 +83,15 @@ def _embedded_server(config: Config, model: Path, root: Path = PROJECT) -> Part:
     return _model_server(root / "app" / "model_service" / "model_server.py", config, model)
 
 
-def _pair(app: Path, config: Config, model: Path, root: Path = PROJECT) -> dict[str, Part]:
+def _pair(app: Sequence[str], config: Config, model: Path, root: Path = PROJECT, **more: str) -> dict[str, Part]:
     environment = {
         "SERVICE_MODEL_HOST": "127.0.0.1",
         "SERVICE_MODEL_PORT": "{grpc}",
         "SERVICE_HOST": "127.0.0.1",
         "SERVICE_PORT": "{http}",
+        **more,
     }
-    service = Part([sys.executable, str(app)], environment)
+    service = Part([sys.executable, *app], environment)
     return {"preprocess service": service, "model server": _embedded_server(config, model, root)}
 
 
@@ -101,12 +102,14 @@ def _ours(config: Config, model: Path) -> Contestant:
 def checkout(root: Path, name: str, config: Config, model: Path) -> Contestant:
     """The pair of a checkout of this project, with this one's packages and model."""
     app_server = root / "app" / "preprocess_service" / "app" / "app_server.py"
-    return Contestant(name, "as it comes", "/predict", _pair(app_server, config, model, root))
+    return Contestant(name, "as it comes", "/predict", _pair([str(app_server)], config, model, root))
 
 
 def _bare(config: Config, model: Path) -> Contestant:
     settings = "the same ModelRunner and model server behind a bare ASGI app, which checks, refuses and logs nothing"
-    return Contestant("the bare pair", settings, "/predict", _pair(BARE, config, model))
+    return Contestant(
+        "the bare pair", settings, "/predict", _pair(["-m", BARE], config, model, PYTHONPATH=str(PROJECT))
+    )
 
 
 def _rival(program: str, asked: Mapping[str, object], packages: str | None, *arguments: str) -> Part:

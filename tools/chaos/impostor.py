@@ -1,6 +1,6 @@
 """Stands where the model server should be and answers what no model server would: for the fault suite.
 
-    python -m tools.chaos/impostor.py PORT MODE
+    python -m tools.chaos.impostor PORT MODE
 
 MODE is one of the functions of this file whose names are in ``MODES``. It is ready when it says so on stdout.
 """

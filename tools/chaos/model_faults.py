@@ -7,7 +7,7 @@ from pathlib import Path
 from tools.chaos.stage import Name, Process, free_port
 from tools.chaos.trial import Trial, case
 
-IMPOSTOR = Path(__file__).with_name("impostor.py")
+IMPOSTOR = "tools.chaos.impostor"
 AWAY = ("model_unavailable", "deadline_exceeded")
 # Half of the deadline: what is refused sooner does not keep its sender waiting for it.
 AT_ONCE_S = 5.0
@@ -105,7 +105,7 @@ def moved(trial: Trial) -> None:
 def impostor(trial: Trial, mode: str, refusals: int | None = None) -> None:
     """Have an impostor answer, and then the model server in its place."""
     port, grpc_port = free_port(), free_port()
-    command: list[str | Path] = [sys.executable, IMPOSTOR, str(grpc_port), mode]
+    command: list[str | Path] = [sys.executable, "-m", IMPOSTOR, str(grpc_port), mode]
     process = trial.stage.process("impostor", command, {}, lambda: "ready" in process.output())
     process.start()
     trial.stage.app_server("127.0.0.1", grpc_port, port).start()

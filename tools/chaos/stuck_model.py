@@ -1,6 +1,6 @@
 """Writes the shipped model anew, as one that a black picture keeps busy for as long as it likes: for the fault suite.
 
-    python -m tools.chaos/stuck_model.py FOLDER
+    python -m tools.chaos.stuck_model FOLDER
 
 Every other picture is answered as before.
 """

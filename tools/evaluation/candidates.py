@@ -27,7 +27,7 @@ from PIL import Image, ImageOps
 from tools.evaluation import photos
 from tools.evaluation.cost import openvino_milliseconds
 from tools.evaluation.measures import Proportion, proportion
-from tools.service import GROUND, PROJECT, Config, ConfigError, decode_image, read_config, to_tensor
+from tools.service import BACKGROUND, PROJECT, Config, ConfigError, decode_image, read_config, to_tensor
 from tools.training import features, views
 from tools.training.calibration import CalibrationError, calibrated
 from tools.training.efficientnet_lite import (
@@ -111,7 +111,7 @@ class Candidate:
     def framed(self, image: Image.Image) -> Image.Image:
         """The photo, or the square with the whole of it."""
         side = max(image.size)
-        return ImageOps.pad(image, (side, side), color=GROUND) if self.pad else image
+        return ImageOps.pad(image, (side, side), color=BACKGROUND) if self.pad else image
 
 
 def backbone(candidate: Candidate, options: argparse.Namespace) -> tuple[Network, Config, dict[str, object], Path]:
@@ -121,7 +121,7 @@ def backbone(candidate: Candidate, options: argparse.Namespace) -> tuple[Network
     network = load_network(VARIANTS[candidate.variant], weights)
     base = fingerprint(config, weights, candidate.variant)
     if candidate.pad:
-        base["pad"] = GROUND
+        base["pad"] = BACKGROUND
     if candidate.blocks:
         network = dataclasses.replace(network, blocks=network.blocks[: candidate.blocks], head=None)
         base["blocks"] = candidate.blocks

@@ -83,7 +83,7 @@ def compare(comparisons: Sequence[Comparison], paths: Sequence[Path], config: Co
 def parse_arguments() -> argparse.Namespace:
     """The command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--server", default="localhost:8500", help="host:port of its gRPC face")
+    parser.add_argument("--server", default="localhost:8500", help="host:port of its gRPC API")
     parser.add_argument("--model", type=Path, default=PROJECT / "prev_trained_models" / "CAT-DOG")
     parser.add_argument("--photos", type=Path, default=PROJECT / "images", help="a folder, searched for photos")
     parser.add_argument("--count", type=int, default=100, help="how many of them at most, evenly spread")

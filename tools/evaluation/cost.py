@@ -1,6 +1,6 @@
 """What one photo costs: the network's own time on one core, in OpenVINO and in TensorFlow; nothing else is timed.
 
-python -m tools.evaluation.cost MODEL [MODEL ...]       version folders, measured in turn, so that they share the weather
+python -m tools.evaluation.cost MODEL [MODEL ...]       version folders, measured in turn, under the same conditions
 """
 
 import argparse
@@ -14,6 +14,7 @@ from pathlib import Path
 
 import numpy as np
 
+PROJECT = Path(__file__).resolve().parents[2]
 CALLS = 200
 WARM_UP_CALLS = 10
 
@@ -68,9 +69,9 @@ def time_tensorflow(model: str, rounds: str) -> None:
 
 def tensorflow_milliseconds(model: Path, rounds: int = CALLS) -> float | None:
     """Milliseconds of one inference in TensorFlow; None where it is not installed or fails."""
-    command = [sys.executable, "-c", _TENSORFLOW, str(Path(__file__).parent), str(model), str(rounds)]
+    command = [sys.executable, "-c", _TENSORFLOW, str(model.resolve()), str(rounds)]
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
-    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment)
+    done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=PROJECT)
     return float(json.loads(done.stdout)) if done.returncode == 0 else None
 
 

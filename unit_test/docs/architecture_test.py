@@ -26,7 +26,7 @@ KNOWN_BY = {
     "puremagic": {f"{SERVICE}.utils"},
     "pybase64": {f"{SERVICE}.utils"},
     "yaml": {f"{SERVICE}.config"},
-    "prometheus_client": {f"{SERVICE}.observability.metrics"},
+    "prometheus_client": {f"{SERVICE}.observability.metrics", "model_service.observability.metrics"},
     "openvino": {"model_service.engines.openvino"},
 }
 

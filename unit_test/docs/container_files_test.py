@@ -14,13 +14,17 @@ import yaml
 
 from model_service import flags
 from model_service.observability import metrics
-from model_service.prediction import batching
 from preprocess_service.app import config as service_config
 from unit_test.model_service.fixtures import shared_server
 
 ROOT = Path(__file__).parents[2]
 APP = ROOT / "app"
 COMPOSE_FILES = (APP / "docker-compose.yml", APP / "docker-compose.embedded.yml")
+# Those of TensorFlow Serving's session_bundle_config.proto that are messages around a value.
+BATCHING_PARAMETERS = {
+    *("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads", "thread_pool_name"),
+    *("enable_large_batch_splitting", "max_execution_batch_size"),
+}
 MONITORING_FILE = APP / "docker-compose.monitoring.yml"
 
 
@@ -175,16 +179,20 @@ class ConfigFilesTest(unittest.TestCase):
         self.assertEqual(path, metrics.DEFAULT_PATH)
 
     def test_the_batching_file_says_what_tensorflow_serving_takes(self) -> None:
-        found = batching.read_batching(True, str(APP / "model_service/batching.config"))
+        text = re.sub("#.*", "", (APP / "model_service/batching.config").read_text(encoding="utf-8"))
+        found = dict(re.findall(r"^(\w+) \{ value: (\w+) \}$", text, re.MULTILINE))
+        # All of it was read, and every field is one of TensorFlow Serving's BatchingParameters.
+        self.assertEqual(len(found), len(text.split("}")) - 1)
+        self.assertLessEqual(found.keys(), BATCHING_PARAMETERS)
         config = yaml.safe_load((APP / "preprocess_service/app/config.yaml").read_text(encoding="utf-8"))
-        self.assertGreaterEqual(found.batches.max_task_rows, config["limits"]["batch_items"])
+        self.assertGreaterEqual(int(found["max_batch_size"]), config["limits"]["batch_items"])
 
-    def test_the_embedded_server_has_both_files_and_is_given_the_first(self) -> None:
+    def test_the_embedded_server_has_the_monitoring_file_and_is_given_it(self) -> None:
         text = (APP / "model_service/Dockerfile.embedded").read_text(encoding="utf-8")
-        for file in ("monitoring.config", "batching.config"):
-            with self.subTest(file):
-                self.assertRegex(text, rf"COPY .*app/model_service/{file}.* /config/")
+        self.assertRegex(text, r"COPY .*app/model_service/monitoring.config.* /config/")
         self.assertIn("=/config/monitoring.config", text)
+        # It has no use for one.
+        self.assertNotIn("batching", text)
 
 
 if __name__ == "__main__":

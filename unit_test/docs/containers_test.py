@@ -96,7 +96,7 @@ for folder, folders, files in os.walk("/"):
 import os, re, shutil, subprocess, sys
 from pathlib import Path
 sys.path.insert(0, "/server")
-from saved_model import latest_version, read_message
+from model_service.models.saved_model import latest_version, read_message
 _, shipped = latest_version("M", Path("/models/CAT-DOG"))
 folder = Path("/tmp/hostile/1")
 folder.mkdir(parents=True)
@@ -105,10 +105,11 @@ message.meta_graphs[0].graph_def.node.add(name="passwords", op="ReadFile")
 (folder / "saved_model.pb").write_bytes(message.SerializeToString())
 for path in Path("/proc").glob("[0-9]*/cmdline"):
     words = path.read_bytes().decode().split("\\0")
-    if "/server/model_server.py" in words and words[0] != "sh":
+    if "/server/model_service/model_server.py" in words and words[0] != "sh":
         flags = [word for word in words if word.startswith("--")]
 flags += ["--model_base_path=/tmp/hostile", "--port=18500", "--rest_api_port=0"]
-done = subprocess.run([sys.executable, "/server/model_server.py", *flags], capture_output=True, text=True, timeout=120)
+done = subprocess.run([sys.executable, "/server/model_service/model_server.py", *flags], capture_output=True, text=True,
+                      timeout=120)
 shutil.rmtree("/tmp/hostile")
 print(done.returncode, done.stderr)
 """

@@ -13,7 +13,8 @@ import zipfile
 from pathlib import Path
 
 from packaging.requirements import Requirement
-from packaging.utils import canonicalize_name
+from packaging.tags import Tag
+from packaging.utils import canonicalize_name, parse_wheel_filename
 
 from tools import lock
 
@@ -103,10 +104,42 @@ class LockTest(unittest.TestCase):
             if "--no-deps" in options:
                 continue
             here = names(lock.lock_of(name))
+            left_out = {"tensorflow"} if lock.WITHOUT_TENSORFLOW in options else set()
             for package in here:
                 for needed in needs(package):
                     with self.subTest(f"{name}: {package} needs {needed}"):
-                        self.assertIn(needed, here, AGAIN)
+                        self.assertIn(needed, here | left_out, AGAIN)
+
+    def test_serving_needs_little_and_each_layer_holds_the_one_before(self) -> None:
+        served, checked = (names(f"requirements-{layer}.lock") for layer in ("serve", "check"))
+        self.assertLessEqual(served, checked)
+        self.assertFalse(served & {"tensorflow", "keras", "playwright", "ruff", "mypy", "matplotlib", "requests", "uv"})
+        self.assertFalse(checked & {"tensorflow", "keras", "playwright"})
+        services = names("app/preprocess_service/requirements.lock") | names("app/model_service/requirements.lock")
+        self.assertEqual(served - services, {"tensorflow-serving-api", "psutil"})
+
+    def test_every_served_package_has_a_wheel_for_each_python_and_system(self) -> None:
+        digests = set(re.findall(r"sha256:(\w+)", (ROOT / "requirements-serve.lock").read_text(encoding="utf-8")))
+        wheels: dict[str, set[Tag]] = {}
+        for line in (ROOT / lock.SERVE_WHEELS).read_text(encoding="utf-8").splitlines():
+            digest, file = line.split("  ")
+            self.assertIn(digest, digests, AGAIN)
+            package, version, _, tags = parse_wheel_filename(file)
+            wheels.setdefault(f"{package}=={version}", set()).update(tags)
+        needed = 0
+        for python in lock.PYTHONS:
+            version = f"{python[0]}.{python[1]}"
+            for system, (values, platforms) in lock.TARGETS.items():
+                usable = lock.wheel_tags(python, platforms)
+                place = {**values, "python_version": version, "python_full_version": f"{version}.0"}
+                for requirement, _ in locked("requirements-serve.lock").values():
+                    if requirement.marker and not requirement.marker.evaluate(place):
+                        continue
+                    needed += 1
+                    with self.subTest(f"{requirement} for Python {version} on {system}"):
+                        package = f"{canonicalize_name(requirement.name)}{requirement.specifier}"
+                        self.assertTrue(wheels.get(package, set()) & usable, AGAIN)
+        self.assertGreater(needed, 16 * 30)
 
     def test_containers_install_from_a_lock_with_hashes(self) -> None:
         locks = {lock.lock_of(name) for name in lock.LOCKED}
@@ -134,51 +167,101 @@ def needs(package: str) -> list[str]:
 
 
 class SetUpTest(unittest.TestCase):
-    """`run.py` sets up an environment from a lock of one small package, without the internet."""
+    """`run.py` sets up an environment from locks of small packages, without the internet."""
 
-    @classmethod
-    def setUpClass(cls) -> None:
-        cls.folder = Path(cls.enterClassContext(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
-        wheel = cls.folder / "tiny-1.0-py3-none-any.whl"
+    def setUp(self) -> None:
+        self.folder = Path(self.enterContext(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
+        (self.folder / "tools").mkdir()
+        # The true one needs protobuf: message_modules_test.py.
+        (self.folder / "tools" / "message_modules.py").write_text("")
+        self.pins = {name: self.make_wheel(name) for name in ("tiny", "larger_one")}
+
+    def make_wheel(self, name: str) -> str:
+        """Make a wheel of one module, and return its line of a lock."""
+        wheel = self.folder / f"{name}-1.0-py3-none-any.whl"
         information = {
-            "METADATA": "Metadata-Version: 2.1\nName: tiny\nVersion: 1.0\n",
+            "METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
             "WHEEL": "Wheel-Version: 1.0\nRoot-Is-Purelib: true\nTag: py3-none-any\n",
             "RECORD": "",
         }
         with zipfile.ZipFile(wheel, "w") as archive:
-            archive.writestr("tiny.py", "SIZE = 1\n")
-            for name, text in information.items():
-                archive.writestr(f"tiny-1.0.dist-info/{name}", text)
-        cls.digest = hashlib.sha256(wheel.read_bytes()).hexdigest()
+            archive.writestr(f"{name}.py", "SIZE = 1\n")
+            for file, text in information.items():
+                archive.writestr(f"{name}-1.0.dist-info/{file}", text)
+        return f"{name}==1.0 \\\n    --hash=sha256:{hashlib.sha256(wheel.read_bytes()).hexdigest()}\n"
 
-    def set_up(self, lock_text: str, folder: str = "venv") -> subprocess.CompletedProcess[str]:
-        (self.folder / "requirements.lock").write_text(lock_text)
+    def write_locks(self, serve: str, everything: str) -> None:
+        (self.folder / "requirements-serve.lock").write_text(serve)
+        (self.folder / "requirements-check.lock").write_text(serve)
+        (self.folder / "requirements.lock").write_text(everything)
+
+    def set_up(
+        self, layer: str, venv: str = "venv", python: tuple[int, ...] = sys.version_info[:3]
+    ) -> subprocess.CompletedProcess[str]:
         program = f"""
-import os, pathlib, sys
+import pathlib, sys
 sys.path.insert(0, {str(ROOT)!r})
-import run
-run.VENV = pathlib.Path({folder!r}).resolve()
-run.PYTHON = str(run.VENV / pathlib.Path(run.PYTHON).relative_to(run.ROOT / ".venv"))
-run.LOCK = pathlib.Path("requirements.lock")
-run.set_up()
+from launcher import environment
+environment.ROOT = pathlib.Path().resolve()
+environment.VENV = environment.ROOT / {venv!r}
+sys.version_info = {python!r}
+environment.set_up(environment.{layer}, "a-command")
 """
         pip = {"PIP_NO_INDEX": "1", "PIP_FIND_LINKS": str(self.folder), "PIP_CONFIG_FILE": os.devnull}
         command = [sys.executable, "-c", program]
         return subprocess.run(command, cwd=self.folder, env=os.environ | pip, capture_output=True, text=True)
 
+    def installed(self) -> set[str]:
+        return {path.stem for path in (self.folder / "venv").rglob("*.py") if path.stem in self.pins}
+
     def test_it_installs_only_what_has_the_hash_of_the_lock_and_that_once(self) -> None:
-        lock_text = f"tiny==1.0 \\\n    --hash=sha256:{self.digest}\n"
-        other = self.set_up(lock_text.replace(self.digest, "0" * 64))
+        tiny = self.pins["tiny"]
+        wrong = re.sub(r"sha256:\w+", f"sha256:{'0' * 64}", tiny)
+        self.write_locks(wrong, wrong)
+        other = self.set_up("SERVE")
         self.assertIn("THESE PACKAGES DO NOT MATCH THE HASHES", other.stderr)
-        self.assertIn("Problem: pip could not install requirements.lock", other.stderr)
-        first = self.set_up(lock_text)
+        self.assertIn("Problem: pip could not install requirements-serve.lock", other.stderr)
+        self.write_locks(tiny, tiny)
+        first = self.set_up("SERVE")
         self.assertIn("Successfully installed tiny-1.0", first.stdout, first.stderr)
-        self.assertEqual(self.set_up(lock_text).stdout, "")
+        self.assertEqual(self.set_up("SERVE").stdout, "")
+
+    def test_a_command_adds_what_it_needs_and_a_later_one_takes_nothing_away(self) -> None:
+        tiny, both = self.pins["tiny"], self.pins["tiny"] + self.pins["larger_one"]
+        self.write_locks(tiny, both)
+        self.set_up("SERVE")
+        self.assertEqual(self.installed(), {"tiny"})
+        more = self.set_up("ALL")
+        self.assertIn("for `a-command`", more.stdout, more.stderr)
+        self.assertEqual(self.installed(), {"tiny", "larger_one"})
+        for layer in ("SERVE", "CHECK", "ALL"):
+            with self.subTest(layer):
+                self.assertEqual(self.set_up(layer).stdout, "")
+        # A lock that has changed is installed over what is there.
+        self.write_locks(tiny + "# changed\n", both + "# changed\n")
+        self.assertIn("Setting up", self.set_up("SERVE").stdout)
+        self.assertEqual(self.installed(), {"tiny", "larger_one"})
+        self.assertIn("Setting up", self.set_up("ALL").stdout)
 
     def test_it_says_what_is_wrong_where_no_environment_can_be_made(self) -> None:
-        done = self.set_up("", "requirements.lock/venv")
+        self.write_locks("", "")
+        done = self.set_up("SERVE", "requirements.lock/venv")
         self.assertIn("Problem: ", done.stderr)
         self.assertIn("can't be made", done.stderr)
+
+    def test_a_python_without_a_build_of_tensorflow_serves_and_is_told_what_the_rest_needs(self) -> None:
+        self.write_locks("", "")
+        for layer in ("SERVE", "CHECK"):
+            with self.subTest(layer):
+                self.assertIn("Setting up", self.set_up(layer, python=(3, 14, 0)).stdout)
+        refused = self.set_up("ALL", python=(3, 14, 0)).stderr
+        self.assertIn(
+            "this is Python 3.14, which has no build of TensorFlow; `a-command` needs Python 3.11 to 3.13", refused
+        )
+        self.assertIn("`serve` and `check` work with this one", refused)
+        for python in ((3, 10, 9), (3, 15, 0)):
+            with self.subTest(python):
+                self.assertIn("`a-command` needs Python 3.11 to 3.14", self.set_up("SERVE", python=python).stderr)
 
 
 if __name__ == "__main__":

@@ -101,7 +101,7 @@ class MonitoringFilesTest(unittest.TestCase):
     def check_values(self, metric: str, matchers: dict[str, str]) -> None:
         possible = {
             "code": {error.code for error in errors.ServiceError.__subclasses__()},
-            "step": set(metrics.STEPS),
+            "stage": set(metrics.STAGES),
             "job": {job["job_name"] for job in self.prometheus()["scrape_configs"]},
         }
         if metric.startswith(":"):

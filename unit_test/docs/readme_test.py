@@ -48,11 +48,12 @@ class ReadmeTest(unittest.TestCase):
 
     def test_its_supported_pythons_are_those_that_run_py_takes(self) -> None:
         program = (
-            f"import sys; sys.path.insert(0, {str(ROOT)!r}); import run; print(run.OLDEST_PYTHON, run.NEWEST_PYTHON)"
+            f"import sys; sys.path.insert(0, {str(ROOT)!r}); from launcher.environment import *; "
+            "print(OLDEST_PYTHON, SERVE.newest_python, ALL.newest_python)"
         )
         printed = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=True).stdout
-        self.assertEqual(printed.strip(), "(3, 11) (3, 13)")
-        self.assertIn("Python 3.11, 3.12 or 3.13", README)
+        self.assertEqual(printed.strip(), "(3, 11) (3, 14) (3, 13)")
+        self.assertIn("Python 3.11, 3.12, 3.13 or 3.14", README)
 
     def test_the_version_is_the_same_everywhere(self) -> None:
         project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]

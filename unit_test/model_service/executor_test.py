@@ -13,15 +13,15 @@ from model_service import errors
 from model_service.prediction import executor
 
 
-class WorkersTest(unittest.IsolatedAsyncioTestCase):
+class InferenceExecutorTest(unittest.IsolatedAsyncioTestCase):
     def setUp(self) -> None:
-        self.workers = executor.Workers(1, 2)
-        self.addCleanup(self.workers.close)
+        self.executor = executor.InferenceExecutor(1, 2)
+        self.addCleanup(self.executor.close)
         self.release = threading.Event()
         self.addCleanup(self.release.set)
 
     async def run_call(self, remaining: float | None, function: Any, *arguments: Any, client: str = "") -> Any:
-        return await self.workers.submit(remaining, executor.Alone(functools.partial(function, *arguments)), client)
+        return await self.executor.submit(remaining, functools.partial(function, *arguments), client)
 
     async def test_the_event_loop_goes_on_while_a_call_computes(self) -> None:
         call = asyncio.create_task(self.run_call(None, self.release.wait))
@@ -40,14 +40,14 @@ class WorkersTest(unittest.IsolatedAsyncioTestCase):
             await late
         await busy
         self.assertEqual(caught.exception.code, grpc.StatusCode.DEADLINE_EXCEEDED)
-        self.assertEqual((computed, self.workers.expired), ([], 1))
+        self.assertEqual((computed, self.executor.expired), ([], 1))
 
     async def test_a_call_that_comes_after_its_deadline_is_dropped(self) -> None:
         computed: list[str] = []
         with self.assertRaises(errors.ServingError) as caught:
             await self.run_call(0, computed.append, "late")
         self.assertEqual(caught.exception.code, grpc.StatusCode.DEADLINE_EXCEEDED)
-        self.assertEqual((computed, self.workers.expired), ([], 1))
+        self.assertEqual((computed, self.executor.expired), ([], 1))
         self.assertTrue(await self.run_call(None, lambda: True), "its thread is free for the next")
 
     async def test_a_call_that_is_given_up_at_its_deadline_counts_as_expired(self) -> None:
@@ -60,7 +60,7 @@ class WorkersTest(unittest.IsolatedAsyncioTestCase):
             call.cancel()
             with self.assertRaises(asyncio.CancelledError):
                 await call
-            self.assertEqual((self.workers.expired, self.workers.abandoned), counts)
+            self.assertEqual((self.executor.expired, self.executor.cancelled), counts)
         self.release.set()
         await busy
 
@@ -75,29 +75,29 @@ class WorkersTest(unittest.IsolatedAsyncioTestCase):
         self.release.set()
         await busy
         await self.run_call(None, time.sleep, 0)
-        self.assertEqual((computed, self.workers.abandoned), ([], 1))
+        self.assertEqual((computed, self.executor.cancelled), ([], 1))
 
     async def test_a_call_whose_caller_has_gone_computes_on_once_it_has_begun(self) -> None:
         gone = asyncio.create_task(self.run_call(None, self.release.wait))
         await asyncio.sleep(0.05)
         gone.cancel()
-        await asyncio.wait_for(self.workers.wait_until_idle(), 5)
-        self.assertEqual(self.workers.computing, 1)
+        await asyncio.wait_for(self.executor.wait_until_idle(), 5)
+        self.assertEqual(self.executor.computing, 1)
         self.release.set()
         await self.run_call(None, time.sleep, 0)
-        self.assertEqual(self.workers.computing, 0)
+        self.assertEqual(self.executor.computing, 0)
 
     async def test_a_call_that_finds_the_queue_full_is_refused_at_once(self) -> None:
         calls = [asyncio.create_task(self.run_call(None, self.release.wait)) for _ in range(3)]
         await asyncio.sleep(0.01)
-        self.assertEqual((self.workers.computing, self.workers.waiting), (1, 2))
+        self.assertEqual((self.executor.computing, self.executor.waiting), (1, 2))
         with self.assertRaises(errors.ServingError) as caught:
             await self.run_call(None, time.sleep, 0)
         self.assertEqual(caught.exception.code, grpc.StatusCode.UNAVAILABLE)
         self.assertEqual(
             caught.exception.message, "The batch scheduling queue to which this task was submitted is full"
         )
-        self.assertEqual((self.workers.shed, [call.done() for call in calls]), (1, [False] * 3))
+        self.assertEqual((self.executor.rejected, [call.done() for call in calls]), (1, [False] * 3))
         self.release.set()
         self.assertEqual(await asyncio.gather(*calls), [True] * 3)
         self.assertTrue(await self.run_call(None, lambda: True), "there is room again")
@@ -112,8 +112,8 @@ class WorkersTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(computed, [1, 2])
 
     async def test_clients_take_turns(self) -> None:
-        self.workers = executor.Workers(2, 9)
-        self.addCleanup(self.workers.close)
+        self.executor = executor.InferenceExecutor(2, 9)
+        self.addCleanup(self.executor.close)
         computed: list[str] = []
         first = threading.Event()
         held = [asyncio.create_task(self.run_call(None, event.wait, client="many")) for event in (first, self.release)]
@@ -140,18 +140,17 @@ class WorkersTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(caught.exception.code, grpc.StatusCode.UNAVAILABLE)
         with self.assertRaises(errors.ServingError):
             await self.run_call(None, int, client="few")
-        self.assertEqual(self.workers.shed, 2)
+        self.assertEqual(self.executor.rejected, 2)
         self.release.set()
         await asyncio.gather(held, many[0], few)
 
     async def test_what_takes_long_leaves_a_thread_for_what_does_not(self) -> None:
         def submit(is_long: bool) -> Any:
-            task = executor.Alone(self.release.wait)
-            return asyncio.create_task(self.workers.submit(None, task, is_long=is_long))
+            return asyncio.create_task(self.executor.submit(None, self.release.wait, is_long=is_long))
 
         calls = [submit(is_long) for is_long in (True, True, False, False)]
         await asyncio.sleep(0.01)
-        self.assertEqual((self.workers.computing, self.workers.waiting), (2, 2))
+        self.assertEqual((self.executor.computing, self.executor.waiting), (2, 2))
         self.release.set()
         await asyncio.gather(*calls)
 
@@ -166,8 +165,8 @@ class WorkersTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(await another, "computed")
 
     async def test_a_queue_of_no_length_lets_compute_and_refuses_the_rest(self) -> None:
-        self.workers = executor.Workers(1, 0)
-        self.addCleanup(self.workers.close)
+        self.executor = executor.InferenceExecutor(1, 0)
+        self.addCleanup(self.executor.close)
         call = asyncio.create_task(self.run_call(None, self.release.wait))
         await asyncio.sleep(0.01)
         with self.assertRaises(errors.ServingError):
@@ -192,26 +191,26 @@ class WorkersTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(await asyncio.wait_for(self.run_call(None, lambda: "computed"), 5), "computed")
 
     async def test_the_longest_call_is_the_one_that_has_computed_longest(self) -> None:
-        self.assertEqual(self.workers.longest(), 0)
+        self.assertEqual(self.executor.longest(), 0)
         gone = asyncio.create_task(self.run_call(None, self.release.wait))
         await asyncio.sleep(0.05)
         gone.cancel()
-        first = self.workers.longest()
+        first = self.executor.longest()
         self.assertGreater(first, 0.04)
         await asyncio.sleep(0.01)
-        self.assertGreater(self.workers.longest(), first, "it computes on, whoever has gone")
+        self.assertGreater(self.executor.longest(), first, "it computes on, whoever has gone")
         self.release.set()
         await self.run_call(None, time.sleep, 0)
         await asyncio.sleep(0.01)
-        self.assertEqual(self.workers.longest(), 0)
+        self.assertEqual(self.executor.longest(), 0)
 
     async def test_idle_means_that_no_call_runs_or_waits(self) -> None:
         calls = [asyncio.create_task(self.run_call(None, self.release.wait)) for _ in range(3)]
         await asyncio.sleep(0.01)
         with self.assertRaises(TimeoutError):
-            await asyncio.wait_for(self.workers.wait_until_idle(), 0.05)
+            await asyncio.wait_for(self.executor.wait_until_idle(), 0.05)
         self.release.set()
-        await asyncio.wait_for(self.workers.wait_until_idle(), 5)
+        await asyncio.wait_for(self.executor.wait_until_idle(), 5)
         self.assertTrue(all(call.done() for call in calls))
 
 

@@ -14,7 +14,7 @@ import grpc
 import numpy as np
 
 from model_service import errors, flags, model_server
-from model_service.engines import factory, parallelism
+from model_service.engines import factory, lazy, parallelism
 from model_service.engines import openvino as openvino_engine
 from model_service.models import saved_model
 from model_service.observability import metrics
@@ -22,7 +22,7 @@ from model_service.prediction import warmup
 from serving_common import tensorflow_protos
 from unit_test.model_service.fixtures import Array, copy_of_model, expected, saved_models, warmup_record
 
-THREADS = parallelism.Threads(compute=2, streams=2, all_for_one=True)
+THREADS = parallelism.Threads(compute=2, streams=2, has_latency_model=True)
 CALLERS = 8
 
 
@@ -49,21 +49,22 @@ class WatchedLoads(unittest.TestCase):
         return load_engines(self.folder, "serving_default")["features"]
 
 
-class OnDemandTest(WatchedLoads):
+class LazyEngineTest(WatchedLoads):
     def test_only_what_is_asked_for_is_compiled_at_load(self) -> None:
         loaded = load_engines(self.folder, "serving_default")
         self.assertEqual(loaded.keys(), {"serving_default", "features"})
         self.assertEqual(self.compiled(), ["serving_default"])
-        self.assertEqual(loaded["features"].slots, 0)
+        self.assertEqual(loaded["features"].infer_requests, 0)
 
     def test_the_first_call_compiles_and_says_so_and_no_other_does(self) -> None:
         features = self.features()
-        with self.assertLogs("engines", "INFO") as logs:
+        with self.assertLogs(lazy.logger, "INFO") as logs:
             for _ in range(3):
                 features.run(self.inputs, ["features"])
         self.assertEqual(self.compiled(), ["serving_default", "features"])
-        self.assertRegex("\n".join(logs.output), r"^INFO:engines:features: compiled at its first call, in \d+\.\d\d s$")
-        self.assertEqual(features.slots, THREADS.callers + 1)
+        expected_line = rf"^INFO:{lazy.__name__}:features: compiled at its first call, in \d+\.\d\d s$"
+        self.assertRegex("\n".join(logs.output), expected_line)
+        self.assertEqual(features.infer_requests, THREADS.callers + 1)
 
     def test_callers_at_the_same_time_compile_once_and_all_are_answered(self) -> None:
         features = self.features()
@@ -84,7 +85,7 @@ class OnDemandTest(WatchedLoads):
         """To the last bit, whichever of its infer requests computes."""
         at_load = load_engines(self.folder, "serving_default", "features")["features"]
         features = self.features()
-        for _ in range(at_load.slots):
+        for _ in range(at_load.infer_requests):
             np.testing.assert_array_equal(
                 features.run(self.inputs, ["features"])["features"], at_load.run(self.inputs, ["features"])["features"]
             )
@@ -98,7 +99,7 @@ class OnDemandTest(WatchedLoads):
 class FailedFirstCallTest(WatchedLoads):
     def assert_refused(self, features: Any, reason: str) -> None:
         """Assert that a call is refused without a word of the server's folders, and that the log has the reason."""
-        with self.assertLogs("engines", "ERROR") as logs, self.assertRaises(errors.ServingError) as caught:
+        with self.assertLogs(lazy.logger, "ERROR") as logs, self.assertRaises(errors.ServingError) as caught:
             features.run(self.inputs, ["features"])
         self.assertEqual(caught.exception.code, grpc.StatusCode.FAILED_PRECONDITION)
         self.assertIn('"features" can\'t be loaded any more', caught.exception.message)
@@ -150,7 +151,7 @@ class UnsupportedTest(unittest.TestCase):
         # TensorFlow itself is left out: in this process, other tests have the messages of the preprocess service.
         with (
             mock.patch.object(factory.tensorflow_engine, "open_session"),
-            self.assertLogs("engines", "WARNING") as logs,
+            self.assertLogs(factory.logger, "WARNING") as logs,
         ):
             loaded = load_engines(saved_models() / "fallback" / "1", "floats")
         served = {name: type(engine).__name__ for name, engine in loaded.items()}
@@ -163,7 +164,7 @@ class UnsupportedTest(unittest.TestCase):
         missing = tensorflow_protos.TensorFlowMissing("TensorFlow is not installed")
         with (
             mock.patch.object(factory.tensorflow_engine, "open_session", side_effect=missing),
-            self.assertLogs("engines", "WARNING"),
+            self.assertLogs(factory.logger, "WARNING"),
             self.assertRaisesRegex(errors.StartError, "needs TensorFlow"),
         ):
             load_engines(saved_models() / "fallback" / "1", "floats")

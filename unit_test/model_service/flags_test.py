@@ -73,7 +73,15 @@ class ParseTest(unittest.TestCase):
                 self.assertEqual(flags.parse([BASE, argument]).warnings, ())
 
     def test_a_flag_without_effect_is_warned_about(self) -> None:
-        self.assertIn("--num_load_threads has no effect", flags.parse([BASE, "--num_load_threads=4"]).warnings[0])
+        for argument in (
+            "--num_load_threads=4",
+            "--enable_batching",
+            "--enable_batching=false",
+            "--batching_parameters_file=/no/such/file",
+        ):
+            with self.subTest(argument):
+                (warning,) = flags.parse([BASE, argument]).warnings
+                self.assertEqual(warning, f"{argument.partition('=')[0]} has no effect on the embedded model server")
 
 
 class UsageTest(unittest.TestCase):

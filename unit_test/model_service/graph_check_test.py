@@ -13,8 +13,9 @@ from model_service.models import allowed_operations, graph_check, saved_model
 from serving_common import tensorflow_protos
 from unit_test.model_service.fixtures import saved_models
 
-PROGRAM = Path(__file__).with_name("hostile_models.py")
-SHIPPED = Path(__file__).parents[2] / "prev_trained_models" / "CAT-DOG"
+PROJECT = Path(__file__).parents[2]
+PROGRAM = "unit_test.model_service.hostile_models"
+SHIPPED = PROJECT / "prev_trained_models" / "CAT-DOG"
 # What these read is their own: variables, and a file among their assets.
 SOUND = {"harmless", "vocabulary", "version_2"}
 ARGUMENTS = """
@@ -36,7 +37,8 @@ class WithTensorFlowTest(unittest.TestCase):
     @classmethod
     def setUpClass(cls) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            done = subprocess.run([sys.executable, PROGRAM, folder], capture_output=True, text=True, timeout=600)
+            command = [sys.executable, "-m", PROGRAM, folder]
+            done = subprocess.run(command, cwd=PROJECT, capture_output=True, text=True, timeout=600)
         if done.returncode:
             raise RuntimeError(done.stderr)
         cls.found = json.loads(done.stdout.splitlines()[-1])

@@ -1,7 +1,8 @@
 """SavedModels that do more than compute, and what becomes of them: a program with the real TensorFlow, never imported.
 
-`python unit_test/hostile_models.py FOLDER` writes a secret and one model for each way to reach it, or to write beside
-it, loads each with and without the check of its graph, calls what could be loaded, and prints for each as JSON:
+`python -m unit_test.model_service.hostile_models FOLDER` writes a secret and one model for each way to reach it, or to
+write beside it, loads each with and without the check of its graph, calls what could be loaded, and prints for each as
+JSON:
 
     {"refused": why the checked one was refused, or null, "harm": what the unchecked one did, or null}
 """
@@ -19,11 +20,10 @@ from typing import Any
 
 import numpy as np
 
-sys.path.insert(0, str(Path(__file__).parents[2] / "app" / "model_service"))
-from failures import Failure
-from saved_model import read_message, read_saved_model
-from tensorflow_engine import TensorFlowEngine, open_session
-from tensorflow_protos import load_tensorflow
+from model_service.engines.tensorflow import TensorFlowEngine, open_session
+from model_service.errors import Failure
+from model_service.models.saved_model import read_message, read_saved_model
+from serving_common.tensorflow_protos import load_tensorflow
 
 os.environ["TF_CPP_MIN_LOG_LEVEL"] = "3"
 tf: Any = load_tensorflow()

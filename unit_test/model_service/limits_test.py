@@ -150,7 +150,7 @@ class LimitsTestCase(unittest.TestCase):
             return [(call.code(), call.details()) for call in calls]
 
     def connect(self) -> socket.socket:
-        """Return a connection to the REST face."""
+        """Return a connection to the REST API."""
         return self.enterContext(socket.create_connection(("127.0.0.1", self.server.rest_port), TIMEOUT_S))
 
     def post(self, body: bytes, **headers: str) -> requests.Response:
@@ -386,7 +386,7 @@ class RestLimitsTest(LimitsTestCase):
         self.assertIn(b"JSON Parse error", received)
 
     def test_a_long_head_in_one_part_is_refused(self) -> None:
-        size = http_protocol.HEAD_BYTES
+        size = http_protocol.MAX_HEADER_BYTES
         answer = requests.get(f"{self.server.url}/livez", headers={"name": "v" * size}, timeout=TIMEOUT_S)
         self.assertEqual(answer.status_code, 431)
         answer = requests.get(f"{self.server.url}/livez", headers={"name": "v" * (size // 2)}, timeout=TIMEOUT_S)

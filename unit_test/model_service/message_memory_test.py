@@ -1,6 +1,7 @@
 """Messages share one memory: what finds no room waits for it, fairly and not for long."""
 
 import asyncio
+import functools
 import gc
 import threading
 import unittest
@@ -136,20 +137,21 @@ class RefusedRequestsTest(unittest.IsolatedAsyncioTestCase):
     async def test_a_refused_request_is_gone_without_a_collection_of_garbage(self) -> None:
         spec = saved_model.TensorSpec("x", "x:0", tensorflow_protos.types_pb2.DT_FLOAT, (-1, 2))
         servables = served(None, saved_model.Signature("serving_default", {"x": spec}, {"y": spec}))
-        threads = executor.Workers(1, 1)
+        threads = executor.InferenceExecutor(1, 1)
         self.addCleanup(threads.close)
         gc.collect()
         gc.disable()
         self.addCleanup(gc.enable)
         for shape in ((3, 3), (2,)):
             request = predict_request({"x": np.zeros(shape, np.float32)}, "M")
-            task = prediction.PredictTask(servables, request, 1000, request_log.Call("GRPC", "M", {}))
-            seen = weakref.ref(task)
+            predict = functools.partial(prediction.predict, servables, request, 1000)
+            seen = weakref.ref(predict)
+            record = request_log.RequestRecord("GRPC", "M", {})
             try:
-                await threads.submit(None, task)
+                await threads.submit(None, functools.partial(record.compute, predict))
             except errors.ServingError as exc:
                 errors.forget_frames(exc)
-            del task, request
+            del predict, request
             # The thread lets go of it a moment later.
             await asyncio.sleep(SHORT_S)
             self.assertIsNone(seen())
@@ -159,7 +161,7 @@ class RefusedRequestsTest(unittest.IsolatedAsyncioTestCase):
         self.addCleanup(goes_on.set)
 
         class Failing:
-            slots = 1
+            infer_requests = 1
 
             def run(self, inputs: Any, outputs: Any) -> Any:
                 goes_on.wait()
@@ -167,34 +169,31 @@ class RefusedRequestsTest(unittest.IsolatedAsyncioTestCase):
 
         spec = saved_model.TensorSpec("x", "x:0", tensorflow_protos.types_pb2.DT_FLOAT, (-1, 2))
         servables = served(Failing(), saved_model.Signature("serving_default", {"x": spec}, {"y": spec}))
-        threads = executor.Workers(1, 1)
+        threads = executor.InferenceExecutor(1, 1)
         self.addCleanup(threads.close)
         gc.collect()
         gc.disable()
         self.addCleanup(gc.enable)
-        task = prediction.PredictTask(
-            servables,
-            predict_request({"x": np.zeros((1, 2), np.float32)}, "M"),
-            1000,
-            request_log.Call("GRPC", "M", {}),
-        )
-        seen = weakref.ref(task)
-        call = asyncio.create_task(threads.submit(None, task))
+        request = predict_request({"x": np.zeros((1, 2), np.float32)}, "M")
+        predict = functools.partial(prediction.predict, servables, request, 1000)
+        seen = weakref.ref(predict)
+        record = request_log.RequestRecord("GRPC", "M", {})
+        call = asyncio.create_task(threads.submit(None, functools.partial(record.compute, predict)))
         await asyncio.sleep(SHORT_S)
         call.cancel()
         await asyncio.wait([call])
-        del task, call
+        del predict, request, call
         goes_on.set()
         await asyncio.sleep(5 * SHORT_S)
         self.assertIsNone(seen())
 
     async def test_what_is_reserved_is_released_when_no_thread_computes_any_more(self) -> None:
-        threads = executor.Workers(1, 1)
+        threads = executor.InferenceExecutor(1, 1)
         self.addCleanup(threads.close)
         ended: list[str] = []
 
         def submit(name: str, *, call: Any = lambda: None) -> Any:
-            return asyncio.create_task(threads.submit(None, executor.Alone(call), name, lambda: ended.append(name)))
+            return asyncio.create_task(threads.submit(None, call, name, lambda: ended.append(name)))
 
         loop, blocked = asyncio.get_running_loop(), asyncio.Event()
         computing = submit("computing", call=lambda: asyncio.run_coroutine_threadsafe(blocked.wait(), loop).result())

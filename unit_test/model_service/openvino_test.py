@@ -71,7 +71,7 @@ class OpenVinoEngineTest(unittest.TestCase):
         values = expected("two_signatures")[0]["values"]
         first = engine.run({"values": values}, ["probabilities"])["probabilities"]
         kept = first.copy()
-        for _ in range(engine.slots):
+        for _ in range(engine.infer_requests):
             engine.run({"values": values * 0}, ["probabilities"])
         np.testing.assert_array_equal(first, kept)
 
@@ -100,7 +100,7 @@ class OpenVinoEngineTest(unittest.TestCase):
         self.assertEqual(caught.exception.code, grpc.StatusCode.INVALID_ARGUMENT)
         self.assertNotIn("\n", caught.exception.message)
         inputs, outputs = expected("two_inputs")
-        for _ in range(engine.slots):
+        for _ in range(engine.infer_requests):
             np.testing.assert_allclose(engine.run(inputs, ["products"])["products"], outputs["products"])
 
 
@@ -138,7 +138,7 @@ class AloneTest(unittest.TestCase):
     def warm_up(self) -> None:
         for request in (*self.shared.requests, *self.alone.requests):
             request.let_go.set()
-        for _ in range(self.engine.slots):
+        for _ in range(self.engine.infer_requests):
             self.engine.run({}, [])
 
     def test_the_warm_up_reaches_every_request(self) -> None:
@@ -164,32 +164,32 @@ class AloneTest(unittest.TestCase):
 
     def test_both_ways_compute_the_same(self) -> None:
         model = saved_model.read_saved_model(saved_models() / "image" / "1", 1)
-        both = parallelism.Threads(compute=2, streams=2, all_for_one=True)
+        both = parallelism.Threads(compute=2, streams=2, has_latency_model=True)
         engine = openvino_engine.load(model, model.signatures["serving_default"], both)
-        self.assertEqual(engine.slots, both.callers + 1)
+        self.assertEqual(engine.infer_requests, both.callers + 1)
         inputs, outputs = expected("image")
-        for _ in range(engine.slots):
+        for _ in range(engine.infer_requests):
             results = engine.run(inputs, ["probabilities"])
             np.testing.assert_allclose(results["probabilities"], outputs["probabilities"], rtol=1e-5)
 
     def test_weights_that_fill_the_memory_are_there_only_once(self) -> None:
         model = saved_model.read_saved_model(saved_models() / "image" / "1", 1)
-        both = parallelism.Threads(compute=2, streams=2, all_for_one=True)
+        both = parallelism.Threads(compute=2, streams=2, has_latency_model=True)
         with mock.patch.object(openvino_engine, "_MOST_BYTES_TWICE", 0):
             engine = openvino_engine.load(model, model.signatures["serving_default"], both)
-        self.assertEqual(engine.slots, both.callers)
+        self.assertEqual(engine.infer_requests, both.callers)
 
 
 class CompiledTwiceTest(unittest.TestCase):
     def test_the_variables_count_whatever_the_signature_is_called(self) -> None:
         model = saved_model.read_saved_model(saved_models() / "two_signatures" / "1", 1)
         size = sum(file.stat().st_size for file in model.folder.rglob("*") if file.is_file())
-        both = parallelism.Threads(compute=2, streams=2, all_for_one=True)
+        both = parallelism.Threads(compute=2, streams=2, has_latency_model=True)
         for name in ("serving_default", "features"):
             for most, extra in ((size, 1), (size - 1, 0)):
                 with self.subTest(name, most=most), mock.patch.object(openvino_engine, "_MOST_BYTES_TWICE", most):
                     engine = openvino_engine.load(model, model.signatures[name], both)
-                    self.assertEqual(engine.slots, both.callers + extra)
+                    self.assertEqual(engine.infer_requests, both.callers + extra)
 
 
 class UnsupportedTest(unittest.TestCase):

@@ -59,7 +59,7 @@ class OverloadTestCase(unittest.TestCase):
         """Return every number of the metrics page by its name and labels; raises ValueError for any other line."""
         numbers = {}
         for line in requests.get(self.server.url + METRICS, timeout=TIMEOUT_S).text.splitlines():
-            if not re.fullmatch(r"# TYPE [a-zA-Z_:][\w:]* (counter|gauge|histogram)", line):
+            if not re.fullmatch(r"# (TYPE [a-zA-Z_:][\w:]* (counter|gauge|histogram)|HELP [a-zA-Z_:][\w:]* .+)", line):
                 name, _, number = line.rpartition(" ")
                 if not re.fullmatch(r'[a-zA-Z_:][\w:]*({([a-zA-Z_]\w*="[^"]*",?)+})?', name):
                     raise ValueError(line)
@@ -94,7 +94,7 @@ class QueueTest(OverloadTestCase):
         self.assertEqual((response.status_code, response.json()), (503, {"error": FULL}))
         self.assertEqual([call.done() for call in calls], [False] * len(calls))
         metrics = self.metrics()
-        self.assertEqual(metrics["model_server_shed_total"], 2)
+        self.assertEqual(metrics["model_server_rejected_total"], 2)
         refused = ':tensorflow:serving:request_count{model_name="CAT-DOG",status="UNAVAILABLE"}'
         self.assertEqual(metrics[refused], 2)
 
@@ -110,7 +110,7 @@ class QueueTest(OverloadTestCase):
         self.wait_for(lambda numbers: numbers["model_server_computing"] == CALLERS)
         self.assertEqual(self.begin(1, timeout=2).code(), grpc.StatusCode.DEADLINE_EXCEEDED)
         # Which of the two a slow machine can't tell: there the client's deadline lies well before the server's.
-        dropped = ("model_server_expired_total", "model_server_abandoned_total")
+        dropped = ("model_server_expired_total", "model_server_cancelled_total")
         self.wait_for(lambda numbers: sum(numbers[name] for name in dropped) == 1)
         self.assertEqual(self.metrics()["model_server_queue_length"], 0)
 
@@ -128,7 +128,7 @@ class QueueTest(OverloadTestCase):
         self.wait_for(lambda numbers: numbers["model_server_queue_length"] == 1)
         call.cancel()
         self.wait_for(lambda numbers: numbers["model_server_queue_length"] == 0)
-        self.assertEqual(self.metrics()["model_server_abandoned_total"], 2)
+        self.assertEqual(self.metrics()["model_server_cancelled_total"], 2)
         cancelled = ':tensorflow:serving:request_count{model_name="CAT-DOG",status="CANCELLED"}'
         self.wait_for(lambda numbers: numbers.get(cancelled) == 2)
 
@@ -146,14 +146,14 @@ class MetricsTest(OverloadTestCase):
             f'{prefix}request_count{{model_name="CAT-DOG",status="OK"}}': 3,
             f'{prefix}request_count{{model_name="(others)",status="NOT_FOUND"}}': 1,
             f'{prefix}request_count{{model_name="",status="INVALID_ARGUMENT"}}': 1,
-            f'{prefix}request_latency_count{{model_name="CAT-DOG",API="Predict",entrypoint="GRPC"}}': 1,
-            f'{prefix}request_latency_count{{model_name="CAT-DOG",API="predict",entrypoint="REST"}}': 1,
-            f'{prefix}request_latency_count{{model_name="CAT-DOG",API="",entrypoint="REST"}}': 1,
-            # The two predictions, and one for each slot of the engine before the ports opened.
-            f'{prefix}runtime_latency_count{{model_name="CAT-DOG",API="Predict",runtime="TF1"}}': 2 + CALLERS,
+            f'{prefix}request_latency_count{{API="Predict",entrypoint="GRPC",model_name="CAT-DOG"}}': 1,
+            f'{prefix}request_latency_count{{API="predict",entrypoint="REST",model_name="CAT-DOG"}}': 1,
+            f'{prefix}request_latency_count{{API="",entrypoint="REST",model_name="CAT-DOG"}}': 1,
+            # The two predictions, and one for each infer request of the engine before the ports opened.
+            f'{prefix}runtime_latency_count{{API="Predict",model_name="CAT-DOG",runtime="TF1"}}': 2 + CALLERS,
             'model_server_loaded_version{model_name="CAT-DOG"}': 1,
             "model_server_ready": 1,
-            "model_server_shed_total": 0,
+            "model_server_rejected_total": 0,
         }
         self.assertEqual({name: numbers.get(name) for name in expected}, expected)
         latency = [name for name in numbers if name.startswith(f"{prefix}request_latency_sum")]

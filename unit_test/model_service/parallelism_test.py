@@ -9,10 +9,10 @@ class ThreadsTest(unittest.TestCase):
     def test_what_is_not_given_is_chosen_from_the_cores(self) -> None:
         cores = parallelism.usable_cores()
         self.assertEqual(
-            parallelism.Threads.sharing(), parallelism.Threads(cores, min(cores, 8), all_for_one=cores > 1)
+            parallelism.Threads.sharing(), parallelism.Threads(cores, min(cores, 8), has_latency_model=cores > 1)
         )
-        self.assertEqual(parallelism.Threads.sharing(2), parallelism.Threads(2, 2, all_for_one=True))
-        self.assertEqual(parallelism.Threads.sharing(16), parallelism.Threads(16, 8, all_for_one=True))
+        self.assertEqual(parallelism.Threads.sharing(2), parallelism.Threads(2, 2, has_latency_model=True))
+        self.assertEqual(parallelism.Threads.sharing(16), parallelism.Threads(16, 8, has_latency_model=True))
 
     def test_what_is_given_is_kept_to(self) -> None:
         self.assertEqual(parallelism.Threads.sharing(16, 2), parallelism.Threads(16, 2))

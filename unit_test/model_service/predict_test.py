@@ -5,7 +5,7 @@ import unittest
 import numpy as np
 
 from model_service import errors
-from model_service.models import saved_model, tensors
+from model_service.models import saved_model, servables, tensors
 from model_service.prediction import predict as prediction
 from serving_common import tensorflow_protos
 from unit_test.model_service.fixtures import Array, predict_request, served
@@ -15,11 +15,13 @@ NO_LIMIT = 2**40
 
 
 class Sum:
-    """Computes the sum of its inputs."""
+    """Computes the sum of its inputs; refuses a nine."""
 
-    slots = 1
+    infer_requests = 1
 
     def run(self, inputs: dict[str, Array], outputs: list[str]) -> dict[str, Array]:
+        if (inputs["a"] == 9).any():
+            raise errors.invalid_argument("no nines")
         total = np.sum([inputs["a"], inputs["b"]], axis=0)
         return {alias: total for alias in outputs}
 
@@ -54,6 +56,31 @@ class DefaultsTest(unittest.TestCase):
                 self.predict(**inputs)
             with self.subTest(text):
                 self.assertEqual(caught.exception.message, text)
+
+    def test_a_model_that_is_not_there_is_refused(self) -> None:
+        self.servables.unload("M", 1)
+        with self.assertRaises(errors.ServingError) as caught:
+            self.predict(a=1)
+        self.assertEqual(caught.exception.message, "Servable not found for request: Latest(M)")
+
+    def test_what_the_engine_refuses_is_the_answer(self) -> None:
+        with self.assertRaises(errors.ServingError) as caught:
+            self.predict(a=9)
+        self.assertEqual(caught.exception.message, "no nines")
+
+    def test_no_request_keeps_the_version_in_use(self) -> None:
+        self.predict(a=1)
+        for inputs in ({"b": 1.0}, {"a": 9.0}):
+            with self.assertRaises(errors.ServingError):
+                self.predict(**inputs)
+        self.servables.unload("M", 1)
+        (status,) = self.servables.statuses(tensorflow_protos.model_pb2.ModelSpec(name="M"))
+        self.assertEqual(status.state, servables.END)
+
+    def test_the_batch_size_is_the_first_dimension_of_the_first_input(self) -> None:
+        for shape, size in (((3, 1), 3), ((), None)):
+            request = predict_request({"a": np.zeros(shape, np.float32), "b": np.zeros(7, np.float32)}, "M")
+            self.assertEqual(prediction.batch_size(request), size)
 
 
 if __name__ == "__main__":

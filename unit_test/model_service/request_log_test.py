@@ -24,18 +24,18 @@ def lines(server: processes.ModelServer) -> list[dict[str, Any]]:
     return [line for line in map(json.loads, server.output().splitlines()) if line["logger"] == "call"]
 
 
-class CallsTest(unittest.TestCase):
+class RequestLoggerTest(unittest.TestCase):
     def line(self, error: BaseException | None, metadata: dict[str, str] | None = None) -> Any:
         with self.assertLogs("call", "INFO") as log:
             try:
-                with request_log.Calls(is_logged=True).call("GRPC", "M", metadata or {}) as call:
+                with request_log.RequestLogger(is_logged=True).record("GRPC", "M", metadata or {}) as record:
                     if error:
                         raise error
-                    call.compute(lambda: time.sleep(0.01))
+                    record.compute(lambda: time.sleep(0.01))
             except BaseException as exc:
                 self.assertIs(exc, error, "it is told, not caught")
-        (record,) = log.records
-        return json.loads(json_logging.json_formatter().format(record))
+        (line,) = log.records
+        return json.loads(json_logging.json_formatter().format(line))
 
     def test_a_line_tells_how_the_call_ended(self) -> None:
         for status, error in (
@@ -62,7 +62,7 @@ class CallsTest(unittest.TestCase):
         self.assertEqual(self.line(None, {"x-request-id": ids})["request_id"], ids)
 
     def test_nothing_is_told_unless_asked(self) -> None:
-        with self.assertNoLogs("call"), request_log.Calls().call("GRPC", "M", {}):
+        with self.assertNoLogs("call"), request_log.RequestLogger().record("GRPC", "M", {}):
             pass
 
 
@@ -72,7 +72,7 @@ class ServerTest(unittest.TestCase):
             stub = tensorflow_protos.prediction_service_pb2_grpc.PredictionServiceStub(channel)
             stub.Predict(predict_request(INPUTS, **spec), timeout=TIMEOUT_S, metadata=(("x-request-id", "one"),))
 
-    def test_both_faces_write_it_with_the_client_s_id(self) -> None:
+    def test_both_apis_write_it_with_the_client_s_id(self) -> None:
         with processes.model_server(saved_models() / "two_signatures") as server:
             self.predict(server)
             with self.assertRaises(grpc.RpcError):

@@ -37,7 +37,7 @@ class LatestVersionTest(unittest.TestCase):
     def test_of_two_folders_with_one_number_the_shorter_name_counts_and_both_are_named(self) -> None:
         for name in ("0001", "01", "1"):
             (self.base_path / name).mkdir()
-        with self.assertLogs("saved_model", "WARNING") as logs:
+        with self.assertLogs(saved_model.logger, "WARNING") as logs:
             self.assertEqual(saved_model.latest_version("M", self.base_path), (1, self.base_path / "1"))
         self.assertRegex(logs.output[0], r"Version 1 will be loaded from .*/1, and not from .*/01, .*/0001")
 

@@ -1,6 +1,6 @@
 """Makes what the model server's tests serve and compare with, using the real TensorFlow: a program, never imported.
 
-`python unit_test/saved_models.py FOLDER` writes
+`python unit_test/model_service/saved_models.py FOLDER` writes
 
     FOLDER/<model>/1/saved_model.pb ...   the models
     FOLDER/<model>.<signature>.npz        inputs (`in <name>`) and what TensorFlow computes from them (`out <name>`)

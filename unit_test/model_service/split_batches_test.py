@@ -15,7 +15,7 @@ FLOAT = 1
 class Doubling:
     """Doubles its input, and remembers of which sizes it was; `rows` of them, or all."""
 
-    slots = 3
+    infer_requests = 3
 
     def __init__(self, rows: int | None = None) -> None:
         self.sizes: list[int] = []

@@ -44,7 +44,7 @@ class Loader:
         return servable(version)
 
 
-class VersionWatchTest(unittest.TestCase):
+class VersionPollerTest(unittest.TestCase):
     def setUp(self) -> None:
         self.base_path = Path(self.enterContext(tempfile.TemporaryDirectory()), "M")
         self.folder(1)
@@ -55,7 +55,7 @@ class VersionWatchTest(unittest.TestCase):
 
     def watch_with(self, retries: int) -> Any:
         schedule = version_poller.Schedule(POLL_S, retries, RETRY_S)
-        return version_poller.VersionWatch(self.servables, "M", self.base_path, self.load, schedule)
+        return version_poller.VersionPoller(self.servables, "M", self.base_path, self.load, schedule)
 
     def folder(self, version: int) -> Path:
         """Make the folder of a version."""
@@ -302,7 +302,7 @@ class VersionWatchTest(unittest.TestCase):
     def test_a_schedule_that_never_looks_starts_no_thread(self) -> None:
         for poll_s in (0, -1):
             schedule = version_poller.Schedule(poll_s, 0, 0)
-            watch = version_poller.VersionWatch(self.servables, "M", self.base_path, self.load, schedule)
+            watch = version_poller.VersionPoller(self.servables, "M", self.base_path, self.load, schedule)
             with self.subTest(poll_s), unittest.mock.patch("threading.Thread") as thread:
                 watch.start()
                 thread.assert_not_called()

@@ -271,7 +271,7 @@ class CallsUnderWayTest(VersionsTest):
         super().setUp()
 
     def is_computing(self) -> bool:
-        return "model_server_computing 1\n" in requests.get(f"{self.server.url}/metrics", timeout=TIMEOUT_S).text
+        return "model_server_computing 1.0\n" in requests.get(f"{self.server.url}/metrics", timeout=TIMEOUT_S).text
 
     def test_a_version_is_not_unloaded_before_its_last_call_has_ended(self) -> None:
         """One that takes minutes here: that the version ends with it is shown without a server, and under load."""

@@ -20,7 +20,7 @@ class CountingEngine:
     """Computes nothing; keeps what it was asked, or refuses everything."""
 
     def __init__(self, refuses: bool = False) -> None:
-        self.slots = 3
+        self.infer_requests = 3
         self.calls: list[dict[str, Array]] = []
         self._refuses = refuses
 
@@ -108,7 +108,7 @@ class WarmUpTest(unittest.TestCase):
 
     def test_each_request_is_replayed_as_often_as_asked_whatever_model_it_names(self) -> None:
         self.write((saved_models() / "warmup").read_bytes())
-        self.engine.slots = 1
+        self.engine.infer_requests = 1
         warmup.warm_up(self.servable(), iterations=2, max_bytes=MAX_BYTES)
         self.assertEqual([call["image"].max() for call in self.engine.calls], [0, 0, 1, 1])
 
@@ -148,7 +148,7 @@ class WarmUpTest(unittest.TestCase):
 
     def test_no_input_takes_more_than_a_request_may_bring(self) -> None:
         self.write((saved_models() / "warmup").read_bytes())
-        with self.assertRaisesRegex(errors.StartError, r"failed \(tensor parsing error: image\)"):
+        with self.assertRaisesRegex(errors.StartError, r"failed \(The inputs take more than 100 bytes of memory"):
             warmup.warm_up(self.servable(), iterations=1, max_bytes=100)
         (self.folder / warmup.WARMUP_FILE).unlink()
         with self.assertLogs(level="INFO") as logs:

@@ -21,6 +21,7 @@ from unit_test.preprocess_service.http_server import serving
 from unit_test.utils import IMAGES, image_to_base64
 
 CAT = image_to_base64(IMAGES / "cat_1.jpg")
+STAGES = ["read", "queue", "decode", "resize", "model", "total"]
 
 
 class FakeRunner:
@@ -232,7 +233,9 @@ class AppServerTest(unittest.TestCase):
 
     def test_the_time_of_each_step_is_told(self) -> None:
         timing = self.post(json={"image_b64": CAT}).headers["server-timing"]
-        self.assertEqual(re.findall(r"(\w+);dur=[\d.]+", timing), ["read", "queue", "decode", "fit", "model", "total"])
+        self.assertEqual(
+            re.findall(r"(\w+);dur=[\d.]+", timing), ["read", "queue", "decode", "resize", "model", "total"]
+        )
 
     def test_a_body_of_another_type_is_refused(self) -> None:
         response = self.post(data={"image_b64": "QUJD"})
@@ -383,7 +386,7 @@ class LimitsTest(unittest.TestCase):
             self.assertEqual(requests.get(f"{url}/livez", timeout=30).status_code, 200)
             runner.release()
             self.assertEqual([request.result().status_code for request in held], [200, 200])
-        self.assertIn("catdog_shed_total 1.0", requests.get(f"{url}/metrics", timeout=5).text)
+        self.assertIn("catdog_rejected_total 1.0", requests.get(f"{url}/metrics", timeout=5).text)
 
     def test_a_batch_takes_a_place_for_each_photo_that_it_has_under_way(self) -> None:
         runner = HeldRunner()
@@ -436,8 +439,8 @@ class LimitsTest(unittest.TestCase):
         lines = [json.loads(json_logging.json_formatter().format(record)) for record in log.records]
         self.assertEqual([(line["status"], line["code"]) for line in lines], [(200, "ok"), (400, "invalid_base64")])
         self.assertEqual((lines[0]["request_id"], lines[0]["route"], lines[0]["bytes"]), ("one", "/predict", len(CAT)))
-        self.assertEqual(lines[0]["pictures"], [{"format": "JPEG", "width": 451, "height": 300}])
-        self.assertEqual(list(lines[0]["seconds"]), ["read", "queue", "decode", "fit", "model", "total"])
+        self.assertEqual(lines[0]["images"], [{"format": "JPEG", "width": 451, "height": 300}])
+        self.assertEqual(list(lines[0]["timings"]), STAGES)
         self.assertNotIn(CAT[:50], str(lines))
 
     def test_the_request_id_goes_on_to_the_model_server(self) -> None:
@@ -457,7 +460,10 @@ class LimitsTest(unittest.TestCase):
             'catdog_requests_total{route="/predict",status="400"} 1.0',
             'catdog_requests_total{route="none",status="404"} 1.0',
             'catdog_failures_total{code="invalid_base64"} 1.0',
-            *(f'catdog_step_seconds_count{{step="{step}"}} {n}.0' for step, n in (("model", 1), ("total", 2))),
+            *(
+                f'catdog_stage_duration_seconds_count{{stage="{stage}"}} {n}.0'
+                for stage, n in (("model", 1), ("total", 2))
+            ),
             f"catdog_photo_bytes_sum {len(CAT) + 1}.0",
             'catdog_predictions_total{label="DOG"} 1.0',
             "catdog_model_version 3.0",
@@ -477,12 +483,12 @@ class LimitsTest(unittest.TestCase):
             text = requests.get(f"{url}/metrics", timeout=5).text
             runner.release()
             held.result()
-        for name, value in (("in_flight", 1), ("places", 7), ("places_taken", 1), ("queue_length", 0)):
+        for name, value in (("in_flight", 1), ("concurrency_limit", 7), ("concurrency", 1), ("queue_length", 0)):
             with self.subTest(name):
                 self.assertIn(f"catdog_{name} {value}.0", text)
         self.assertRegex(text, "catdog_buffered_bytes [1-9]")
         text = requests.get(f"{url}/metrics", timeout=5).text
-        for name in ("in_flight", "places_taken", "queue_length", "buffered_bytes"):
+        for name in ("in_flight", "concurrency", "queue_length", "buffered_bytes"):
             with self.subTest(name):
                 self.assertIn(f"catdog_{name} 0.0", text)
 

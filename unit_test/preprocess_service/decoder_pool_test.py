@@ -2,6 +2,7 @@
 
 import asyncio
 import base64
+import contextlib
 import gc
 import io
 import logging
@@ -24,7 +25,8 @@ from PIL import Image
 from preprocess_service.app import errors
 from preprocess_service.app import utils as service_utils
 from preprocess_service.app.imaging import decode_cost
-from preprocess_service.app.inference import context, decoder_pool, pipeline
+from preprocess_service.app.inference import decoder_pool, decoder_process, pipeline
+from preprocess_service.app.inference.context import RequestContext
 from preprocess_service.app.observability import metrics
 from unit_test.preprocess_service.app_server_test import CAT, settings
 from unit_test.preprocess_service.formats_test import HEIC, save
@@ -74,17 +76,23 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
         # The tests themselves make pictures, and wait, in the loop's thread.
         asyncio.get_running_loop().slow_callback_duration = 60
         # What ends a picture's process is for the log.
-        logging.getLogger("decoder_pool").addHandler(logging.NullHandler())
+        for module in (decoder_pool, decoder_process):
+            module.logger.addHandler(logging.NullHandler())
         self.config = settings(decode_threads=1)
         self.metrics = metrics.Metrics()
         self.pool = decoder_pool.DecoderPool(self.config, self.metrics)
         self.addAsyncCleanup(self.pool.close)
 
     async def decode(self, photo: "bytes | str", request: Any = None) -> Any:
-        return await self.pool.decode(photo, request or context.Job("a_request", 120), lambda: None)
+        return await self.pool.decode(photo, request or RequestContext("a_request", 120), lambda: None)
 
     def processes(self) -> list[psutil.Process]:
-        return [child for child in psutil.Process().children() if "decoder_process" in " ".join(child.cmdline())]
+        found = []
+        for child in psutil.Process().children():
+            # One that has ended, and is not waited for yet, has no command any more.
+            with contextlib.suppress(psutil.Error):
+                found += [child] if "decoder_worker" in " ".join(child.cmdline()) else []
+        return found
 
     def ended(self, reason: str) -> float:
         return self.metrics.registry.get_sample_value("catdog_decoders_ended_total", {"reason": reason}) or 0.0
@@ -92,13 +100,13 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
     async def test_it_makes_the_same_pixels_as_are_made_here(self) -> None:
         for name, photo in (("PNG", PNG), ("large", save(large(), "PNG")), ("HEIC", HEIC.read_bytes())):
             with self.subTest(name):
-                request = context.Job("a_request", 120)
+                request = RequestContext("a_request", 120)
                 image = service_utils.decode_image(photo, 10**8, self.config.picture)
                 expected = service_utils.to_pixels(image, self.config.picture)
                 np.testing.assert_array_equal(await self.decode(photo, request), expected)
                 np.testing.assert_array_equal(await self.decode(base64.b64encode(photo).decode()), expected)
-                self.assertEqual([picture[0] for picture in request.pictures], ["HEIF" if name == "HEIC" else "PNG"])
-                self.assertEqual(set(request.seconds()), {"decode"})
+                self.assertEqual([picture[0] for picture in request.images], ["HEIF" if name == "HEIC" else "PNG"])
+                self.assertEqual(set(request.timings()), {"decode"})
 
     async def test_what_is_refused_is_refused_with_its_reason(self) -> None:
         for photo, error, text in (
@@ -135,7 +143,7 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual((await self.decode(PNG)).shape, (240, 240, 3))
 
     async def test_pictures_of_one_request_that_take_long_leave_a_process_for_others(self) -> None:
-        request = context.Job("a_request", 120)
+        request = RequestContext("a_request", 120)
         photo = repeated_scans(30_000)
         slow = [asyncio.create_task(self.decode(photo, request)) for _ in range(4)]
         await asyncio.sleep(0.5)
@@ -152,7 +160,7 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
 
     async def test_the_pictures_of_one_request_have_only_so_many_pixels_together(self) -> None:
         self.enterContext(patch.object(self.pool, "_request_pixels", 6_000_000))
-        request = context.Job("a_request", 120)
+        request = RequestContext("a_request", 120)
         photo = save(large(), "PNG")
         for _ in range(2):
             await self.decode(photo, request)
@@ -166,7 +174,7 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
         (process,) = self.processes()
         task = asyncio.create_task(self.decode(repeated_scans(30_000)))
         await asyncio.sleep(0.5)
-        with self.assertLogs("decoder_pool", "WARNING") as logged:
+        with self.assertLogs(decoder_pool.logger, "WARNING") as logged:
             process.send_signal(signal.SIGTERM if os.name == "nt" else signal.SIGSEGV)
             with self.assertRaisesRegex(errors.InvalidImage, "broken"):
                 await task
@@ -188,20 +196,32 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
             with self.subTest(answer):
                 fake = Path(self.enterContext(tempfile.TemporaryDirectory())) / "fake.py"
                 fake.write_text(program % answer, encoding="utf-8")
-                with patch.object(decoder_pool, "PROGRAM", fake):
+                with patch.object(decoder_process, "PROGRAM", (str(fake),)):
                     pool = decoder_pool.DecoderPool(self.config, self.metrics)
                     with self.assertRaises(errors.InvalidImage):
-                        await pool.decode(PNG, context.Job("a_request", 120), lambda: None)
+                        await pool.decode(PNG, RequestContext("a_request", 120), lambda: None)
                     await pool.close()
 
     async def test_a_process_that_cannot_start_is_no_fault_of_the_picture(self) -> None:
         with (
-            patch.object(decoder_pool, "PROGRAM", Path("nowhere.py")),
-            self.assertLogs("decoder_pool", "ERROR"),
+            patch.object(decoder_process, "PROGRAM", ("nowhere.py",)),
+            self.assertLogs(decoder_process.logger, "ERROR"),
             self.assertRaises(errors.Overloaded),
         ):
             await self.decode(PNG)
         self.assertEqual((await self.decode(PNG)).shape, (240, 240, 3))
+
+    async def test_the_first_check_starts_all_and_tells_where_one_does_not_start(self) -> None:
+        self.assertIsNone(await self.pool.check(60))
+        self.assertEqual(len(self.processes()), 2)
+        pool = decoder_pool.DecoderPool(self.config, self.metrics)
+        with patch.object(decoder_process, "PROGRAM", ("nowhere.py",)), self.assertLogs(decoder_process.logger, "ERROR"):
+            self.assertIsInstance(await pool.check(60), errors.Overloaded)
+        self.assertIsNone(await pool.check(60))
+        await pool.close()
+        slow = decoder_pool.DecoderPool(self.config, self.metrics)
+        self.assertIsInstance(await slow.check(0.0), errors.Overloaded)
+        await slow.close()
 
     @unittest.skipUnless(IS_LINUX, "reads /proc")
     async def test_a_process_knows_no_keys(self) -> None:
@@ -261,14 +281,14 @@ class CostTest(unittest.TestCase):
                         image = Image.new(mode, (side, side))
                         stream = io.BytesIO()
                         image.save(stream, kind, **options)
-                        pixels = await pool.decode(stream.getvalue(), context.Job("a_request", 120), lambda: None)
+                        pixels = await pool.decode(stream.getvalue(), RequestContext("a_request", 120), lambda: None)
                         self.assertEqual(pixels.shape, (240, 240, 3))
             for channels, photometric in ((3, 2), (4, 5)):
                 with self.subTest("TIFF of 16 bits", channels=channels):
                     strip = zlib.compress(bytes(2 * channels * 2600 * 2600))
                     tags = {258: (16,) * channels, 259: (8,), 262: (photometric,), 273: (0,), 277: (channels,)}
                     photo = tiff(2600, 2600, {**tags, 278: (2600,), 279: (len(strip),)}, strip)
-                    await pool.decode(photo, context.Job("a_request", 120), lambda: None)
+                    await pool.decode(photo, RequestContext("a_request", 120), lambda: None)
             await pool.close()
 
         asyncio.run(decode_all())
@@ -325,7 +345,7 @@ class SmallJpegTest(unittest.TestCase):
             for sent in (photo, base64.b64encode(photo).decode()):
                 with self.subTest(name, type=type(sent)):
                     may_be = pipeline._may_be_small_jpeg(sent)
-                    self.assertEqual(may_be and plain._pixels(sent, context.Job("x", 120)) is not None, is_small)
+                    self.assertEqual(may_be and plain._pixels(sent, RequestContext("x", 120)) is not None, is_small)
 
 
 class LeftoversTest(unittest.IsolatedAsyncioTestCase):
@@ -346,7 +366,7 @@ class LeftoversTest(unittest.IsolatedAsyncioTestCase):
                     await asyncio.create_task(self.refused(service, photo))
                     # The threads end what they are at.
                     await asyncio.sleep(0.5)
-                    kinds = (BaseException, Image.Image, bytes, context.Job)
+                    kinds = (BaseException, Image.Image, bytes, RequestContext)
                     left = [thing for thing in gc.get_objects() if id(thing) not in before and isinstance(thing, kinds)]
                     self.assertEqual(left, [])
         finally:
@@ -355,7 +375,7 @@ class LeftoversTest(unittest.IsolatedAsyncioTestCase):
 
     async def refused(self, service: Any, photo: "bytes | str") -> None:
         with self.assertRaises(errors.ServiceError):
-            await service.classify(photo, context.Job("a_request", 120))
+            await service.classify(photo, RequestContext("a_request", 120))
 
 
 if __name__ == "__main__":

@@ -94,12 +94,12 @@ class FramingTest(ConnectionTest):
         self.check_alive()
 
     def test_a_large_body_is_no_leave_for_large_trailers(self) -> None:
-        it = received_bytes.Received(settings(head_bytes=10_000).limits)
-        it.bound(is_begin=True)
+        it = received_bytes.ReceivedBytes(settings(header_bytes=10_000).limits)
+        it.mark_boundary(is_begin=True)
         for payload, framing, is_too_much in ((4_000_000, 50_000, False), (0, 9000, False), (0, 2000, True)):
-            it.begin_part()
-            it.body(payload)
-            it.end_part(payload + framing)
+            it.begin_read()
+            it.add_body(payload)
+            it.end_read(payload + framing)
             with self.subTest(framing):
                 self.assertEqual(it.has_too_much_framing(), is_too_much)
 
@@ -151,7 +151,10 @@ class FramingTest(ConnectionTest):
         client = self.connect()
         client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         with patch.object(
-            http_protocol.Connection, "on_body", autospec=True, side_effect=http_protocol.Connection.on_body
+            http_protocol.LimitedHttpProtocol,
+            "on_body",
+            autospec=True,
+            side_effect=http_protocol.LimitedHttpProtocol.on_body,
         ) as it:
             client.sendall(HEAD + b"Content-Length: %d\r\n\r\n" % len(BODY))
             begin = time.monotonic()
@@ -161,7 +164,7 @@ class FramingTest(ConnectionTest):
             client.sendall(BODY[500:])
             self.assertEqual(self.read_answer(client)[0], 200)
             took = time.monotonic() - begin
-        self.assertLess(it.call_count, 2 * received_bytes.SMALL_PARTS + 5 * took / http_protocol.PAUSE)
+        self.assertLess(it.call_count, 2 * received_bytes.SMALL_READS + 5 * took / http_protocol.PAUSE)
 
 
 class AdmissionTest(ConnectionTest):
@@ -187,7 +190,7 @@ class AdmissionTest(ConnectionTest):
                 with self.subTest(target):
                     sent = WHOLE.replace(b"/predict", target).replace(b"Host", b"Connection: close\r\nHost")
                     self.assertEqual(self.statuses(sent), [404])
-            with patch.object(connection_limits.Connections, "route", return_value=None):
+            with patch.object(connection_limits.ConnectionLimits, "route", return_value=None):
                 sent = WHOLE.replace(b"Host", b"Connection: close\r\nHost")
                 self.assertEqual(self.statuses(sent), [503], "the route itself asks whether there is a place")
             runner.release()
@@ -195,10 +198,10 @@ class AdmissionTest(ConnectionTest):
 
     def test_silent_bodies_keep_nobody_out(self) -> None:
         self.serve(in_flight=1, deadline_seconds=600, body_grace_seconds=600)
-        silent = [self.connect() for _ in range(5 * admission.BODIES_PER_PLACE)]
+        silent = [self.connect() for _ in range(5 * admission.BODIES_PER_SLOT)]
         for client in silent:
             client.sendall(HEAD + b"Content-Length: 1000\r\n\r\n")
-            time.sleep(2 * admission.COMING_GRACE_SECONDS)
+            time.sleep(2 * admission.RESERVATION_GRACE_SECONDS)
         for _ in range(5):
             self.assertEqual(requests.post(f"{self.url}/predict", BODY, timeout=30).status_code, 200)
         self.check_refusal(self.read_to_the_end(silent[0]), 408, "request_timeout")
@@ -288,7 +291,7 @@ class RequestTest(ConnectionTest):
         self.serve()
         answers = self.ask(LIVEZ * 1000)
         count = answers.count(b"HTTP/1.1 200")
-        self.assertTrue(1 <= count <= http_protocol.PIPELINED + 1, count)
+        self.assertTrue(1 <= count <= http_protocol.MAX_PIPELINED + 1, count)
         self.assertTrue(answers.endswith(b"}"))
 
     def test_who_asks_for_another_protocol_is_answered_in_this_one(self) -> None:
@@ -312,7 +315,7 @@ class RequestTest(ConnectionTest):
                 self.ask(MALFORMED)
 
             def lines() -> list[Any]:
-                return [vars(record)["fields"] for record in log.records if record.name == "request"]
+                return [vars(record) for record in log.records if record.name == "request"]
 
             self.wait_until(lambda: sum(line["requests"] for line in lines()) == 30)
         self.assertLess(len(log.records), 10)
@@ -344,15 +347,15 @@ class HeldBytesTest(ConnectionTest):
             self.check_alive()
 
     def test_what_all_connections_hold_is_bounded(self) -> None:
-        self.enterContext(patch.object(connection_limits, "HELD_BYTES", 500_000))
+        self.enterContext(patch.object(connection_limits, "BUFFERED_BYTES", 500_000))
         self.serve()
         self.block(40, 8)
         self.wait_until(lambda: self.open_connections() < 30)
         self.check_alive()
 
     def test_who_sends_half_a_head_and_much_of_it_is_bounded_too(self) -> None:
-        self.enterContext(patch.object(connection_limits, "HELD_BYTES", 200_000))
-        self.serve(head_seconds=300)
+        self.enterContext(patch.object(connection_limits, "BUFFERED_BYTES", 200_000))
+        self.serve(header_seconds=300)
         for i in range(40):
             self.connect().sendall(LIVEZ * (i % 2) + LIVEZ[:-2] + b"A: " + b"b" * 20_000)
         self.wait_until(lambda: self.open_connections() < 20)
@@ -371,7 +374,7 @@ class AddressTest(ConnectionTest):
             self.ask(b"GET / HTTP/1.1\r\nX-Forwarded-For: 192.0.2.8\r\n\r\n")
 
             def lines() -> list[Any]:
-                return [vars(record)["fields"] for record in log.records]
+                return [vars(record) for record in log.records]
 
             self.wait_until(lambda: len(lines()) == 2)
         return [line.get("client", line.get("clients")) for line in lines()]

@@ -7,15 +7,15 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from typing import Any
 
-from preprocess_service.app.server import uvicorn_server as http
-from serving_common import sockets as port
+from preprocess_service.app.server.uvicorn_server import Server
+from serving_common.sockets import bind
 
 
 @contextmanager
 def serving(app: Any) -> Iterator[str]:
     """Serve ``app`` until the block ends; gives its address."""
-    listener = port.listen("127.0.0.1", 0)
-    server = http.Server(app)
+    listener = bind("127.0.0.1", 0)
+    server = Server(app)
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()

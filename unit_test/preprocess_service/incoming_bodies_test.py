@@ -31,7 +31,7 @@ class BodiesTest(unittest.IsolatedAsyncioTestCase):
         await asyncio.sleep(0)
         for body, size in zip(started, sizes, strict=True):
             if size:
-                body.hold(size)
+                body.reserve(size)
         return started, tasks
 
     async def ended(self, tasks: list[asyncio.Task[None]]) -> list[bool]:
@@ -49,7 +49,7 @@ class BodiesTest(unittest.IsolatedAsyncioTestCase):
         it = make(3)
         (_, slow, _), tasks = await self.start(it, 20_000, 100, 20_000)
         self.now.return_value += 0.1
-        slow.hold(100)
+        slow.reserve(100)
         _, more = await self.start(it, 0)
         self.assertEqual(await self.ended(tasks + more), [False, True, False, False])
 
@@ -77,7 +77,7 @@ class BodiesTest(unittest.IsolatedAsyncioTestCase):
         _, stalled = await self.start(it, 1000, 1500)
         self.now.return_value += 1
         (small,), more = await self.start(it, 0)
-        small.hold(700)
+        small.reserve(700)
         self.assertEqual(it.buffered, 1700)
         self.assertEqual(await self.ended(stalled + more), [False, True, False])
 
@@ -86,28 +86,28 @@ class BodiesTest(unittest.IsolatedAsyncioTestCase):
         (big, _), tasks = await self.start(it, 2000, 500)
         self.now.return_value += 1
         with self.assertRaises(errors.Overloaded):
-            big.hold(700)
+            big.reserve(700)
         self.assertEqual(await self.ended(tasks), [False, False])
 
     async def test_what_is_at_work_makes_no_room(self) -> None:
         it = make(buffered_bytes=3000)
         done = incoming_bodies.IncomingBody(it)
         with it.read(done):
-            done.hold(2900)
+            done.reserve(2900)
         (late,), tasks = await self.start(it, 0)
         with self.assertRaises(errors.Overloaded):
-            late.hold(200)
-        it.forget(done)
-        late.hold(200)
+            late.reserve(200)
+        it.release(done)
+        late.reserve(200)
         self.assertEqual(await self.ended(tasks), [False])
 
     async def test_after_a_while_those_below_the_least_rate_are_ended(self) -> None:
         it = make(body_grace_seconds=2, body_bytes_per_second=1000)
         _, tasks = await self.start(it, 2500, 3500, 0)
         self.now.return_value += 1.9
-        it.end_slow()
+        it.reject_slow()
         self.now.return_value += 1.1
-        it.end_slow()
+        it.reject_slow()
         self.assertEqual(await self.ended(tasks), [True, False, True])
 
     async def test_who_is_cancelled_for_another_reason_stays_so(self) -> None:

@@ -21,11 +21,15 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
 
 from preprocess_service.app import config, errors, model_runner
 from preprocess_service.app import utils as service_utils
+from preprocess_service.app.serving_client import signature
 from serving_common import tensorflow_protos as messages
 
 # A model without a domain score, whatever the shipped one has.
 SHIPPED = config.load_config({}).model_copy(update={"model_output_name": None, "domain_output_name": None})
 PIXELS = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
+
+# One call at a time, of three photos at most.
+ONE_BATCH = {"max_concurrent_batches": 1, "batch_size": 3}
 
 
 class FakeModelServer(PredictionServiceServicer, ModelServiceServicer):  # type: ignore[misc]  # generated, untyped
@@ -73,8 +77,8 @@ class FakeModelServer(PredictionServiceServicer, ModelServiceServicer):  # type:
     def GetModelMetadata(self, request: Any, context: grpc.ServicerContext) -> Any:
         self.metadata_calls += 1
         signatures = messages.get_model_metadata_pb2.SignatureDefMap()
-        for signature, (dtype, first) in self.signatures.items():
-            definition = signatures.signature_def[signature]
+        for name, (dtype, first) in self.signatures.items():
+            definition = signatures.signature_def[name]
             for name in self.inputs:
                 definition.inputs[name].dtype = dtype
                 for size in (first, -1, -1, 3):
@@ -171,7 +175,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
             with self.subTest(name):
                 self.model.signatures = {"serving_default": (dtype, -1)}
                 runner = await self.open_runner(self.port, **settings)
-                with self.assertLogs("signature", "ERROR") as log, self.assertRaises(errors.ModelError):
+                with self.assertLogs(signature.logger, "ERROR") as log, self.assertRaises(errors.ModelError):
                     await runner.predict(PIXELS, 5)
                 self.assertIn(words, log.output[0])
 
@@ -184,7 +188,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
             with self.subTest(name):
                 self.model.requests.clear()
                 self.model.signatures = {"serving_default": (messages.types_pb2.DT_FLOAT, first)}
-                runner = await self.open_runner(self.port, server={"calls": 1, "batch_size": 3, **server})
+                runner = await self.open_runner(self.port, server=ONE_BATCH | server)
                 pictures = [np.full((4, 5, 3), number, np.uint8) for number in range(6)]
                 predictions = await asyncio.gather(*(runner.predict(pixels, 5) for pixels in pictures))
                 self.assertEqual([prediction.label for prediction in predictions], ["DOG"] * 6)
@@ -195,7 +199,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
 
     async def test_one_call_more_than_cores_is_under_way_before_photos_gather(self) -> None:
         with mock.patch.object(model_runner, "usable_cores", return_value=2):
-            runner = await self.open_runner(self.port, server={"calls": 0, "batch_size": 3})
+            runner = await self.open_runner(self.port, server={"max_concurrent_batches": 0, "batch_size": 3})
         await runner.predict(PIXELS, 5)
         self.model.requests.clear()
         await asyncio.gather(*(runner.predict(PIXELS, 5) for _ in range(7)))
@@ -204,7 +208,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
 
     async def test_the_call_ahead_begins_with_no_fewer_photos_than_the_other_has(self) -> None:
         with mock.patch.object(model_runner, "usable_cores", return_value=1):
-            runner = await self.open_runner(self.port, server={"calls": 0, "batch_size": 3})
+            runner = await self.open_runner(self.port, server={"max_concurrent_batches": 0, "batch_size": 3})
         await runner.predict(PIXELS, 5)
         self.model.requests.clear()
         gate = threading.Event()
@@ -228,8 +232,8 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
                 response.outputs["scores"].float_val[:] = [0.25, 0.75, 0.75, 0.25, 0.5, float("nan")]
 
         self.model.change_answer = differ
-        runner = await self.open_runner(self.port, server={"calls": 1, "batch_size": 3})
-        with self.assertLogs("signature", "ERROR"):
+        runner = await self.open_runner(self.port, server=ONE_BATCH)
+        with self.assertLogs(signature.logger, "ERROR"):
             answers = await asyncio.gather(*(runner.predict(PIXELS, 5) for _ in range(4)), return_exceptions=True)
         self.assertEqual([answer.label for answer in answers[:3]], ["DOG", "DOG", "CAT"])
         self.assertIsInstance(answers[3], errors.ModelError)
@@ -238,9 +242,9 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(self.model.metadata_calls, 2)
 
     async def test_a_call_for_several_photos_fails_for_each_of_them(self) -> None:
-        runner = await self.open_runner(self.port, server={"calls": 1, "batch_size": 3})
+        runner = await self.open_runner(self.port, server=ONE_BATCH)
         self.model.refusal = (grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
-        with self.assertLogs("model_runner", "WARNING"):
+        with self.assertLogs(model_runner.logger, "WARNING"):
             answers = await asyncio.gather(*(runner.predict(PIXELS, 5) for _ in range(4)), return_exceptions=True)
         self.assertEqual([type(answer) for answer in answers], [errors.Overloaded] * 4)
 
@@ -251,7 +255,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         ):
             with self.subTest(name):
                 self.model.before_answer = lambda context: None
-                runner = await self.open_runner(self.port, server={"calls": 1, "batch_size": 3})
+                runner = await self.open_runner(self.port, server=ONE_BATCH)
                 await runner.predict(PIXELS, 5)
                 self.model.requests.clear()
                 gates = [threading.Event(), threading.Event()]
@@ -281,13 +285,13 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         await runner.predict(PIXELS, 5)
         self.assertEqual((list(self.model.requests[-1].inputs), self.model.metadata_calls), (["a"], 0))
         self.model.refusal = (grpc.StatusCode.INVALID_ARGUMENT, "no such input")
-        with self.assertLogs("model_runner", "WARNING") as log, self.assertRaises(errors.ModelError):
+        with self.assertLogs(model_runner.logger, "WARNING") as log, self.assertRaises(errors.ModelError):
             await runner.predict(PIXELS, 5)
         self.assertEqual(len(log.output), 1)
 
     async def test_a_model_with_two_inputs_needs_a_name_in_the_settings(self) -> None:
         self.model.inputs = ["pixels", "size"]
-        with self.assertLogs("signature", "ERROR") as log, self.assertRaises(errors.ModelError):
+        with self.assertLogs(signature.logger, "ERROR") as log, self.assertRaises(errors.ModelError):
             await self.runner.predict(PIXELS, 5)
         self.assertIn("2 inputs (pixels, size)", log.output[0])
 
@@ -299,7 +303,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         for name, score in (("too high", 1.5), ("no number", float("nan"))):
             with self.subTest(name):
                 self.model.domain_score = score
-                with self.assertLogs("signature", "ERROR"), self.assertRaises(errors.ModelError):
+                with self.assertLogs(signature.logger, "ERROR"), self.assertRaises(errors.ModelError):
                     await runner.predict(PIXELS, 5)
 
     async def test_without_a_domain_output_there_is_no_score(self) -> None:
@@ -308,7 +312,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
     async def test_after_an_error_of_the_model_the_names_are_asked_anew(self) -> None:
         await self.runner.predict(PIXELS, 5)
         self.model.refusal = (grpc.StatusCode.INVALID_ARGUMENT, "no such input")
-        with self.assertLogs("model_runner", "WARNING"), self.assertRaises(errors.ModelError):
+        with self.assertLogs(model_runner.logger, "WARNING"), self.assertRaises(errors.ModelError):
             await self.runner.predict(PIXELS, 5)
         self.model.refusal, self.model.outputs = None, ["renamed"]
         self.assertEqual((await self.runner.predict(PIXELS, 5)).label, "DOG")
@@ -317,14 +321,14 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         for values in ([0.5], [0.2, 0.3, 0.5], [], [0.9, 0.9], [-0.1, 1.1], [float("nan"), 0.5], [2.0, -1.0]):
             with self.subTest(str(values)):
                 self.model.values = values
-                with self.assertLogs("signature", "ERROR"), self.assertRaises(errors.ModelError):
+                with self.assertLogs(signature.logger, "ERROR"), self.assertRaises(errors.ModelError):
                     await self.runner.predict(PIXELS, 5)
 
     async def test_a_refusal_becomes_our_error_and_its_text_stays_in_the_log(self) -> None:
         for status, error in model_runner.ERRORS.items():
             with self.subTest(status.name):
                 self.model.refusal = (status, "inner words")
-                with self.assertLogs("model_runner", "WARNING") as log, self.assertRaises(error) as caught:
+                with self.assertLogs(model_runner.logger, "WARNING") as log, self.assertRaises(error) as caught:
                     await self.runner.predict(PIXELS, 5)
                 self.assertIn("inner words", log.output[0])
                 self.assertNotIn("inner words", str(caught.exception))
@@ -353,7 +357,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         attempts: list[Any] = []
         self.model.before_answer = attempts.append
         self.model.refusal = (grpc.StatusCode.UNAVAILABLE, "restarting")
-        with self.assertLogs("model_runner", "WARNING"), self.assertRaises(errors.ModelUnavailable):
+        with self.assertLogs(model_runner.logger, "WARNING"), self.assertRaises(errors.ModelUnavailable):
             await self.runner.predict(PIXELS, 5)
         self.assertEqual(len(attempts), 2)
 
@@ -368,7 +372,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         self.addCleanup(lambda: server.stop(None).wait())
         runner = await self.open_runner(port)
         servicer.set("", states.NOT_SERVING)
-        with self.assertLogs("model_runner", "WARNING"), self.assertRaises(errors.ModelUnavailable):
+        with self.assertLogs(model_runner.logger, "WARNING"), self.assertRaises(errors.ModelUnavailable):
             await runner.predict(PIXELS, 5)
         self.assertEqual(self.model.requests, [])
         servicer.set("", states.SERVING)
@@ -401,12 +405,12 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         server.start()
         self.addCleanup(lambda: server.stop(None).wait())
         runner = await self.open_runner(port, model_input_name="a", model_output_name="b")
-        with self.assertLogs("signature", "ERROR"), self.assertRaises(errors.ModelError):
+        with self.assertLogs(signature.logger, "ERROR"), self.assertRaises(errors.ModelError):
             await runner.predict(PIXELS, 5)
 
     async def test_signatures_that_can_not_be_read_are_an_error_of_the_model(self) -> None:
         self.model.metadata = b"\xff\xff"
-        with self.assertLogs("signature", "ERROR"), self.assertRaises(errors.ModelError):
+        with self.assertLogs(signature.logger, "ERROR"), self.assertRaises(errors.ModelError):
             await self.runner.predict(PIXELS, 5)
 
     async def test_the_request_id_travels_as_metadata(self) -> None:
@@ -418,13 +422,13 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
     async def test_a_call_for_several_photos_names_all_their_requests(self) -> None:
         seen: list[Any] = []
         self.model.before_answer = lambda context: seen.append(dict(context.invocation_metadata()))
-        runner = await self.open_runner(self.port, server={"calls": 1, "batch_size": 3})
+        runner = await self.open_runner(self.port, server=ONE_BATCH)
         await asyncio.gather(*(runner.predict(PIXELS, 5, name) for name in ("one", "two", "", "three")))
         self.assertEqual([metadata["x-request-id"] for metadata in seen], ["one", "two,three"])
 
     async def test_without_a_model_server_it_is_unavailable(self) -> None:
         self.server.stop(None).wait()
-        with self.assertLogs("model_runner", "WARNING"), self.assertRaises(errors.ModelUnavailable):
+        with self.assertLogs(model_runner.logger, "WARNING"), self.assertRaises(errors.ModelUnavailable):
             await self.runner.predict(PIXELS, 5)
 
     async def test_the_version_is_the_newest_available_one(self) -> None:

@@ -90,7 +90,7 @@ class PhotosComeInTest(PageTest):
         self.assertRegex(confidence, r"^> 99\.99 %$|^\d\d\.\d\d %$")
         dog = card.get_by_role("meter", name="Dog")
         self.assertEqual(dog.get_attribute("aria-valuetext"), confidence)
-        for step in ("read", "decode", "fit", "model", "network"):
+        for step in ("read", "decode", "resize", "model", "network"):
             self.assertRegex(card.locator(f'.steps [data-step="{step}"]').inner_text(), rf"(?s){step}.*\d ms")
         self.assertTrue(
             card.get_by_role("img", name="Preview of dog_1.jpg").evaluate("image => image.naturalWidth > 0")

@@ -99,9 +99,9 @@ class DroppedWorkTest(unittest.TestCase):
         prepared: list[list[str]] = []
         together = pipeline.Pipeline._prepare_together
 
-        async def prepare(self: Any, raws: Any) -> Any:
-            prepared.append([names[raw.photo] for raw in raws])
-            return await together(self, raws)
+        async def prepare(self: Any, tasks: Any) -> Any:
+            prepared.append([names[task.photo] for task in tasks])
+            return await together(self, tasks)
 
         self.enterContext(patch.object(pipeline.Pipeline, "_prepare_together", prepare))
         self.serve(decode_threads=1)
@@ -143,7 +143,7 @@ class DroppedWorkTest(unittest.TestCase):
             with socket.create_connection(self.url.removeprefix("http://").split(":")) as client:
                 client.sendall(whole(json.dumps(BODY).encode()))
                 self.wait_for("catdog_in_flight 3.0")
-            self.wait_for("catdog_gone_total 1.0")
+            self.wait_for("catdog_client_disconnects_total 1.0")
             self.may_decode.set()
             self.assertEqual([answer.result() for answer in first], [(200, "ok")] * 2)
         self.assertEqual(len(self.begun), 2)
@@ -155,7 +155,7 @@ class DroppedWorkTest(unittest.TestCase):
         with ThreadPoolExecutor(1) as senders:
             batch = senders.submit(self.ask, "/predict/batch", {"images_b64": [PNG] * 32}, 60_000)
             self.wait_until_begun(1)
-            self.wait_for("catdog_places_taken 2.0")
+            self.wait_for("catdog_concurrency 2.0")
             # Of its processes too: it has one, and this has the other.
             self.assertEqual(self.ask(milliseconds=60_000), (200, "ok"))
             self.assertEqual(len(self.begun), 2)
@@ -170,11 +170,11 @@ class DroppedWorkTest(unittest.TestCase):
         )
         self.assertTrue(runner.was_cancelled.wait(10))
         self.wait_for("catdog_in_flight 0.0")
-        self.wait_for("catdog_places_taken 0.0")
+        self.wait_for("catdog_concurrency 0.0")
 
     def test_the_time_in_which_the_head_waited_counts(self) -> None:
         self.serve()
-        with patch.object(routes, "start_job", late(routes.start_job)):
+        with patch.object(routes, "start_request", late(routes.start_request)):
             self.assertEqual(self.ask(), (504, "deadline_exceeded"))
 
     def wait_for(self, line: str) -> None:
@@ -184,11 +184,11 @@ class DroppedWorkTest(unittest.TestCase):
             time.sleep(0.02)
 
 
-def late(start_job: Any) -> Any:
+def late(start_request: Any) -> Any:
     """As on an event loop that is so busy that the app sees a request half a second after its head was there."""
 
     def start(request: Any, seconds: float) -> Any:
         time.sleep(0.5)
-        return start_job(request, seconds)
+        return start_request(request, seconds)
 
     return start

@@ -35,11 +35,11 @@ class FakeModel:
         return 3
 
 
-class ProbeTest(unittest.IsolatedAsyncioTestCase):
+class ReadinessProbeTest(unittest.IsolatedAsyncioTestCase):
     def setUp(self) -> None:
         self.model = FakeModel()
         self.metrics = metrics.Metrics()
-        self.probe = readiness.Probe(self.model, PICTURE, self.metrics)
+        self.probe = readiness.ReadinessProbe(self.model, PICTURE, self.metrics)
 
     def gauge(self) -> float | None:
         return self.metrics.registry.get_sample_value("catdog_model_ready")
@@ -50,7 +50,7 @@ class ProbeTest(unittest.IsolatedAsyncioTestCase):
 
     def forget(self) -> None:
         """As if the last look were long ago."""
-        self.probe._looked = -float("inf")
+        self.probe._checked_at = -float("inf")
 
     async def test_a_hundred_probes_at_once_are_one_look_and_so_are_those_right_after(self) -> None:
         self.model.seconds = 0.1
@@ -73,7 +73,7 @@ class ProbeTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(await stays, {"model": None, "prediction": None})
 
     async def test_where_photos_are_answered_no_prediction_is_asked_for(self) -> None:
-        self.probe.answered()
+        self.probe.record_prediction()
         self.assertEqual(await self.failing(), [])
         self.assertEqual(self.model.asked, {"state": 1, "prediction": 0})
 
@@ -81,21 +81,21 @@ class ProbeTest(unittest.IsolatedAsyncioTestCase):
         for error in (errors.Overloaded(), errors.ModelUnavailable(), errors.DeadlineExceeded()):
             with self.subTest(error.code):
                 self.model.answer = error
-                self.probe._answered = asyncio.get_running_loop().time() - (readiness.FRESH_SECONDS + 0.1)
+                self.probe._predicted_at = asyncio.get_running_loop().time() - (readiness.FRESH_SECONDS + 0.1)
                 self.forget()
                 self.assertEqual(await self.failing(), [])
                 self.assertEqual(self.gauge(), 1)
-                self.probe._answered -= readiness.BUSY_SECONDS
+                self.probe._predicted_at -= readiness.BUSY_SECONDS
                 self.forget()
                 self.assertEqual(await self.failing(), ["prediction"])
                 self.assertEqual(self.gauge(), 0)
 
     async def test_a_model_server_that_is_gone_or_answers_nonsense_is_never_forgiven(self) -> None:
-        self.probe.answered()
+        self.probe.record_prediction()
         self.model.state = errors.ModelUnavailable()
         self.assertEqual(await self.failing(), ["model"])
         self.model.state, self.model.answer = None, errors.ModelError()
-        self.probe._answered -= readiness.FRESH_SECONDS
+        self.probe._predicted_at -= readiness.FRESH_SECONDS
         self.forget()
         self.assertEqual(await self.failing(), ["prediction"])
 
@@ -118,12 +118,12 @@ class ProbeTest(unittest.IsolatedAsyncioTestCase):
                 self.assertEqual(self.gauge(), expected)
 
     async def test_the_log_tells_of_each_change_once(self) -> None:
-        with self.assertLogs("probe", "INFO") as log:
+        with self.assertLogs(readiness.logger, "INFO") as log:
             for state in (None, None, errors.ModelUnavailable(), errors.ModelUnavailable(), None):
                 self.model.state = state
                 self.forget()
                 await self.probe.check()
-        told = [(record.levelname, getattr(record, "fields", {})["failing"]) for record in log.records]
+        told = [(record.levelname, vars(record)["failing"]) for record in log.records]
         self.assertEqual(told, [("INFO", {}), ("WARNING", {"model": "model_unavailable"}), ("INFO", {})])
 
     async def test_a_defect_of_ours_is_told_and_the_next_look_is_a_new_one(self) -> None:

@@ -67,7 +67,7 @@ class ReadinessUnderLoadTest(unittest.TestCase):
         # A queue so short that most calls find it full, the probe's own too, where each photo is a call at once.
         flags = ("--max_queued_requests=1", "--tensorflow_inter_op_parallelism=1")
         settings = yaml.safe_load(config.CONFIG_FILE.read_text("utf-8"))
-        settings["model_server"] |= {"calls": SENDERS, "batch_size": 1}
+        settings["model_server"] |= {"max_concurrent_batches": SENDERS, "batch_size": 1}
         file = Path(self.enterContext(tempfile.TemporaryDirectory())) / "config.yaml"
         file.write_text(yaml.safe_dump(settings), "utf-8")
         with (
@@ -88,7 +88,7 @@ class ReadinessUnderLoadTest(unittest.TestCase):
 
     def test_a_model_server_that_goes_away_under_load_is_told(self) -> None:
         with model_server(MODEL, "CAT-DOG") as server, app_server(server.grpc_port, {}) as (url, _):
-            self.assertTrue(answers(f"{url}/readyz"))
+            self.wait_for(200, url)
             with Senders(url):
                 server.process.kill()
                 server.process.wait()

@@ -20,11 +20,11 @@ from unit_test.processes import APP_SERVER, Running, answers, free_port, model_s
 from unit_test.utils import IMAGES
 
 TIMEOUT_S = 30
-COMMAND = [sys.executable, str(APP_SERVER)]
 MODEL = Path(__file__).parents[2] / "prev_trained_models" / "CAT-DOG"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = "00f067aa0ba902b7"
 PHOTO = (IMAGES / "cat_1.jpg").read_bytes()
+OTLP = "preprocess_service.app.observability.otlp"
 # Sent soon, so that a test needn't wait for it.
 SOON = {"OTEL_BSP_SCHEDULE_DELAY": "50"}
 
@@ -35,8 +35,9 @@ def app_server(model_port: int, environment: dict[str, str], *options: str) -> I
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     place = {"SERVICE_PORT": str(port), "SERVICE_MODEL_HOST": "127.0.0.1", "SERVICE_MODEL_PORT": str(model_port)}
-    command = [APP_SERVER[0], *options, *APP_SERVER[1:]]
-    with running(command, lambda: answers(f"{url}/livez"), env=place | environment) as it:
+    with running(
+        [sys.executable, *options, str(APP_SERVER)], lambda: answers(f"{url}/livez"), env=place | environment
+    ) as it:
         yield url, it
 
 
@@ -79,14 +80,14 @@ class PreprocessServiceTest(unittest.TestCase):
             },
         )
         self.assertTrue(request.is_error)
-        steps = [named(spans, name) for name in ("read", "queue", "decode", "fit", "model")]
-        for step in steps:
-            with self.subTest(step.name):
-                self.assertEqual((step.parent, step.trace, step.kind), (request.id, request.trace, "INTERNAL"))
-                self.assertTrue(request.start <= step.start <= step.end <= request.end, step)
-        self.assertEqual([step.name for step in steps if step.is_error], ["model"])
+        stages = [named(spans, name) for name in ("read", "queue", "decode", "resize", "model")]
+        for stage in stages:
+            with self.subTest(stage.name):
+                self.assertEqual((stage.parent, stage.trace, stage.kind), (request.id, request.trace, "INTERNAL"))
+                self.assertTrue(request.start <= stage.start <= stage.end <= request.end, stage)
+        self.assertEqual([stage.name for stage in stages if stage.is_error], ["model"])
         call = named(spans, "GetModelMetadata")
-        self.assertEqual((call.kind, call.parent, call.is_error), ("CLIENT", steps[-1].id, True))
+        self.assertEqual((call.kind, call.parent, call.is_error), ("CLIENT", stages[-1].id, True))
 
     def test_the_standard_variables_are_followed(self) -> None:
         environment = {"OTEL_SERVICE_NAME": "cats", "OTEL_TRACES_SAMPLER": "parentbased_always_off"} | SOON
@@ -156,9 +157,9 @@ class PreprocessServiceTest(unittest.TestCase):
             with self.subTest(name), app_server(free_port(), environment, "-X", "importtime") as (url, it):
                 ask(url)
                 imported = set(re.findall(r"import time:.*\| +(\S+)", it.output()))
-                self.assertIn("edge", imported)
+                self.assertIn("preprocess_service.app.middleware.request_context", imported)
                 # Not so the interfaces, opentelemetry-api: FastAPI imports them, whatever one says.
-                parts = ("opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.proto", "otlp")
+                parts = ("opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.proto", OTLP)
                 self.assertEqual([name for name in imported if name.startswith(parts)], [])
 
 
@@ -183,11 +184,11 @@ class PairTest(unittest.TestCase):
         self.assertEqual({span.trace for span in spans}, {TRACE})
         front = [span for span in spans if span.service == "preprocess_service"]
         back = [span for span in spans if span.service == "model_service"]
-        request, step, call = named(front, "POST /predict"), named(front, "model"), named(front, "Predict")
+        request, stage, call = named(front, "POST /predict"), named(front, "model"), named(front, "Predict")
         served, queue, compute = named(back, "Predict"), named(back, "queue"), named(back, "compute")
         self.assertEqual(
-            [span.parent for span in (request, step, call, served, queue, compute)],
-            [CALLER, request.id, step.id, call.id, served.id, served.id],
+            [span.parent for span in (request, stage, call, served, queue, compute)],
+            [CALLER, request.id, stage.id, call.id, served.id, served.id],
         )
         self.assertEqual((call.kind, served.kind, compute.kind), ("CLIENT", "SERVER", "INTERNAL"))
         self.assertTrue(served.start <= queue.start <= queue.end <= compute.end <= served.end, back)
@@ -206,7 +207,7 @@ class PairTest(unittest.TestCase):
 
     def test_a_trace_that_its_caller_does_not_record_and_probes_are_in_neither(self) -> None:
         ask(self.url, traceparent=f"00-{TRACE}-{CALLER}-00")
-        self.assertTrue(answers(f"{self.url}/readyz"))
+        self.assertEqual(requests.get(f"{self.url}/readyz", timeout=TIMEOUT_S).status_code, 200)
         ask(self.url)
         spans = self.collector.wait_for(self.both)
         self.assertEqual(len({span.trace for span in spans}), 1)
@@ -227,7 +228,7 @@ class PairTest(unittest.TestCase):
         calls = [span for span in spans if span.name == "Predict" and span.kind == "CLIENT"]
         served = [span for span in spans if span.name == "Predict" and span.kind == "SERVER"]
         self.assertEqual(sorted(span.parent for span in served), sorted(call.id for call in calls))
-        sharing = [step for call in calls for step in (call.parent, *call.links)]
+        sharing = [stage for call in calls for stage in (call.parent, *call.links)]
         self.assertEqual(sorted(sharing), sorted(span.id for span in spans if span.name == "model"))
         sizes = {span.parent: span.attributes["model.batch_size"] for span in served}
         self.assertEqual({call.id: 1 + len(call.links) for call in calls}, sizes)
@@ -246,10 +247,12 @@ class SharedCallTest(unittest.TestCase):
         ):
             with self.subTest(name):
                 program = (
-                    "import sys, otlp; tracing = otlp.Otlp(); steps = []\n"
+                    "import sys; from preprocess_service.app.observability.otlp import Otlp\n"
+                    "tracing = Otlp(); stages = []\n"
                     "for parent in sys.argv[1:]:\n"
-                    "    with tracing.request({'traceparent': parent}).step('model'): steps.append(tracing.here())\n"
-                    "with tracing.call('Predict', steps) as metadata: print(dict(metadata)['traceparent'])"
+                    "    with tracing.request({'traceparent': parent}).stage('model'):\n"
+                    "        stages.append(tracing.current_stage())\n"
+                    "with tracing.client_call('Predict', stages) as metadata: print(dict(metadata)['traceparent'])"
                 )
                 done = subprocess.run(
                     [sys.executable, "-c", program, *requests_],
@@ -268,8 +271,9 @@ class ModelServerTest(unittest.TestCase):
     def test_unless_asked_for_nothing_of_it_is_even_imported(self) -> None:
         with mock.patch.dict(os.environ, {"PYTHONPROFILEIMPORTTIME": "1"}), model_server(MODEL, "CAT-DOG") as server:
             imported = set(re.findall(r"import time:.*\| +(\S+)", server.output()))
-        self.assertIn("calls", imported)
-        self.assertEqual([name for name in imported if name.startswith(("opentelemetry", "span_export"))], [])
+        self.assertIn("model_service.prediction.predict", imported)
+        tracing = ("opentelemetry", "model_service.observability.span_export")
+        self.assertEqual([name for name in imported if name.startswith(tracing)], [])
 
     @unittest.skipIf(os.name == "nt", "Windows has no SIGTERM")
     def test_without_its_collector_it_answers_and_ends_all_the_same(self) -> None:

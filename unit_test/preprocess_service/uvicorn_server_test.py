@@ -75,7 +75,7 @@ class SocketTest(unittest.TestCase):
 
 class ServerTest(SocketTest):
     def test_a_head_that_comes_too_slowly_is_cut_off(self) -> None:
-        self.serve(head_seconds=0.5)
+        self.serve(header_seconds=0.5)
         for name, parts in (("drop by drop", [HEAD, *[b"X-A: b\r\n"] * 100]), ("stopped", [HEAD[:7]])):
             with self.subTest(name):
                 client = self.connect()
@@ -100,7 +100,7 @@ class ServerTest(SocketTest):
                 self.assertEqual(b"200 OK" in self.read_to_the_end(client), sent == LIVEZ)
 
     def test_a_head_that_is_too_large_is_refused_however_it_comes(self) -> None:
-        self.serve(head_bytes=10_000)
+        self.serve(header_bytes=10_000)
         for name, sent in (
             ("many headers", HEAD + b"X-A: b\r\n" * 3000 + b"\r\n"),
             ("one header", HEAD + b"X-A: " + b"b" * 20_000 + b"\r\n\r\n"),
@@ -147,7 +147,7 @@ class ServerTest(SocketTest):
         self.assertEqual(statuses[-1], 200)
 
     def test_the_rest_of_a_body_that_nobody_wants_is_not_taken_for_ever(self) -> None:
-        self.serve(head_seconds=0.5)
+        self.serve(header_seconds=0.5)
         client = self.connect()
         client.sendall(b"GET /livez HTTP/1.1\r\nHost: x\r\nContent-Length: 1000000\r\n\r\n")
         end = time.monotonic() + 60
@@ -215,7 +215,7 @@ class ServerTest(SocketTest):
         client.sendall(WHOLE)
         self.assertEqual(self.read_answer(client)[0], 200)
         text = requests.get(f"{self.url}/metrics", timeout=30).text
-        self.assertIn("catdog_shed_total 2.0", text)
+        self.assertIn("catdog_rejected_total 2.0", text)
         self.assertIn('catdog_requests_total{route="/predict",status="503"} 2.0', text)
 
     def test_requests_that_come_to_nothing_keep_no_places(self) -> None:

@@ -8,7 +8,6 @@ from pathlib import Path
 
 from serving_common import cpu_quota
 
-
 # Line of /proc/self/cgroup, files below /sys/fs/cgroup, cores' worth of time.
 QUOTAS = {
     "a container, version 2": ("0::/", {"cpu.max": "150000 100000\n"}, 1.5),

@@ -119,7 +119,9 @@ class BufferedHandlerTest(unittest.TestCase):
     def test_the_last_lines_of_a_process_are_written_at_its_end(self) -> None:
         folder = Path(json_logging.__file__).parents[1]
         program = (
-            "import asyncio, logging, sys; from serving_common import json_logging; json_logging.configure_json_logging()\n"
+            "import asyncio, logging, sys\n"
+            "from serving_common.json_logging import configure_json_logging\n"
+            "configure_json_logging()\n"
             "async def end(): logging.info('a'); sys.exit()\n"
             "asyncio.run(end())"
         )

@@ -8,13 +8,12 @@ import time
 import unittest
 from pathlib import Path
 from typing import Any
-from unittest import mock
 
 from tools.chaos import hostile
 from tools.chaos.attacks import attack, refused, watch, wire
 from tools.chaos.attacks import pair as attack_pair
 from unit_test.processes import free_port
-from unit_test.tools.programs import FOLDER, run_tool
+from unit_test.tools.programs import run_tool
 
 
 @unittest.skipIf(os.name == "nt", "Windows has no SIGKILL")
@@ -116,12 +115,6 @@ class JudgeTest(unittest.TestCase):
 
 @unittest.skipIf(os.name == "nt", "Windows has no SIGKILL")
 class WatchTest(unittest.TestCase):
-    def setUp(self) -> None:
-        # The watcher's own process looks for its module where this one does.
-        found = mock.patch("sys.path", [str(FOLDER), *sys.path])
-        found.start()
-        self.addCleanup(found.stop)
-
     def process(self, program: str) -> "subprocess.Popen[bytes]":
         process = subprocess.Popen([sys.executable, "-c", program], stdout=subprocess.PIPE)
         self.addCleanup(process.wait)

@@ -25,7 +25,7 @@ class CandidateTest(unittest.TestCase):
         photo = Image.new("RGB", (40, 20), "white")
         padded = candidates.Candidate.of("lite0:224:pad:linear").framed(photo)
         self.assertEqual(padded.size, (40, 40))
-        self.assertEqual(padded.getpixel((20, 2)), service.GROUND)
+        self.assertEqual(padded.getpixel((20, 2)), service.BACKGROUND)
         self.assertEqual(padded.crop((0, 10, 40, 30)).tobytes(), photo.tobytes())
         self.assertIs(candidates.Candidate.of("lite0:224:0.875:linear").framed(photo), photo)
 

@@ -23,7 +23,7 @@ from preprocess_service.app.serving_client import predict_response
 from unit_test.preprocess_service.app_server_test import FakeRunner, settings
 from unit_test.preprocess_service.http_server import serving
 
-PROGRAM = Path(__file__).parents[2] / "tools" / "classify.py"
+PROJECT = Path(__file__).parents[2]
 
 
 class BrightnessRunner(FakeRunner):
@@ -109,8 +109,8 @@ class ClassifyTest(unittest.TestCase):
         return str(path)
 
     def run_it(self, url: str, *arguments: object, stderr: int = subprocess.PIPE) -> subprocess.CompletedProcess[str]:
-        command = [sys.executable, str(PROGRAM), *map(str, arguments), "--url", url]
-        environment = os.environ | {"PYTHONIOENCODING": "utf-8"}
+        command = [sys.executable, "-m", "tools.classify", *map(str, arguments), "--url", url]
+        environment = os.environ | {"PYTHONIOENCODING": "utf-8", "PYTHONPATH": str(PROJECT)}
         return subprocess.run(
             command,
             stdout=subprocess.PIPE,

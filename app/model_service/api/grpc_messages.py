@@ -1,8 +1,8 @@
 """Reads gRPC's messages: only where there is room for them, and parses none that would take much more than it brings.
 
 gRPC itself would read as many messages of the largest size as come, and parse them in the event loop, before any code
-of ours runs. A method that is declared as one that takes a stream of bytes is called at the head of a call, before its
-message; on the wire the two are the same.
+of ours runs. A method that is declared as one that takes a stream of bytes is called when the metadata of a call has
+come, before its message; on the wire the two are the same.
 """
 
 import asyncio

@@ -1,7 +1,8 @@
-"""The gRPC face: PredictionService, ModelService and grpc.health.v1 on one port."""
+"""The gRPC API: PredictionService, ModelService and grpc.health.v1 on one port."""
 
 import asyncio
 import logging
+from functools import partial
 from typing import Any
 
 import grpc
@@ -14,7 +15,7 @@ from model_service.errors import ServingError, StartError
 from model_service.models.servables import Servables
 from model_service.prediction import predict as prediction
 from model_service.prediction.message_memory import Reservation
-from model_service.server_context import Backend
+from model_service.server_context import ServerContext
 from serving_common.tensorflow_protos import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
 
 logger = logging.getLogger(__name__)
@@ -27,8 +28,8 @@ MAX_CONNECTIONS = 1024
 MAX_STREAMS = 100
 # What may come of a message before it is its turn: a picture, for it to be there then.
 UNREAD_BYTES = 256 << 10
-# The head of a call: the ids of 32 requests that came as one, a few names.
-MAX_HEAD_BYTES = 16 << 10
+# The metadata of a call: the ids of 32 requests that came as one, a few names.
+MAX_METADATA_BYTES = 16 << 10
 
 
 async def _unimplemented(_requests: Any, _context: Any) -> None:
@@ -38,8 +39,8 @@ async def _unimplemented(_requests: Any, _context: Any) -> None:
 class PredictionService:
     """`tensorflow.serving.PredictionService`."""
 
-    def __init__(self, backend: Backend, receiver: Receiver) -> None:
-        self._backend = backend
+    def __init__(self, server_context: ServerContext, receiver: Receiver) -> None:
+        self._server_context = server_context
         self._receiver = receiver
 
     def handlers(self) -> dict[str, Any]:
@@ -59,7 +60,7 @@ class PredictionService:
         try:
             await reservation.grow(memory_of(message))
             request = parse(predict_pb2.PredictRequest, message)
-            size = reservation.size - len(message) + prediction.size_of(request, self._backend.max_bytes)
+            size = reservation.size - len(message) + prediction.size_of(request, self._server_context.max_bytes)
             del message
             await reservation.grow(size)
         except BaseException:
@@ -68,23 +69,30 @@ class PredictionService:
         return await self._answer(request, reservation, context)
 
     async def _answer(self, request: predict_pb2.PredictRequest, reservation: Reservation, context: Any) -> Any:
-        backend = self._backend
+        server_context = self._server_context
         name = request.model_spec.name
         metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
-        label = backend.servables.label(name)
-        with backend.monitoring.request(label, "Predict", "GRPC"), backend.calls.call("GRPC", name, metadata) as call:
-            call.batch_size = prediction.batch_size(request)
-            task = prediction.PredictTask(backend.servables, request, backend.max_bytes, call)
+        label = server_context.servables.label(name)
+        with (
+            server_context.monitoring.request(label, "Predict", "GRPC"),
+            server_context.request_logger.record("GRPC", name, metadata) as record,
+        ):
+            record.batch_size = prediction.batch_size(request)
+            predict = partial(prediction.predict, server_context.servables, request, server_context.max_bytes)
             # From here on the threads release it: they may compute for longer than the client waits.
-            response = await backend.workers.submit(
-                context.time_remaining(), task, reservation.client, reservation.release, not reservation.is_small
+            response = await server_context.executor.submit(
+                context.time_remaining(),
+                partial(record.compute, predict),
+                reservation.client,
+                reservation.release,
+                not reservation.is_small,
             )
-            call.version = response.model_spec.version.value
+            record.version = response.model_spec.version.value
             return response
 
     async def get_model_metadata(self, request: Any, _context: Any) -> Any:
         """Describe a model's signatures."""
-        return prediction.metadata(self._backend.servables, request)
+        return prediction.metadata(self._server_context.servables, request)
 
 
 class ModelService:
@@ -108,18 +116,18 @@ class ModelService:
 class GrpcServer:
     """One port with all services on it."""
 
-    def __init__(self, backend: Backend, with_health: bool) -> None:
+    def __init__(self, server_context: ServerContext, with_health: bool) -> None:
         self._server = grpc.aio.server(
             options=[
                 # Otherwise a second server on the same port would start and take half of the calls.
                 ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", backend.max_bytes),
-                ("grpc.max_send_message_length", backend.max_bytes),
+                ("grpc.max_receive_message_length", server_context.max_bytes),
+                ("grpc.max_send_message_length", server_context.max_bytes),
                 # It would let each call send megabytes before anybody reads them.
                 ("grpc.http2.bdp_probe", 0),
                 ("grpc.http2.lookahead_bytes", UNREAD_BYTES),
-                ("grpc.max_metadata_size", MAX_HEAD_BYTES),
-                ("grpc.absolute_max_metadata_size", MAX_HEAD_BYTES),
+                ("grpc.max_metadata_size", MAX_METADATA_BYTES),
+                ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
                 ("grpc.max_concurrent_streams", MAX_STREAMS),
                 ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
                 # Clients may look as often as this whether the server is still there, also while they only watch its
@@ -132,10 +140,10 @@ class GrpcServer:
                 ("grpc.max_connection_age_grace_ms", 30_000),
             ]
         )
-        receiver = Receiver(backend.messages)
+        receiver = Receiver(server_context.messages)
         services = {
-            "tensorflow.serving.PredictionService": PredictionService(backend, receiver).handlers(),
-            "tensorflow.serving.ModelService": ModelService(backend.servables, receiver).handlers(),
+            "tensorflow.serving.PredictionService": PredictionService(server_context, receiver).handlers(),
+            "tensorflow.serving.ModelService": ModelService(server_context.servables, receiver).handlers(),
         }
         self._health = HealthService()
         if with_health:
@@ -147,7 +155,7 @@ class GrpcServer:
         self._server.add_generic_rpc_handlers(
             [grpc.method_handlers_generic_handler(name, handlers) for name, handlers in services.items()]
         )
-        self._readiness = backend.readiness
+        self._readiness = server_context.readiness
         self._following: asyncio.Task[None] | None = None
 
     async def open(self, address: str) -> None:

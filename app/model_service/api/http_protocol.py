@@ -1,31 +1,31 @@
-"""Connections to the REST face: uvicorn's, with bounds on what a client may take before its request is looked at."""
+"""Connections to the REST API: uvicorn's, with bounds on what a client may take before its request is looked at."""
 
 import json
 from typing import Any
 
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
 
-# Of what is not the body of a request: its head, and what stands between and after the parts of a body.
-HEAD_BYTES = 16 << 10
-# How long a head may take to come, and the rest of a body that is not waited for any more.
-HEAD_S = 10.0
+# Of what is not the body of a request: its headers, and what stands between and after the parts of a body.
+MAX_HEADER_BYTES = 16 << 10
+# How long headers may take to come, and the rest of a body that is not waited for any more.
+HEADER_TIMEOUT_S = 10.0
 # How long an idle connection is kept, and one whose client does not take its answers.
 IDLE_S = 5.0
 CONNECTIONS = 256
 # How many requests may be sent ahead of their answers.
 PIPELINED = 16
 # How many connections make room at a time: looking for them takes longer than closing them.
-_EVICTED = CONNECTIONS // 20
+_EVICTION_BATCH = CONNECTIONS // 20
 
 
-class Connection(HttpToolsProtocol):
+class LimitedHttpProtocol(HttpToolsProtocol):
     """One connection; `open_connections` is shared by all of a server."""
 
-    def __init__(self, *arguments: Any, open_connections: "set[Connection]", **named: Any) -> None:
+    def __init__(self, *arguments: Any, open_connections: "set[LimitedHttpProtocol]", **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._open = open_connections
-        self._is_refused = False
-        self._is_in_head = self._is_in_body = False
+        self._is_rejected = False
+        self._is_in_headers = self._is_in_body = False
         # What has come since the last part of a body.
         self._other_bytes = 0
         # Since when it has been waiting, for a request or for the rest of one.
@@ -35,20 +35,20 @@ class Connection(HttpToolsProtocol):
     def connection_made(self, transport: Any) -> None:
         super().connection_made(transport)
         self._open.add(self)
-        if len(self._open) > CONNECTIONS and not self._make_room():
-            self._refuse("503 Service Unavailable", "There are too many connections: try again later")
+        if len(self._open) > CONNECTIONS and not self._evict_idle():
+            self._reject("503 Service Unavailable", "There are too many connections: try again later")
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
         self._open.discard(self)
 
     def data_received(self, data: bytes) -> None:
-        if self._is_refused:
+        if self._is_rejected:
             return
         self._other_bytes += len(data)
         super().data_received(data)
-        if self._other_bytes > HEAD_BYTES and (self._is_in_head or self._is_in_body):
-            self._refuse_head()
+        if self._other_bytes > MAX_HEADER_BYTES and (self._is_in_headers or self._is_in_body):
+            self._reject_headers()
 
     def pause_writing(self) -> None:
         super().pause_writing()
@@ -60,7 +60,7 @@ class Connection(HttpToolsProtocol):
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._is_in_head = True
+        self._is_in_headers = True
         self._since = self.loop.time()
 
     def on_header(self, name: bytes, value: bytes) -> None:
@@ -69,28 +69,28 @@ class Connection(HttpToolsProtocol):
             super().on_header(name, value)
 
     def on_headers_complete(self) -> None:
-        self._is_in_head = False
+        self._is_in_headers = False
         self._is_in_body = True
         self._since = self.loop.time()
-        if self._is_refused:
+        if self._is_rejected:
             return
-        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > HEAD_BYTES:
-            self._refuse_head()
+        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEADER_BYTES:
+            self._reject_headers()
         elif len(self.pipeline) >= PIPELINED:
-            self._refuse("400 Bad Request", f"More than {PIPELINED} requests came ahead of their answers")
+            self._reject("400 Bad Request", f"More than {PIPELINED} requests came ahead of their answers")
         else:
             super().on_headers_complete()
 
     def on_body(self, body: bytes) -> None:
         self._other_bytes = 0
-        if not self._is_refused:
+        if not self._is_rejected:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._is_in_body = False
         self._other_bytes = 0
         self._since = self.loop.time()
-        if not self._is_refused:
+        if not self._is_rejected:
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
@@ -98,9 +98,9 @@ class Connection(HttpToolsProtocol):
         super().on_response_complete()
 
     def send_400_response(self, msg: str) -> None:
-        self._refuse("400 Bad Request", msg)
+        self._reject("400 Bad Request", msg)
 
-    def end_if_late(self, now: float) -> None:
+    def enforce_timeouts(self, now: float) -> None:
         """Close the connection if its client has been silent for too long; asked about once a second."""
         if self.transport.is_closing() and self._blocked_since is None:
             # What was written last is on its way still.
@@ -108,30 +108,32 @@ class Connection(HttpToolsProtocol):
         if self._blocked_since is not None:
             if now - self._blocked_since > IDLE_S:
                 self.transport.abort()
-        elif self._is_in_head:
-            if now - self._since > HEAD_S:
-                self._refuse("408 Request Timeout", f"The head of the request did not come within {HEAD_S:g} s")
-        elif not self._is_answering() and now - self._since > (HEAD_S if self._is_in_body else IDLE_S):
+        elif self._is_in_headers:
+            if now - self._since > HEADER_TIMEOUT_S:
+                self._reject(
+                    "408 Request Timeout", f"The headers of the request did not come within {HEADER_TIMEOUT_S:g} s"
+                )
+        elif not self._is_answering() and now - self._since > (HEADER_TIMEOUT_S if self._is_in_body else IDLE_S):
             self.transport.close()
 
     def _is_answering(self) -> bool:
         return self.cycle is not None and not self.cycle.response_complete
 
-    def _make_room(self) -> bool:
+    def _evict_idle(self) -> bool:
         """Close the connections that have been waiting for the longest; whether there were any."""
         waiting = [other for other in self._open if other is not self and not other._is_answering()]
         waiting.sort(key=lambda other: other._since)
-        for other in waiting[: 1 + _EVICTED]:
+        for other in waiting[: 1 + _EVICTION_BATCH]:
             other.transport.close()
         return bool(waiting)
 
-    def _refuse_head(self) -> None:
-        text = f"More than {HEAD_BYTES} bytes came that are no part of a body"
-        self._refuse("431 Request Header Fields Too Large", text)
+    def _reject_headers(self) -> None:
+        text = f"More than {MAX_HEADER_BYTES} bytes came that are no part of a body"
+        self._reject("431 Request Header Fields Too Large", text)
 
-    def _refuse(self, status: str, text: str) -> None:
+    def _reject(self, status: str, text: str) -> None:
         """Refuse what there is no way to go on after."""
-        self._is_refused = True
+        self._is_rejected = True
         if not self._is_answering():
             body = json.dumps({"error": text})
             self.transport.write(

@@ -1,4 +1,4 @@
-"""The REST face: TensorFlow Serving's paths, bodies and texts, and /livez and /readyz beside them."""
+"""The REST API: TensorFlow Serving's paths, bodies and texts, and /livez and /readyz beside them."""
 
 import asyncio
 import logging
@@ -20,9 +20,8 @@ from model_service.errors import ServingError, deadline_exceeded, forget_frames,
 from model_service.models.servables import Servables
 from model_service.models.tensors import Array
 from model_service.prediction import predict as prediction
-from model_service.prediction.executor import Alone
-from model_service.prediction.request_log import Call
-from model_service.server_context import Backend
+from model_service.prediction.request_log import RequestRecord
+from model_service.server_context import ServerContext
 from serving_common.tensorflow_protos import MessageToDict, get_model_metadata_pb2, get_model_status_pb2, model_pb2
 
 logger = logging.getLogger(__name__)
@@ -58,11 +57,11 @@ _MAX_VERSION = 2**63 - 1
 class RestApi:
     """The ASGI application; each handler parses, makes one call and renders."""
 
-    def __init__(self, backend: Backend, timeout_s: float) -> None:
-        self._backend = backend
-        self._servables = backend.servables
+    def __init__(self, server_context: ServerContext, timeout_s: float) -> None:
+        self._server_context = server_context
+        self._servables = server_context.servables
         self._timeout_s = timeout_s
-        self._max_bytes = backend.max_bytes
+        self._max_bytes = server_context.max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -86,8 +85,8 @@ class RestApi:
             return JSONResponse({"ok": ["process"], "failing": {}})
         if path == "/readyz":
             return self._readyz()
-        if path == self._backend.monitoring.path:
-            return PlainTextResponse(self._backend.metrics())
+        if path == self._server_context.monitoring.path:
+            return PlainTextResponse(self._server_context.metrics())
         if not path.lower().startswith("/v1/"):
             return HTMLResponse("<h1>Not Found</h1>", 404)
         if request.method == "OPTIONS":
@@ -96,7 +95,7 @@ class RestApi:
         pattern = _PATTERNS.get(request.method)
         match = pattern.fullmatch(path) if pattern else None
         name, api = _counted_as(match)
-        with self._backend.monitoring.request(self._servables.label(name), api, "REST"):
+        with self._server_context.monitoring.request(self._servables.label(name), api, "REST"):
             return await self._call(request, match)
 
     async def _call(self, request: Request, match: re.Match[str] | None) -> Response:
@@ -107,7 +106,7 @@ class RestApi:
         return self._get(match)
 
     def _readyz(self) -> Response:
-        if reason := self._backend.readiness.failing():
+        if reason := self._server_context.readiness.failing():
             return JSONResponse({"ok": [], "failing": {"model": reason}}, 503)
         return JSONResponse({"ok": ["model"], "failing": {}})
 
@@ -131,15 +130,15 @@ class RestApi:
     async def _post(self, request: Request, match: re.Match[str]) -> Response:
         if match["method"].lower() != "predict":
             raise ServingError(grpc.StatusCode.UNIMPLEMENTED, "The embedded model server doesn't offer this method")
-        with self._backend.calls.call("REST", unquote(match["name"]), request.headers) as call:
+        with self._server_context.request_logger.record("REST", unquote(match["name"]), request.headers) as record:
             spec = _spec(match)
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    body, reservation = await read_body(request, self._backend.messages, self._max_bytes)
-                    task = Alone(partial(call.compute, partial(predict, self._servables, spec, body, call)))
+                    body, reservation = await read_body(request, self._server_context.messages, self._max_bytes)
+                    compute = partial(record.compute, partial(predict, self._servables, spec, body, record))
                     # From here on the threads release it: they may compute for longer than the client waits.
-                    computation = self._backend.workers.submit(
-                        self._timeout_s, task, reservation.client, reservation.release, not reservation.is_small
+                    computation = self._server_context.executor.submit(
+                        self._timeout_s, compute, reservation.client, reservation.release, not reservation.is_small
                     )
                     answer = await _while_client_waits(request, computation)
             except TimeoutError as exc:
@@ -167,7 +166,7 @@ async def _client_leaves(request: Request) -> None:
         pass
 
 
-def predict(servables: Servables, spec: model_pb2.ModelSpec, body: bytes, call: Call) -> bytes:
+def predict(servables: Servables, spec: model_pb2.ModelSpec, body: bytes, record: RequestRecord) -> bytes:
     """Answer a predict request: JSON in, JSON out; raises ServingError. Takes the CPU: not for the event loop."""
     document = json_requests.parse(body)
     name = json_requests.signature_name(document)
@@ -176,7 +175,7 @@ def predict(servables: Servables, spec: model_pb2.ModelSpec, body: bytes, call: 
         if signature is None:
             raise invalid_argument(f'Serving signature name: "{name}" not found in signature def')
         inputs, is_row_format = json_requests.to_inputs(document, signature)
-        call.version, call.batch_size = servable.version, _batch_size(inputs)
+        record.version, record.batch_size = servable.version, _batch_size(inputs)
         del document
         results = prediction.run(servable, signature, inputs, list(signature.outputs))
     return json_responses.render(results, is_row_format)

@@ -1,4 +1,4 @@
-"""Runs the REST face on uvicorn, in the event loop that the gRPC server runs in."""
+"""Runs the REST API on uvicorn, in the event loop that the gRPC server runs in."""
 
 import asyncio
 import contextlib
@@ -8,7 +8,7 @@ from collections.abc import Iterator
 
 import uvicorn
 
-from model_service.api.http_protocol import IDLE_S, Connection
+from model_service.api.http_protocol import IDLE_S, LimitedHttpProtocol
 from model_service.api.rest_api import RestApi
 from model_service.errors import StartError
 
@@ -17,12 +17,12 @@ _POLL_S = 0.005
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn without its signal handlers: one place in the process decides when both faces stop.
+    """Uvicorn without its signal handlers: one place in the process decides when both APIs stop.
 
     Connections of `open_connections` that are silent for too long are ended.
     """
 
-    def __init__(self, config: uvicorn.Config, open_connections: set[Connection]) -> None:
+    def __init__(self, config: uvicorn.Config, open_connections: set[LimitedHttpProtocol]) -> None:
         super().__init__(config)
         self._open_connections = open_connections
 
@@ -31,7 +31,7 @@ class _Server(uvicorn.Server):
         if counter % 10 == 0:
             now = asyncio.get_running_loop().time()
             for connection in list(self._open_connections):
-                connection.end_if_late(now)
+                connection.enforce_timeouts(now)
         return await super().on_tick(counter)
 
     @contextlib.contextmanager
@@ -41,13 +41,13 @@ class _Server(uvicorn.Server):
 
 
 class RestServer:
-    """One port with the REST face on it."""
+    """One port with the REST API on it."""
 
     def __init__(self, api: RestApi, drain_s: float) -> None:
-        open_connections: set[Connection] = set()
+        open_connections: set[LimitedHttpProtocol] = set()
         config = uvicorn.Config(
             api,
-            http=functools.partial(Connection, open_connections=open_connections),  # type: ignore[arg-type]  # makes one
+            http=functools.partial(LimitedHttpProtocol, open_connections=open_connections),  # type: ignore[arg-type]  # makes one
             lifespan="off",
             ws="none",
             log_config=None,

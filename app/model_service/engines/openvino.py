@@ -58,14 +58,15 @@ class Unsupported(Exception):
 class OpenVinoEngine:
     """A signature, compiled, and its infer requests, each of which computes one call at a time.
 
-    `shared` is compiled for calls side by side; `alone`, where there is one, for a call that has the machine to itself.
+    `throughput_model` is compiled for calls side by side; `latency_model`, where there is one, for a call that has the
+    machine to itself.
     """
 
     def __init__(
         self,
         openvino: ModuleType,
-        shared: Any,
-        alone: Any | None,
+        throughput_model: Any,
+        latency_model: Any | None,
         inputs: Mapping[str, int],
         outputs: Mapping[str, int],
         callers: int,
@@ -73,15 +74,15 @@ class OpenVinoEngine:
         self._openvino = openvino
         self._inputs = inputs
         self._outputs = outputs
-        self._shared: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        # One more: see workers.Workers.
+        self._throughput_requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
+        # One more: see InferenceExecutor.
         for _ in range(callers + 1):
-            self._shared.put(shared.create_infer_request())
-        self._alone = alone.create_infer_request() if alone else None
-        self.slots = callers + (self._alone is not None)
+            self._throughput_requests.put(throughput_model.create_infer_request())
+        self._latency_request = latency_model.create_infer_request() if latency_model else None
+        self.infer_requests = callers + (self._latency_request is not None)
         self._lock = threading.Lock()
         self._begun = self._active = 0
-        self._models = [model for model in (shared, alone) if model]
+        self._models = [model for model in (throughput_model, latency_model) if model]
         self._usual_bytes = 0
         self._grown_at: float | None = None
         _engines.add(self)
@@ -120,16 +121,17 @@ class OpenVinoEngine:
     @contextmanager
     def _request(self) -> Iterator[Any]:
         with self._lock:
-            # The first calls, those of the warm-up, go through all slots.
-            is_alone = self._alone is not None and not self._active and not 0 < self._begun < self.slots
+            # The first calls, those of the warm-up, go through all infer requests.
+            is_warm = not 0 < self._begun < self.infer_requests
+            is_lone = self._latency_request is not None and not self._active and is_warm
             self._begun += 1
             self._active += 1
-        request = self._alone if is_alone else self._shared.get()
+        request = self._latency_request if is_lone else self._throughput_requests.get()
         try:
             yield request
         finally:
-            if not is_alone:
-                self._shared.put(request)
+            if not is_lone:
+                self._throughput_requests.put(request)
             with self._lock:
                 self._active -= 1
 
@@ -159,12 +161,12 @@ def load(model: SavedModel, signature: Signature, threads: Threads) -> OpenVinoE
     openvino = import_openvino()
     core = openvino.Core()
     with _read(core, model, signature) as graph:
-        shared = core.compile_model(graph, "CPU", _settings(threads.compute, threads.streams))
-        twice = threads.all_for_one and _bytes_of(model.folder) <= _MOST_BYTES_TWICE
-        alone = core.compile_model(graph, "CPU", _settings(threads.compute, 1)) if twice else None
-    inputs = match_ports(openvino, shared.inputs, signature.inputs)
-    outputs = match_ports(openvino, shared.outputs, signature.outputs)
-    return OpenVinoEngine(openvino, shared, alone, inputs, outputs, threads.callers)
+        throughput_model = core.compile_model(graph, "CPU", _settings(threads.compute, threads.streams))
+        twice = threads.has_latency_model and _bytes_of(model.folder) <= _MOST_BYTES_TWICE
+        latency_model = core.compile_model(graph, "CPU", _settings(threads.compute, 1)) if twice else None
+    inputs = match_ports(openvino, throughput_model.inputs, signature.inputs)
+    outputs = match_ports(openvino, throughput_model.outputs, signature.outputs)
+    return OpenVinoEngine(openvino, throughput_model, latency_model, inputs, outputs, threads.callers)
 
 
 def check(model: SavedModel, signature: Signature) -> None:

@@ -22,19 +22,19 @@ _MOST_STREAMS = 8
 class Threads:
     """How much of the machine to use: `compute` threads in all, shared by `streams` calls at a time.
 
-    With `all_for_one`, a call that is the only one gets all of them.
+    With `has_latency_model`, a call that is the only one gets all of them.
     """
 
     compute: int
     streams: int
-    all_for_one: bool = False
+    has_latency_model: bool = False
 
     @classmethod
     def sharing(cls, compute: int = 0, streams: int = 0) -> "Threads":
         """Fill in what is 0: a thread for each core, and as many calls as there are threads, up to 8."""
         compute = compute or usable_cores()
         chosen = streams or min(compute, _MOST_STREAMS)
-        return cls(compute, chosen, all_for_one=not streams and chosen > 1)
+        return cls(compute, chosen, has_latency_model=not streams and chosen > 1)
 
     @property
     def callers(self) -> int:

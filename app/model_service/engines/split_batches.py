@@ -28,9 +28,9 @@ class SplitEngine:
         self._can_split = bool(max_bytes) and all(spec.shape is not None and spec.shape[:1] == (-1,) for spec in specs)
 
     @property
-    def slots(self) -> int:
+    def infer_requests(self) -> int:
         """See engines.Engine."""
-        return self._engine.slots
+        return self._engine.infer_requests
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         """See engines.Engine."""

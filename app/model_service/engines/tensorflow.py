@@ -53,11 +53,11 @@ def open_session(model: SavedModel, threads: int) -> Session:
 class TensorFlowEngine:
     """One signature of a session."""
 
-    def __init__(self, session: Session, signature: Signature, slots: int) -> None:
+    def __init__(self, session: Session, signature: Signature, infer_requests: int) -> None:
         self._session = session.session
         self._op_error = session.tensorflow.errors.OpError
         self._signature = signature
-        self.slots = slots
+        self.infer_requests = infer_requests
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         """See engines.Engine."""

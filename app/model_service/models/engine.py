@@ -10,7 +10,7 @@ class Engine(Protocol):
     """Computes one signature; may be called from several threads at once."""
 
     @property
-    def slots(self) -> int:
+    def infer_requests(self) -> int:
         """How many calls it computes at the same time; each has its own state that a warm-up should touch."""
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:

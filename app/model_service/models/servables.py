@@ -92,7 +92,7 @@ class Servables:
             self._versions.setdefault(servable.name, {})[servable.version] = servable
             self._set_status(servable.name, VersionStatus(servable.version, AVAILABLE))
 
-    def retire(self, name: str, version: int) -> None:
+    def unload(self, name: str, version: int) -> None:
         """Give a version to no more calls; it ends when the last of those that use it does."""
         logger.info("Quiescing servable version %s", label(name, version))
         with self._lock:
@@ -101,7 +101,7 @@ class Servables:
             if not self._uses[id(servable)]:
                 self._end(servable)
 
-    def report(self, name: str, status: VersionStatus) -> None:
+    def set_status(self, name: str, status: VersionStatus) -> None:
         """Say what becomes of a version that is not available."""
         with self._lock:
             self._set_status(name, status)

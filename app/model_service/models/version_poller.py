@@ -35,7 +35,7 @@ class Schedule:
 
 
 @dataclass
-class _Attempt:
+class LoadAttempt:
     """A version that is wanted and not loaded yet; `at` is when to try next, on the monotonic clock."""
 
     version: int
@@ -44,7 +44,7 @@ class _Attempt:
     failures: int = 0
 
 
-class VersionWatch:
+class VersionPoller:
     """Keeps the highest version in `base_path` served as the model `name`; `load` loads and warms up one version."""
 
     def __init__(self, servables: Servables, name: str, base_path: Path, load: Load, schedule: Schedule) -> None:
@@ -54,18 +54,18 @@ class VersionWatch:
         self._load = load
         self._schedule = schedule
         self._poll_at = 0.0
-        self._attempt: _Attempt | None = None
+        self._attempt: LoadAttempt | None = None
         self._given_up: int | None = None
         self._warned: list[str] = []
         self._stop = threading.Event()
         self.is_loading = False
 
     def start(self) -> None:
-        """Begin to watch, unless the schedule says that the start was the only time to look."""
+        """Begin to poll, unless the schedule says that the start was the only time to look."""
         if self._schedule.poll_s > 0:
             self._poll_at = time.monotonic() + self._schedule.poll_s
             # A daemon: the end of the process doesn't wait for a model that nobody will use.
-            threading.Thread(target=self._run, name="version watch", daemon=True).start()
+            threading.Thread(target=self._run, name="version poller", daemon=True).start()
 
     def stop(self) -> None:
         """Begin nothing new; a version that is being loaded is not waited for."""
@@ -76,7 +76,7 @@ class VersionWatch:
             try:
                 self.step(time.monotonic())
             except Exception:
-                # Whatever it is, what is served now goes on, and so does the watch.
+                # Whatever it is, what is served now goes on, and so does the polling.
                 logger.exception("The folder of versions could not be followed")
 
     def step(self, now: float) -> None:
@@ -102,30 +102,30 @@ class VersionWatch:
         self._warned = warnings
         if not versions:
             logger.warning("%s", no_versions(self._name, self._base_path))
-            self._want(None)
-            self._retire_all_but(None)
+            self._set_target(None)
+            self._unload_all_but(None)
             return
         newest = max(versions)
         if newest in self._servables.available(self._name):
-            self._want(None)
+            self._set_target(None)
         elif self._attempt and newest == self._attempt.version:
             # Of folders with the same number another may be the first by now.
             self._attempt.folder = versions[newest][0]
         elif newest != self._given_up:
-            self._want(_Attempt(newest, versions[newest][0], now))
+            self._set_target(LoadAttempt(newest, versions[newest][0], now))
 
-    def _want(self, attempt: _Attempt | None) -> None:
+    def _set_target(self, attempt: LoadAttempt | None) -> None:
         """Forget what was wanted before: a version that failed may come back mended, under the same number."""
         if self._attempt:
             text = "No longer wanted before it could be loaded"
             status = VersionStatus(self._attempt.version, END, StatusCode.CANCELLED, text)
-            self._servables.report(self._name, status)
+            self._servables.set_status(self._name, status)
         self._attempt = attempt
         self._given_up = None
 
-    def _try(self, attempt: _Attempt) -> None:
+    def _try(self, attempt: LoadAttempt) -> None:
         logger.info("Loading servable version %s", label(self._name, attempt.version))
-        self._servables.report(self._name, VersionStatus(attempt.version, LOADING))
+        self._servables.set_status(self._name, VersionStatus(attempt.version, LOADING))
         self.is_loading = True
         try:
             servable = self._load(attempt.version, attempt.folder)
@@ -138,11 +138,11 @@ class VersionWatch:
             self._attempt = None
             self._servables.add(servable)
             logger.info("Successfully loaded servable version %s", label(self._name, attempt.version))
-            self._retire_all_but(attempt.version)
+            self._unload_all_but(attempt.version)
         finally:
             self.is_loading = False
 
-    def _fail(self, attempt: _Attempt, code: StatusCode, reason: str) -> None:
+    def _fail(self, attempt: LoadAttempt, code: StatusCode, reason: str) -> None:
         what = label(self._name, attempt.version)
         logger.error("Loading servable: %s failed: %s: %s", what, code.name, reason)
         attempt.failures += 1
@@ -155,9 +155,9 @@ class VersionWatch:
         self._attempt = None
         self._given_up = attempt.version
         told = without_folders(reason, attempt.folder.parent)
-        self._servables.report(self._name, VersionStatus(attempt.version, END, code, told))
+        self._servables.set_status(self._name, VersionStatus(attempt.version, END, code, told))
 
-    def _retire_all_but(self, kept: int | None) -> None:
+    def _unload_all_but(self, kept: int | None) -> None:
         for version in self._servables.available(self._name):
             if version != kept:
-                self._servables.retire(self._name, version)
+                self._servables.unload(self._name, version)

@@ -1,23 +1,32 @@
 """What is counted and timed while the server runs: TensorFlow Serving's metrics by its names, and a few of ours."""
 
+import threading
 import time
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Generic, TypeVar
 
 from grpc import StatusCode
+from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
 
 from model_service.config_files import parse_monitoring_config, read_config_file
 from model_service.errors import StartError, code_of
 from model_service.models.engine import Engine
-from model_service.models.servables import Servables
+from model_service.models.servables import OTHERS, Servables
 from model_service.models.tensors import Array
-from model_service.observability.prometheus_text import Counter, Histogram, sample
 from model_service.observability.readiness import Readiness
-from model_service.prediction.executor import Workers
+from model_service.prediction.executor import InferenceExecutor
 
 DEFAULT_PATH = "/monitoring/prometheus/metrics"
+
+# Names of models come from requests, also made-up ones: no more series than this, or strangers could fill the memory.
+MAX_SERIES = 1000
+
+_REQUEST_COUNT = ":tensorflow:serving:request_count"
 
 # Microseconds, up to 25 minutes: TensorFlow Serving's own.
 _LATENCIES_US = [10 * 1.8**power for power in range(33)]
@@ -42,18 +51,50 @@ def read_path(config_file: str) -> str | None:
     return path
 
 
+SomeMetric = TypeVar("SomeMetric", Counter, Histogram)
+
+
+class LabeledMetric(Generic[SomeMetric]):
+    """A metric with at most MAX_SERIES series: what comes on top counts under the model OTHERS; for any thread."""
+
+    def __init__(self, metric: SomeMetric) -> None:
+        self.metric: SomeMetric = metric
+        self._lock = threading.Lock()
+        self._series: dict[tuple[str, ...], SomeMetric] = {}
+
+    def labels(self, *values: str) -> SomeMetric:
+        """Return the series with these values of the labels."""
+        # Without the lock, and kept here: the library takes a lock and converts each value.
+        found = self._series.get(values)
+        if found is None:
+            with self._lock:
+                if values not in self._series and len(self._series) >= MAX_SERIES:
+                    values = (OTHERS, *values[1:])
+                found = self._series.setdefault(values, self.metric.labels(*values))
+        return found
+
+
 class Monitoring:
     """Everything that is measured, from all threads; `path` is where it can be read, if anywhere."""
 
     def __init__(self, path: str | None = None) -> None:
         self.path = path
         prefix = ":tensorflow:serving:"
-        self._requests = Counter(f"{prefix}request_count", "model_name", "status")
-        self._latency = Histogram(f"{prefix}request_latency", _LATENCIES_US, "model_name", "API", "entrypoint")
-        self._runtime = Histogram(f"{prefix}runtime_latency", _LATENCIES_US, "model_name", "API", "runtime")
-        self._warmup = Histogram(f"{prefix}model_warmup_latency", _LATENCIES_US, "model_path", "status")
-        self._queue = Histogram("model_server_queue_seconds", _QUEUE_S)
-        self._batch = Histogram("model_server_batch_size", _BATCH_SIZES, "model_name")
+        by_api = ("model_name", "API", "entrypoint")
+        self._requests = LabeledMetric(
+            Counter(_REQUEST_COUNT, "Requests by how they ended.", ("model_name", "status"), registry=None)
+        )
+        self._latency = _histogram(
+            f"{prefix}request_latency", "Microseconds of a request that succeeded.", _LATENCIES_US, by_api
+        )
+        self._runtime = _histogram(
+            f"{prefix}runtime_latency", "Microseconds in the engine.", _LATENCIES_US, ("model_name", "API", "runtime")
+        )
+        self._warmup = _histogram(
+            f"{prefix}model_warmup_latency", "Microseconds of a warm-up.", _LATENCIES_US, ("model_path", "status")
+        )
+        self._queue = Histogram("model_server_queue_seconds", "Seconds in the queue.", buckets=_QUEUE_S, registry=None)
+        self._batch = _histogram("model_server_batch_size", "Rows computed at a time.", _BATCH_SIZES, ("model_name",))
 
     @contextmanager
     def request(self, model_name: str, api: str, entrypoint: str) -> Iterator[None]:
@@ -62,10 +103,10 @@ class Monitoring:
         try:
             yield
         except BaseException as exc:
-            self._requests.count(model_name, code_of(exc).name)
+            self._requests.labels(model_name, code_of(exc).name).inc()
             raise
-        self._latency.observe((time.perf_counter() - began) * 1e6, model_name, api, entrypoint)
-        self._requests.count(model_name, StatusCode.OK.name)
+        self._latency.labels(model_name, api, entrypoint).observe((time.perf_counter() - began) * 1e6)
+        self._requests.labels(model_name, StatusCode.OK.name).inc()
 
     @contextmanager
     def warmup(self, folder: Path) -> Iterator[None]:
@@ -78,7 +119,7 @@ class Monitoring:
             code = exc.code
             raise
         finally:
-            self._warmup.observe((time.perf_counter() - began) * 1e6, str(folder), code.name)
+            self._warmup.labels(str(folder), code.name).observe((time.perf_counter() - began) * 1e6)
 
     def waited(self, seconds: float) -> None:
         """Take down for how long a prediction waited until it was computed."""
@@ -88,29 +129,68 @@ class Monitoring:
         """Return an engine that reports how long each of its calls computes."""
         return TimedEngine(engine, self._runtime, self._batch, model_name)
 
-    def page(self, workers: Workers, servables: Servables, readiness: Readiness) -> str:
+    def page(self, executor: InferenceExecutor, servables: Servables, readiness: Readiness) -> str:
         """Return everything as Prometheus reads it."""
-        measured = (self._requests, self._latency, self._runtime, self._warmup, self._queue, self._batch)
-        lines = [line for one in measured for line in one.lines()]
-        gauges = {
-            "queue_length": workers.waiting,
-            "computing": workers.computing,
-            "longest_call_seconds": workers.longest(),
-            "ready": int(not readiness.failing()),
-        }
-        counters = {"shed": workers.shed, "expired": workers.expired, "abandoned": workers.abandoned}
-        for name, value in gauges.items():
-            lines += [f"# TYPE model_server_{name} gauge", sample(f"model_server_{name}", value)]
-        for name, value in counters.items():
-            lines += [f"# TYPE model_server_{name}_total counter", sample(f"model_server_{name}_total", value)]
-        lines.append("# TYPE model_server_load_failures_total counter")
-        for model_name in servables.names():
-            failures = servables.load_failures[model_name]
-            lines.append(sample("model_server_load_failures_total", failures, {"model_name": model_name}))
-        lines.append("# TYPE model_server_loaded_version gauge")
-        for model_name, version in servables.loaded().items():
-            lines.append(sample("model_server_loaded_version", version, {"model_name": model_name}))
-        return "\n".join(lines) + "\n"
+        registry = CollectorRegistry(auto_describe=False)
+        registry.register(_Page(self._measured(), executor, servables, readiness))
+        page = generate_latest(registry).decode()
+        # The library ends the name of each counter in _total: mended here in descriptions, in `_Page` in samples.
+        for word in ("HELP", "TYPE"):
+            page = page.replace(f"# {word} {_REQUEST_COUNT}_total ", f"# {word} {_REQUEST_COUNT} ", 1)
+        return page
+
+    def _measured(self) -> Sequence[Counter | Histogram]:
+        labeled = (self._latency.metric, self._runtime.metric, self._warmup.metric, self._batch.metric)
+        return (self._requests.metric, *labeled, self._queue)
+
+
+class _Page(Collector):
+    """What is measured, and the state of the server at this moment."""
+
+    def __init__(
+        self,
+        measured: Sequence[Counter | Histogram],
+        executor: InferenceExecutor,
+        servables: Servables,
+        readiness: Readiness,
+    ) -> None:
+        self._measured = measured
+        self._executor = executor
+        self._servables = servables
+        self._readiness = readiness
+
+    def collect(self) -> Iterable[Metric]:
+        for measured in self._measured:
+            for metric in measured.collect():
+                metric.samples = [
+                    sample._replace(name=_REQUEST_COUNT) if sample.name == f"{_REQUEST_COUNT}_total" else sample
+                    for sample in metric.samples
+                    # Prometheus' text format has no such thing; TensorFlow Serving neither.
+                    if not sample.name.endswith("_created")
+                ]
+                yield metric
+        executor = self._executor
+        yield GaugeMetricFamily("model_server_queue_length", "Predictions that wait.", executor.waiting)
+        yield GaugeMetricFamily("model_server_computing", "Predictions that compute.", executor.computing)
+        yield GaugeMetricFamily("model_server_longest_call_seconds", "The longest of these.", executor.longest())
+        yield GaugeMetricFamily("model_server_ready", "1: requests may be sent.", int(not self._readiness.failing()))
+        yield CounterMetricFamily("model_server_rejected", "Predictions that found the queue full.", executor.rejected)
+        yield CounterMetricFamily("model_server_expired", "Predictions past their deadline.", executor.expired)
+        yield CounterMetricFamily("model_server_cancelled", "Predictions whose client went away.", executor.cancelled)
+        failures = CounterMetricFamily("model_server_load_failures", "Loads that failed.", labels=["model_name"])
+        for name in self._servables.names():
+            failures.add_metric([name], self._servables.load_failures[name])
+        yield failures
+        version = GaugeMetricFamily("model_server_loaded_version", "The version that answers.", labels=["model_name"])
+        for name, number in self._servables.loaded().items():
+            version.add_metric([name], number)
+        yield version
+
+
+def _histogram(name: str, text: str, buckets: Sequence[float], labels: Sequence[str]) -> LabeledMetric[Histogram]:
+    # Six digits, as TensorFlow Serving writes them.
+    limits = [float(f"{limit:g}") for limit in buckets]
+    return LabeledMetric(Histogram(name, text, labels, buckets=limits, registry=None))
 
 
 @dataclass(frozen=True)
@@ -118,20 +198,21 @@ class TimedEngine:
     """An engine that is timed, and whose batches are counted; not where they fail, as in TensorFlow Serving."""
 
     engine: Engine
-    runtime: Histogram
-    batch: Histogram
+    runtime: LabeledMetric[Histogram]
+    batch: LabeledMetric[Histogram]
     model_name: str
 
     @property
-    def slots(self) -> int:
+    def infer_requests(self) -> int:
         """See engines.Engine."""
-        return self.engine.slots
+        return self.engine.infer_requests
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
         """See engines.Engine."""
         began = time.perf_counter()
         results = self.engine.run(inputs, outputs)
         # TensorFlow Serving calls whatever runs a SavedModel TF1, and dashboards ask for that.
-        self.runtime.observe((time.perf_counter() - began) * 1e6, self.model_name, "Predict", "TF1")
-        self.batch.observe(max((array.shape[0] for array in inputs.values() if array.ndim), default=1), self.model_name)
+        self.runtime.labels(self.model_name, "Predict", "TF1").observe((time.perf_counter() - began) * 1e6)
+        rows = max((array.shape[0] for array in inputs.values() if array.ndim), default=1)
+        self.batch.labels(self.model_name).observe(rows)
         return results

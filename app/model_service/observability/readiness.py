@@ -1,7 +1,7 @@
 """Whether requests should be sent here: the one answer behind grpc.health.v1 and /readyz."""
 
 from model_service.models.servables import Servables
-from model_service.prediction.executor import Workers
+from model_service.prediction.executor import InferenceExecutor
 
 
 class Readiness:
@@ -10,9 +10,9 @@ class Readiness:
     A call that computes for more than `stuck_s` seconds is a sign of an engine that is stuck; at 0 none is.
     """
 
-    def __init__(self, servables: Servables, workers: Workers, model_name: str, stuck_s: float) -> None:
+    def __init__(self, servables: Servables, executor: InferenceExecutor, model_name: str, stuck_s: float) -> None:
         self._servables = servables
-        self._workers = workers
+        self._executor = executor
         self._model_name = model_name
         self._stuck_s = stuck_s
         self.is_stopping = False
@@ -20,7 +20,7 @@ class Readiness:
     @property
     def is_stuck(self) -> bool:
         """Whether a call computes for so long that it will hardly end."""
-        return bool(self._stuck_s) and self._workers.longest() > self._stuck_s
+        return bool(self._stuck_s) and self._executor.longest() > self._stuck_s
 
     def failing(self) -> str:
         """Return why no requests should be sent here, or nothing where all is well."""

@@ -14,7 +14,7 @@ _KEPT_S = 5.0
 _BURST_BYTES = 4 << 20
 
 
-async def give_back_unused(messages: MessageMemory) -> None:
+async def release_unused_memory(messages: MessageMemory) -> None:
     """Look once a second, until cancelled. The work is done in a thread: it takes milliseconds."""
     burst_at: float | None = None
     while True:

@@ -2,7 +2,7 @@
 
 import logging
 import time
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from typing import Protocol, TypeVar
 
@@ -23,7 +23,7 @@ _MAX_TRACE = 512
 logger = logging.getLogger("call")
 
 
-class Call:
+class RequestRecord:
     """What is known of one prediction; the times are seconds on the clock of `time.perf_counter`, None: not yet.
 
     `metadata` is that of the gRPC call, or the HTTP headers, with names in lower case; of it the trace's is kept.
@@ -45,8 +45,11 @@ class Call:
 
     def compute(self, function: Callable[[], Result]) -> Result:
         """Return what `function` does, and take down when that began and ended: for the thread that computes."""
-        with computing([self]):
+        self.began = time.perf_counter()
+        try:
             return function()
+        finally:
+            self.computed = time.perf_counter()
 
     def at_ns(self, seconds: float) -> int:
         """Return the nanoseconds since 1970 of a moment on the clock of `time.perf_counter`."""
@@ -67,29 +70,15 @@ class Call:
         }
 
 
-@contextmanager
-def computing(calls: Collection[Call]) -> Iterator[None]:
-    """Take down for `calls`, which the block computes together, when it began and ended."""
-    began = time.perf_counter()
-    for call in calls:
-        call.began = began
-    try:
-        yield
-    finally:
-        computed = time.perf_counter()
-        for call in calls:
-            call.computed = computed
-
-
 class SpanExport(Protocol):
-    """What makes spans of calls."""
+    """What makes spans of requests."""
 
-    def record(self, call: Call) -> str:
-        """Make the spans of a call that has ended; return the id of their trace."""
+    def export(self, record: RequestRecord) -> str:
+        """Make the spans of a request that has ended; return the id of their trace."""
 
 
-class Calls:
-    """Tells of every call when it ends; `waited` is told for how many seconds it waited to be computed."""
+class RequestLogger:
+    """Logs every request when it ends; `waited` is told for how many seconds it waited to be computed."""
 
     def __init__(
         self,
@@ -102,26 +91,26 @@ class Calls:
         self._waited = waited
 
     @contextmanager
-    def call(self, entrypoint: str, model_name: str, metadata: Mapping[str, str]) -> Iterator[Call]:
-        """Follow the call that the block answers."""
-        call = Call(entrypoint, model_name, metadata)
+    def record(self, entrypoint: str, model_name: str, metadata: Mapping[str, str]) -> Iterator[RequestRecord]:
+        """Follow the request that the block answers."""
+        record = RequestRecord(entrypoint, model_name, metadata)
         try:
-            yield call
-            call.code = StatusCode.OK
+            yield record
+            record.code = StatusCode.OK
         except BaseException as exc:
-            call.code = code_of(exc)
+            record.code = code_of(exc)
             raise
         finally:
-            call.ended = time.perf_counter()
-            self._tell(call)
+            record.ended = time.perf_counter()
+            self._end(record)
 
-    def _tell(self, call: Call) -> None:
-        if call.began is not None:
-            self._waited(call.began - call.arrived)
-        trace_id = self._spans.record(call) if self._spans else ""
+    def _end(self, record: RequestRecord) -> None:
+        if record.began is not None:
+            self._waited(record.began - record.arrived)
+        trace_id = self._spans.export(record) if self._spans else ""
         if self._is_logged:
-            fields = call.fields() | ({"trace_id": trace_id} if trace_id else {})
-            logger.info("Predict %s", call.code.name, extra=fields)
+            fields = record.fields() | ({"trace_id": trace_id} if trace_id else {})
+            logger.info("Predict %s", record.code.name, extra=fields)
 
 
 def _microseconds(began: float | None, ended: float | None) -> int | None:

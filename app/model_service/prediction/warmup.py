@@ -29,8 +29,8 @@ _CHECKSUM = struct.Struct("<I")
 def warm_up(servable: Servable, iterations: int, max_bytes: int) -> None:
     """Replay the model's warm-up file `iterations` times, or run each signature once on zeros where it has none.
 
-    The first request of a signature, or its zeros, run at least as often as its engine has slots. No input may take
-    more than `max_bytes`, as none of a client's may.
+    The first request of a signature, or its zeros, run at least as often as its engine has infer requests. No input
+    may take more than `max_bytes`, as none of a client's may.
 
     Raises StartError if the file is broken or a request of it fails, or if the model can't even compute zeros of
     a shape that its signature gives in full.
@@ -66,19 +66,19 @@ def _replay(servable: Servable, path: Path, iterations: int, max_bytes: int) -> 
             # Of the recorded model_spec only the signature counts.
             request.model_spec.name = servable.name
             request.model_spec.ClearField("version_choice")
-            for _ in range(max(iterations, _untouched_slots(servable, request, touched))):
+            for _ in range(max(iterations, _untouched_infer_requests(servable, request, touched))):
                 prediction.predict(servables, request, max_bytes)
     except ServingError as exc:
         raise StartError(f"A warmup request in {path} failed ({exc.message}): record them again.") from exc
 
 
-def _untouched_slots(servable: Servable, request: predict_pb2.PredictRequest, touched: set[str]) -> int:
+def _untouched_infer_requests(servable: Servable, request: predict_pb2.PredictRequest, touched: set[str]) -> int:
     """Return how many calls it takes until each slot has allocated its own memory: none after the first record."""
     signature = servable.signature(request.model_spec.signature_name)
     if signature is None or signature.name in touched:
         return 0
     touched.add(signature.name)
-    return servable.engines[signature.name].slots
+    return servable.engines[signature.name].infer_requests
 
 
 def _requests(path: Path) -> Iterator[predict_pb2.PredictRequest]:
@@ -131,7 +131,7 @@ def _run_on_zeros(servable: Servable, signature: Signature, max_bytes: int) -> N
     inputs = {alias: _zeros(spec) for alias, spec in signature.inputs.items()}
     try:
         # Each slot has memory of its own, which its first call allocates.
-        for _ in range(servable.engines[signature.name].slots):
+        for _ in range(servable.engines[signature.name].infer_requests):
             prediction.run(servable, signature, inputs, list(signature.outputs))
     except ServingError as exc:
         if all(_is_sure(spec) for spec in signature.inputs.values()):

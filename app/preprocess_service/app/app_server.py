@@ -1,4 +1,4 @@
-"""The HTTP face: a photo comes in, CAT or DOG goes out.
+"""The HTTP service: builds the app and starts it. A photo comes in, CAT or DOG goes out.
 
 Start it with ``python app/preprocess_service/app/app_server.py``, from any folder.
 """
@@ -6,7 +6,7 @@ Start it with ``python app/preprocess_service/app/app_server.py``, from any fold
 import sys
 from pathlib import Path
 
-# Started as a file: its own folder makes room for the source root, where the packages are.
+# Started as a file: the source root, where the packages are, takes the place of its own folder.
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
@@ -15,32 +15,25 @@ import logging
 import os
 import socket
 import warnings
-from collections.abc import AsyncIterator, Callable, Coroutine
+from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
-from typing import Annotated, Any
 
-from fastapi import Depends, FastAPI, Request
-from fastapi.openapi.docs import get_swagger_ui_html
-from fastapi.responses import Response
-from fastapi.routing import APIRoute
+from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 
 from preprocess_service.app.api import openapi
-from preprocess_service.app.api.exception_handlers import HANDLERS, language_of, on_service_error
-from preprocess_service.app.api.pages import FOLDER, SAMPLES, PageFiles, docs, page
-from preprocess_service.app.api.routes import predict, predict_batch
-from preprocess_service.app.api.schemas import Health, ModelDescription, PredictBatchAnswer, PredictSuccess
+from preprocess_service.app.api.exception_handlers import HANDLERS, on_service_error
+from preprocess_service.app.api.routes import add_routes
 from preprocess_service.app.config import Config, ConfigError, load_config
 from preprocess_service.app.inference.pipeline import Pipeline, Runner
-from preprocess_service.app.middleware.api_key import Keys, Lock
+from preprocess_service.app.middleware.api_key import ApiKeyMiddleware, ApiKeys
 from preprocess_service.app.middleware.client_address import client_addresses
-from preprocess_service.app.middleware.request_context import Edge
+from preprocess_service.app.middleware.request_context import RequestContextMiddleware
 from preprocess_service.app.model_runner import ModelRunner
-from preprocess_service.app.observability.metrics import CONTENT_TYPE, VERSION, Metrics
-from preprocess_service.app.observability.readiness import PROBE_SECONDS
+from preprocess_service.app.observability.metrics import VERSION, Metrics
 from preprocess_service.app.observability.tracing import Tracing, open_tracing
-from preprocess_service.app.server.admission import Gate
+from preprocess_service.app.server.admission import AdmissionController
 from preprocess_service.app.server.uvicorn_server import Server
 from serving_common.json_logging import configure_json_logging
 from serving_common.malloc import configure_malloc
@@ -51,76 +44,11 @@ CORS_HEADERS = ["Authorization", "X-API-Key", "Content-Type", "X-Request-ID", "X
 EXPOSED_HEADERS = ["Content-Language", "Retry-After", "Server-Timing", "WWW-Authenticate", "X-Request-ID"]
 
 
-class DirectRoute(APIRoute):
-    """Calls its function with the request and sends the response that it gives, with nothing in between.
-
-    /docs has it like any other route. But FastAPI's way to a function and back, to find out what it depends on and to
-    check its answer once more, would take its time of the event loop for each photo, and find nothing.
-    """
-
-    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
-        return self.endpoint
-
-
-# Async, though it waits for nothing: FastAPI sends every plain function to a thread and back.
-async def get_pipeline(request: Request) -> Pipeline:
-    return request.app.state.pipeline  # type: ignore[no-any-return]  # Starlette's state is untyped by design
-
-
-PipelineOfApp = Annotated[Pipeline, Depends(get_pipeline)]
-
-
-async def describe_model(pipeline: PipelineOfApp) -> ModelDescription:
-    """Which model answers, and what it takes."""
-    config = pipeline.config
-    version = await pipeline.runner.model_version(PROBE_SECONDS)
-    signature = await pipeline.runner.signature(PROBE_SECONDS)
-    return ModelDescription(
-        name=config.experiment_id,
-        version=version,
-        labels=config.labels,
-        signature_name=signature.name,
-        input_name=signature.input_name,
-        input_shape=[config.picture.height, config.picture.width, 3],
-        output_name=signature.output_name,
-    )
-
-
-async def livez() -> Health:
-    """Is this process alive? Asks nobody else: a restart of this service would not mend the model server."""
-    return Health(ok=["process"], failing={})
-
-
-async def readyz(request: Request, response: Response, pipeline: PipelineOfApp) -> Health:
-    """Would a photo be answered now? Asks the model server for its state and for a prediction."""
-    checks = await pipeline.check()
-    failing = {name: error.text(language_of(request)) for name, error in checks.items() if error is not None}
-    response.status_code = 503 if failing else 200
-    return Health(ok=[name for name in checks if name not in failing], failing=failing)
-
-
-async def render_metrics(pipeline: PipelineOfApp) -> Response:
-    return Response(await pipeline.render_metrics(), media_type=CONTENT_TYPE)
-
-
-def docs_page(title: str) -> Callable[[], Coroutine[Any, Any, Response]]:
-    """The route /docs: FastAPI's page, whose scripts fastapi_offline brings along."""
-    html = get_swagger_ui_html(
-        openapi_url="/openapi.json",
-        title=f"{title} - Swagger UI",
-        oauth2_redirect_url=None,
-        swagger_js_url="/static-offline-docs/swagger-ui-bundle.js",
-        swagger_css_url="/static-offline-docs/swagger-ui.css",
-        swagger_favicon_url="/static/favicon.svg",
-    )
-    return docs(bytes(html.body))
-
-
 def create_app(config: Config, runner: Runner, tracing: Tracing | None = None) -> FastAPI:
     """Build the service; nothing is opened before its lifespan starts. It closes ``tracing`` at its end."""
     tracing = tracing or Tracing()
     metrics = Metrics(config.experiment_id)
-    gate = Gate(config.limits, metrics)
+    admission = AdmissionController(config.limits, metrics)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
@@ -144,48 +72,26 @@ def create_app(config: Config, runner: Runner, tracing: Tracing | None = None) -
         # Its spans would know no step and no code of ours, and its variables would stop the start.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
-    photo, batch = openapi.photo_body(), openapi.batch_body(config.limits.batch_items)
-    for path, route, body, answer in (
-        ("/predict", predict, photo, PredictSuccess),
-        ("/cat-dog_classification", predict, photo, PredictSuccess),
-        ("/predict/batch", predict_batch, batch, PredictBatchAnswer),
-    ):
-        app.router.add_api_route(
-            path,
-            route,
-            methods=["POST"],
-            response_model=answer,
-            responses=openapi.PREDICTION,
-            openapi_extra=body,
-            route_class_override=DirectRoute,
-        )
-    app.get("/model", responses=openapi.MODEL)(describe_model)
-    app.get("/livez", responses=openapi.LIVE)(livez)
-    app.get("/readyz", responses=openapi.READY)(readyz)
-    app.get("/metrics", include_in_schema=False)(render_metrics)
-    app.get("/", include_in_schema=False)(page)
-    app.get("/docs", include_in_schema=False)(docs_page(app.title))
-    app.mount("/static", PageFiles(FOLDER))
-    app.mount("/samples", PageFiles(SAMPLES))
-    app.state.config, app.state.metrics, app.state.gate = config, metrics, gate
-    add_doors(app, config)
+    add_routes(app, config)
+    app.state.config, app.state.metrics, app.state.admission = config, metrics, admission
+    add_security_middleware(app, config)
     # The last one added is the first to see a request.
     addresses = client_addresses(config.server.log_client_address, config.server.trusted_proxies)
-    app.add_middleware(Edge, metrics=metrics, tracing=tracing, addresses=addresses)
+    app.add_middleware(RequestContextMiddleware, metrics=metrics, tracing=tracing, addresses=addresses)
     for error, handler in HANDLERS.items():
         app.add_exception_handler(error, handler)
     return app
 
 
-def add_doors(app: FastAPI, config: Config) -> None:
+def add_security_middleware(app: FastAPI, config: Config) -> None:
     """Ask for keys where some are set, and let pages from elsewhere in where they are named."""
-    keys = Keys(key.get_secret_value() for key in config.server.api_keys)
+    keys = ApiKeys(key.get_secret_value() for key in config.server.api_keys)
     if keys:
-        app.add_middleware(Lock, keys=keys, refuse=on_service_error)
+        app.add_middleware(ApiKeyMiddleware, keys=keys, on_error=on_service_error)
         plain = app.openapi
         app.openapi = lambda: openapi.with_keys(plain())  # type: ignore[method-assign]  # as FastAPI's manual has it
     if config.server.cors_origins:
-        # Outside of the lock, since a browser asks whether it may ask without showing a key.
+        # Outside of the API keys: a browser's preflight request shows no key.
         app.add_middleware(
             CORSMiddleware,
             allow_origins=config.server.cors_origins,

@@ -61,7 +61,7 @@ def _comma_separated(value: object) -> object:
         return value
     parts = [part.strip() for part in value.split(",") if part.strip()]
     if not parts:
-        # Whoever sets keys and gives none would else have an open service.
+        # With keys that are set but empty the service would be open.
         raise ValueError("it is set, but there is nothing between the commas; leave it unset or empty for none")
     return parts
 
@@ -104,7 +104,7 @@ class ModelServer(Section):
     host: Name
     port: Port
     max_message_bytes: int = Field(ge=1024)
-    calls: int = Field(ge=0, description="0: chosen from the cores")
+    max_concurrent_batches: int = Field(ge=0, description="0: chosen from the cores")
     # With more, the ids of their requests might not fit into the 8 KB that gRPC takes for metadata.
     batch_size: int = Field(ge=1, le=32)
 
@@ -125,7 +125,7 @@ class Server(Section):
 # Enough that no core ever waits for work, few enough that the last in line is still answered within a fraction of a
 # second: at 50 photos a second and core, 16 of them are 0.3 s.
 PHOTOS_PER_CORE = 16
-# So many batches leave no place to others.
+# How many batches take all slots.
 BATCHES_AT_A_TIME = 4
 
 
@@ -144,8 +144,8 @@ class Limits(Section):
     decode_threads: int = Field(ge=0, description="0: one for each core, and as many processes and one more")
     prepared: int = Field(ge=0, description="0: chosen from the cores")
     connections: int = Field(ge=1)
-    head_bytes: int = Field(ge=1024)
-    head_seconds: float = Field(gt=0)
+    header_bytes: int = Field(ge=1024)
+    header_seconds: float = Field(gt=0)
     idle_seconds: float = Field(gt=0)
 
     @property

@@ -26,15 +26,15 @@ from collections.abc import Mapping
 from types import MappingProxyType
 from typing import ClassVar
 
-from preprocess_service.app.translations import Language, say
+from preprocess_service.app.translations import Language, translate
 
 
 class ServiceError(Exception):
     """A request that can't be answered.
 
     Args:
-        message: a key of ``messages.MESSAGES``; by default the one that is named like the code.
-        values: what the message's ``{places}`` are filled with.
+        message: a key of ``translations.MESSAGES``; by default the one that is named like the code.
+        values: what the message's ``{placeholders}`` are filled with.
     """
 
     status: ClassVar[int]
@@ -49,7 +49,7 @@ class ServiceError(Exception):
 
     def text(self, language: Language) -> str:
         """What the sender is told."""
-        return say(self.message, language, self.values)
+        return translate(self.message, language, self.values)
 
     def body(self, language: Language, request_id: str) -> dict[str, str]:
         """What the sender is told, as the JSON of an answer."""
@@ -144,7 +144,7 @@ class InternalError(ServiceError):
 
 
 class ModelError(ServiceError):
-    """The model server refused what we sent, or answered what makes no sense."""
+    """The model server rejected what we sent, or answered what makes no sense."""
 
     status = 502
     code = "model_error"

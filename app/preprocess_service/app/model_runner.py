@@ -17,9 +17,9 @@ from preprocess_service.app.errors import DeadlineExceeded, ModelError, ModelUna
 from preprocess_service.app.inference.batcher import Batcher
 from preprocess_service.app.observability.tracing import Tracing
 from preprocess_service.app.serving_client.channel import channel_options, channel_target
-from preprocess_service.app.serving_client.predict_request import Envelope
+from preprocess_service.app.serving_client.predict_request import PredictRequestTemplate
 from preprocess_service.app.serving_client.predict_response import Prediction, read_predictions
-from preprocess_service.app.serving_client.signature import Signature, from_metadata, from_settings, model_error
+from preprocess_service.app.serving_client.signature import Signature, from_config, from_metadata, model_error
 from preprocess_service.app.utils import normalise
 from serving_common.cpu_quota import usable_cores
 from serving_common.tensorflow_protos import (
@@ -57,17 +57,17 @@ ERRORS: dict[grpc.StatusCode, type[ServiceError]] = {
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 # More than what stands around the pictures in a request takes.
-_ENVELOPE_BYTES = 1024
+_TEMPLATE_BYTES = 1024
 
 
 @dataclass(frozen=True)
-class _Question:
-    """A photo that waits for the model, until ``latest`` on ``time.monotonic``'s clock; ``step`` is for its trace."""
+class _PredictItem:
+    """A photo that waits for the model until ``deadline``, by ``time.monotonic``; ``stage`` is for its trace."""
 
     pixels: NDArray[np.uint8]
-    latest: float
+    deadline: float
     request_id: str
-    step: object
+    stage: object
 
 
 class ModelRunner:
@@ -75,7 +75,7 @@ class ModelRunner:
 
     Nothing is connected before ``open``, which needs a running event loop. One channel serves all requests; gRPC
     connects when the first one is sent, and again by itself after the model server was away. Photos that come while
-    ``model_server.calls`` are under way share the next call.
+    ``model_server.max_concurrent_batches`` are under way share the next call.
     """
 
     def __init__(self, config: Config, tracing: Tracing | None = None) -> None:
@@ -85,8 +85,9 @@ class ModelRunner:
         self._signature: Signature | None = None
         self._version: int | None = None
         server = config.model_server
-        self._batcher = Batcher(self._ask, server.calls or usable_cores() + 1, server.batch_size, ahead=True)
-        self._envelope = functools.lru_cache(maxsize=2 * server.batch_size)(self._make_envelope)
+        max_batches = server.max_concurrent_batches or usable_cores() + 1
+        self._batcher = Batcher(self._predict_batch, max_batches, server.batch_size, prefetch=True)
+        self._template = functools.lru_cache(maxsize=2 * server.batch_size)(self._make_template)
 
     async def open(self) -> None:
         """Create the channel and its stubs."""
@@ -115,40 +116,41 @@ class ModelRunner:
             ModelUnavailable, Overloaded, DeadlineExceeded, ModelError: see ``ERRORS``; ModelError also where the
                 answer is not one probability for each label.
         """
-        latest = time.monotonic() + timeout
+        deadline = time.monotonic() + timeout
         try:
             # It may wait for a call that has a later deadline.
             async with asyncio.timeout(timeout):
-                return await self._batcher.submit(_Question(pixels, latest, request_id, self._tracing.here()))
+                item = _PredictItem(pixels, deadline, request_id, self._tracing.current_stage())
+                return await self._batcher.submit(item)
         except TimeoutError as exc:
             raise DeadlineExceeded from exc
 
-    async def _ask(self, questions: Sequence[_Question]) -> Sequence[Prediction | Exception]:
-        """Ask for all of ``questions`` in one call, which may take as long as the last of them waits."""
-        latest = max(question.latest for question in questions)
-        steps = [question.step for question in questions]
+    async def _predict_batch(self, items: Sequence[_PredictItem]) -> Sequence[Prediction | Exception]:
+        """Ask for all of ``items`` in one call, which may take as long as the last of them waits."""
+        deadline = max(item.deadline for item in items)
+        stages = [item.stage for item in items]
         known = self._signature
-        signature = known or await self._ask_signature(latest - time.monotonic(), steps)
+        signature = known or await self._fetch_signature(deadline - time.monotonic(), stages)
         try:
-            return await self._ask_by(signature, questions, latest)
+            return await self._predict_by(signature, items, deadline)
         except ModelError:
             self._signature = None
             if known is None:
                 raise
             # A model without this signature, or with other names, may serve under the same name by now.
-            signature = await self._ask_signature(latest - time.monotonic(), steps)
+            signature = await self._fetch_signature(deadline - time.monotonic(), stages)
             if signature == known:
                 raise
-        return await self._ask_by(signature, questions, latest)
+        return await self._predict_by(signature, items, deadline)
 
-    async def _ask_by(
-        self, signature: Signature, questions: Sequence[_Question], latest: float
+    async def _predict_by(
+        self, signature: Signature, items: Sequence[_PredictItem], deadline: float
     ) -> Sequence[Prediction | Exception]:
-        request = self._request(signature, [question.pixels for question in questions])
-        ids = ",".join(question.request_id for question in questions if question.request_id)
-        steps = [question.step for question in questions]
-        response = await self._call(self._predict, request, latest - time.monotonic(), ids, steps)
-        predictions = read_predictions(response, signature, self._config.labels, len(questions))
+        request = self._request(signature, [item.pixels for item in items])
+        ids = ",".join(item.request_id for item in items if item.request_id)
+        stages = [item.stage for item in items]
+        response = await self._call(self._predict, request, deadline - time.monotonic(), ids, stages)
+        predictions = read_predictions(response, signature, self._config.labels, len(items))
         version = int(response.model_spec.version.value)
         is_another = self._version not in (None, version)
         if is_another or any(isinstance(prediction, ModelError) for prediction in predictions):
@@ -177,44 +179,44 @@ class ModelRunner:
 
     async def signature(self, timeout: float) -> Signature:
         """The model's input and output name, asked of the model server unless the settings name them."""
-        return self._signature or await self._ask_signature(timeout)
+        return self._signature or await self._fetch_signature(timeout)
 
-    async def _ask_signature(self, timeout: float, steps: Sequence[object] = ()) -> Signature:
-        signature = from_settings(self._config)
+    async def _fetch_signature(self, timeout: float, stages: Sequence[object] = ()) -> Signature:
+        signature = from_config(self._config)
         if signature is None:
             request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
             request.model_spec.name = self._config.experiment_id
-            response = await self._call(self._predictions.GetModelMetadata, request, timeout, steps=steps)
+            response = await self._call(self._predictions.GetModelMetadata, request, timeout, stages=stages)
             signature = from_metadata(response, self._config)
-        self._batcher.size = self._batch_size(signature)
+        self._batcher.max_weight = self._batch_size(signature)
         self._signature = signature
         return signature
 
     def _batch_size(self, signature: Signature) -> int:
         server, picture = self._config.model_server, self._config.picture
-        if not signature.takes_batches:
+        if not signature.accepts_batches:
             return 1
         picture_bytes = 3 * picture.height * picture.width * signature.dtype.itemsize
-        return max(1, min(server.batch_size, (server.max_message_bytes - _ENVELOPE_BYTES) // picture_bytes))
+        return max(1, min(server.batch_size, (server.max_message_bytes - _TEMPLATE_BYTES) // picture_bytes))
 
     def _request(self, signature: Signature, pictures: Sequence[NDArray[np.uint8]]) -> bytes:
-        envelope = self._envelope(signature, (len(pictures), *pictures[0].shape))
-        if signature.takes_pixels:
-            return envelope.around(pictures)
-        return envelope.around([normalise(pixels, self._config.picture) for pixels in pictures])
+        template = self._template(signature, (len(pictures), *pictures[0].shape))
+        if signature.accepts_uint8:
+            return template.render(pictures)
+        return template.render([normalise(pixels, self._config.picture) for pixels in pictures])
 
-    def _make_envelope(self, signature: Signature, shape: tuple[int, ...]) -> Envelope:
-        return Envelope(self._config.experiment_id, signature, shape)
+    def _make_template(self, signature: Signature, shape: tuple[int, ...]) -> PredictRequestTemplate:
+        return PredictRequestTemplate(self._config.experiment_id, signature, shape)
 
     async def _call(
-        self, method: Any, request: Any, timeout: float, request_ids: str = "", steps: Sequence[object] = ()
+        self, method: Any, request: Any, timeout: float, request_ids: str = "", stages: Sequence[object] = ()
     ) -> Any:
         # gRPC takes a timeout of 0 for none at all.
         if timeout <= 0:
             raise DeadlineExceeded
         sent = (("x-request-id", request_ids),) if request_ids else ()
         name = "Predict" if isinstance(request, bytes) else type(request).__name__.removesuffix("Request")
-        with self._tracing.call(name, steps) as metadata:
+        with self._tracing.client_call(name, stages) as metadata:
             try:
                 answer = await method(request, timeout=timeout, metadata=sent + metadata)
             except grpc.aio.AioRpcError as exc:

@@ -157,8 +157,8 @@ MESSAGES: dict[str, dict[Language, str]] = {
 }
 
 
-def say(message: str, language: Language, values: dict[str, object]) -> str:
-    """The text of a message, its ``{places}`` filled from ``values``."""
+def translate(message: str, language: Language, values: dict[str, object]) -> str:
+    """The text of a message, its ``{placeholders}`` filled from ``values``."""
     return MESSAGES[message][language].format(**values)
 
 

@@ -42,7 +42,7 @@ _OUR_SUFFIXES = {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".di
 _MAGIC_BYTES = 512
 
 # What undoes each EXIF orientation.
-_TURNS = {
+_TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
     4: Image.Transpose.FLIP_TOP_BOTTOM,
@@ -54,7 +54,7 @@ _TURNS = {
 
 # Transparent pixels have no colour of their own. Mid grey is the least striking one for a network
 # that was trained on photos; white or black would draw a hard edge around the animal.
-GROUND = (127, 127, 127)
+BACKGROUND = (127, 127, 127)
 
 _DATA_URL = re.compile(r"data:[\w.+-]*/?[\w.+-]*(?:;[\w=.+-]+)*;base64,", re.IGNORECASE)
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
@@ -67,7 +67,7 @@ def decode_base64(text: str) -> bytes:
     Raises:
         InvalidBase64: empty, or with anything in it that base64 does not have.
     """
-    # Nearly all of it is plain base64; whatever is not, this refuses, and the rest below decides.
+    # Nearly all of it is plain base64; anything else fails here, and the code below decides.
     with contextlib.suppress(ValueError):
         if text:
             return pybase64.b64decode(text, validate=True)
@@ -127,7 +127,7 @@ def open_image(
     """Read a photo's header; what fails in this block is told as ``decode_image`` tells it.
 
     Args:
-        on_header: told of the header as soon as it is known, before anything is refused for it.
+        on_header: told of the header as soon as it is known, before anything is rejected for it.
     """
     if not data:
         raise InvalidImage("image_empty")
@@ -158,7 +158,7 @@ def open_image(
 
 def decode_open(opened: OpenImage, picture: Picture | None = None) -> Image.Image:
     """Decode what ``open_image`` gave, within its block."""
-    return _to_rgb(_upright(downscale(opened.image, picture), _orientation(opened.image)))
+    return _to_rgb(_apply_exif_orientation(downscale(opened.image, picture), _orientation(opened.image)))
 
 
 @functools.cache
@@ -194,23 +194,23 @@ def _orientation(image: Image.Image) -> int:
         return 1
 
 
-def _upright(image: Image.Image, orientation: int) -> Image.Image:
-    turn = _TURNS.get(orientation)
-    return image if turn is None else image.transpose(turn)
+def _apply_exif_orientation(image: Image.Image, orientation: int) -> Image.Image:
+    transpose = _TRANSPOSES.get(orientation)
+    return image if transpose is None else image.transpose(transpose)
 
 
 def _to_rgb(image: Image.Image) -> Image.Image:
     if image.has_transparency_data:
         image = image.convert("RGBA")
-        ground = Image.new("RGB", image.size, GROUND)
-        ground.paste(image, mask=image.getchannel("A"))
-        return ground
+        background = Image.new("RGB", image.size, BACKGROUND)
+        background.paste(image, mask=image.getchannel("A"))
+        return background
     if image.mode.startswith("I") or image.mode == "F":
-        return _from_levels(np.asarray(image, dtype=np.float32)).convert("RGB")
+        return _to_8bit(np.asarray(image, dtype=np.float32)).convert("RGB")
     return image if image.mode == "RGB" else image.convert("RGB")
 
 
-def _from_levels(levels: NDArray[np.float32]) -> Image.Image:
+def _to_8bit(levels: NDArray[np.float32]) -> Image.Image:
     """Bring grey of more than 8 bits to 8; Pillow would cut it off at 255 instead of scaling it.
 
     Nothing in a file says how bright its brightest level is meant to be, so its range is taken for the smallest

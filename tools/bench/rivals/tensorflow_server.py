@@ -1,4 +1,4 @@
-"""TensorFlow's own runtime behind the gRPC face of TensorFlow Serving: the embedded model server without OpenVINO.
+"""TensorFlow's own runtime behind the gRPC API of TensorFlow Serving: the embedded model server without OpenVINO.
 
     python tensorflow_server.py --port=8500 ... (all flags of model_server.py)
 
@@ -21,5 +21,5 @@ def refuse(*_: object) -> NoReturn:
 
 
 if __name__ == "__main__":
-    openvino_engine.load = openvino_engine.check = refuse
+    openvino_engine.load = openvino_engine.check = refuse  # type: ignore[assignment]  # never returns
     sys.exit(model_server.main(sys.argv[1:]))

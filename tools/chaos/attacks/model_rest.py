@@ -1,4 +1,4 @@
-"""Attacks on the model server's REST face, as by a neighbour in its network."""
+"""Attacks on the model server's REST API, as by a neighbour in its network."""
 
 import functools
 import gzip

@@ -53,7 +53,7 @@ def main(words: list[str]) -> None:
         if words and not any(word in one.name for word in words):
             continue
         data = one.make()
-        command = [sys.executable, str(Path(__file__).parent), "--child"]
+        command = [sys.executable, "-m", "tools.chaos.hostile", "--child"]
         try:
             ended = subprocess.run(command, input=data, capture_output=True, timeout=SECONDS, check=False)
             told = ended.stdout.decode().rstrip() or f"ended with {ended.returncode} {ended.stderr.decode()[-200:]}"

@@ -44,8 +44,8 @@ async def on_http_exception(request: Request, exc: HTTPException) -> JSONRespons
 
 async def on_client_disconnect(request: Request, exc: ClientDisconnect) -> Response:
     """Nobody is left to read this answer; without a handler it would be logged as our error."""
-    request.state.code = "gone"
-    request.app.state.metrics.gone.inc()
+    request.state.code = "client_disconnected"
+    request.app.state.metrics.client_disconnects.inc()
     return Response(status_code=400)
 
 

@@ -1,4 +1,4 @@
-"""What /docs tells beyond the types: the ways to send a photo, with examples that work, and every refusal.
+"""What /docs tells beyond the types: the ways to send a photo, with examples that work, and every error.
 
 Bodies are read by hand, with a limit, while they stream; so FastAPI can't see what they are.
 """
@@ -30,12 +30,12 @@ _REQUEST_ID = {
 _HEADERS = {"X-Request-ID": _REQUEST_ID | {"required": True}}
 _PREDICTION_HEADERS = _HEADERS | {
     "Server-Timing": {
-        "description": "Milliseconds that each step took, and the total.",
+        "description": "Milliseconds that each stage took, and the total.",
         "required": True,
         "schema": _TEXT | {"pattern": "total;dur=[0-9.]+$"},
     }
 }
-_REFUSAL_HEADERS = _HEADERS | {
+_ERROR_HEADERS = _HEADERS | {
     "Content-Language": {"description": "Of `msg`.", "required": True, "schema": _TEXT | {"enum": ["en", "pt"]}}
 }
 _RETRY_AFTER = {
@@ -55,24 +55,24 @@ _PARAMETERS = [
 ]
 
 
-def _refusals() -> dict[int | str, dict[str, Any]]:
+def _error_responses() -> dict[int | str, dict[str, Any]]:
     codes: dict[int | str, list[str]] = {}
     for error in ServiceError.__subclasses__():
         # What is no route, or no method of it, has no place in a list of what routes answer.
         if error.status not in (404, 405):
             codes.setdefault(error.status, []).append(f"`{error.code}`")
-    return {status: _refusal(status, named) for status, named in sorted(codes.items())}
+    return {status: _error_response(status, named) for status, named in sorted(codes.items())}
 
 
-def _refusal(status: int | str, codes: list[str]) -> dict[str, Any]:
-    headers = _REFUSAL_HEADERS | ({"Retry-After": _RETRY_AFTER} if status == 503 else {})
+def _error_response(status: int | str, codes: list[str]) -> dict[str, Any]:
+    headers = _ERROR_HEADERS | ({"Retry-After": _RETRY_AFTER} if status == 503 else {})
     return {"model": Failure, "description": ", ".join(codes), "headers": headers}
 
 
-REFUSALS = _refusals()
+ERROR_RESPONSES = _error_responses()
 # Each route's answers beside its own type.
-PREDICTION = {200: {"headers": _PREDICTION_HEADERS}} | REFUSALS
-MODEL = {200: {"headers": _HEADERS}} | {status: REFUSALS[status] for status in (401, 500, 502, 503, 504)}
+PREDICTION = {200: {"headers": _PREDICTION_HEADERS}} | ERROR_RESPONSES
+MODEL = {200: {"headers": _HEADERS}} | {status: ERROR_RESPONSES[status] for status in (401, 500, 502, 503, 504)}
 LIVE: dict[int | str, dict[str, Any]] = {200: {"headers": _HEADERS}}
 READY = LIVE | {503: {"model": Health, "description": "Not now; `failing` says why.", "headers": _HEADERS}}
 

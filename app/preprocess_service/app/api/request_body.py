@@ -13,8 +13,8 @@ from preprocess_service.app.config import Limits
 from preprocess_service.app.errors import ImageTooLarge, InvalidRequest, ServiceError, UnsupportedMediaType
 from preprocess_service.app.utils import Photo
 
-# Told of the bytes of every part of a body that comes in; raises Overloaded where there is no room for it.
-Hold = Callable[[int], None]
+# Called with the bytes of every part of a body that comes in; raises Overloaded when there is no memory for it.
+ReserveBytes = Callable[[int], None]
 Model = TypeVar("Model", bound=BaseModel)
 
 EXAMPLE = '{"image_b64": "<the picture in base64>"}'
@@ -47,7 +47,7 @@ class PredictBatchRequest(BaseModel):
     )
 
 
-async def read_photo(request: Request, limits: Limits, hold: Hold) -> Photo:
+async def read_photo(request: Request, limits: Limits, reserve: ReserveBytes) -> Photo:
     """Take in one photo: JSON with ``image_b64``, a form with ``file``, or the picture itself.
 
     Raises:
@@ -57,17 +57,17 @@ async def read_photo(request: Request, limits: Limits, hold: Hold) -> Photo:
     """
     match _kind(request):
         case "json":
-            return _parse(PredictRequest, await _read(request, limits, hold), limits, EXAMPLE).image_b64
+            return _parse(PredictRequest, await _read(request, limits, reserve), limits, EXAMPLE).image_b64
         case "form":
-            files = await _read_form(request, limits, hold, max_files=1)
+            files = await _read_form(request, limits, reserve, max_files=1)
             if len(files) != 1:
                 raise InvalidRequest("form_one_file")
             return files[0]
         case _:
-            return await _read(request, limits, hold)
+            return await _read(request, limits, reserve)
 
 
-async def read_batch(request: Request, limits: Limits, hold: Hold) -> list[Photo | ServiceError]:
+async def read_batch(request: Request, limits: Limits, reserve: ReserveBytes) -> list[Photo | ServiceError]:
     """Take in several photos: JSON with ``images_b64``, or a form with several ``file``.
 
     Returns:
@@ -78,10 +78,10 @@ async def read_batch(request: Request, limits: Limits, hold: Hold) -> list[Photo
     """
     match _kind(request):
         case "json":
-            items = _parse(PredictBatchRequest, await _read(request, limits, hold), limits, BATCH_EXAMPLE).images_b64
+            items = _parse(PredictBatchRequest, await _read(request, limits, reserve), limits, BATCH_EXAMPLE).images_b64
             photos = [_text(item, number) for number, item in enumerate(items)]
         case "form":
-            photos = [*await _read_form(request, limits, hold, max_files=limits.batch_items + 1)]
+            photos = [*await _read_form(request, limits, reserve, max_files=limits.batch_items + 1)]
         case _:
             raise _unsupported(request, BATCH_EXAMPLE)
     if not 1 <= len(photos) <= limits.batch_items:
@@ -115,11 +115,11 @@ def _unsupported(request: Request, example: str) -> UnsupportedMediaType:
     return UnsupportedMediaType("media_type", media_type=_media_type(request), example=example)
 
 
-async def _read(request: Request, limits: Limits, hold: Hold) -> bytes:
-    return b"".join([chunk async for chunk in _stream(request, limits, hold)])
+async def _read(request: Request, limits: Limits, reserve: ReserveBytes) -> bytes:
+    return b"".join([chunk async for chunk in _stream(request, limits, reserve)])
 
 
-async def _stream(request: Request, limits: Limits, hold: Hold) -> AsyncGenerator[bytes, None]:
+async def _stream(request: Request, limits: Limits, reserve: ReserveBytes) -> AsyncGenerator[bytes, None]:
     """The body's parts, as long as they are within the limit; at once none where Content-Length is already over it."""
     too_large = ImageTooLarge("body_bytes", megabytes=f"{limits.body_bytes / 1e6:.3g}")
     declared = request.headers.get("content-length", "")
@@ -131,14 +131,14 @@ async def _stream(request: Request, limits: Limits, hold: Hold) -> AsyncGenerato
         if size > limits.body_bytes:
             raise too_large
         # With what Python adds: a body in tiny parts takes many times its length.
-        hold(sys.getsizeof(chunk))
+        reserve(sys.getsizeof(chunk))
         yield chunk
 
 
-async def _read_form(request: Request, limits: Limits, hold: Hold, max_files: int) -> list[bytes]:
+async def _read_form(request: Request, limits: Limits, reserve: ReserveBytes, max_files: int) -> list[bytes]:
     parser = MultiPartParser(
         request.headers,
-        _stream(request, limits, hold),
+        _stream(request, limits, reserve),
         max_files=max_files,
         max_fields=0,
         max_part_size=limits.body_bytes,

@@ -1,19 +1,35 @@
-"""The routes that predict: a request's photos in, its answer out, as long as somebody wants it and there is time."""
+"""Every route. Those that predict work only as long as the client waits and there is time."""
 
 import asyncio
-from collections.abc import Awaitable, Iterable
-from typing import TypeVar
+from collections.abc import Awaitable, Callable, Coroutine, Iterable
+from typing import Annotated, Any, TypeVar
 
+from fastapi import Depends, FastAPI
+from fastapi.openapi.docs import get_swagger_ui_html
+from fastapi.routing import APIRoute
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
 
+from preprocess_service.app.api import openapi
 from preprocess_service.app.api.exception_handlers import language_of
+from preprocess_service.app.api.pages import FOLDER, SAMPLES, PageFiles, docs, page
 from preprocess_service.app.api.request_body import read_batch, read_photo
-from preprocess_service.app.api.schemas import Failure, PredictBatchAnswer, PredictSuccess, failure, success
+from preprocess_service.app.api.schemas import (
+    Failure,
+    Health,
+    ModelDescription,
+    PredictBatchAnswer,
+    PredictSuccess,
+    failure,
+    success,
+)
+from preprocess_service.app.config import Config
 from preprocess_service.app.errors import DeadlineExceeded, InvalidRequest, RequestTimeout, ServiceError
-from preprocess_service.app.inference.context import Job
+from preprocess_service.app.inference.context import RequestContext
 from preprocess_service.app.inference.pipeline import Pipeline
-from preprocess_service.app.server.admission import Gate
+from preprocess_service.app.observability.metrics import CONTENT_TYPE
+from preprocess_service.app.observability.readiness import PROBE_SECONDS
+from preprocess_service.app.server.admission import AdmissionController
 from preprocess_service.app.server.incoming_bodies import IncomingBody
 from preprocess_service.app.utils import Photo
 
@@ -22,46 +38,84 @@ Answer = TypeVar("Answer")
 TIMEOUT_HEADER = "x-request-timeout-ms"
 
 
+class DirectRoute(APIRoute):
+    """Calls its function with the request and sends the response that it gives, with nothing in between.
+
+    /docs has it like any other route. But FastAPI's way to a function and back, to find out what it depends on and to
+    check its answer once more, would take its time of the event loop for each photo, and find nothing.
+    """
+
+    def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+        return self.endpoint
+
+
+def add_routes(app: FastAPI, config: Config) -> None:
+    """Add every route of the service to the app."""
+    photo, batch = openapi.photo_body(), openapi.batch_body(config.limits.batch_items)
+    for path, route, body, answer in (
+        ("/predict", predict, photo, PredictSuccess),
+        ("/cat-dog_classification", predict, photo, PredictSuccess),
+        ("/predict/batch", predict_batch, batch, PredictBatchAnswer),
+    ):
+        app.router.add_api_route(
+            path,
+            route,
+            methods=["POST"],
+            response_model=answer,
+            responses=openapi.PREDICTION,
+            openapi_extra=body,
+            route_class_override=DirectRoute,
+        )
+    app.get("/model", responses=openapi.MODEL)(describe_model)
+    app.get("/livez", responses=openapi.LIVE)(livez)
+    app.get("/readyz", responses=openapi.READY)(readyz)
+    app.get("/metrics", include_in_schema=False)(render_metrics)
+    app.get("/", include_in_schema=False)(page)
+    app.get("/docs", include_in_schema=False)(docs_page(app.title))
+    app.mount("/static", PageFiles(FOLDER))
+    app.mount("/samples", PageFiles(SAMPLES))
+
+
 async def predict(request: Request) -> Response:
     """Is it a cat or a dog?"""
-    gate: Gate = request.app.state.gate
+    admission: AdmissionController = request.app.state.admission
     pipeline: Pipeline = request.app.state.pipeline
-    job = start_job(request, pipeline.config.limits.deadline_seconds)
-    with gate.body(reservation_of(request)) as body:
-        async with job.limit():
-            with gate.reading(body), job.reading():
-                photo = await read_photo(request, pipeline.config.limits, body.hold)
-            job.bytes = len(photo)
-            with gate.enter():
-                prediction = await unless_gone(request, pipeline.classify(photo, job))
-    return respond(success(prediction, pipeline.config, job.request_id), job)
+    context = start_request(request, pipeline.config.limits.deadline_seconds)
+    with admission.body(reservation_of(request)) as body:
+        async with context.deadline():
+            with admission.reading(body), context.reading():
+                photo = await read_photo(request, pipeline.config.limits, body.reserve)
+            context.bytes = len(photo)
+            with admission.acquire():
+                prediction = await cancel_on_disconnect(request, pipeline.classify(photo, context))
+    return respond(success(prediction, pipeline.config, context.request_id), context)
 
 
 async def predict_batch(request: Request) -> Response:
     """Which of these are cats, which dogs? Each photo is answered on its own: a broken one spoils no other."""
-    gate: Gate = request.app.state.gate
+    admission: AdmissionController = request.app.state.admission
     pipeline: Pipeline = request.app.state.pipeline
-    job = start_job(request, pipeline.config.limits.deadline_seconds)
+    context = start_request(request, pipeline.config.limits.deadline_seconds)
 
     async def answer(photo: Photo | ServiceError) -> PredictSuccess | Failure:
         try:
             if isinstance(photo, ServiceError):
                 raise photo
-            return success(await pipeline.classify(photo, job), pipeline.config, job.request_id)
+            return success(await pipeline.classify(photo, context), pipeline.config, context.request_id)
         except ServiceError as exc:
-            return failure(exc, language_of(request), job.request_id)
+            return failure(exc, language_of(request), context.request_id)
 
-    with gate.body(reservation_of(request)) as body:
-        async with job.limit():
-            with gate.reading(body), job.reading():
-                photos = await read_batch(request, pipeline.config.limits, body.hold)
-            job.bytes = sum(len(photo) for photo in photos if not isinstance(photo, ServiceError))
-            with gate.enter(len(photos)):
-                predictions = await unless_gone(request, gather(answer(photo) for photo in photos))
-    return respond(PredictBatchAnswer(predictions=predictions), job)
+    with admission.body(reservation_of(request)) as body:
+        async with context.deadline():
+            with admission.reading(body), context.reading():
+                photos = await read_batch(request, pipeline.config.limits, body.reserve)
+            context.bytes = sum(len(photo) for photo in photos if not isinstance(photo, ServiceError))
+            with admission.acquire(len(photos)):
+                predictions = await cancel_on_disconnect(request, gather(answer(photo) for photo in photos))
+    return respond(PredictBatchAnswer(predictions=predictions), context)
 
 
-def start_job(request: Request, seconds: float) -> Job:
+def start_request(request: Request, seconds: float) -> RequestContext:
     """The request's time budget starts here; its sender may have less patience than we, never more.
 
     Raises:
@@ -69,20 +123,20 @@ def start_job(request: Request, seconds: float) -> Job:
     """
     sent = request.headers.get(TIMEOUT_HEADER)
     # A body that is not here at the deadline is the sender's doing, unless it set the deadline itself.
-    late: type[ServiceError] = RequestTimeout
+    timeout_error: type[ServiceError] = RequestTimeout
     if sent is not None:
         if not (sent.isascii() and sent.isdecimal() and len(sent) < 10 and int(sent)):
             raise InvalidRequest("timeout_header")
         seconds = min(seconds, int(sent) / 1000)
-        late = DeadlineExceeded
+        timeout_error = DeadlineExceeded
     state = request.state
-    job = state.job = Job(state.request_id, seconds, state.arrived, state.trace, late)
-    return job
+    context = state.context = RequestContext(state.request_id, seconds, state.arrived, state.trace, timeout_error)
+    return context
 
 
 def reservation_of(request: Request) -> IncomingBody | None:
-    """What the server reserved at the request's head; None where it was not asked, as behind another request on the
-    same connection. The request is let in, or refused, now."""
+    """What the server reserved at the request's headers; None where it did not, as behind another request on the
+    same connection. The request is admitted, or rejected, now."""
     return getattr(request.state, "reservation", None)
 
 
@@ -90,8 +144,8 @@ async def gather(works: Iterable[Awaitable[Answer]]) -> list[Answer]:
     return await asyncio.gather(*works)
 
 
-async def unless_gone(request: Request, work: Awaitable[Answer]) -> Answer:
-    """Do ``work``, and drop it as soon as the sender is gone.
+async def cancel_on_disconnect(request: Request, work: Awaitable[Answer]) -> Answer:
+    """Do ``work``, and cancel it when the client disconnects.
 
     Raises:
         ClientDisconnect: it is.
@@ -119,6 +173,60 @@ async def unless_gone(request: Request, work: Awaitable[Answer]) -> Answer:
         watching.cancel()
 
 
-def respond(answer: PredictSuccess | PredictBatchAnswer, job: Job) -> Response:
-    headers = {"Server-Timing": job.server_timing()}
+def respond(answer: PredictSuccess | PredictBatchAnswer, context: RequestContext) -> Response:
+    headers = {"Server-Timing": context.server_timing()}
     return Response(answer.model_dump_json(exclude_none=True), media_type="application/json", headers=headers)
+
+
+# Async, though it waits for nothing: FastAPI sends every plain function to a thread and back.
+async def get_pipeline(request: Request) -> Pipeline:
+    return request.app.state.pipeline  # type: ignore[no-any-return]  # Starlette's state is untyped by design
+
+
+PipelineOfApp = Annotated[Pipeline, Depends(get_pipeline)]
+
+
+async def describe_model(pipeline: PipelineOfApp) -> ModelDescription:
+    """Which model answers, and what it takes."""
+    config = pipeline.config
+    version = await pipeline.runner.model_version(PROBE_SECONDS)
+    signature = await pipeline.runner.signature(PROBE_SECONDS)
+    return ModelDescription(
+        name=config.experiment_id,
+        version=version,
+        labels=config.labels,
+        signature_name=signature.name,
+        input_name=signature.input_name,
+        input_shape=[config.picture.height, config.picture.width, 3],
+        output_name=signature.output_name,
+    )
+
+
+async def livez() -> Health:
+    """Is this process alive? Asks nobody else: a restart of this service would not mend the model server."""
+    return Health(ok=["process"], failing={})
+
+
+async def readyz(request: Request, response: Response, pipeline: PipelineOfApp) -> Health:
+    """Would a photo be answered now? Asks the model server for its state and for a prediction."""
+    checks = await pipeline.check()
+    failing = {name: error.text(language_of(request)) for name, error in checks.items() if error is not None}
+    response.status_code = 503 if failing else 200
+    return Health(ok=[name for name in checks if name not in failing], failing=failing)
+
+
+async def render_metrics(pipeline: PipelineOfApp) -> Response:
+    return Response(await pipeline.render_metrics(), media_type=CONTENT_TYPE)
+
+
+def docs_page(title: str) -> Callable[[], Coroutine[Any, Any, Response]]:
+    """The route /docs: FastAPI's page, whose scripts fastapi_offline brings along."""
+    html = get_swagger_ui_html(
+        openapi_url="/openapi.json",
+        title=f"{title} - Swagger UI",
+        oauth2_redirect_url=None,
+        swagger_js_url="/static-offline-docs/swagger-ui-bundle.js",
+        swagger_css_url="/static-offline-docs/swagger-ui.css",
+        swagger_favicon_url="/static/favicon.svg",
+    )
+    return docs(bytes(html.body))

@@ -1,7 +1,7 @@
-"""Puts questions together: while as many calls as may are under way, those that come gather for the next one.
+"""Sends several items in one call: items that arrive while all calls are busy share the next call.
 
-None waits for others to come where a call would be worked on at once: it begins with what there is. So a photo alone
-is as fast as ever, and only under load is what a call costs, whatever it asks, paid for once for several photos.
+No item waits for others while a call is free. So a single photo is as fast as without batches. Under load several
+photos share the fixed cost of a call.
 """
 
 import asyncio
@@ -11,107 +11,105 @@ from dataclasses import dataclass
 from functools import partial
 from typing import Any, Generic, TypeVar
 
-Question = TypeVar("Question")
+Item = TypeVar("Item")
 Answer = TypeVar("Answer")
 
 
 @dataclass(eq=False)
-class _Place(Generic[Question, Answer]):
-    """A question that waits, or that is part of a call."""
+class _Pending(Generic[Item, Answer]):
+    """An item that waits, or that is part of a call."""
 
-    question: Question
+    item: Item
     answer: asyncio.Future[Answer]
-    is_asked: bool = False
+    is_sent: bool = False
 
 
-class Batcher(Generic[Question, Answer]):
-    """Asks several questions in one call.
+class Batcher(Generic[Item, Answer]):
+    """Groups items into batches.
 
     Args:
-        ask: gives the answers, in the order of the questions; an exception in place of an answer is for the one
-            who asked that question, one that is raised for each of them.
-        calls: under way at the same time, at most.
-        size: of a batch, at most: what its questions cost together. One that costs more is asked alone.
-        cost: of a question.
-        ahead: the last of the calls would only wait where it goes, to be there when another ends. So it begins when it
-            has as many questions as the others have in the mean; sooner, it would keep out those that still come.
+        call: takes a batch and gives the answers in the same order. An exception in place of an answer is raised for
+            that item only; an exception that it raises is raised for all of them.
+        max_concurrent_batches: how many calls may run at the same time.
+        max_weight: the largest sum of weights in a batch. A heavier item is sent alone.
+        weight: gives the weight of an item.
+        prefetch: the last call only waits at its destination, to be there when another call ends. It starts when it is
+            as large as the running ones are on average; earlier, it would leave later items out.
     """
 
     def __init__(
         self,
-        ask: Callable[[Sequence[Question]], Coroutine[Any, Any, Sequence[Answer | Exception]]],
-        calls: int,
-        size: int,
-        cost: Callable[[Question], int] = lambda _: 1,
-        ahead: bool = False,
+        call: Callable[[Sequence[Item]], Coroutine[Any, Any, Sequence[Answer | Exception]]],
+        max_concurrent_batches: int,
+        max_weight: int,
+        weight: Callable[[Item], int] = lambda _: 1,
+        prefetch: bool = False,
     ) -> None:
-        self._ask = ask
-        self._calls = self._free = calls
-        self._asked = 0
-        self._ahead = ahead
-        self.size = size
-        self._cost = cost
-        self._waiting: deque[_Place[Question, Answer]] = deque()
+        self._call = call
+        self._max_concurrent_batches = self._free = max_concurrent_batches
+        self._in_flight = 0
+        self._prefetch = prefetch
+        self.max_weight = max_weight
+        self._weight = weight
+        self._waiting: deque[_Pending[Item, Answer]] = deque()
 
-    async def submit(self, question: Question) -> Answer:
-        """The answer to ``question``. It is dropped when its caller is cancelled, a call when all of them are."""
-        place: _Place[Question, Answer] = _Place(question, asyncio.get_running_loop().create_future())
-        self._waiting.append(place)
-        self._begin()
+    async def submit(self, item: Item) -> Answer:
+        """Return the answer to ``item``. A call is cancelled when the callers of all its items are."""
+        pending: _Pending[Item, Answer] = _Pending(item, asyncio.get_running_loop().create_future())
+        self._waiting.append(pending)
+        self._dispatch()
         try:
-            return await place.answer
+            return await pending.answer
         except asyncio.CancelledError:
-            if not place.is_asked:
-                self._waiting.remove(place)
+            if not pending.is_sent:
+                self._waiting.remove(pending)
             raise
         finally:
-            # An exception that leaves here has this frame in its traceback; with the place it would have itself, and
-            # all that hangs on it would stay in memory until some collection of garbage.
-            del place
+            # An exception that leaves here has this frame in its traceback; with ``pending`` it would refer to
+            # itself, and stay in memory until the garbage collector runs.
+            del pending
 
-    def _begin(self) -> None:
-        while self._waiting and self._may_begin():
-            places = self._next_batch()
-            call = asyncio.create_task(self._ask([place.question for place in places]))
+    def _dispatch(self) -> None:
+        while self._waiting and self._may_dispatch():
+            batch = self._next_batch()
+            call = asyncio.create_task(self._call([pending.item for pending in batch]))
             self._free -= 1
-            self._asked += len(places)
+            self._in_flight += len(batch)
             # Not at the end of the task itself, which one that is cancelled before it begins never comes to.
-            call.add_done_callback(partial(self._end, places))
-            for place in places:
-                place.is_asked = True
-                place.answer.add_done_callback(partial(_cancel_if_none_waits, places, call))
+            call.add_done_callback(partial(self._end, batch))
+            for pending in batch:
+                pending.is_sent = True
+                pending.answer.add_done_callback(partial(_cancel_if_none_waits, batch, call))
 
-    def _may_begin(self) -> bool:
-        if self._ahead and self._free == 1:
-            return len(self._waiting) * (self._calls - 1) >= self._asked
+    def _may_dispatch(self) -> bool:
+        if self._prefetch and self._free == 1:
+            return len(self._waiting) * (self._max_concurrent_batches - 1) >= self._in_flight
         return self._free > 0
 
-    def _next_batch(self) -> list[_Place[Question, Answer]]:
-        places = [self._waiting.popleft()]
-        cost = self._cost(places[0].question)
-        while self._waiting and (cost := cost + self._cost(self._waiting[0].question)) <= self.size:
-            places.append(self._waiting.popleft())
-        return places
+    def _next_batch(self) -> list[_Pending[Item, Answer]]:
+        batch = [self._waiting.popleft()]
+        weight = self._weight(batch[0].item)
+        while self._waiting and (weight := weight + self._weight(self._waiting[0].item)) <= self.max_weight:
+            batch.append(self._waiting.popleft())
+        return batch
 
-    def _end(
-        self, places: Sequence[_Place[Question, Answer]], call: asyncio.Task[Sequence[Answer | Exception]]
-    ) -> None:
+    def _end(self, batch: Sequence[_Pending[Item, Answer]], call: asyncio.Task[Sequence[Answer | Exception]]) -> None:
         self._free += 1
-        self._asked -= len(places)
-        for place, answer in zip(places, _answers(call, len(places)), strict=True):
-            if place.answer.done():
+        self._in_flight -= len(batch)
+        for pending, answer in zip(batch, _answers(call, len(batch)), strict=True):
+            if pending.answer.done():
                 continue
             if isinstance(answer, BaseException):
-                place.answer.set_exception(answer)
+                pending.answer.set_exception(answer)
             else:
-                place.answer.set_result(answer)
-        self._begin()
+                pending.answer.set_result(answer)
+        self._dispatch()
 
 
 def _cancel_if_none_waits(
-    places: Sequence[_Place[Any, Any]], call: asyncio.Task[Any], _answer: asyncio.Future[Any]
+    batch: Sequence[_Pending[Any, Any]], call: asyncio.Task[Any], _answer: asyncio.Future[Any]
 ) -> None:
-    if all(place.answer.cancelled() for place in places):
+    if all(pending.answer.cancelled() for pending in batch):
         call.cancel()
 
 

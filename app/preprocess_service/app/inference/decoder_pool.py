@@ -8,18 +8,13 @@ read as JSON and pixels.
 
 import asyncio
 import contextlib
-import json
 import logging
 import math
-import os
 import signal
-import subprocess
-import sys
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from pathlib import Path
-from typing import IO, Any, TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,14 +30,13 @@ from preprocess_service.app.errors import (
     UnsupportedMediaType,
 )
 from preprocess_service.app.imaging.decode_cost import DecodeCost
-from preprocess_service.app.inference.context import Job
+from preprocess_service.app.inference.context import RequestContext
+from preprocess_service.app.inference.decoder_process import DecoderEnded, DecoderProcess
 from preprocess_service.app.inference.memory_budget import MemoryBudget
 from preprocess_service.app.observability.metrics import Metrics
-from preprocess_service.app.utils import Photo, decode_base64
+from preprocess_service.app.utils import Photo
 from serving_common.cpu_quota import usable_cores
 
-PROGRAM = "preprocess_service.app.inference.decoder_process"
-SOURCE_ROOT = Path(__file__).parents[3]
 # What every picture gets without waiting: enough for the header of any, and for most small ones as a whole.
 SMALL = DecodeCost(memory_bytes=16_000_000, pixels=2_000_000)
 # Time of computing, not of waiting. The slowest pictures took 0.035 s for a megapixel on a machine of 2026.
@@ -50,14 +44,9 @@ BASE_SECONDS = 1.0
 SECONDS_PER_MEGAPIXEL = 0.2
 # How long a picture that nobody waits for any more may go on: most end by themselves before a process is worth ending.
 GRACE_SECONDS = 0.2
-START_SECONDS = 60.0
 # What the photos of one request may have together, beyond those that are small, in multiples of `limits.pixels`.
 REQUEST_PIXELS = 2
-# The longest line of JSON from a process.
-_LINE_BYTES = 1 << 16
-# Nothing else of this service's environment is a decoder's business: keys are in it.
-_ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "LD_LIBRARY_PATH", "SYSTEMROOT", "LANG")
-_REFUSALS: dict[str, type[ServiceError]] = {
+_ERRORS: dict[str, type[ServiceError]] = {
     error.__name__: error
     for error in (DeadlineExceeded, ImageTooLarge, InvalidBase64, InvalidImage, Overloaded, UnsupportedMediaType)
 }
@@ -65,107 +54,6 @@ _REFUSALS: dict[str, type[ServiceError]] = {
 Result = TypeVar("Result")
 
 logger = logging.getLogger(__name__)
-
-
-class DecoderEnded(Exception):
-    """A process ended in the middle of a task; ``status`` as ``subprocess`` has it, None where it did not start."""
-
-    def __init__(self, status: int | None) -> None:
-        super().__init__(f"a decoder ended with status {status}")
-        self.status = status
-
-
-class DecoderProcess:
-    """One process, started when it is needed and has ended. All but ``kill`` blocks its thread."""
-
-    def __init__(self) -> None:
-        self._process: subprocess.Popen[bytes] | None = None
-        self._is_killed = False
-
-    def decode(self, task: dict[str, Any], data: bytes, pixel_bytes: int) -> tuple[dict[str, Any], bytes]:
-        """Hand over one task and wait for its result, whose pixels are of ``pixel_bytes`` if there are any.
-
-        Raises:
-            DecoderEnded: the process did, or did not answer as it should.
-        """
-        process = self.start()
-        assert process.stdin and process.stdout
-        try:
-            process.stdin.write(json.dumps(task | {"size": len(data)}).encode() + b"\n")
-            process.stdin.write(data)
-            process.stdin.flush()
-            result = _read_line(process.stdout)
-            if result["pixels"] not in (0, pixel_bytes):
-                raise ValueError(f"{result['pixels']} bytes of pixels")
-            pixels = process.stdout.read(result["pixels"])
-            if len(pixels) < result["pixels"]:
-                raise EOFError
-        except (OSError, EOFError, ValueError, LookupError, TypeError) as exc:
-            raise DecoderEnded(self.end()) from exc
-        if result.get("retire"):
-            self.end()
-        return result, pixels
-
-    def kill(self) -> None:
-        """End the process, whatever it does; a ``decode`` that waits for it then raises."""
-        self._is_killed = True
-        if self._process is not None:
-            self._process.kill()
-
-    def end(self) -> int | None:
-        """Let the process end by itself, which it does at the end of its tasks, or else kill it; answers its status."""
-        process, self._process, self._is_killed = self._process, None, False
-        if process is None:
-            return None
-        for stream in (process.stdin, process.stdout):
-            # What was not written yet is lost with the process.
-            with contextlib.suppress(OSError):
-                assert stream
-                stream.close()
-        try:
-            return process.wait(GRACE_SECONDS)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            return process.wait()
-
-    def start(self) -> "subprocess.Popen[bytes]":
-        """Start the process unless it is there, and wait until it is ready; raises DecoderEnded."""
-        if self._is_killed:
-            self.end()
-        if self._process is not None:
-            return self._process
-        environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
-        try:
-            process = subprocess.Popen(
-                [sys.executable, "-m", PROGRAM],
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                env=environment,
-                cwd=SOURCE_ROOT,
-            )
-        except OSError as exc:
-            raise DecoderEnded(None) from exc
-        self._process = process
-        try:
-            assert process.stdout
-            _read_line(process.stdout)
-        except (OSError, EOFError, ValueError, LookupError) as exc:
-            is_ours = self._is_killed
-            status = self.end()
-            if not is_ours:
-                logger.error("a decoder did not start: status %s", status)
-            raise DecoderEnded(None) from exc
-        return process
-
-
-def _read_line(stream: IO[bytes]) -> dict[str, Any]:
-    line = stream.readline(_LINE_BYTES)
-    if not line.endswith(b"\n"):
-        raise EOFError
-    result = json.loads(line)
-    if not isinstance(result, dict):
-        raise ValueError("no object")
-    return result
 
 
 class DecoderPool:
@@ -190,10 +78,10 @@ class DecoderPool:
         self._large = asyncio.Semaphore(self._cores)
         self._memory = MemoryBudget(limits.decode_bytes)
         self._threads = ThreadPoolExecutor(len(self._processes), "decoder")
-        self._are_started = False
+        self._starting: asyncio.Task[bool] | None = None
         self._metrics = metrics
 
-    async def decode(self, photo: Photo, job: Job, on_start: Callable[[], None]) -> NDArray[np.uint8]:
+    async def decode(self, photo: Photo, context: RequestContext, on_start: Callable[[], None]) -> NDArray[np.uint8]:
         """Make the model's input of a photo; cancelled, it ends the process that is at work on it.
 
         Args:
@@ -205,43 +93,49 @@ class DecoderPool:
         Raises:
             ServiceError: the picture is refused.
         """
-        async with job.share("decoders", self._cores):
-            result, pixels = await self._run(photo, job, SMALL, on_start)
+        async with context.semaphore("decoders", self._cores):
+            result, pixels = await self._run(photo, context, SMALL, on_start)
         if "needs" in result:
             cost = DecodeCost(*(int(result["needs"][name]) for name in ("memory_bytes", "pixels")))
-            job.claim_pixels(cost.pixels, self._request_pixels)
+            context.claim_pixels(cost.pixels, self._request_pixels)
             async with (
-                job.share("large decoders", max(1, self._cores - 1)),
+                context.semaphore("large decoders", max(1, self._cores - 1)),
                 self._large,
                 self._memory.reserve(min(cost.memory_bytes, self._memory.size)),
             ):
-                result, pixels = await self._run(photo, job, cost, bool)
-        job.pictures += _header(result)
+                result, pixels = await self._run(photo, context, cost, bool)
+        context.images += _header(result)
         if len(pixels) == 0:
-            raise _refusal(result)
+            raise _error(result)
         return np.frombuffer(pixels, np.uint8).reshape(self._size)
 
     async def close(self) -> None:
         """End all processes."""
+        if self._starting is not None:
+            self._starting.cancel()
         self._threads.shutdown(wait=False, cancel_futures=True)
         for process in self._processes:
             process.kill()
         await asyncio.to_thread(lambda: [process.end() for process in self._idle])
 
-    async def check(self) -> ServiceError | None:
-        """Start all processes; answers what is wrong where one does not start."""
-        if not self._are_started:
-            calls = [self._call(DecoderProcess.start, bool) for _ in self._processes]
-            results = await asyncio.gather(*calls, return_exceptions=True)
-            self._are_started = not any(isinstance(result, DecoderEnded) for result in results)
-        return None if self._are_started else Overloaded("decoders")
+    async def check(self, timeout: float) -> ServiceError | None:
+        """Start all processes; answers what is wrong where one does not start within ``timeout`` seconds."""
+        if self._starting is None or (self._starting.done() and not self._starting.result()):
+            self._starting = asyncio.create_task(self._start_all())
+        await asyncio.wait([self._starting], timeout=timeout)
+        return None if self._starting.done() and self._starting.result() else Overloaded("decoders")
+
+    async def _start_all(self) -> bool:
+        calls = [self._call(DecoderProcess.start, bool) for _ in self._processes]
+        results = await asyncio.gather(*calls, return_exceptions=True)
+        return not any(isinstance(result, BaseException) for result in results)
 
     async def _run(
-        self, photo: Photo, job: Job, cost: DecodeCost, on_start: Callable[[], object]
+        self, photo: Photo, context: RequestContext, cost: DecodeCost, on_start: Callable[[], object]
     ) -> tuple[dict[str, Any], bytes]:
-        """Have one picture decoded within ``cost``; the result as ``decoder_process.run`` gives it."""
+        """Have one picture decoded within ``cost``; the result as ``decoder_worker.run`` gives it."""
         task = self._task | self._limits(cost)
-        return await self._call(lambda process: self._decode(process, photo, job, task), on_start)
+        return await self._call(lambda process: self._decode(process, photo, context, task), on_start)
 
     async def _call(self, function: Callable[[DecoderProcess], Result], on_start: Callable[[], object]) -> Result:
         """Wait for an idle process and call ``function`` with it, in a thread."""
@@ -278,34 +172,36 @@ class DecoderPool:
         return {"memory": cost.memory_bytes, "pixels": cost.pixels, "seconds": seconds}
 
     def _decode(
-        self, process: DecoderProcess, photo: Photo, job: Job, task: dict[str, Any]
+        self, process: DecoderProcess, photo: Photo, context: RequestContext, task: dict[str, Any]
     ) -> tuple[dict[str, Any], bytes]:
         # Answered, not raised: a future that held the exception would be held by its traceback in turn, with the photo.
         result: dict[str, Any] = {}
         try:
             # It may have waited until nobody wants the answer any more.
-            job.remaining()
-            with job.step("decode"):
-                data = decode_base64(photo) if isinstance(photo, str) else photo
-                result, pixels = process.decode(task, data, math.prod(self._size))
+            context.remaining()
+            with context.stage("decode"):
+                # Base64 is decoded there too: 20 MB of it would hold the GIL for a tenth of a second.
+                is_base64 = isinstance(photo, str)
+                data = photo.encode("ascii", "replace") if isinstance(photo, str) else photo
+                result, pixels = process.decode(task | {"is_base64": is_base64}, data, math.prod(self._size))
                 if "error" in result:
-                    raise _refusal(result)
+                    raise _error(result)
         except ServiceError as exc:
             return {"header": result.get("header"), "error": [type(exc).__name__, exc.message, exc.values]}, b""
         except DecoderEnded as exc:
-            return self._explain(exc, job), b""
+            return self._explain(exc, context), b""
         return result, pixels
 
-    def _explain(self, exc: DecoderEnded, job: Job) -> dict[str, Any]:
+    def _explain(self, exc: DecoderEnded, context: RequestContext) -> dict[str, Any]:
         """The result of a task whose process ended."""
         if exc.status is None:
-            self._are_started = False
+            self._starting = None
             return {"error": [Overloaded.__name__, "decoders", {}]}
         is_late = exc.status == -getattr(signal, "SIGPROF", 0)
         self._metrics.decoders_ended.labels("time" if is_late else "crash").inc()
         # By itself, or by what the system does to a process that was broken into.
         if not is_late:
-            fields = {"request_id": job.request_id, "status": exc.status}
+            fields = {"request_id": context.request_id, "status": exc.status}
             logger.warning("a decoder ended at a picture: status %d", exc.status, extra=fields)
         return {"error": ["ImageTooLarge", "image_seconds", {}] if is_late else ["InvalidImage", "image_broken", {}]}
 
@@ -317,9 +213,9 @@ def _header(result: dict[str, Any]) -> list[tuple[str, int, int]]:
     return []
 
 
-def _refusal(result: dict[str, Any]) -> ServiceError:
+def _error(result: dict[str, Any]) -> ServiceError:
     try:
         name, message, values = result["error"]
-        return _REFUSALS[name](message, **values)
+        return _ERRORS[name](message, **values)
     except (LookupError, TypeError, ValueError):
         return InvalidImage("image_broken")

@@ -1,133 +1,128 @@
-"""A process that decodes pictures, for ``decoder_pool``: one task after the other on stdin, their results on stdout.
+"""A process that decodes pictures, as the service sees it: one task at a time goes in, pixels come out.
 
-What strangers send is decoded here and not in the service: the system ends this process when a picture takes too much
-time, and refuses it the memory that it was not granted; the service starts another. It holds no keys, no connections
-and no other sender's picture. The service trusts nothing that comes from here but as text, numbers and pixels.
-
-A task is a line of JSON with ``size``, and so many bytes of a picture; a result is a line of JSON with ``pixels``,
-and so many bytes of them.
+What comes back is read as JSON and pixels and never as code: a process that was broken into can't run any here.
 """
 
+import contextlib
 import json
+import logging
 import os
-import signal
+import subprocess
 import sys
-import warnings
-from dataclasses import asdict
-from types import SimpleNamespace
-from typing import Any, BinaryIO, cast
+from pathlib import Path
+from typing import IO, Any
 
-# Before numpy is imported, whose linear algebra would take memory for each core, and of which nothing here needs any.
-os.environ["OPENBLAS_NUM_THREADS"] = "1"
+PROGRAM = ("-m", "preprocess_service.app.inference.decoder_worker")
+SOURCE_ROOT = Path(__file__).parents[3]
+# How long a process may take to end by itself.
+GRACE_SECONDS = 0.2
+# The longest line of JSON from a process.
+_LINE_BYTES = 1 << 16
+# Nothing else of this service's environment is a decoder's business: keys are in it.
+_ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "LD_LIBRARY_PATH", "SYSTEMROOT", "LANG")
 
-from PIL import AvifImagePlugin, Image
-
-from preprocess_service.app.errors import ImageTooLarge, ServiceError
-from preprocess_service.app.imaging.decode_cost import DecodeCost, webp_cost, webp_size
-from preprocess_service.app.utils import Header, decode_open, open_image, to_pixels
-from serving_common.malloc import configure_malloc
-
-if sys.platform != "win32":  # which has no such limits
-    import resource
-
-# Linux: sizes of this process in pages (proc(5), statm).
-_STATM = "/proc/self/statm"
-_RESIDENT, _DATA = 1, 5
-# A process that has not given this much back is replaced: some library keeps it.
-_KEPT_BYTES = 64_000_000
-# Beyond the smallest grant: what this program itself needs to say that there is no more.
-_OWN_BYTES = 2_000_000
+logger = logging.getLogger(__name__)
 
 
-def main() -> None:
-    # Ctrl-C in a terminal goes to all its processes; the service ends this one when it has ended its requests.
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Not stdout itself: whatever a library prints must not get between the results.
-    results = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
-    os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
-    warnings.simplefilter("ignore")
-    configure_malloc(mmap_threshold=1 << 20, trim_threshold=16 << 20)
-    AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-    # All of Pillow's modules now: later they would count as memory of a picture.
-    Image.init()
-    if sys.platform != "win32":
-        resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
-        resource.setrlimit(resource.RLIMIT_FSIZE, (0, 0))
-    resident = _pages(_RESIDENT)
-    write(results, {"ready": True})
-    while line := sys.stdin.buffer.readline():
-        task = json.loads(line)
-        result, pixels = run(task, sys.stdin.buffer.read(task["size"]))
-        result["retire"] = _pages(_RESIDENT) - resident > _KEPT_BYTES
-        write(results, result, pixels)
+class DecoderEnded(Exception):
+    """A process ended in the middle of a task; ``status`` as ``subprocess`` has it, None where it did not start."""
+
+    def __init__(self, status: int | None) -> None:
+        super().__init__(f"a decoder ended with status {status}")
+        self.status = status
 
 
-def run(task: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
-    """Decode one picture, within ``memory`` bytes and ``seconds`` of computing.
+class DecoderProcess:
+    """One process, started when it is needed and has ended. All but ``kill`` blocks its thread."""
 
-    Returns:
-        One of: the pixels, uint8 ``[height, width, 3]``; ``error``, the ``ServiceError`` to refuse the picture with;
-        ``needs``, the cost where that is above what is granted.
-    """
-    picture = cast(Any, SimpleNamespace(**task["picture"]))
-    result: dict[str, Any] = {}
+    def __init__(self) -> None:
+        self._process: subprocess.Popen[bytes] | None = None
+        self._is_killed = False
 
-    def on_header(header: Header) -> None:
-        result["header"] = [header.format, header.width, header.height]
+    def decode(self, task: dict[str, Any], data: bytes, pixel_bytes: int) -> tuple[dict[str, Any], bytes]:
+        """Hand over one task and wait for its result, whose pixels are of ``pixel_bytes`` if there are any.
 
-    # Some decoders keep copies of the file.
-    _limit(task["memory"] + 2 * len(data), task["seconds"])
-    try:
-        if (size := webp_size(data)) and not _is_granted(webp_cost(size), task):
-            return {"header": ["WEBP", *size], "needs": asdict(webp_cost(size))}, b""
-        with open_image(data, task["max_pixels"], picture, on_header) as opened:
-            if not _is_granted(opened.cost, task):
-                return result | {"needs": asdict(opened.cost)}, b""
-            image = decode_open(opened, picture)
-        return result, to_pixels(image, picture).tobytes()
-    except ServiceError as exc:
-        return result | {"error": [type(exc).__name__, exc.message, exc.values]}, b""
-    except MemoryError:
-        return result | {"error": ["ImageTooLarge", "image_memory", {}]}, b""
-    finally:
-        _limit(None, 0)
+        Raises:
+            DecoderEnded: the process did, or did not answer as it should.
+        """
+        process = self.start()
+        assert process.stdin and process.stdout
+        try:
+            process.stdin.write(json.dumps(task | {"size": len(data)}).encode() + b"\n")
+            process.stdin.write(data)
+            process.stdin.flush()
+            result = _read_line(process.stdout)
+            if result["pixels"] not in (0, pixel_bytes):
+                raise ValueError(f"{result['pixels']} bytes of pixels")
+            pixels = process.stdout.read(result["pixels"])
+            if len(pixels) < result["pixels"]:
+                raise EOFError
+        except (OSError, EOFError, ValueError, LookupError, TypeError) as exc:
+            raise DecoderEnded(self.end()) from exc
+        if result.get("retire"):
+            self.end()
+        return result, pixels
+
+    def kill(self) -> None:
+        """End the process, whatever it does; a ``decode`` that waits for it then raises."""
+        self._is_killed = True
+        if self._process is not None:
+            self._process.kill()
+
+    def end(self) -> int | None:
+        """Let the process end by itself, which it does at the end of its tasks, or else kill it; answers its status."""
+        process, self._process, self._is_killed = self._process, None, False
+        if process is None:
+            return None
+        for stream in (process.stdin, process.stdout):
+            # What was not written yet is lost with the process.
+            with contextlib.suppress(OSError):
+                assert stream
+                stream.close()
+        try:
+            return process.wait(GRACE_SECONDS)
+        except subprocess.TimeoutExpired:
+            process.kill()
+            return process.wait()
+
+    def start(self) -> "subprocess.Popen[bytes]":
+        """Start the process unless it is there, and wait until it is ready; raises DecoderEnded."""
+        if self._is_killed:
+            self.end()
+        if self._process is not None:
+            return self._process
+        environment = {name: os.environ[name] for name in _ENVIRONMENT if name in os.environ}
+        try:
+            process = subprocess.Popen(
+                [sys.executable, *PROGRAM],
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                env=environment,
+                cwd=SOURCE_ROOT,
+            )
+        except OSError as exc:
+            raise DecoderEnded(None) from exc
+        self._process = process
+        try:
+            assert process.stdout
+            _read_line(process.stdout)
+            if self._is_killed:
+                # Meanwhile, when there was nothing to kill yet.
+                raise EOFError
+        except (OSError, EOFError, ValueError, LookupError) as exc:
+            is_ours = self._is_killed
+            status = self.end()
+            if not is_ours:
+                logger.error("a decoder did not start: status %s", status)
+            raise DecoderEnded(None) from exc
+        return process
 
 
-def _is_granted(cost: DecodeCost, task: dict[str, Any]) -> bool:
-    """Whether a picture may be decoded now; raises ImageTooLarge where it may never be."""
-    if cost.memory_bytes > task["max_memory"]:
-        raise ImageTooLarge("image_memory")
-    return bool(cost.memory_bytes <= task["memory"] and cost.pixels <= task["pixels"])
-
-
-def _limit(memory: int | None, seconds: float) -> None:
-    """Let this process take ``memory`` bytes beyond what it has, None for any, and compute for ``seconds``, 0 for ever.
-
-    What it has no memory for fails as a MemoryError, or as whatever a library makes of that. When its time is over the
-    system ends it (setitimer(2), SIGPROF): nothing in this process could interrupt a decoder.
-    """
-    if sys.platform == "win32":
-        return
-    signal.setitimer(signal.ITIMER_PROF, seconds)
-    if sys.platform == "linux":
-        limit = -1 if memory is None else _pages(_DATA) + memory + _OWN_BYTES
-        resource.setrlimit(resource.RLIMIT_DATA, (limit, -1))
-
-
-def _pages(field: int) -> int:
-    """Bytes that this process has of one kind; 0 where the system doesn't tell."""
-    try:
-        with open(_STATM, "rb") as file:
-            return int(file.read().split()[field]) * os.sysconf("SC_PAGE_SIZE")
-    except OSError:
-        return 0
-
-
-def write(results: BinaryIO, result: dict[str, Any], pixels: bytes = b"") -> None:
-    left = memoryview(json.dumps(result | {"pixels": len(pixels)}).encode() + b"\n" + pixels)
-    while left:
-        left = left[results.write(left) :]
-
-
-if __name__ == "__main__":
-    main()
+def _read_line(stream: IO[bytes]) -> dict[str, Any]:
+    line = stream.readline(_LINE_BYTES)
+    if not line.endswith(b"\n"):
+        raise EOFError
+    result = json.loads(line)
+    if not isinstance(result, dict):
+        raise ValueError("no object")
+    return result

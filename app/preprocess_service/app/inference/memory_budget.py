@@ -1,4 +1,4 @@
-"""Memory that several tasks share: who needs more than is free waits, in the order of arrival."""
+"""Memory that several tasks share: a task that needs more than is free waits, in the order of arrival."""
 
 import asyncio
 from collections import deque
@@ -20,7 +20,7 @@ class MemoryBudget:
 
     @asynccontextmanager
     async def reserve(self, size: int) -> AsyncIterator[None]:
-        """Hold ``size`` bytes for this block; at most ``self.size``."""
+        """Reserve ``size`` bytes for this block; at most ``self.size``."""
         # Nobody overtakes: otherwise small pictures could keep a large one out for ever.
         if self._waiting or size > self._free:
             turn = asyncio.get_running_loop().create_future()

@@ -15,10 +15,10 @@ from preprocess_service.app.config import Config
 from preprocess_service.app.errors import Overloaded, ServiceError
 from preprocess_service.app.imaging.decode_cost import first_scan
 from preprocess_service.app.inference.batcher import Batcher
-from preprocess_service.app.inference.context import Job
+from preprocess_service.app.inference.context import RequestContext
 from preprocess_service.app.inference.decoder_pool import DecoderPool
 from preprocess_service.app.observability.metrics import Metrics
-from preprocess_service.app.observability.readiness import Checks, Probe
+from preprocess_service.app.observability.readiness import PROBE_SECONDS, Checks, ReadinessProbe
 from preprocess_service.app.serving_client.predict_response import Prediction
 from preprocess_service.app.serving_client.signature import Signature
 from preprocess_service.app.utils import Header, Photo, decode_base64, decode_open, open_image, to_pixels
@@ -29,7 +29,7 @@ from serving_common.cpu_quota import usable_cores
 # as much or four times that again on their way.
 PREPARED_PER_CORE = 12
 # Photos that wait for a thread are prepared together, up to four of them: each time that a thread has something for the
-# event loop, both wait for the interpreter's lock in turn. Fewer where they are large, since each waits for the last.
+# event loop, both wait for the GIL in turn. Fewer where they are large, since each waits for the last.
 _TOGETHER_BYTES = 400_000
 _LEAST_BYTES = _TOGETHER_BYTES // 4
 
@@ -56,11 +56,11 @@ class Runner(Protocol):
 
 
 @dataclass(frozen=True, eq=False)
-class _Raw:
+class _DecodeTask:
     """A photo as it came, which waits for a thread; ``leave_queue`` is called when one begins with it."""
 
     photo: Photo
-    job: Job
+    context: RequestContext
     leave_queue: Callable[[], None]
 
 
@@ -75,19 +75,19 @@ class Pipeline:
         self.runner = runner
         self.metrics = metrics
         self.is_draining = False
-        self._probe = Probe(runner, config.picture, metrics)
+        self._readiness = ReadinessProbe(runner, config.picture, metrics)
         self._batch_share = config.limits.photos_per_request
-        self._places = asyncio.Semaphore(config.limits.prepared or PREPARED_PER_CORE * usable_cores())
+        self._prepared_slots = asyncio.Semaphore(config.limits.prepared or PREPARED_PER_CORE * usable_cores())
         # A set, since a photo leaves it in whichever thread begins with it, and once more if it never came to that.
         self._waiting: set[object] = set()
         threads = config.limits.decode_threads or usable_cores()
         self._threads = ThreadPoolExecutor(threads, "decode")
         self._small_decoder = Batcher(
-            self._prepare_together, threads, _TOGETHER_BYTES, lambda raw: max(_LEAST_BYTES, len(raw.photo))
+            self._prepare_together, threads, _TOGETHER_BYTES, lambda task: max(_LEAST_BYTES, len(task.photo))
         )
         self._decoders = DecoderPool(config, metrics)
         metrics.queue_length.set_function(lambda: len(self._waiting))
-        self._of_label = {label: metrics.predictions.labels(label) for label in config.labels}
+        self._predictions_of = {label: metrics.predictions.labels(label) for label in config.labels}
 
     async def open(self) -> None:
         await self.runner.open()
@@ -95,46 +95,46 @@ class Pipeline:
     async def close(self) -> None:
         self._threads.shutdown(wait=False, cancel_futures=True)
         await self._decoders.close()
-        await self._probe.close()
+        await self._readiness.close()
         await self.runner.close()
 
-    async def classify(self, photo: Photo, job: Job) -> Prediction:
+    async def classify(self, photo: Photo, context: RequestContext) -> Prediction:
         """Say what is in a photo.
 
         Raises:
-            ServiceError: the one that names the step that failed.
+            ServiceError: the one that names what failed.
         """
-        # Of a batch only so many photos are under way at a time: the rest leaves room for the photos of others.
-        async with job.share("places", self._batch_share):
-            with self.metrics.in_flight.track_inprogress(), self._queued(job) as leave_queue:
-                async with self._places:
-                    pixels = await self._prepared(_Raw(photo, job, leave_queue))
-                    with job.step("model"):
-                        prediction = await self.runner.predict(pixels, job.remaining(), job.request_id)
-        self._probe.answered()
+        # Of a batch only so many photos are in flight at a time, so that photos of others are too.
+        async with context.semaphore("photos", self._batch_share):
+            with self.metrics.in_flight.track_inprogress(), self._queued(context) as leave_queue:
+                async with self._prepared_slots:
+                    pixels = await self._prepared(_DecodeTask(photo, context, leave_queue))
+                    with context.stage("model"):
+                        prediction = await self.runner.predict(pixels, context.remaining(), context.request_id)
+        self._readiness.record_prediction()
         self.metrics.model_version.set(prediction.model_version)
-        self._of_label[prediction.label].inc()
+        self._predictions_of[prediction.label].inc()
         return prediction
 
     async def check(self) -> Checks:
         """Try what a request needs: this process stays, its decoders start, the model is AVAILABLE and predicts."""
-        decoders, checks = await asyncio.gather(self._decoders.check(), self._probe.check())
+        decoders, checks = await asyncio.gather(self._decoders.check(PROBE_SECONDS), self._readiness.check())
         return {"process": Overloaded("draining") if self.is_draining else decoders, **checks}
 
     async def render_metrics(self) -> bytes:
         """Everything that is counted, with the state of the model server as it is now."""
-        await self._probe.refresh()
+        await self._readiness.refresh()
         return self.metrics.render()
 
     @contextmanager
-    def _queued(self, job: Job) -> Iterator[Callable[[], None]]:
-        """The photo of this block waits until what is given is called by whoever begins with it."""
+    def _queued(self, context: RequestContext) -> Iterator[Callable[[], None]]:
+        """The photo of this block waits until the function that this gives is called."""
         waits, since = object(), time.monotonic()
 
         def leave() -> None:
             if waits in self._waiting:
                 self._waiting.discard(waits)
-                job.took("queue", time.monotonic() - since)
+                context.record_stage("queue", time.monotonic() - since)
 
         self._waiting.add(waits)
         try:
@@ -142,27 +142,27 @@ class Pipeline:
         finally:
             self._waiting.discard(waits)
 
-    async def _prepared(self, raw: _Raw) -> NDArray[np.uint8]:
-        if _may_be_small_jpeg(raw.photo):
+    async def _prepared(self, task: _DecodeTask) -> NDArray[np.uint8]:
+        if _may_be_small_jpeg(task.photo):
             try:
-                pixels = await self._small_decoder.submit(raw)
+                pixels = await self._small_decoder.submit(task)
             except asyncio.CancelledError:
-                # A thread that has begun can't be stopped from here; it looks before each costly step.
-                raw.job.drop()
+                # A thread that has begun can't be stopped from here; it looks before each costly stage.
+                task.context.cancel()
                 raise
             if pixels is not None:
                 return pixels
-        return await self._decoders.decode(raw.photo, raw.job, raw.leave_queue)
+        return await self._decoders.decode(task.photo, task.context, task.leave_queue)
 
-    async def _prepare_together(self, raws: Sequence[_Raw]) -> Sequence[NDArray[np.uint8] | Exception | None]:
+    async def _prepare_together(self, tasks: Sequence[_DecodeTask]) -> Sequence[NDArray[np.uint8] | Exception | None]:
         loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: [self._prepare(raw) for raw in raws])
+        return await loop.run_in_executor(self._threads, lambda: [self._prepare(task) for task in tasks])
 
-    def _prepare(self, raw: _Raw) -> NDArray[np.uint8] | Exception | None:
+    def _prepare(self, task: _DecodeTask) -> NDArray[np.uint8] | Exception | None:
         """The model's input of a photo, why there is none, or None where it is not small after all."""
-        raw.leave_queue()
+        task.leave_queue()
         try:
-            return self._pixels(raw.photo, raw.job)
+            return self._pixels(task.photo, task.context)
         except ServiceError as exc:
             # The traceback has the picture, and everything that the exception passes through on its way out.
             exc.__cause__ = exc.__context__ = None
@@ -170,12 +170,12 @@ class Pipeline:
         except Exception as exc:
             return exc
 
-    def _pixels(self, photo: Photo, job: Job) -> NDArray[np.uint8] | None:
+    def _pixels(self, photo: Photo, context: RequestContext) -> NDArray[np.uint8] | None:
         picture = self.config.picture
         # It may have waited for a thread until nobody wants the answer any more.
-        job.remaining()
+        context.remaining()
         headers: list[Header] = []
-        with job.step("decode"):
+        with context.stage("decode"):
             data = decode_base64(photo) if isinstance(photo, str) else photo
             if not (data.startswith(_JPEG) and 0 < first_scan(data) < _SMALL_METADATA_BYTES):
                 return None
@@ -183,9 +183,9 @@ class Pipeline:
                 if not opened.one_scan or headers[0].width * headers[0].height > _SMALL_PIXELS:
                     return None
                 image = decode_open(opened, picture)
-        job.pictures += [(header.format, header.width, header.height) for header in headers]
-        job.remaining()
-        with job.step("fit"):
+        context.images += [(header.format, header.width, header.height) for header in headers]
+        context.remaining()
+        with context.stage("resize"):
             return to_pixels(image, picture)
 
 

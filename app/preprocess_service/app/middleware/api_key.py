@@ -16,7 +16,7 @@ OPEN_PATHS = ("/", "/livez", "/readyz", "/docs", "/openapi.json")
 OPEN_FOLDERS = ("/static/", "/samples/", "/static-offline-docs/")
 
 
-class Keys:
+class ApiKeys:
     """The keys that are taken; none of them can be read out of it."""
 
     def __init__(self, keys: Iterable[str]) -> None:
@@ -36,24 +36,24 @@ class Keys:
         return any([hmac.compare_digest(digest, known) for known in self._digests])
 
 
-class Lock:
-    """Lets nobody through to what is closed without a key.
+class ApiKeyMiddleware:
+    """Answers 401 to requests without a key, but for open paths.
 
     Args:
-        refuse: makes an answer of an error.
+        on_error: makes an answer of an error.
     """
 
     def __init__(
-        self, app: ASGIApp, keys: Keys, refuse: Callable[[Request, ServiceError], Awaitable[Response]]
+        self, app: ASGIApp, keys: ApiKeys, on_error: Callable[[Request, ServiceError], Awaitable[Response]]
     ) -> None:
         self._app = app
         self._keys = keys
-        self._refuse = refuse
+        self._on_error = on_error
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         app = self._app
         if scope["type"] == "http" and not is_open(scope["path"]) and not self._keys.accept(Headers(scope=scope)):
-            app = await self._refuse(Request(scope), Unauthorized())
+            app = await self._on_error(Request(scope), Unauthorized())
         await app(scope, receive, send)
 
 

@@ -1,4 +1,4 @@
-"""What happens to every request at the edge: its id, its headers, its line in the log, its place in the counts."""
+"""For every request: its id, the headers of its answer, its line in the log, its metrics and its trace."""
 
 import logging
 import random
@@ -10,11 +10,11 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from preprocess_service.app.middleware.client_address import ClientAddresses
 from preprocess_service.app.observability.metrics import Metrics
-from preprocess_service.app.observability.tracing import UNTRACED, Tracing
+from preprocess_service.app.observability.tracing import NO_TRACE, Tracing
 
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-# Asked every few seconds by whoever watches the service; their lines would hide all others.
-QUIET = ("/livez", "/readyz", "/metrics")
+# Monitoring requests these every few seconds; their lines would hide all others.
+UNLOGGED_PATHS = ("/livez", "/readyz", "/metrics")
 # What every answer carries.
 HEADERS = {
     # No browser guesses a type, tells others where its user was, or shows an answer within somebody else's page.
@@ -37,8 +37,8 @@ def request_id_of(sent: str) -> str:
     return sent if SANE_REQUEST_ID.fullmatch(sent) else f"{_ids.getrandbits(128):032x}"
 
 
-class Edge:
-    """Gives every answer the request's id (the sender's own ``X-Request-ID`` if it is sane, else a new one), tells
+class RequestContextMiddleware:
+    """Gives every answer the request's id (the client's own ``X-Request-ID`` if it is sane, else a new one), tells
     browsers to be careful with it, and writes one line of JSON about it: never the picture.
 
     Args:
@@ -63,7 +63,7 @@ class Edge:
         # The server notes when the head was there; by now a busy event loop may have let some time pass.
         start = state.setdefault("arrived", time.monotonic())
         state["request_id"] = request_id
-        state["trace"] = UNTRACED if scope["path"] in QUIET else self._tracing.request(headers)
+        state["trace"] = NO_TRACE if scope["path"] in UNLOGGED_PATHS else self._tracing.request(headers)
         status = 500
 
         async def send_with_headers(message: Message) -> None:
@@ -77,20 +77,20 @@ class Edge:
         try:
             await self._app(scope, receive, send_with_headers)
         finally:
-            self._account(scope, status, time.monotonic() - start)
+            self._record(scope, status, time.monotonic() - start)
 
-    def _account(self, scope: Scope, status: int, seconds: float) -> None:
+    def _record(self, scope: Scope, status: int, seconds: float) -> None:
         # The path of the route, not what was asked for: that is any text at all.
         route = getattr(scope.get("route"), "path", "none")
         state = scope["state"]
         code = state.get("code", "ok")
-        job = state.get("job")
-        steps = (job.seconds() if job else {}) | {"total": seconds}
-        self._metrics.answered(route, status, code)
-        if job:
-            self._metrics.timed(steps)
-            self._metrics.photo_bytes.observe(job.bytes)
-        if route in QUIET:
+        context = state.get("context")
+        timings = (context.timings() if context else {}) | {"total": seconds}
+        self._metrics.record_request(route, status, code)
+        if context:
+            self._metrics.record_stages(timings)
+            self._metrics.photo_bytes.observe(context.bytes)
+        if route in UNLOGGED_PATHS:
             return
         trace = state["trace"]
         fields = {
@@ -101,9 +101,9 @@ class Edge:
             "route": route,
             "status": status,
             "code": code,
-            "bytes": job.bytes if job else 0,
-            "pictures": [{"format": name, "width": w, "height": h} for name, w, h in (job.pictures if job else ())],
-            "seconds": {step: round(value, 5) for step, value in steps.items()},
+            "bytes": context.bytes if context else 0,
+            "images": [{"format": name, "width": w, "height": h} for name, w, h in (context.images if context else ())],
+            "timings": {stage: round(value, 5) for stage, value in timings.items()},
         }
         logger.info("%s %s %d %s", scope["method"], route, status, code, extra=fields)
         attributes = {"http.request.method": scope["method"], "http.route": route, "http.response.status_code": status}

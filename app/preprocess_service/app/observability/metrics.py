@@ -17,8 +17,8 @@ VERSION = "0.1.0"
 # Of what ``render`` gives.
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
-# The steps of a request in their order; ``queue`` is the wait for a thread that decodes.
-STEPS = ("read", "queue", "decode", "fit", "model", "total")
+# The stages of a request in their order; ``queue`` is the wait for a thread that decodes.
+STAGES = ("read", "queue", "decode", "resize", "model", "total")
 # From a small photo on a fast machine to a request that waited for its deadline.
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 # From a thumbnail to the largest body that is taken.
@@ -43,36 +43,42 @@ class Metrics:
         registry = self.registry
         self.requests = Counter("catdog_requests", "Requests answered.", ["route", "status"], registry=registry)
         self.failures = Counter("catdog_failures", "Those not answered with success.", ["code"], registry=registry)
-        self.step_seconds = Histogram(
-            "catdog_step_seconds", "Seconds by step of a request.", ["step"], buckets=_SECONDS, registry=registry
+        self.stage_duration_seconds = Histogram(
+            "catdog_stage_duration_seconds",
+            "Seconds by stage of a request.",
+            ["stage"],
+            buckets=_SECONDS,
+            registry=registry,
         )
         self.photo_bytes = Histogram(
             "catdog_photo_bytes", "Bytes of a request's photos, as sent.", buckets=_BYTES, registry=registry
         )
         self.predictions = Counter("catdog_predictions", "Photos by what was seen.", ["label"], registry=registry)
-        self.shed = Counter("catdog_shed", "Requests refused since too many were in flight.", registry=registry)
+        self.rejected = Counter("catdog_rejected", "Requests rejected: too many were in flight.", registry=registry)
         self.expired = Counter("catdog_expired", "Requests whose deadline passed.", registry=registry)
-        self.gone = Counter("catdog_gone", "Requests whose sender went away.", registry=registry)
+        self.client_disconnects = Counter(
+            "catdog_client_disconnects", "Requests whose client disconnected.", registry=registry
+        )
         self.decoders_ended = Counter(
             "catdog_decoders_ended", "Processes that ended at a picture, by reason.", ["reason"], registry=registry
         )
         # Kept here, since labels() takes a lock and several times as long as counting does.
-        self._of_step = {step: self.step_seconds.labels(step) for step in STEPS}
+        self._of_stage = {stage: self.stage_duration_seconds.labels(stage) for stage in STAGES}
         self._of_answer: dict[tuple[str, int], Counter] = {}
         self._of_code: dict[str, Counter] = {}
 
     def _add_load(self) -> None:
         self.in_flight = self._gauge("in_flight", "Photos being prepared or predicted.")
         self.queue_length = self._gauge("queue_length", "Photos that wait to be decoded.")
-        self.places = self._gauge("places", "Photos that may be at work at the same time; others are refused.")
-        self.places_taken = self._gauge("places_taken", "Photos of requests that were let in.")
+        self.concurrency_limit = self._gauge("concurrency_limit", "Photos that may be in flight; others are rejected.")
+        self.concurrency = self._gauge("concurrency", "Photos of admitted requests.")
         self.buffered_bytes = self._gauge("buffered_bytes", "Bodies of all requests at work together.")
         self.connections = self._gauge("connections", "Open HTTP connections.")
 
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(f"catdog_{name}", text, registry=self.registry)
 
-    def answered(self, route: str, status: int, code: str) -> None:
+    def record_request(self, route: str, status: int, code: str) -> None:
         """Count one request; ``code`` is ``ok`` or says what failed."""
         answer = self._of_answer.get((route, status))
         if answer is None:
@@ -84,10 +90,10 @@ class Metrics:
                 failure = self._of_code[code] = self.failures.labels(code)
             failure.inc()
 
-    def timed(self, seconds: dict[str, float]) -> None:
-        """Take down how long each step of one request took."""
-        for step, value in seconds.items():
-            self._of_step[step].observe(value)
+    def record_stages(self, seconds: dict[str, float]) -> None:
+        """Record how long each stage of one request took."""
+        for stage, value in seconds.items():
+            self._of_stage[stage].observe(value)
 
     def render(self) -> bytes:
         """The text format that Prometheus reads."""

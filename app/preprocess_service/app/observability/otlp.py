@@ -46,21 +46,21 @@ class Otlp(Tracing):
         # Its name waits for the route.
         return OtlpTrace(self, self._tracer.start_span("HTTP", context, SpanKind.SERVER))
 
-    def here(self) -> Span:
+    def current_stage(self) -> Span:
         return get_current_span()
 
     @contextmanager
-    def call(self, name: str, steps: Sequence[object] = ()) -> Iterator[Metadata]:
+    def client_call(self, name: str, stages: Sequence[object] = ()) -> Iterator[Metadata]:
         carrier: dict[str, str] = {}
-        places = [step.get_span_context() for step in steps if isinstance(step, Span)]
-        places = [place for place in places if place.is_valid]
-        if not places:
+        parents = [stage.get_span_context() for stage in stages if isinstance(stage, Span)]
+        parents = [parent for parent in parents if parent.is_valid]
+        if not parents:
             # Not part of a request: a probe, which would fill the traces of the model server with itself.
             _PROPAGATOR.inject(carrier, set_span_in_context(_unsampled()))
             yield tuple(carrier.items())
             return
-        # A call has one place: in the first trace that is kept. The others that share it are named there.
-        first, *others = sorted(places, key=lambda place: not place.trace_flags.sampled)
+        # A call has one parent: in the first trace that is kept. The others that share it are links.
+        first, *others = sorted(parents, key=lambda parent: not parent.trace_flags.sampled)
         attributes = {"rpc.system": "grpc", "rpc.method": name}
         span = self._tracer.start_span(
             name,
@@ -91,7 +91,7 @@ class OtlpTrace(Trace):
         self.id = format_trace_id(span.get_span_context().trace_id)
 
     @contextmanager
-    def step(self, name: str) -> Iterator[None]:
+    def stage(self, name: str) -> Iterator[None]:
         # The context is named, since a thread of the pool has none.
         with _ending(self._tracing.span(name, self._context)) as span:
             token = attach(set_span_in_context(span, self._context))
@@ -100,7 +100,7 @@ class OtlpTrace(Trace):
             finally:
                 detach(token)
 
-    def took(self, name: str, seconds: float) -> None:
+    def record_stage(self, name: str, seconds: float) -> None:
         now = time.time_ns()
         self._tracing.span(name, self._context, now - int(seconds * 1e9)).end(now)
 

@@ -1,11 +1,11 @@
 """Whether a photo would be answered now: what stands behind /readyz and the gauge of the model server's state.
 
-Whoever asks shares one look, which is good for a second: a hundred probes cost the model server as much as one.
+All who ask share one check, which is valid for a second: a hundred probes cost the model server as much as one.
 
 A model server that is busy is not one that is away. Its queue may be full, or the answer late, while photos are being
 answered all the time; to say "not ready" then would take this service out, and with it the other half of what can be
-answered. So predictions that came back to photos count as well: where there are some, none is asked for; and a look
-that is refused or late is forgiven as long as they go on. Where none comes back any more, be the reason a full queue
+answered. So predictions that came back to photos count as well: where there are some, none is asked for; and a check
+that is rejected or late is forgiven as long as they go on. Where none comes back any more, be the reason a full queue
 before an engine that is stuck, that ends within seconds.
 """
 
@@ -23,14 +23,14 @@ from preprocess_service.app.config import Picture
 from preprocess_service.app.errors import DeadlineExceeded, ModelUnavailable, Overloaded, ServiceError
 from preprocess_service.app.observability.metrics import Metrics
 
-# A probe that waits longer than this is of no use to whoever sent it; orchestrators wait 1 to 5 s.
+# A probe that waits longer than this is of no use to its sender; orchestrators wait 1 to 5 s.
 PROBE_SECONDS = 2.0
-# How long a look, or an answered photo, speaks for the model server: less than orchestrators leave between probes.
+# How long a check, or an answered photo, speaks for the model server: less than orchestrators leave between probes.
 FRESH_SECONDS = 1.0
-# How long answered photos excuse a look that was refused or late. Even far beyond its limit the model server answers
+# How long answered photos excuse a check that was rejected or late. Even far beyond its limit the model server answers
 # some in each second.
 BUSY_SECONDS = 3.0
-# How long a scrape may wait for a look; it reads the last state where that takes longer.
+# How long a scrape may wait for a check; it reads the last state where that takes longer.
 SCRAPE_SECONDS = 0.5
 # The probe's name in the log of the model server.
 REQUEST_ID = "readyz"
@@ -47,24 +47,24 @@ class Model(Protocol):
     async def model_version(self, timeout: float) -> int: ...
 
 
-class Probe:
-    """Looks at the model server when asked, at most once in ``FRESH_SECONDS``."""
+class ReadinessProbe:
+    """Checks the model server when asked, at most once in ``FRESH_SECONDS``."""
 
     def __init__(self, model: Model, picture: Picture, metrics: Metrics) -> None:
         self._model = model
         self._grey = np.full((picture.height, picture.width, 3), 127, np.uint8)
         self._metrics = metrics
-        self._look: asyncio.Task[Checks] | None = None
-        self._looked = self._answered = -float("inf")
+        self._check: asyncio.Task[Checks] | None = None
+        self._checked_at = self._predicted_at = -float("inf")
         self._was_ready: bool | None = None
 
-    def answered(self) -> None:
+    def record_prediction(self) -> None:
         """A prediction has come back."""
-        self._answered = time.monotonic()
+        self._predicted_at = time.monotonic()
 
     async def check(self) -> Checks:
         """By name what a photo needs of the model server, and what it fails of: the model AVAILABLE, a prediction."""
-        # The look goes on for the others where one of those who wait for it leaves.
+        # The check goes on for the others where one of those who wait for it leaves.
         return dict(await asyncio.shield(self._current()))
 
     async def refresh(self) -> None:
@@ -72,31 +72,31 @@ class Probe:
         await asyncio.wait([self._current()], timeout=SCRAPE_SECONDS)
 
     async def close(self) -> None:
-        if self._look is not None:
-            self._look.cancel()
+        if self._check is not None:
+            self._check.cancel()
             with suppress(asyncio.CancelledError, Exception):
-                await self._look
+                await self._check
 
     def _current(self) -> asyncio.Task[Checks]:
-        if self._look is None or (self._look.done() and time.monotonic() - self._looked >= FRESH_SECONDS):
-            self._look = asyncio.create_task(self._try())
-        return self._look
+        if self._check is None or (self._check.done() and time.monotonic() - self._checked_at >= FRESH_SECONDS):
+            self._check = asyncio.create_task(self._run_checks())
+        return self._check
 
-    async def _try(self) -> Checks:
+    async def _run_checks(self) -> Checks:
         end = time.monotonic() + PROBE_SECONDS
         checks: Checks = {}
         try:
-            checks["model"] = await self._error(self._model.model_version(PROBE_SECONDS), DeadlineExceeded)
+            checks["model"] = await self._failure(self._model.model_version(PROBE_SECONDS), DeadlineExceeded)
             if checks["model"] is None:
-                checks["prediction"] = await self._error(
+                checks["prediction"] = await self._failure(
                     self._predict(end - time.monotonic()), DeadlineExceeded, ModelUnavailable, Overloaded
                 )
             return checks
         finally:
-            self._looked = time.monotonic()
-            self._tell(len(checks) == 2 and not any(checks.values()), checks)
+            self._checked_at = time.monotonic()
+            self._report(len(checks) == 2 and not any(checks.values()), checks)
 
-    def _tell(self, is_ready: bool, checks: Checks) -> None:
+    def _report(self, is_ready: bool, checks: Checks) -> None:
         self._metrics.model_ready.set(is_ready)
         if is_ready != self._was_ready:
             failing = {name: error.code for name, error in checks.items() if error}
@@ -105,17 +105,17 @@ class Probe:
         self._was_ready = is_ready
 
     async def _predict(self, timeout: float) -> None:
-        if not self._has_answered_within(FRESH_SECONDS):
+        if not self._has_predicted_within(FRESH_SECONDS):
             await self._model.predict(self._grey, timeout, REQUEST_ID)
-            self.answered()
+            self.record_prediction()
 
-    async def _error(self, answer: Awaitable[object], *when_busy: type[ServiceError]) -> ServiceError | None:
+    async def _failure(self, answer: Awaitable[object], *when_busy: type[ServiceError]) -> ServiceError | None:
         try:
             await answer
         except ServiceError as exc:
-            if not (isinstance(exc, when_busy) and self._has_answered_within(BUSY_SECONDS)):
+            if not (isinstance(exc, when_busy) and self._has_predicted_within(BUSY_SECONDS)):
                 return exc
         return None
 
-    def _has_answered_within(self, seconds: float) -> bool:
-        return time.monotonic() - self._answered < seconds
+    def _has_predicted_within(self, seconds: float) -> bool:
+        return time.monotonic() - self._predicted_at < seconds

@@ -19,11 +19,11 @@ class Trace:
 
     id = ""
 
-    def step(self, name: str) -> AbstractContextManager[None]:
+    def stage(self, name: str) -> AbstractContextManager[None]:
         """A span for what runs in this block, be it in another thread."""
         return _NOTHING
 
-    def took(self, name: str, seconds: float) -> None:
+    def record_stage(self, name: str, seconds: float) -> None:
         """A span for what ends now and began ``seconds`` ago."""
 
     def end(self, name: str, code: str, attributes: Mapping[str, str | int]) -> None:
@@ -35,22 +35,22 @@ class Tracing:
 
     def request(self, headers: Mapping[str, str]) -> Trace:
         """Begin with a request, as a part of the trace that its ``traceparent`` names, if any."""
-        return UNTRACED
+        return NO_TRACE
 
-    def here(self) -> object:
-        """The step that runs here and now, for ``call``."""
+    def current_stage(self) -> object:
+        """The stage that runs now, for ``client_call``."""
         return None
 
-    def call(self, name: str, steps: Sequence[object] = ()) -> AbstractContextManager[Metadata]:
-        """A span for a gRPC call on behalf of ``steps``, of several requests perhaps; gives the metadata that tells
-        the other side of it."""
+    def client_call(self, name: str, stages: Sequence[object] = ()) -> AbstractContextManager[Metadata]:
+        """A span for a gRPC call on behalf of ``stages``, which may be of several requests; gives the metadata that
+        tells the server of it."""
         return _NO_METADATA
 
     def close(self) -> None:
         """Send what is left, if that can be done soon."""
 
 
-UNTRACED = Trace()
+NO_TRACE = Trace()
 
 
 def open_tracing(environment: Mapping[str, str]) -> Tracing:

@@ -1,4 +1,4 @@
-"""What all connections share: the limits, the refusals, and room for what each of them holds."""
+"""What all connections share: the limits, the prerendered errors, and a budget of buffered bytes."""
 
 import time
 import urllib.parse
@@ -11,71 +11,100 @@ from preprocess_service.app.config import Config
 from preprocess_service.app.errors import HeadersTooLarge, InvalidHttp, Overloaded, RequestTimeout
 from preprocess_service.app.middleware.client_address import client_addresses
 from preprocess_service.app.observability.metrics import Metrics
-from preprocess_service.app.server.admission import PATHS, Gate
-from preprocess_service.app.server.prerendered_errors import Refusal
+from preprocess_service.app.server.admission import LIMITED_PATHS, AdmissionController
+from preprocess_service.app.server.prerendered_errors import PrerenderedError
 
-# Of all connections, how many make room at a time when there is none: looking for them takes longer than closing them.
-EVICTED = 1 / 20
-# What all connections hold together of heads, of requests that wait behind others, and of answers that are not taken.
-HELD_BYTES = 32_000_000
-# How much of it is in use after connections were closed to make room, and what one has to hold to be closed for that.
-HELD_AFTERWARDS = 0.8
-WORTH_CLOSING = 4096
+VERSIONS = ("1.1", "1.0")
+# Headers of a request, and trailers: each takes some hundred bytes of memory, however short it is.
+MAX_HEADERS = 100
+# What no trailer may say (RFC 9110, 6.5.1), and the parser would heed: how the message, and the connection, goes on.
+FRAMING_FIELDS = (b"connection", b"content-length", b"host", b"transfer-encoding", b"upgrade")
+# The share of all connections that is evicted at a time: to find the longest-idle ones takes longer than to close them.
+EVICTED_SHARE = 1 / 20
+# What all connections buffer together: headers, pipelined requests, and answers that are not taken.
+BUFFERED_BYTES = 32_000_000
+# The share of it that is in use after an eviction, and what a connection has to buffer to be evicted for it.
+BUFFERED_SHARE_AFTER_EVICTION = 0.8
+MIN_EVICTED_BYTES = 4096
 
 
 class Peer(Protocol):
     """One connection, as the others see it."""
 
-    held: int
+    buffered: int
 
-    def count_held(self) -> int:
-        """The bytes that it holds; ``held`` is what it held when that was last asked."""
+    def count_buffered(self) -> int:
+        """The bytes that it buffers; ``buffered`` is the result of the last call."""
 
-    def waiting_since(self) -> float | None:
-        """Since when it is its sender that is waited for, on the event loop's clock; None: it is not."""
+    def idle_since(self) -> float | None:
+        """Since when its client is waited for, on the event loop's clock; None: it is not."""
 
-    def give_up(self) -> None:
+    def evict(self) -> None:
         """Close it at once."""
 
-    def end_if_late(self, now: float) -> None:
-        """Close it if its sender has been silent for too long."""
+    def enforce_timeouts(self, now: float) -> None:
+        """Close it if its client has been silent for too long."""
 
 
-class Connections:
-    """The open ones."""
+class ConnectionLimits:
+    """The open connections, their limits, and the errors that are sent before the app sees a request."""
 
-    def __init__(self, config: Config, gate: Gate, metrics: Metrics) -> None:
+    def __init__(self, config: Config, admission: AdmissionController, metrics: Metrics) -> None:
         self.limits = config.limits
-        self.gate = gate
-        self.overloaded = Refusal(Overloaded())
-        self.request_timeout = Refusal(RequestTimeout())
-        self.headers_too_large = Refusal(HeadersTooLarge())
-        self.invalid_http = Refusal(InvalidHttp())
+        self.admission = admission
+        self.overloaded = PrerenderedError(Overloaded())
+        self.request_timeout = PrerenderedError(RequestTimeout())
+        self.headers_too_large = PrerenderedError(HeadersTooLarge())
+        self.invalid_http = PrerenderedError(InvalidHttp())
         self.open: set[Peer] = set()
-        self._routes = {path.encode(): path for path in PATHS}
-        self._held = 0
+        self._routes = {path.encode(): path for path in LIMITED_PATHS}
+        self._buffered = 0
         self._origins = {origin.encode() for origin in config.server.cors_origins}
         self._addresses = client_addresses(config.server.log_client_address, config.server.trusted_proxies)
         self._metrics = metrics
 
     def route(self, url: bytes) -> str | None:
-        """Which of the routes that need a place a request is for; ``url`` is what its first line names."""
+        """Which of the routes that need a slot a request is for; ``url`` is what its first line names."""
         known = self._routes.get(url)
         if known is None:
             # As uvicorn makes the path of it, which the app looks for.
             known = self._routes.get(urllib.parse.unquote(httptools.parse_url(url).path.decode("ascii")).encode())
         return known
 
-    def refused(
-        self, refusal: Refusal, route: str, client: tuple[str, int] | None, headers: Iterable[tuple[bytes, bytes]]
+    def headers_error(
+        self, method: bytes, url: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]
+    ) -> PrerenderedError | None:
+        """Why a request is rejected for its line and headers, whose names are in lower case; None: it is not."""
+        size, hosts = len(url), 0
+        for name, value in headers:
+            size += len(name) + len(value)
+            hosts += name == b"host"
+        if size > self.limits.header_bytes:
+            return self.headers_too_large
+        if version not in VERSIONS or hosts > 1 or (not hosts and version == "1.1") or method == b"CONNECT":
+            return self.invalid_http
+        return None
+
+    def trailer_error(self, name: bytes, count: int) -> PrerenderedError | None:
+        """Why a request is rejected for its trailer ``name``, the ``count``-th one; None: it is not."""
+        if name.lower() in FRAMING_FIELDS:
+            return self.invalid_http
+        return self.headers_too_large if count > MAX_HEADERS else None
+
+    def record_rejection(
+        self,
+        error: PrerenderedError,
+        route: str,
+        client: tuple[str, int] | None,
+        headers: Iterable[tuple[bytes, bytes]],
     ) -> None:
         """Count a request that the app does not see."""
-        self._metrics.answered(route, refusal.status, refusal.code)
+        self._metrics.record_request(route, error.status, error.code)
         address = self._addresses.of(client[0], headers) if self._addresses and client else None
-        self.gate.note_refusal(refusal.status, refusal.code, address)
+        self.admission.count_rejection(error.status, error.code, address)
 
-    def lines_for(self, headers: Mapping[bytes, bytes]) -> bytes:
-        """What lets a page from elsewhere read a refusal, where it may; the app does the same for all other answers."""
+    def cors_headers(self, headers: Mapping[bytes, bytes]) -> bytes:
+        """What lets a page from elsewhere read an error, where it may; the app does the same for all other answers."""
         origin = headers.get(b"origin")
         if origin is None or not self._origins & {origin, b"*"}:
             return b""
@@ -85,51 +114,53 @@ class Connections:
         )
 
     def add(self, peer: Peer) -> bool:
-        """Take in a new connection; whether there is room for it.
+        """Take in a new connection; return whether there is room for it.
 
-        Those that have been waited for the longest are closed for it. One that has sent a part of a head, or does not
-        take its answer, is no better than one that is idle: so a thousand of them keep nobody out.
+        At the limit the longest-idle ones are closed. One that has sent a part of its headers, or does not take its
+        answer, counts as idle: so a thousand of them keep nobody out.
         """
         self.open.add(peer)
-        if len(self.open) <= self.limits.connections:
-            return True
-        waiting = [(since, other) for other in self.open if (since := other.waiting_since()) and other is not peer]
+        return len(self.open) <= self.limits.connections or self._evict_idle(peer)
+
+    def _evict_idle(self, peer: Peer) -> bool:
+        """Close the longest-idle connections other than ``peer``; return whether there were any."""
+        waiting = [(since, other) for other in self.open if (since := other.idle_since()) and other is not peer]
         waiting.sort(key=lambda one: one[0])
-        for _, other in waiting[: 1 + int(EVICTED * self.limits.connections)]:
-            self._give_up(other)
+        for _, other in waiting[: 1 + int(EVICTED_SHARE * self.limits.connections)]:
+            self._evict(other)
         return bool(waiting)
 
     def discard(self, peer: Peer) -> None:
         """A connection has ended."""
         self.open.discard(peer)
-        self._held -= peer.held
-        peer.held = 0
+        self._buffered -= peer.buffered
+        peer.buffered = 0
 
-    def note(self, peer: Peer) -> None:
-        """A connection holds more than before. Where all hold too much, those that hold most for longest are closed."""
-        self._held += self._changed(peer)
-        if self._held <= HELD_BYTES:
+    def update(self, peer: Peer) -> None:
+        """A connection buffers more than before. Above the budget, those that buffer most for longest are evicted."""
+        self._buffered += self._changed(peer)
+        if self._buffered <= BUFFERED_BYTES:
             return
-        # What others hold may have become less meanwhile.
-        self._held += sum(map(self._changed, self.open))
-        if self._held <= HELD_BYTES:
+        # The others may buffer less meanwhile.
+        self._buffered += sum(map(self._changed, self.open))
+        if self._buffered <= BUFFERED_BYTES:
             return
         now = time.monotonic()
         waiting = [
-            ((now - since) * other.held, other)
+            ((now - since) * other.buffered, other)
             for other in self.open
-            if other.held > WORTH_CLOSING and (since := other.waiting_since()) is not None
+            if other.buffered > MIN_EVICTED_BYTES and (since := other.idle_since()) is not None
         ]
         waiting.sort(key=lambda one: one[0])
-        while waiting and self._held > HELD_AFTERWARDS * HELD_BYTES:
-            self._give_up(waiting.pop()[1])
+        while waiting and self._buffered > BUFFERED_SHARE_AFTER_EVICTION * BUFFERED_BYTES:
+            self._evict(waiting.pop()[1])
 
-    def _give_up(self, peer: Peer) -> None:
-        # It takes the event loop a moment to end it; nobody else shall look for room in it meanwhile.
+    def _evict(self, peer: Peer) -> None:
+        # It takes the event loop a moment to end it; meanwhile it must not be counted any more.
         self.discard(peer)
-        peer.give_up()
+        peer.evict()
 
     @staticmethod
     def _changed(peer: Peer) -> int:
-        before, peer.held = peer.held, peer.count_held()
-        return peer.held - before
+        before, peer.buffered = peer.buffered, peer.count_buffered()
+        return peer.buffered - before

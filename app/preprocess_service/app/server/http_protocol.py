@@ -1,4 +1,12 @@
-"""One HTTP connection: uvicorn's, with bounds on what its sender may take before the app sees anything of it."""
+"""One HTTP connection: uvicorn's, with limits on what its client may take before the app sees a request.
+
+This module alone knows the inside of uvicorn's ``HttpToolsProtocol``. A test names each part that a newer uvicorn no
+longer has. It relies on:
+
+- ``HttpToolsProtocol``: ``client``, ``cycle``, ``expect_100_continue``, ``flow``, ``headers``, ``loop``, ``parser``,
+  ``pipeline``, ``scope``, ``transport``, ``url``, ``_unset_keepalive_if_required``, and all overridden methods;
+- ``RequestResponseCycle``: ``body``, ``disconnected``, ``keep_alive``, ``message_event``, ``response_started``.
+"""
 
 import asyncio
 import time
@@ -8,62 +16,55 @@ from typing import Any, NoReturn
 import httptools
 from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
-from preprocess_service.app.server.connection_limits import Connections
-from preprocess_service.app.server.flow_control import ReadingControl
+from preprocess_service.app.server.connection_limits import MAX_HEADERS, ConnectionLimits
+from preprocess_service.app.server.flow_control import ReadingFlowControl
+from preprocess_service.app.server.idle_timer import IdleTimer
 from preprocess_service.app.server.incoming_bodies import IncomingBody
-from preprocess_service.app.server.prerendered_errors import Refusal
-from preprocess_service.app.server.received_bytes import Received
+from preprocess_service.app.server.prerendered_errors import PrerenderedError
+from preprocess_service.app.server.received_bytes import ReceivedBytes
 
 CLOSE = b"connection: close\r\n"
-VERSIONS = ("1.1", "1.0")
-# Headers of a request, and trailers: each takes some hundred bytes of memory, however short it is.
-FIELDS = 100
-# What no trailer may say (RFC 9110, 6.5.1), and the parser would heed: how the message, and the connection, goes on.
-FRAMING_FIELDS = (b"connection", b"content-length", b"host", b"transfer-encoding", b"upgrade")
 # Requests of one connection that wait for their answers; past them it ends with the last of these.
-PIPELINED = 16
-# Seconds for which a sender of many small parts is not read, and one that is not listened to any more.
+MAX_PIPELINED = 16
+# Seconds for which a client of many small parts is not read, and one whose connection has been ended.
 PAUSE = 0.1
 
 
-class Connection(HttpToolsProtocol):
-    """A sender's connection. Beyond what uvicorn's own does, it refuses at the head of a request what there is no place
-    for, takes heads, trailers and chunks of bounded size and in bounded time only, and does not wait for ever for
-    whoever is silent."""
+class LimitedHttpProtocol(HttpToolsProtocol):
+    """A client's connection.
 
-    flow: ReadingControl
+    Beyond uvicorn's own, it rejects a request at its headers when there is no free slot. It limits the size of headers,
+    trailers and chunks, and the time that they take. It does not wait for ever for a client that is silent.
+    """
 
-    def __init__(self, *arguments: Any, shared: Connections, **named: Any) -> None:
+    flow: ReadingFlowControl
+
+    def __init__(self, *arguments: Any, connections: ConnectionLimits, **named: Any) -> None:
         super().__init__(*arguments, **named)
-        self.held = 0
-        self._shared = shared
-        # Of the request that is being parsed: what the app works on, None where it does not; whether it was refused.
-        self._own: RequestResponseCycle | None = None
-        self._is_refused = False
-        self._is_in_body = False
-        self._keeps_body = False
+        self.buffered = 0
+        self._connections = connections
+        # Of the request that is being parsed: what the app works on, None where it does not; whether it was rejected.
+        self._current: RequestResponseCycle | None = None
+        self._is_rejected = self._is_in_body = self._keeps_body = False
         self._reservation: IncomingBody | None = None
-        self._head_since: float | None = None
         self._trailers = 0
-        self._received = Received(shared.limits)
+        self._received = ReceivedBytes(connections.limits)
         # What the app works on or will, in the order in which it came.
         self._unanswered: deque[RequestResponseCycle] = deque()
-        self._refused_at_once = self._queued_bytes = self._pauses = 0
+        self._rejected_in_a_row = self._pipelined_bytes = 0
         # Nothing is parsed any more; this is what is sent after the answers that are under way.
         self._is_ended = False
-        self._last_words = b""
+        self._final_response = b""
         self._without_upgrade = b""
-        # Since when it has been waiting, for a request or for the rest of one that is answered already.
-        self._since = self.loop.time()
-        self._blocked_since: float | None = None
+        self._timer = IdleTimer(connections.limits, self.loop.time())
 
     # --- asyncio's side
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
-        self.flow = ReadingControl(transport)
-        if not self._shared.add(self):
-            self._end(self._shared.overloaded)
+        self.flow = ReadingFlowControl(transport, self.loop)
+        if not self._connections.add(self):
+            self._end_with(self._connections.overloaded)
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
@@ -71,184 +72,161 @@ class Connection(HttpToolsProtocol):
         for cycle in self._unanswered:
             cycle.disconnected = True
             cycle.message_event.set()
-        self._shared.discard(self)
-        self._release()
+        self._connections.discard(self)
+        self._release_reservation()
 
     def data_received(self, data: bytes) -> None:
         if self._is_ended:
             # Taken all the same, slowly: where something is left unread, the system may throw the last answer away.
-            self._pause(PAUSE)
+            self.flow.pause_for(PAUSE)
             return
         self._unset_keepalive_if_required()
         received = self._received
-        received.begin_part()
+        received.begin_read()
         if not self._parse(data):
             return
-        received.end_part(len(data))
+        received.end_read(len(data))
         if received.has_too_much_framing():
-            self._end(self._shared.headers_too_large)
+            self._end_with(self._connections.headers_too_large)
             return
         if received.has_too_much_payload():
-            self._end(None)
+            self._end_with(None)
             return
-        if received.comes_in_small_parts():
-            self._pause(PAUSE)
+        if received.comes_in_small_reads():
+            self.flow.pause_for(PAUSE)
         if self.pipeline:
-            self._queued_bytes += len(data)
-            self.flow.hold_back("pipeline")
-        self._shared.note(self)
+            self._pipelined_bytes += len(data)
+            self.flow.pause("pipeline")
+        self._connections.update(self)
 
     def pause_writing(self) -> None:
         super().pause_writing()
-        self._blocked_since = self.loop.time()
-        self._shared.note(self)
+        self._timer.blocked_since = self.loop.time()
+        self._connections.update(self)
 
     def resume_writing(self) -> None:
         super().resume_writing()
-        self._blocked_since = None
+        self._timer.blocked_since = None
 
     # --- the parser's side
 
     def on_message_begin(self) -> None:
         super().on_message_begin()
-        self._own = None
-        self._is_refused = False
-        self._keeps_body = False
+        self._current = None
+        self._is_rejected = self._keeps_body = False
         self._trailers = 0
-        self._received.bound(is_begin=True)
-        self._head_since = self.loop.time()
+        self._received.mark_boundary(is_begin=True)
+        self._timer.headers_since = self.loop.time()
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._is_in_body:
-            # A trailer: it may say nothing that a proxy would have looked for in the head, and so says nothing at all.
+            # A trailer: a proxy would not have looked here, so it is checked and then ignored.
             self._trailers += 1
-            if name.lower() in FRAMING_FIELDS:
-                self._stop(self._shared.invalid_http)
-            if self._trailers > FIELDS:
-                self._stop(self._shared.headers_too_large)
+            if error := self._connections.trailer_error(name, self._trailers):
+                self._abort(error)
             return
         super().on_header(name, value)
-        if len(self.headers) > FIELDS:
-            self._stop(self._shared.headers_too_large)
+        if len(self.headers) > MAX_HEADERS:
+            self._abort(self._connections.headers_too_large)
 
     def on_headers_complete(self) -> None:
-        self._head_since = None
+        self._timer.headers_since = None
         self._is_in_body = True
-        self._since = self.loop.time()
+        self._timer.idle_since = self.loop.time()
         self.scope["state"]["arrived"] = time.monotonic()
         if self.transport.is_closing():
-            self._is_refused = True
+            self._is_rejected = True
             return
-        size, hosts = len(self.url), 0
-        for name, value in self.headers:
-            size += len(name) + len(value)
-            hosts += name == b"host"
-        if size > self._shared.limits.head_bytes:
-            self._stop(self._shared.headers_too_large)
         version, method = self.parser.get_http_version(), self.parser.get_method()
-        if version not in VERSIONS or hosts > 1 or (not hosts and version == "1.1") or method == b"CONNECT":
-            self._stop(self._shared.invalid_http)
-        if len(self._unanswered) >= PIPELINED:
+        if error := self._connections.headers_error(method, self.url, version, self.headers):
+            self._abort(error)
+        if len(self._unanswered) >= MAX_PIPELINED:
             self.cycle.keep_alive = False
-            self._stop(None)
+            self._abort(None)
         if self.parser.should_upgrade():
             # The parser would take the body for another protocol. What asks for one that we don't speak is a request
             # like any other (RFC 9110, 7.8): it is parsed again, as if it had not asked.
-            self._is_refused = True
+            self._is_rejected = True
             lines = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
             self._without_upgrade = b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version.encode(), b"".join(lines))
             return
-        # One that waits behind another on the same connection is refused when its turn comes, if it has to be; so is
+        # One that waits behind another on the same connection is rejected when its turn comes, if it has to be; so is
         # what is not recognised here.
-        route = self._shared.route(self.url) if method == b"POST" and not self._unanswered else None
+        route = self._connections.route(self.url) if method == b"POST" and not self._unanswered else None
         if route is not None:
-            reservation = self._shared.gate.reserve()
+            reservation = self._connections.admission.reserve()
             if reservation is None:
-                self._refuse_for_now(route)
+                self._reject(route)
                 return
             self.scope["state"]["reservation"] = self._reservation = reservation
         super().on_headers_complete()
         # In a request of another method a body means nothing (RFC 9110, 9.3), and no route asks for it.
         self._keeps_body = method == b"POST"
-        self._own = self.cycle
+        self._current = self.cycle
         self._unanswered.append(self.cycle)
 
     def on_body(self, body: bytes) -> None:
-        self._received.body(len(body))
+        self._received.add_body(len(body))
         if self._keeps_body:
             super().on_body(body)
 
     def on_message_complete(self) -> None:
         self._is_in_body = False
-        self._own = None
-        self._received.bound(is_begin=False)
-        self._since = self.loop.time()
-        if not self._is_refused:
+        self._current = None
+        self._received.mark_boundary(is_begin=False)
+        self._timer.idle_since = self.loop.time()
+        if not self._is_rejected:
             super().on_message_complete()
 
     def on_response_complete(self) -> None:
         self._unanswered.popleft()
-        self._since = self.loop.time()
-        self._release()
+        self._timer.idle_since = self.loop.time()
+        self._release_reservation()
         super().on_response_complete()
         if not self.pipeline:
-            self._queued_bytes = 0
-            self.flow.read_on("pipeline")
+            self._pipelined_bytes = 0
+            self.flow.resume("pipeline")
         if self._is_ended and not self._unanswered:
-            self._say_goodbye()
+            self._finish()
 
     # --- the other connections' side
 
-    def count_held(self) -> int:
+    def count_buffered(self) -> int:
         # What is read goes on to the app in a moment, unless that waits for its answer to be taken.
-        body = len(self.cycle.body) if self._unanswered and self._blocked_since is not None else 0
-        return (
-            self._received.framing
-            + self._received.uncounted
-            + self._queued_bytes
-            + body
-            + self.transport.get_write_buffer_size()
-        )
+        body = len(self.cycle.body) if self._unanswered and self._timer.blocked_since is not None else 0
+        unparsed = self._received.buffered + self._pipelined_bytes
+        return unparsed + body + self.transport.get_write_buffer_size()
 
-    def waiting_since(self) -> float | None:
-        if self._blocked_since is not None:
-            return self._blocked_since
-        # Who sends the next requests before the answers is the first to make room.
-        if self._unanswered and not self._queued_bytes:
-            return None
-        return self._since if self._head_since is None else self._head_since
+    def idle_since(self) -> float | None:
+        # A client that pipelines further requests is among the first to be evicted.
+        return self._timer.waiting_since(is_working=bool(self._unanswered) and not self._pipelined_bytes)
 
-    def give_up(self) -> None:
+    def evict(self) -> None:
         # What is not taken would be waited for.
-        if self._blocked_since is None:
+        if self._timer.blocked_since is None:
             self.transport.close()
         else:
             self.transport.abort()
 
     # --- what is new
 
-    def end_if_late(self, now: float) -> None:
-        """Close the connection if its sender has been silent for too long; asked about once a second."""
-        limits = self._shared.limits
-        if self.transport.is_closing() and self._blocked_since is None:
-            # Closed for good when the last answer is taken; a sender that does not take it is treated like one that
+    def enforce_timeouts(self, now: float) -> None:
+        """Close the connection if its client has been silent for too long; called about once a second."""
+        if self.transport.is_closing() and self._timer.blocked_since is None:
+            # Closed for good when the last answer is taken; a client that does not take it is treated like one that
             # stops in the middle of an answer.
-            self._blocked_since = now
-        if self._blocked_since is not None:
-            if now - self._blocked_since > limits.idle_seconds:
+            self._timer.blocked_since = now
+        match self._timer.expired(now, bool(self._unanswered), self._is_in_body):
+            case "blocked":
                 self.transport.abort()
-        elif self._unanswered:
-            # The app knows how long it may take.
-            pass
-        elif self._head_since is not None:
-            if now - self._head_since > limits.head_seconds:
-                self._end(self._shared.request_timeout)
-        elif now - self._since > (limits.head_seconds if self._is_in_body else limits.idle_seconds):
-            self.transport.close()
+            case "headers":
+                self._end_with(self._connections.request_timeout)
+            case "idle":
+                self.transport.close()
 
     def _parse(self, data: bytes) -> bool:
         """Whether the connection goes on."""
-        self._refused_at_once = 0
+        self._rejected_in_a_row = 0
         while True:
             try:
                 self.parser.feed_data(data)
@@ -258,63 +236,53 @@ class Connection(HttpToolsProtocol):
                 self.parser = httptools.HttpRequestParser(self)
                 self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
             except httptools.HttpParserError:
-                self._end(self._shared.invalid_http)
+                self._end_with(self._connections.invalid_http)
                 return False
 
-    def _refuse_for_now(self, route: str) -> None:
-        """Refuse a request that there is no place for, and go on with its sender, at a pace that can be afforded."""
-        self._is_refused = True
-        self._refused_at_once += 1
-        pause = self._shared.gate.refuse()
+    def _reject(self, route: str) -> None:
+        """Reject a request that there is no slot for, and go on with its client, at a pace that can be afforded."""
+        self._is_rejected = True
+        self._rejected_in_a_row += 1
+        pause = self._connections.admission.record_rejection()
         # Who asks first whether to send the body is told no, and may send another request in its place.
-        if self.expect_100_continue or not self.parser.should_keep_alive() or self._refused_at_once > PIPELINED:
-            self._stop(self._shared.overloaded, route)
-        self._shared.refused(self._shared.overloaded, route, self.client, self.headers)
+        if self.expect_100_continue or not self.parser.should_keep_alive() or self._rejected_in_a_row > MAX_PIPELINED:
+            self._abort(self._connections.overloaded, route)
+        self._connections.record_rejection(self._connections.overloaded, route, self.client, self.headers)
         headers = dict(self.headers)
-        self.transport.write(self._shared.overloaded.render(headers, self._shared.lines_for(headers)))
+        self.transport.write(self._connections.overloaded.render(headers, self._connections.cors_headers(headers)))
         if pause:
-            self._pause(pause)
+            self.flow.pause_for(pause)
 
-    def _pause(self, seconds: float) -> None:
-        self.flow.hold_back("pace")
-        self._pauses += 1
-        self.loop.call_later(seconds, self._read_on)
-
-    def _read_on(self) -> None:
-        self._pauses -= 1
-        if not self._pauses and not self.transport.is_closing():
-            self.flow.read_on("pace")
-
-    def _release(self) -> None:
+    def _release_reservation(self) -> None:
         if self._reservation is not None:
-            self._shared.gate.release(self._reservation)
+            self._connections.admission.release(self._reservation)
             self._reservation = None
 
-    def _stop(self, refusal: Refusal | None, route: str = "none") -> NoReturn:
+    def _abort(self, error: PrerenderedError | None, route: str = "none") -> NoReturn:
         """End the connection, from within the parser, which goes no further."""
-        self._end(refusal, route)
+        self._end_with(error, route)
         raise ConnectionAbortedError
 
-    def _end(self, refusal: Refusal | None, route: str = "none") -> None:
-        """Parse nothing any more. What is under way is answered, then this is refused, then the connection ends."""
+    def _end_with(self, error: PrerenderedError | None, route: str = "none") -> None:
+        """Parse nothing any more. What is in flight is answered, then this error is sent, then the connection ends."""
         if self._is_ended:
             return
         self._is_ended = True
-        self._head_since = None
-        if refusal is not None:
+        self._timer.headers_since = None
+        if error is not None:
             headers = dict(self.headers or ())
-            self._shared.refused(refusal, route, self.client, headers.items())
-            self._last_words = refusal.render(headers, CLOSE + self._shared.lines_for(headers))
-        if self._own is not None:
-            self._withdraw(self._own)
+            self._connections.record_rejection(error, route, self.client, headers.items())
+            self._final_response = error.render(headers, CLOSE + self._connections.cors_headers(headers))
+        if self._current is not None:
+            self._cancel_request(self._current)
         if not self._unanswered:
-            self._say_goodbye()
+            self._finish()
 
-    def _withdraw(self, cycle: RequestResponseCycle) -> None:
-        """Take a request back from the app whose body is no good: what is refused is this very request."""
+    def _cancel_request(self, cycle: RequestResponseCycle) -> None:
+        """Take a request back from the app whose body is no good: it is this request that is rejected."""
         if cycle.response_started:
             # It has its answer.
-            self._last_words = b""
+            self._final_response = b""
             return
         cycle.disconnected = True
         cycle.message_event.set()
@@ -322,8 +290,8 @@ class Connection(HttpToolsProtocol):
         for queued in [queued for queued in self.pipeline if queued[0] is cycle]:
             self.pipeline.remove(queued)
 
-    def _say_goodbye(self) -> None:
+    def _finish(self) -> None:
         if not self.transport.is_closing():
-            if self._last_words:
-                self.transport.write(self._last_words)
+            if self._final_response:
+                self.transport.write(self._final_response)
             self.transport.close()

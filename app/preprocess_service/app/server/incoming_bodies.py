@@ -15,20 +15,20 @@ ON_THE_WAY = 1000
 
 
 class IncomingBody:
-    """The body of one request. It counts bytes as they are read, and holds them until the request is answered."""
+    """The body of one request. It counts bytes as they are read, and reserves them until the request is answered."""
 
     def __init__(self, bodies: "IncomingBodies") -> None:
         self.since = time.monotonic()
         self.received = 0
-        self.held = 0
+        self.reserved = 0
         self._bodies = bodies
         self._task: asyncio.Task[object] | None = None
-        self._refusal: RequestTimeout | None = None
+        self._error: RequestTimeout | None = None
         # In which period bytes came last, how many came in it, and how many in the one before.
         self._period = 0
         self._bytes_now = self._bytes_before = 0
 
-    def hold(self, size: int) -> None:
+    def reserve(self, size: int) -> None:
         """Take ``size`` further bytes.
 
         Raises:
@@ -40,8 +40,8 @@ class IncomingBody:
             self._period, self._bytes_now = period, 0
         self._bytes_now += size
         self.received += size
-        self._bodies.make_room(self, size)
-        self.held += size
+        self._bodies.reserve(self, size)
+        self.reserved += size
 
     def slowness(self, now: float) -> float:
         """Seconds that it has taken, for each byte that came in recently."""
@@ -49,10 +49,10 @@ class IncomingBody:
         recent = {0: self._bytes_now + self._bytes_before, 1: self._bytes_now}.get(periods_ago, 0)
         return (now - self.since) / (recent + ON_THE_WAY)
 
-    def end(self, message: str) -> None:
+    def reject(self, message: str) -> None:
         """Stop to read it; its sender is told why."""
-        self._refusal = RequestTimeout(message)
-        self._bodies.forget(self)
+        self._error = RequestTimeout(message)
+        self._bodies.release(self)
         if self._task is not None:
             self._task.cancel()
 
@@ -67,10 +67,10 @@ class IncomingBody:
         try:
             yield
         except asyncio.CancelledError:
-            if self._refusal is None or self._task is None:
+            if self._error is None or self._task is None:
                 raise
             self._task.uncancel()
-            raise self._refusal from None
+            raise self._error from None
         finally:
             self._task = None
 
@@ -79,15 +79,15 @@ class IncomingBodies:
     """All of them.
 
     Args:
-        count: of bodies that are read at the same time, at most.
+        max_reading: of bodies that are read at the same time, at most.
         overloaded: makes the error that is raised where there is no room.
     """
 
-    def __init__(self, limits: Limits, count: int, overloaded: Callable[[], Overloaded]) -> None:
+    def __init__(self, limits: Limits, max_reading: int, overloaded: Callable[[], Overloaded]) -> None:
         self.buffered = 0
         self._overloaded = overloaded
         self._limits = limits
-        self._count = count
+        self._max_reading = max_reading
         self._reading: set[IncomingBody] = set()
 
     @contextmanager
@@ -97,9 +97,9 @@ class IncomingBodies:
         Raises:
             RequestTimeout: this one was ended.
         """
-        if len(self._reading) >= self._count:
+        if len(self._reading) >= self._max_reading:
             now = time.monotonic()
-            max(self._reading, key=lambda other: other.slowness(now)).end("body_slowest")
+            max(self._reading, key=lambda other: other.slowness(now)).reject("body_slowest")
         self._reading.add(body)
         try:
             with body.reading():
@@ -107,8 +107,8 @@ class IncomingBodies:
         finally:
             self._reading.discard(body)
 
-    def make_room(self, body: IncomingBody, size: int) -> None:
-        """Find room for bytes of ``body``: those that hold much and come slowly are ended first.
+    def reserve(self, body: IncomingBody, size: int) -> None:
+        """Find room for bytes of ``body``: those that are large and come slowly are ended first.
 
         Raises:
             Overloaded: there is none.
@@ -116,22 +116,22 @@ class IncomingBodies:
         while self.buffered + size > self._limits.buffered_bytes:
             now = time.monotonic()
             # The first one, where they are equal.
-            worst = max([body, *self._reading], key=lambda other: other.held * other.slowness(now))
+            worst = max([body, *self._reading], key=lambda other: other.reserved * other.slowness(now))
             if worst is body:
                 raise self._overloaded()
-            worst.end("body_slowest")
+            worst.reject("body_slowest")
         self.buffered += size
 
-    def forget(self, body: IncomingBody) -> None:
+    def release(self, body: IncomingBody) -> None:
         """Its bytes are free, or will be in a moment."""
-        self.buffered -= body.held
-        body.held = 0
+        self.buffered -= body.reserved
+        body.reserved = 0
         self._reading.discard(body)
 
-    def end_slow(self) -> None:
+    def reject_slow(self) -> None:
         """End those that came in more slowly than ``limits.body_bytes_per_second``; asked about once a second."""
         now = time.monotonic()
         for body in list(self._reading):
             age = now - body.since
             if age > self._limits.body_grace_seconds and body.received < age * self._limits.body_bytes_per_second:
-                body.end("request_timeout")
+                body.reject("request_timeout")

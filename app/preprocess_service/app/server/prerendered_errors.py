@@ -1,4 +1,4 @@
-"""Answers to what the app never gets to see: ready-made bytes, since refusing must cost next to nothing."""
+"""Error responses as prerendered bytes, for requests that the app never sees: a rejection must cost little."""
 
 import json
 from collections.abc import Mapping
@@ -8,11 +8,11 @@ from preprocess_service.app.errors import ServiceError
 from preprocess_service.app.middleware.request_context import HEADERS, request_id_of
 from preprocess_service.app.translations import Language, negotiate
 
-# Stands in the ready-made body where the request's id comes.
+# Stands in the prerendered body where the request's id comes.
 _ID = "{request_id}"
 
 
-class Refusal:
+class PrerenderedError:
     """One error as a whole response of HTTP/1.1, in the form of every other answer of this service."""
 
     def __init__(self, error: ServiceError) -> None:
@@ -23,19 +23,19 @@ class Refusal:
             before, after = _encode(error.body(language, _ID)).split(_ID.encode())
             self._parts[language] = _head(error, language), before, after
 
-    def render(self, headers: Mapping[bytes, bytes], more: bytes = b"") -> bytes:
+    def render(self, headers: Mapping[bytes, bytes], extra_headers: bytes = b"") -> bytes:
         """The response to a request.
 
         Args:
             headers: of the request, their names in lower case.
-            more: further lines of the response's head.
+            extra_headers: further header lines of the response.
         """
         request_id = request_id_of(headers.get(b"x-request-id", b"").decode("latin-1")).encode()
         language = negotiate(headers[b"accept-language"].decode("latin-1")) if b"accept-language" in headers else "en"
         head, before, after = self._parts[language]
         size = len(before) + len(request_id) + len(after)
         return b"%bx-request-id: %b\r\ncontent-length: %d\r\n%b\r\n%b%b%b" % (
-            head, request_id, size, more, before, request_id, after
+            head, request_id, size, extra_headers, before, request_id, after
         )  # fmt: skip
 
 

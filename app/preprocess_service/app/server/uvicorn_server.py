@@ -1,4 +1,4 @@
-"""The HTTP server: uvicorn, with bounds on what senders may take of it before the app sees anything of them."""
+"""The HTTP server: uvicorn, with limits on what clients may take before the app sees their requests."""
 
 import asyncio
 import functools
@@ -9,22 +9,26 @@ import uvicorn
 from starlette.applications import Starlette
 
 from preprocess_service.app.config import Config
-from preprocess_service.app.server.connection_limits import Connections
-from preprocess_service.app.server.http_protocol import Connection
+from preprocess_service.app.server.connection_limits import ConnectionLimits
+from preprocess_service.app.server.http_protocol import LimitedHttpProtocol
 
 
 class Server(uvicorn.Server):
-    """Says for ``drain_seconds`` that it is not ready, so that whoever shares requests out turns away in time, and ends
-    each kept connection with its next answer; then stops to listen, finishes what is in flight and ends. A second
-    signal ends it at once."""
+    """uvicorn's server, with a graceful end.
+
+    After the first signal /readyz says for ``drain_seconds`` that it is not ready, so that load balancers turn away in
+    time; each kept connection is closed after its next answer. Then the port is closed, and the server ends when what
+    is in flight is answered. A second signal ends it at once.
+    """
 
     def __init__(self, app: Starlette) -> None:
         config: Config = app.state.config
-        self._shared = Connections(config, app.state.gate, app.state.metrics)
+        self._connections = ConnectionLimits(config, app.state.admission, app.state.metrics)
         super().__init__(
             uvicorn.Config(
                 app,
-                http=functools.partial(Connection, shared=self._shared),  # type: ignore[arg-type]  # makes one, like a type
+                # It makes one, like a type.
+                http=functools.partial(LimitedHttpProtocol, connections=self._connections),  # type: ignore[arg-type]
                 ws="none",
                 server_header=False,
                 # What proxies say of a sender is taken from those that are named in our settings, where it is logged.
@@ -32,21 +36,21 @@ class Server(uvicorn.Server):
                 access_log=False,
                 log_config=None,
                 timeout_keep_alive=config.limits.idle_seconds,  # type: ignore[arg-type]  # any number will do
-                # Beyond the last deadline there is only who does not take the answer.
+                # After the last deadline only clients that do not take their answers are left.
                 timeout_graceful_shutdown=math.ceil(config.limits.deadline_seconds) + 1,
             )
         )
-        app.state.metrics.connections.set_function(lambda: len(self._shared.open))
+        app.state.metrics.connections.set_function(lambda: len(self._connections.open))
         self._app = app
         self._drain_seconds = config.server.drain_seconds
 
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:
             now = asyncio.get_running_loop().time()
-            for connection in list(self._shared.open):
-                connection.end_if_late(now)
-            self._app.state.gate.bodies.end_slow()
-            self._app.state.gate.report()
+            for connection in list(self._connections.open):
+                connection.enforce_timeouts(now)
+            self._app.state.admission.bodies.reject_slow()
+            self._app.state.admission.log_rejections()
         return await super().on_tick(counter)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -55,7 +59,7 @@ class Server(uvicorn.Server):
             super().handle_exit(sig, frame)
             return
         pipeline.is_draining = True
-        # With every answer from now on: whoever keeps its connection would else send the next request just as it ends.
+        # With every answer from now on: on a connection that is kept the next request could come just as it ends.
         self.config.encoded_headers.append((b"connection", b"close"))
         self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
         asyncio.get_running_loop().call_later(self._drain_seconds, super().handle_exit, sig, frame)

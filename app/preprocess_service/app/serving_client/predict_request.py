@@ -13,7 +13,7 @@ from serving_common.tensorflow_protos import predict_pb2, types_pb2
 _PLACEHOLDER = b"where the pictures' numbers go"
 
 
-class Envelope:
+class PredictRequestTemplate:
     """What stands before and after the numbers of a batch in the bytes of a request; the same for every batch.
 
     Args:
@@ -29,7 +29,7 @@ class Envelope:
         request.model_spec.signature_name = signature.name
         request.output_filter.extend(signature.outputs)
         message = request.inputs[signature.input_name]
-        message.dtype = types_pb2.DT_UINT8 if signature.takes_pixels else types_pb2.DT_FLOAT
+        message.dtype = types_pb2.DT_UINT8 if signature.accepts_uint8 else types_pb2.DT_FLOAT
         for size in shape:
             message.tensor_shape.dim.add(size=size)
         # As many bytes as the numbers take, and such as stand nowhere else.
@@ -37,7 +37,7 @@ class Envelope:
         message.tensor_content = _PLACEHOLDER[:size].ljust(size, b"\0")
         self._before, _, self._after = request.SerializeToString().partition(message.tensor_content)
 
-    def around(self, pictures: Sequence[NDArray[Any]]) -> bytes:
+    def render(self, pictures: Sequence[NDArray[Any]]) -> bytes:
         """The whole request for ``pictures``, as many as the shape says, each ``[height, width, 3]`` and of the
         signature's dtype."""
         numbers = (np.ascontiguousarray(picture, self._dtype).data.cast("B") for picture in pictures)

@@ -23,7 +23,7 @@ PIXELS = "pixels"
 class Signature:
     """A signature, and the names under which it takes its one input and gives its outputs.
 
-    ``takes_pixels``: as uint8, else as float32 made by the recipe in the settings. ``takes_batches``: several photos
+    ``accepts_uint8``: as uint8, else as float32 made by the recipe in the settings. ``accepts_batches``: several photos
     in one call.
     """
 
@@ -31,26 +31,26 @@ class Signature:
     output_name: str
     domain_output_name: str | None = None
     name: str = DEFAULT
-    takes_pixels: bool = False
-    takes_batches: bool = True
+    accepts_uint8: bool = False
+    accepts_batches: bool = True
 
     @property
     def dtype(self) -> np.dtype[Any]:
         """Of the numbers that it takes, as they travel."""
-        return np.dtype("u1" if self.takes_pixels else "<f4")
+        return np.dtype("u1" if self.accepts_uint8 else "<f4")
 
     @property
     def outputs(self) -> list[str]:
         return [name for name in (self.output_name, self.domain_output_name) if name]
 
 
-def from_settings(config: Config) -> Signature | None:
+def from_config(config: Config) -> Signature | None:
     """The signature, where the settings name its input and its output; None where the model server is to be asked."""
     input_name, output_name = config.model_input_name, config.model_output_name
     if input_name is None or output_name is None:
         return None
     name = config.signature_name or DEFAULT
-    return Signature(input_name, output_name, config.domain_output_name, name, takes_pixels=name == PIXELS)
+    return Signature(input_name, output_name, config.domain_output_name, name, accepts_uint8=name == PIXELS)
 
 
 def from_metadata(response: get_model_metadata_pb2.GetModelMetadataResponse, config: Config) -> Signature:
@@ -81,9 +81,9 @@ def from_metadata(response: get_model_metadata_pb2.GetModelMetadataResponse, con
         config.model_output_name or _only(others, "output"),
         config.domain_output_name,
         name,
-        takes_pixels=image.dtype == types_pb2.DT_UINT8,
+        accepts_uint8=image.dtype == types_pb2.DT_UINT8,
         # An unknown size is -1, and the shape of a tensor of which nothing is known has no dimension.
-        takes_batches=not any(dimension.size > 0 for dimension in image.tensor_shape.dim[:1]),
+        accepts_batches=not any(dimension.size > 0 for dimension in image.tensor_shape.dim[:1]),
     )
 
 

@@ -11,7 +11,7 @@ const PATIENCE_SECONDS = 60;
 const LARGE_BYTES = 10e6;
 
 // The steps that the service tells of, in their order; `total` is all of its time.
-const STEPS = ["read", "decode", "fit", "model"];
+const STEPS = ["read", "decode", "resize", "model"];
 
 // What to call a file's type in a request; the browser knows none for HEIC, and what it says is up to the system.
 export function mediaType(file) {

@@ -1,0 +1,112 @@
+"""Starts the model server and the preprocess service, and ends both however run.py ends."""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import signal
+import subprocess
+import time
+import urllib.request
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+from launcher import Problem
+from launcher.environment import ROOT, python
+from launcher.ports import refuse_taken
+from launcher.supervise import STOP_SECONDS
+
+PREPROCESS_SERVICE = ROOT / "app" / "preprocess_service" / "app"
+MODEL_SERVICE = ROOT / "app" / "model_service"
+MODEL_NAME = "CAT-DOG"
+START_SECONDS = 60
+
+
+@contextlib.contextmanager
+def pair(http_port: int, grpc_port: int, rest_port: int) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Both services on these ports of 127.0.0.1, from when a prediction works until the block ends.
+
+    Raises Problem where a port is taken or a service does not start.
+    """
+    for port, option in ((http_port, "--port"), (grpc_port, "--grpc-port"), (rest_port, "--rest-port")):
+        refuse_taken(port, option)
+    model_server = [
+        str(MODEL_SERVICE / "model_server.py"),
+        f"--port={grpc_port}",
+        f"--rest_api_port={rest_port}",
+        "--bind_address=127.0.0.1",
+        f"--model_name={MODEL_NAME}",
+        f"--model_base_path={ROOT / 'prev_trained_models' / MODEL_NAME}",
+    ]
+    place = {"SERVICE_MODEL_HOST": "127.0.0.1", "SERVICE_MODEL_PORT": str(grpc_port)}
+    place |= {"SERVICE_HOST": "127.0.0.1", "SERVICE_PORT": str(http_port)}
+    processes: list[subprocess.Popen[bytes]] = []
+    with _ended_by_one_signal():
+        try:
+            processes.append(_start(model_server, {}))
+            # In this order, so that a first look at the log shows no warnings of a model server that is still loading.
+            wait_until_ready(f"http://127.0.0.1:{rest_port}/readyz", processes)
+            processes.append(_start([str(PREPROCESS_SERVICE / "app_server.py")], place))
+            wait_until_ready(f"http://127.0.0.1:{http_port}/readyz", processes)
+            yield processes
+        finally:
+            # The front first: it lets go of the requests that it has, and those need the model.
+            for process in reversed(processes):
+                _stop(process)
+
+
+def wait_until_ready(address: str, processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Return once a GET of `address` succeeds; raises Problem where one of `processes` ends first or time runs out."""
+    end = time.monotonic() + START_SECONDS
+    direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    while time.monotonic() < end:
+        if any(process.poll() is not None for process in processes):
+            raise Problem("a service could not start; its last lines stand above")
+        with contextlib.suppress(OSError), direct.open(address, timeout=5):
+            return
+        time.sleep(0.1)
+    raise Problem(f"the pair was not ready within {START_SECONDS} s; its last lines stand above")
+
+
+def _start(command: Sequence[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
+    """Start a service under its supervisor, which ends it when this process ends."""
+    # The terminal sends Ctrl-C to its whole group; the services are not in it, so that we stop them in order.
+    return subprocess.Popen(
+        [python(), str(Path(__file__).with_name("supervise.py")), *command],
+        env=os.environ | environment,
+        stdin=subprocess.PIPE,
+        start_new_session=os.name != "nt",
+        creationflags=getattr(subprocess, "CREATE_NEW_PROCESS_GROUP", 0),
+    )
+
+
+def _stop(supervisor: subprocess.Popen[bytes]) -> None:
+    assert supervisor.stdin
+    supervisor.stdin.close()
+    try:
+        # It kills a service that takes longer.
+        supervisor.wait(STOP_SECONDS + 5)
+    except subprocess.TimeoutExpired:
+        supervisor.kill()
+        supervisor.wait()
+
+
+@contextlib.contextmanager
+def _ended_by_one_signal() -> Iterator[None]:
+    """Let the first SIGTERM or Ctrl-C raise KeyboardInterrupt in the block; later ones change nothing."""
+    interrupted = False
+
+    def interrupt(number: int, frame: object) -> None:
+        nonlocal interrupted
+        if not interrupted:
+            interrupted = True
+            raise KeyboardInterrupt
+
+    former = {number: signal.signal(number, interrupt) for number in (signal.SIGTERM, signal.SIGINT)}
+    try:
+        yield
+    finally:
+        # After a signal the program is about to end: one more must not cut that short.
+        if not interrupted:
+            for number, handler in former.items():
+                signal.signal(number, handler)

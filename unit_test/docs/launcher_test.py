@@ -1,0 +1,183 @@
+"""`run.py serve` with real processes: whatever ends it, nothing of it goes on; a taken port names who holds it."""
+
+import contextlib
+import os
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+import unittest
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import psutil
+
+from unit_test.processes import Running, answers, free_port, running
+
+ROOT = Path(__file__).parents[2]
+SUPERVISE = ROOT / "launcher" / "supervise.py"
+# Nothing here is fast on a machine that is busy.
+PATIENCE_S = 60
+# run.py in this environment, without a look at what is installed.
+PROGRAM = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+import run
+from launcher import ports, services
+run.set_up = lambda layer, command: None
+ports.python = services.python = lambda: sys.executable
+sys.exit(run.main(sys.argv[1:]))
+"""
+LISTENER = """
+import socket
+server = socket.create_server(("127.0.0.1", 0))
+print(server.getsockname()[1], flush=True)
+input()
+"""
+
+
+def serve(*options: str) -> list[str]:
+    return [sys.executable, "-c", PROGRAM, "serve", *options]
+
+
+def wait_for(condition: Callable[[], bool]) -> bool:
+    """Whether `condition` comes true in time."""
+    end = time.monotonic() + PATIENCE_S
+    while not condition():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.05)
+    return True
+
+
+def alive(processes: list[psutil.Process]) -> list[str]:
+    """The command lines of those that still run."""
+    found = []
+    for process in processes:
+        with contextlib.suppress(psutil.NoSuchProcess):
+            if process.status() != psutil.STATUS_ZOMBIE:
+                found.append(" ".join(process.cmdline()))
+    return found
+
+
+class ServeTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.ports = [free_port() for _ in range(3)]
+
+    @contextlib.contextmanager
+    def serving(self) -> Iterator[tuple[Running, list[psutil.Process]]]:
+        """The pair under run.py, and all of its processes; what the test leaves running is killed at its end."""
+        http_port, grpc_port, rest_port = self.ports
+        command = serve(f"--port={http_port}", f"--grpc-port={grpc_port}", f"--rest-port={rest_port}")
+        family: list[psutil.Process] = []
+        try:
+            with running(
+                command, lambda: answers(f"http://127.0.0.1:{http_port}/readyz"), timeout=PATIENCE_S
+            ) as started:
+                family += psutil.Process(started.process.pid).children(recursive=True)
+                names = " ".join(alive(family))
+                self.assertIn("app_server.py", names)
+                self.assertIn(f"model_server.py --port={grpc_port} --rest_api_port={rest_port}", names)
+                yield started, family
+        finally:
+            for process in family:
+                with contextlib.suppress(psutil.NoSuchProcess):
+                    process.kill()
+
+    def check_that_all_end(self, started: Running, family: list[psutil.Process]) -> None:
+        self.assertTrue(wait_for(lambda: started.process.poll() is not None), started.output())
+        self.assertTrue(wait_for(lambda: not alive(family)), alive(family))
+
+    @unittest.skipIf(os.name == "nt", "Windows has no such signals")
+    def test_signals_that_come_again_and_again_leave_nothing_behind(self) -> None:
+        for number in (signal.SIGTERM, signal.SIGINT):
+            with self.subTest(number), self.serving() as (started, family):
+                while started.process.poll() is None:
+                    started.process.send_signal(number)
+                    time.sleep(0.02)
+                # It waited for its services. A signal in its last moment, when Python has let go of it, ends it too.
+                self.assertIn(started.process.returncode, (130, -number))
+                self.assertEqual(alive(family), [])
+                self.assertNotIn("Traceback", started.output())
+
+    def test_nothing_goes_on_after_run_py_was_killed(self) -> None:
+        with self.serving() as (started, family):
+            started.process.kill()
+            self.check_that_all_end(started, family)
+
+    def test_all_ends_when_a_service_does(self) -> None:
+        with self.serving() as (started, family):
+            (model,) = [one for one in family if one.cmdline()[1].endswith("model_server.py")]
+            model.kill()
+            self.check_that_all_end(started, family)
+            self.assertEqual(started.process.returncode, 1)
+            self.assertIn("a service ended by itself", started.output())
+
+
+class SuperviseTest(unittest.TestCase):
+    def start(self, program: str) -> subprocess.Popen[bytes]:
+        """Start a program under a supervisor; it has started when it has written a line."""
+        folder = self.enterContext(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
+        Path(folder, "service.py").write_text(program, encoding="utf-8")
+        command = [sys.executable, str(SUPERVISE), str(Path(folder, "service.py"))]
+        process = self.enterContext(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
+        self.addCleanup(process.kill)
+        assert process.stdout
+        self.assertTrue(process.stdout.readline())
+        return process
+
+    def test_its_exit_code_is_the_services(self) -> None:
+        process = self.start("import sys; print('up', flush=True); sys.exit(7)")
+        self.assertEqual(process.wait(PATIENCE_S), 7)
+
+    def test_a_service_that_does_not_end_when_asked_is_killed(self) -> None:
+        process = self.start(
+            "import signal, time; signal.signal(signal.SIGTERM, signal.SIG_IGN); print(1, flush=True); time.sleep(600)"
+        )
+        (service,) = psutil.Process(process.pid).children()
+        assert process.stdin
+        process.stdin.close()
+        self.assertGreater(process.wait(PATIENCE_S), 0)
+        self.assertEqual(alive([service]), [])
+
+    @unittest.skipIf(os.name == "nt", "Windows has no such signal")
+    def test_sigterm_ends_the_service(self) -> None:
+        process = self.start("import time; print('up', flush=True); time.sleep(600)")
+        (service,) = psutil.Process(process.pid).children()
+        process.terminate()
+        self.assertEqual(process.wait(PATIENCE_S), 128 + signal.SIGTERM)
+        self.assertEqual(alive([service]), [])
+
+
+class PortsTest(unittest.TestCase):
+    def test_a_taken_port_names_the_program_and_how_to_end_it(self) -> None:
+        command = [sys.executable, "-c", LISTENER]
+        with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True) as holder:
+            assert holder.stdout
+            port = int(holder.stdout.readline())
+            for option in ("--port", "--grpc-port", "--rest-port"):
+                others = {name: free_port() for name in ("--port", "--grpc-port", "--rest-port")} | {option: port}
+                with self.subTest(option):
+                    done = subprocess.run(
+                        serve(*(f"{name}={value}" for name, value in others.items())),
+                        capture_output=True,
+                        text=True,
+                        timeout=PATIENCE_S,
+                    )
+                    self.assertEqual(done.returncode, 1)
+                    self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
+                    self.assertIn(f"port {port} is taken by process {holder.pid} (", done.stderr)
+                    self.assertIn(Path(sys.executable).name, done.stderr)
+                    end = "taskkill /F /PID" if os.name == "nt" else "kill"
+                    self.assertIn(f"End it: {end} {holder.pid} - or take another port: {option} PORT", done.stderr)
+            holder.communicate("\n")
+
+    def test_what_is_no_port_is_refused(self) -> None:
+        done = subprocess.run(serve("--grpc-port=70000"), capture_output=True, text=True, timeout=PATIENCE_S)
+        self.assertEqual(done.returncode, 2)
+        self.assertIn("a port is a number from 1 to 65535", done.stderr)
+
+
+if __name__ == "__main__":
+    unittest.main()
