@@ -12,8 +12,9 @@ whatever raises anything but a ServiceError, an answer that can't be written as 
 The HTTP API has a fuzzer of its own. With a pair running (python run.py serve), for ten minutes:
 
     fuzzing/bin/pip install schemathesis==4.32.5
-    fuzzing/bin/schemathesis --config-file unit_test/preprocess_service/schemathesis.toml run http://127.0.0.1:7998/openapi.json \\
-        --max-time 600 --workers 2 --continue-on-failure --generation-database none --warnings off
+    fuzzing/bin/schemathesis --config-file unit_test/preprocess_service/schemathesis.toml \\
+        run http://127.0.0.1:7998/openapi.json --max-time 600 --workers 2 \\
+        --continue-on-failure --generation-database none --warnings off
 
 An ST201 for a form that holds nothing but `file` is no finding: an unknown field was meant to be in it, of a value that
 leaves nothing in the form as it is sent, such as an empty list.

@@ -215,7 +215,8 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
         self.assertIsNone(await self.pool.check(60))
         self.assertEqual(len(self.processes()), 2)
         pool = decoder_pool.DecoderPool(self.config, self.metrics)
-        with patch.object(decoder_process, "PROGRAM", ("nowhere.py",)), self.assertLogs(decoder_process.logger, "ERROR"):
+        nowhere = patch.object(decoder_process, "PROGRAM", ("nowhere.py",))
+        with nowhere, self.assertLogs(decoder_process.logger, "ERROR"):
             self.assertIsInstance(await pool.check(60), errors.Overloaded)
         self.assertIsNone(await pool.check(60))
         await pool.close()
