@@ -70,7 +70,7 @@ class CommandsTest(unittest.TestCase):
             [sys.executable, ROOT / "run.py", "--help"], capture_output=True, text=True, check=True
         ).stdout
         known = set(re.findall(r"python run\.py (\w+)", usage))
-        named = {command.split()[1] for _, command, _ in commands() if command.startswith("run.py")}
+        named = {command.split()[1] for _, command, _ in commands() if command.startswith("run.py ")}
         self.assertLessEqual(named, known)
         listed = {row[0] for row in rows(PAGES["docs/development.md"])}
         self.assertLessEqual({f"`python run.py {command}`" for command in known}, listed)
@@ -82,7 +82,7 @@ class CommandsTest(unittest.TestCase):
                     self.assertTrue(self.sources(command))
                 elif command.startswith("-m"):
                     self.assertIn(command, ("-m unittest",))
-                elif command.startswith("run.py"):
+                elif command.startswith("run.py "):
                     continue
                 else:
                     self.assertTrue((ROOT / command).is_file())
@@ -91,12 +91,11 @@ class CommandsTest(unittest.TestCase):
         for name, command, rest in commands():
             if command.endswith("model_server.py"):
                 self.assertEqual(flags.parse(rest.split()).warnings, (), name)
-            module = command.replace("run.py ", "-m tools.")
-            if not module.startswith("-m tools"):
+            if not command.startswith(("-m tools", "run.py ")):
                 continue
             for option in set(re.findall(r"(?<![\w-])--[a-z][\w-]+", rest)) - {"--help"}:
                 with self.subTest(f"{name}: {command} {option}"):
-                    self.assertIn(f'"{option}"', self.sources(module))
+                    self.assertIn(f'"{option}"', self.sources(command))
 
     def test_every_tool_stands_in_the_list(self) -> None:
         listed = PAGES["tools/README.md"]
@@ -107,7 +106,11 @@ class CommandsTest(unittest.TestCase):
             if name in INNER_PROGRAMS:
                 continue
             with self.subTest(name):
-                self.assertTrue(f"`python -m {name}`" in listed or f"`python run.py {name.split('.')[-1]}`" in listed)
+                self.assertTrue(
+                    f"`python -m {name}`" in listed
+                    or f"`python {path.relative_to(ROOT)}`" in listed
+                    or f"`python run.py {name.split('.')[-1]}`" in listed
+                )
 
     def test_every_option_that_is_named_alone_is_one_of_a_program_of_ours(self) -> None:
         programs = [ROOT / "run.py", *(ROOT / "tools").rglob("*.py")]
@@ -126,8 +129,14 @@ class CommandsTest(unittest.TestCase):
         return not any(warning.startswith("unknown") for warning in warnings)
 
     def sources(self, command: str) -> str:
-        path = ROOT.joinpath(*command.removeprefix("-m ").split("."))
-        files = [path.with_suffix(".py")] if path.with_suffix(".py").is_file() else [*path.glob("*.py")]
+        """The source of the program that a command starts; nothing where there is none."""
+        if command.startswith("run.py "):
+            word = command.split()[1]
+            files = [path for path in (ROOT / "tools").rglob("*.py") if word in (path.stem, path.parent.name)]
+            files.append(ROOT / "run.py")
+        else:
+            path = ROOT.joinpath(*command.removeprefix("-m ").split("."))
+            files = [path.with_suffix(".py")] if path.with_suffix(".py").is_file() else [*path.glob("*.py")]
         return "".join(file.read_text(encoding="utf-8") for file in files)
 
 
@@ -144,7 +153,7 @@ class LinksTest(unittest.TestCase):
 
     def test_every_file_that_is_named_exists(self) -> None:
         for name, page in PAGES.items():
-            paths = re.findall(r"(?<![\w/.])((?:app|tools|unit_test|images|docs)/[\w./-]*[\w/])", page)
+            paths = re.findall(r"(?<![\w/.:-])((?:app|tools|unit_test|images|docs)/[\w./-]*[\w/])", page)
             for path in paths:
                 with self.subTest(f"{name}: {path}"):
                     # Written from the project's root, or, in a link, from the page.
