@@ -3,9 +3,7 @@
 Playwright drives it but brings none along: nothing is downloaded. ``CHROMIUM`` names one in an unusual place.
 """
 
-import os
 import re
-import shutil
 import sys
 import tempfile
 import unittest
@@ -26,13 +24,11 @@ def skip(reason: str) -> NoReturn:
 try:
     from axe_playwright_python.sync_playwright import Axe
     from playwright.sync_api import Browser, BrowserContext, CDPSession, Locator, Page, sync_playwright
-    from playwright.sync_api import Error as BrowserError
+
+    from tools.page_picture import launch
 except ImportError:
     skip("Playwright is missing: pip install -r requirements.txt")
 
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
-# Where Playwright itself finds an installed browser, on Windows and macOS above all.
-CHANNELS = ("chrome", "msedge")
 # A page that is slower than this is broken, however busy the machine.
 TIMEOUT_MS = 20_000
 
@@ -73,31 +69,14 @@ def browser() -> Iterator[Browser]:
         # Of a picture with an odd width or height the browser's stand-in for a camera makes black frames.
         film = Path(folder, "dog.mjpeg")
         film.write_bytes((IMAGES / "dog_1.jpg").read_bytes() * 10)
-        started = _launch(
-            playwright, ["--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={film}"]
-        )
+        camera = ["--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={film}"]
+        started = launch(playwright, camera)
+        if started is None:
+            skip("No Chromium, Chrome or Edge is installed; on Debian: apt-get install chromium")
         try:
             yield started
         finally:
             started.close()
-
-
-def _launch(playwright: Any, arguments: list[str]) -> Browser:
-    for place in _places():
-        try:
-            started: Browser = playwright.chromium.launch(args=arguments, **place)
-            return started
-        except BrowserError:
-            continue
-    skip("No Chromium, Chrome or Edge is installed; on Debian: apt-get install chromium")
-
-
-def _places() -> Iterator[dict[str, str]]:
-    named = os.environ.get("CHROMIUM")
-    for program in filter(None, [named, *map(shutil.which, PROGRAMS)]):
-        yield {"executable_path": program}
-    for channel in CHANNELS:
-        yield {"channel": channel}
 
 
 class Visit:

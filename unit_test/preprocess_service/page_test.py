@@ -15,6 +15,7 @@ import requests
 from PIL import Image
 
 from preprocess_service.app import app_server, config, model_runner
+from tools import page_picture
 from unit_test import processes
 from unit_test.preprocess_service.http_server import serving
 from unit_test.preprocess_service.page_browser import REPORT_VIOLATIONS, Browser, Visit, browser, photo
@@ -553,6 +554,13 @@ class ForEveryoneTest(PageTest):
 def filter_names(words: str) -> list[str]:
     """The {names} that are filled in."""
     return [part.partition("}")[0] for part in words.split("{")[1:]]
+
+
+class PictureTest(unittest.TestCase):
+    def test_the_picture_in_the_readme_is_of_the_page_as_it_is(self) -> None:
+        with Image.open(page_picture.PICTURE) as picture:
+            digest = picture.info.get(page_picture.DIGEST)
+        self.assertEqual(digest, page_picture.digest_of_page(), "Make it anew: python -m tools.page_picture")
 
 
 if __name__ == "__main__":
