@@ -5,7 +5,7 @@ import unittest
 import numpy as np
 
 from model_service import errors
-from model_service.api import wire_format
+from model_service.prediction import wire_format
 from serving_common import tensorflow_protos
 from unit_test.model_service.fixtures import predict_request, saved_models
 

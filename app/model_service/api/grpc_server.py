@@ -10,11 +10,11 @@ from grpc_health.v1 import health_pb2
 
 from model_service.api.grpc_messages import Receiver, ends_with_status, parse, serialize
 from model_service.api.health_service import HealthService
-from model_service.api.wire_format import memory_of
 from model_service.errors import ServingError, StartError
 from model_service.models.servables import Servables
 from model_service.prediction import predict as prediction
 from model_service.prediction.message_memory import Reservation
+from model_service.prediction.wire_format import memory_of
 from model_service.server_context import ServerContext
 from serving_common.tensorflow_protos import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
 
