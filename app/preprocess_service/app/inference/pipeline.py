@@ -10,6 +10,7 @@ from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
+from PIL import Image
 
 from preprocess_service.app.config import Config
 from preprocess_service.app.errors import Overloaded, ServiceError
@@ -174,19 +175,27 @@ class Pipeline:
         picture = self.config.picture
         # It may have waited for a thread until nobody wants the answer any more.
         context.remaining()
-        headers: list[Header] = []
         with context.stage("decode"):
-            data = decode_base64(photo) if isinstance(photo, str) else photo
-            if not (data.startswith(_JPEG) and 0 < first_scan(data) < _SMALL_METADATA_BYTES):
-                return None
-            with open_image(data, self.config.limits.pixels, picture, headers.append) as opened:
-                if not opened.one_scan or headers[0].width * headers[0].height > _SMALL_PIXELS:
-                    return None
-                image = decode_open(opened, picture)
-        context.images += [(header.format, header.width, header.height) for header in headers]
+            image = self._decoded(decode_base64(photo) if isinstance(photo, str) else photo, context)
+        if image is None:
+            return None
         context.remaining()
         with context.stage("resize"):
             return to_pixels(image, picture)
+
+    def _decoded(self, data: bytes, context: RequestContext) -> Image.Image | None:
+        # A function of its own: the whole picture is freed at its end, and its memory is there for the next step.
+        if not (data.startswith(_JPEG) and 0 < first_scan(data) < _SMALL_METADATA_BYTES):
+            return None
+        headers: list[Header] = []
+        try:
+            with open_image(data, self.config.limits.pixels, self.config.picture, headers.append) as opened:
+                if not opened.one_scan or headers[0].width * headers[0].height > _SMALL_PIXELS:
+                    headers.clear()
+                    return None
+                return decode_open(opened, self.config.picture)
+        finally:
+            context.images += [(header.format, header.width, header.height) for header in headers]
 
 
 def _may_be_small_jpeg(photo: Photo) -> bool:
