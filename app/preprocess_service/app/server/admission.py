@@ -40,7 +40,8 @@ class AdmissionController:
     """
 
     def __init__(self, limits: Limits, metrics: Metrics) -> None:
-        self._limits = limits
+        # Once: it reads the files of the control groups.
+        self._per_request = limits.photos_per_request
         self.limit = limits.photos_in_flight
         self.in_flight = 0
         self.bodies = IncomingBodies(limits, BODIES_PER_SLOT * self.limit, self._overloaded)
@@ -84,7 +85,7 @@ class AdmissionController:
         if self.in_flight >= self.limit:
             raise self._overloaded()
         # The rest of a batch waits for its own photos, not among those of others (``Pipeline.classify``).
-        taken = min(photos, self._limits.photos_per_request)
+        taken = min(photos, self._per_request)
         self.in_flight += taken
         try:
             yield
