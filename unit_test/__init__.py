@@ -8,4 +8,6 @@ import tools  # noqa: F401 - finds the services' packages
 
 def load_tests(loader: TestLoader, standard_tests: TestSuite, pattern: str | None) -> TestSuite:
     here = Path(__file__).parent
-    return loader.discover(str(here), pattern="*test*.py", top_level_dir=str(here.parent))
+    # Without a pattern of its own unittest looks for test*.py.
+    wanted = "*test*.py" if pattern in (None, "test*.py") else pattern
+    return loader.discover(str(here), pattern=wanted, top_level_dir=str(here.parent))
