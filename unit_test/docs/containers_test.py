@@ -132,12 +132,12 @@ print(done.returncode, done.stderr)
                 self.assertEqual(ulimits, {"core": (0, 0), "nofile": (4096, 4096)})
 
     def test_both_services_see_their_share_of_the_processors(self) -> None:
-        for service, folder, module in (
-            ("model_service", "/server", "cores"),
-            ("preprocess_service", "/project/app/preprocess_service/app", "processors"),
-        ):
+        for service, folder in (("model_service", "/server"), ("preprocess_service", "/project/app")):
             with self.subTest(service):
-                program = f"import sys; sys.path.insert(0, {folder!r}); import {module}; print({module}.cpu_quota())"
+                program = (
+                    f"import sys; sys.path.insert(0, {folder!r}); "
+                    "from serving_common import cpu_quota; print(cpu_quota.cpu_quota())"
+                )
                 self.assertEqual(run_inside(service, program), "2.0")
 
     def test_only_the_preprocess_service_has_a_port_and_only_on_this_machine(self) -> None:
