@@ -3,14 +3,17 @@
 import contextlib
 import json
 import socket
+import threading
 import time
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
+from unittest.mock import patch
 
 import requests
 
 from preprocess_service.app import app_server
+from preprocess_service.app.server import uvicorn_server
 from serving_common import sockets
 from unit_test.preprocess_service.app_server_test import CAT, FakeRunner, HeldRunner, settings
 from unit_test.preprocess_service.http_server import serving
@@ -118,6 +121,19 @@ class ServerTest(SocketTest):
             client.sendall(HEAD + b"X-A: " + b"b" * 100_000_000)
             self.fail("all of it was taken")
         self.check_alive()
+
+    def test_after_a_burst_of_bodies_the_heap_is_trimmed_once(self) -> None:
+        self.enterContext(patch.object(uvicorn_server, "TRIM_DELAY_SECONDS", 0.1))
+        trimmed = threading.Semaphore(0)
+        self.enterContext(patch.object(uvicorn_server, "trim_malloc", trimmed.release))
+        self.serve()
+        for size, is_burst in ((1_000_000, False), (17_000_000, True)):
+            with self.subTest(size):
+                headers = {"Content-Type": "image/png"}
+                answer = requests.post(f"{self.url}/predict", data=bytes(size), headers=headers, timeout=60)
+                self.assertEqual(answer.status_code, 400)
+                self.assertEqual(trimmed.acquire(timeout=30 if is_burst else 3), is_burst)
+        self.assertFalse(trimmed.acquire(timeout=2))
 
     def test_what_is_no_http_is_told_so(self) -> None:
         self.serve()

@@ -13,6 +13,10 @@ PERIOD = 0.5
 # Bytes that a body is taken to have on its way: so that the first moments of a fast one don't look slow.
 ON_THE_WAY = 1000
 
+# Bodies come in parts of the heap, and a part in use keeps all that is freed below it: after so many bytes of them the
+# heap is trimmed.
+BURST_BYTES = 16_000_000
+
 
 class IncomingBody:
     """The body of one request. It counts bytes as they are read, and reserves them until the request is answered."""
@@ -89,6 +93,7 @@ class IncomingBodies:
         self._limits = limits
         self._max_reading = max_reading
         self._reading: set[IncomingBody] = set()
+        self._had_burst = False
 
     @contextmanager
     def read(self, body: IncomingBody) -> Iterator[None]:
@@ -121,12 +126,20 @@ class IncomingBodies:
                 raise self._overloaded()
             worst.reject("body_slowest")
         self.buffered += size
+        self._had_burst |= self.buffered > BURST_BYTES
 
     def release(self, body: IncomingBody) -> None:
         """Its bytes are free, or will be in a moment."""
         self.buffered -= body.reserved
         body.reserved = 0
         self._reading.discard(body)
+
+    def is_burst_over(self) -> bool:
+        """Whether bodies took more than ``BURST_BYTES`` since the last call that said so, and take less now."""
+        if not self._had_burst or self.buffered > BURST_BYTES:
+            return False
+        self._had_burst = False
+        return True
 
     def reject_slow(self) -> None:
         """End those that came in more slowly than ``limits.body_bytes_per_second``; asked about once a second."""

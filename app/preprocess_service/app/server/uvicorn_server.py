@@ -11,6 +11,10 @@ from starlette.applications import Starlette
 from preprocess_service.app.config import Config
 from preprocess_service.app.server.connection_limits import ConnectionLimits
 from preprocess_service.app.server.http_protocol import LimitedHttpProtocol
+from serving_common.malloc import trim_malloc
+
+# From when the bodies of a burst are released until their memory is free.
+TRIM_DELAY_SECONDS = 2.0
 
 
 class Server(uvicorn.Server):
@@ -49,9 +53,17 @@ class Server(uvicorn.Server):
             now = asyncio.get_running_loop().time()
             for connection in list(self._connections.open):
                 connection.enforce_timeouts(now)
-            self._app.state.admission.bodies.reject_slow()
+            bodies = self._app.state.admission.bodies
+            bodies.reject_slow()
+            if bodies.is_burst_over():
+                asyncio.get_running_loop().call_later(TRIM_DELAY_SECONDS, self._trim)
             self._app.state.admission.log_rejections()
         return await super().on_tick(counter)
+
+    @staticmethod
+    def _trim() -> None:
+        # In a thread: it takes some milliseconds.
+        asyncio.get_running_loop().run_in_executor(None, trim_malloc)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         pipeline = getattr(self._app.state, "pipeline", None)
