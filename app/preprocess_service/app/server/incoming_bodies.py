@@ -27,7 +27,8 @@ class IncomingBody:
         self.reserved = 0
         self._bodies = bodies
         self._task: asyncio.Task[object] | None = None
-        self._error: RequestTimeout | None = None
+        # The message to reject it with. Not the exception: its traceback has this object, and what was read.
+        self._rejection: str | None = None
         # In which period bytes came last, how many came in it, and how many in the one before.
         self._period = 0
         self._bytes_now = self._bytes_before = 0
@@ -55,7 +56,7 @@ class IncomingBody:
 
     def reject(self, message: str) -> None:
         """Stop to read it; its sender is told why."""
-        self._error = RequestTimeout(message)
+        self._rejection = message
         self._bodies.release(self)
         if self._task is not None:
             self._task.cancel()
@@ -71,10 +72,10 @@ class IncomingBody:
         try:
             yield
         except asyncio.CancelledError:
-            if self._error is None or self._task is None:
+            if self._rejection is None or self._task is None:
                 raise
             self._task.uncancel()
-            raise self._error from None
+            raise RequestTimeout(self._rejection) from None
         finally:
             self._task = None
 
