@@ -1,7 +1,10 @@
 """Bodies that come in: bounded together, and the slowest makes room."""
 
 import asyncio
+import contextlib
+import gc
 import unittest
+import weakref
 from typing import Any
 from unittest.mock import patch
 
@@ -33,6 +36,31 @@ class BodiesTest(unittest.IsolatedAsyncioTestCase):
             if size:
                 body.reserve(size)
         return started, tasks
+
+    async def test_what_was_read_of_a_body_that_is_ended_is_free_without_a_collection_of_garbage(self) -> None:
+        class Part:
+            pass
+
+        bodies, parts = make(), []
+        body = incoming_bodies.IncomingBody(bodies)
+
+        async def read() -> None:
+            part = Part()
+            parts.append(weakref.ref(part))
+            await self.read(bodies, body)
+
+        gc.disable()
+        try:
+            task = asyncio.create_task(read())
+            await asyncio.sleep(0)
+            body.reject("body_slowest")
+            # Not assertRaises, which clears the frames of the traceback.
+            with contextlib.suppress(errors.RequestTimeout):
+                await task
+            del task
+            self.assertIsNone(parts[0]())
+        finally:
+            gc.enable()
 
     async def ended(self, tasks: list[asyncio.Task[None]]) -> list[bool]:
         """Which of them were ended with 408; the others are dropped."""
