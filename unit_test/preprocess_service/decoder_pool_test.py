@@ -184,7 +184,11 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
         self.assertNotIn(process.pid, [other.pid for other in self.processes()])
 
     async def test_what_a_process_was_made_to_answer_is_not_trusted(self) -> None:
-        program = "import json, sys; print('{}', flush=True); sys.stdin.buffer.readline(); print(%r, flush=True)"
+        # It takes its task as a whole, like the real one, and then waits for the next.
+        program = (
+            "import json, sys; print('{}', flush=True); size = json.loads(sys.stdin.buffer.readline())['size']; "
+            "sys.stdin.buffer.read(size); print(%r, flush=True); sys.stdin.buffer.read()"
+        )
         for answer in (
             "[]",
             "{}",
@@ -192,6 +196,9 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
             '{"pixels": 7}',
             '{"pixels": 0, "error": ["open", "x", {}]}',
             "x" * 99,
+            '{"pixels": 0, "needs": 5}',
+            '{"pixels": 0, "needs": {"memory_bytes": -1, "pixels": 1}}',
+            '{"pixels": 0, "needs": {"memory_bytes": 1000000000000, "pixels": 1}}',
         ):
             with self.subTest(answer):
                 fake = Path(self.enterContext(tempfile.TemporaryDirectory())) / "fake.py"

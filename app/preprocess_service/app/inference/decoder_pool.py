@@ -95,13 +95,12 @@ class DecoderPool:
         """
         async with context.semaphore("decoders", self._cores):
             result, pixels = await self._run(photo, context, SMALL, on_start)
-        if "needs" in result:
-            cost = DecodeCost(*(int(result["needs"][name]) for name in ("memory_bytes", "pixels")))
+        if cost := _needs(result, self._memory.size):
             context.claim_pixels(cost.pixels, self._request_pixels)
             async with (
                 context.semaphore("large decoders", max(1, self._cores - 1)),
                 self._large,
-                self._memory.reserve(min(cost.memory_bytes, self._memory.size)),
+                self._memory.reserve(cost.memory_bytes),
             ):
                 result, pixels = await self._run(photo, context, cost, bool)
         context.images += _header(result)
@@ -204,6 +203,13 @@ class DecoderPool:
             fields = {"request_id": context.request_id, "status": exc.status}
             logger.warning("a decoder ended at a picture: status %d", exc.status, extra=fields)
         return {"error": ["ImageTooLarge", "image_seconds", {}] if is_late else ["InvalidImage", "image_broken", {}]}
+
+
+def _needs(result: dict[str, Any], max_memory: int) -> DecodeCost | None:
+    match result.get("needs"):
+        case {"memory_bytes": int(memory), "pixels": int(pixels)} if 0 <= memory <= max_memory and pixels >= 0:
+            return DecodeCost(memory, pixels)
+    return None
 
 
 def _header(result: dict[str, Any]) -> list[tuple[str, int, int]]:
