@@ -235,6 +235,31 @@ class ServerTest(SocketTest):
         self.assertIn("catdog_rejected_total 2.0", text)
         self.assertIn('catdog_requests_total{route="/predict",status="503"} 2.0', text)
 
+    def test_what_waits_at_the_port_when_it_is_closed_is_answered(self) -> None:
+        shipped = settings()
+        loaded = shipped.model_copy(update={"server": shipped.server.model_copy(update={"drain_seconds": 0.1})})
+        clients: list[socket.socket] = []
+        shutdown = uvicorn_server.Server.shutdown
+
+        async def late(server: uvicorn_server.Server, sockets: list[socket.socket]) -> None:
+            # On the event loop, which accepts nothing meanwhile.
+            clients.extend(self.connect() for _ in range(3))
+            for client in clients[:2]:
+                client.sendall(WHOLE)
+            timer = threading.Timer(0.2, clients[2].sendall, (WHOLE,))
+            timer.start()
+            await shutdown(server, sockets)
+            timer.join()
+
+        with patch.object(uvicorn_server.Server, "shutdown", late):
+            with serving(app_server.create_app(loaded, FakeRunner())) as self.url:
+                host, port = self.url.removeprefix("http://").split(":")
+                self.address = host, int(port)
+            for client in clients:
+                self.assertIn(b" 200 OK", self.read_to_the_end(client)[:20])
+        with self.assertRaises(ConnectionRefusedError):
+            self.connect()
+
     def test_requests_that_come_to_nothing_keep_no_places(self) -> None:
         self.serve(in_flight=1)
         bad = [HEAD + header + b"Content-Length: 2\r\n\r\n{}" for header in (b"", b"X-Request-Timeout-Ms: soon\r\n")]
