@@ -11,7 +11,6 @@ import argparse
 import hashlib
 import io
 import os
-import shutil
 import sys
 from collections.abc import Iterator, Sequence
 from typing import Any
@@ -22,13 +21,13 @@ from playwright.sync_api import Browser, Playwright, sync_playwright
 from playwright.sync_api import Error as BrowserError
 
 from tools.service import PROJECT
+from tools.system_packages import BROWSERS, find
 
 STATIC = PROJECT / "app" / "preprocess_service" / "app" / "static"
 PICTURE = PROJECT / "images" / "page.png"
 # The keyword of the digest in the PNG.
 DIGEST = "page sha256"
 SAMPLES = ("cat_2.jpg", "dog_1.jpg")
-PROGRAMS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 # Where Playwright itself finds an installed browser, on Windows and macOS above all.
 CHANNELS = ("chrome", "msedge")
 
@@ -81,7 +80,7 @@ def launch(playwright: Playwright, arguments: Sequence[str] = ()) -> Browser | N
 
 
 def _places() -> Iterator[dict[str, Any]]:
-    for program in filter(None, [os.environ.get("CHROMIUM"), *map(shutil.which, PROGRAMS)]):
+    for program in filter(None, [os.environ.get("CHROMIUM"), *map(find, BROWSERS)]):
         yield {"executable_path": program}
     for channel in CHANNELS:
         yield {"channel": channel}

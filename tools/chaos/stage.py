@@ -2,7 +2,6 @@
 
 import contextlib
 import os
-import shutil
 import signal
 import socket
 import subprocess
@@ -14,6 +13,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
 
 from tools.service import PROJECT
+from tools.system_packages import find, why_skipped
 
 APP_SERVER = PROJECT / "app" / "preprocess_service" / "app" / "app_server.py"
 MODEL_SERVER = PROJECT / "app" / "model_service" / "model_server.py"
@@ -171,9 +171,9 @@ class Stage:
     def nginx(self, port: int, upstreams: Sequence[int], rate: str = "10000r/s") -> Process:
         """Nginx with the shipped settings, of which only the addresses are others, and the `rate` at which each client
         may ask, since all load comes from one; raises Missing."""
-        program = shutil.which("nginx", path=f"{os.environ.get('PATH', '')}:/usr/sbin:/usr/local/sbin")
+        program = find("nginx")
         if program is None:
-            raise Missing("nginx is not installed: apt install nginx")
+            raise Missing(why_skipped("nginx"))
         text = NGINX_CONF.read_text(encoding="utf-8")
         for shipped, ours in zip(("listen 8080", "127.0.0.1:7998", "127.0.0.1:7999"), (port, *upstreams), strict=True):
             if shipped not in text:

@@ -15,6 +15,7 @@ import yaml
 from model_service import flags
 from model_service.observability import metrics
 from preprocess_service.app import config as service_config
+from tools.system_packages import find, why_skipped
 from unit_test.model_service.fixtures import shared_server
 
 ROOT = Path(__file__).parents[2]
@@ -100,7 +101,7 @@ class ComposeTest(unittest.TestCase):
                 files = compose(path)["preprocess_service"]["ulimits"]["nofile"]
                 self.assertGreater(files, 2 * config["limits"]["connections"])
 
-    @unittest.skipUnless(shutil.which("docker-compose"), "needs docker-compose")
+    @unittest.skipUnless(find("docker-compose"), why_skipped("docker-compose"))
     def test_compose_understands_its_files(self) -> None:
         for path in COMPOSE_FILES:
             with self.subTest(path.name):

@@ -2,7 +2,6 @@
 
 import json
 import re
-import shutil
 import subprocess
 import sys
 import tempfile
@@ -17,6 +16,7 @@ import yaml
 
 from preprocess_service.app import errors
 from preprocess_service.app.observability import metrics
+from tools.system_packages import find, why_skipped
 from unit_test.processes import APP_SERVER, answers, free_port, model_server, running
 from unit_test.utils import IMAGES
 
@@ -180,7 +180,7 @@ class MonitoringFilesTest(unittest.TestCase):
                 with self.subTest(file.name):
                     self.assertIn(file.name, readme)
 
-    @unittest.skipUnless(shutil.which("docker-compose"), "needs docker-compose")
+    @unittest.skipUnless(find("docker-compose"), why_skipped("docker-compose"))
     def test_compose_lays_the_overlay_over_either_pair(self) -> None:
         for pair in ("docker-compose.yml", "docker-compose.embedded.yml"):
             files = ["-f", pair, "-f", "docker-compose.monitoring.yml"]
@@ -197,7 +197,7 @@ class MonitoringFilesTest(unittest.TestCase):
                     self.assertTrue((MONITORING / name).is_file(), name)
 
 
-@unittest.skipUnless(shutil.which("promtool"), "promtool, a part of Prometheus, is not installed")
+@unittest.skipUnless(find("promtool"), why_skipped("promtool"))
 class PromtoolTest(unittest.TestCase):
     def promtool(self, *arguments: str) -> None:
         done = subprocess.run(["promtool", *arguments], capture_output=True, text=True, cwd=MONITORING, check=False)

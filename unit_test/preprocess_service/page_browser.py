@@ -12,6 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any, NoReturn
 
+from tools.system_packages import why_skipped
 from unit_test.utils import IMAGES
 
 
@@ -72,7 +73,7 @@ def browser() -> Iterator[Browser]:
         camera = ["--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={film}"]
         started = launch(playwright, camera)
         if started is None:
-            skip("No Chromium, Chrome or Edge is installed; on Debian: apt-get install chromium")
+            skip(why_skipped("Chromium"))
         try:
             yield started
         finally:

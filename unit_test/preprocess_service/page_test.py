@@ -16,6 +16,7 @@ from PIL import Image
 
 from preprocess_service.app import app_server, config, model_runner
 from tools import page_picture
+from tools.system_packages import why_skipped
 from unit_test import processes
 from unit_test.preprocess_service.http_server import serving
 from unit_test.preprocess_service.page_browser import REPORT_VIOLATIONS, Browser, Visit, browser, photo
@@ -290,8 +291,9 @@ class AnswersTest(PageTest):
 class CopyAsTest(PageTest):
     def run_pasted(self, language: str, text: str, folder: str) -> str:
         program, *arguments = PASTED_INTO[language]
-        if shutil.which(program) is None or (language == "curl" and shutil.which("curl") is None):
-            self.skipTest(f"NO {program} ON THIS MACHINE: what the page says for {language} was not run")
+        for name in {program, "curl"} if language == "curl" else {program}:
+            if shutil.which(name) is None:
+                self.skipTest(f"{name} is not on this machine: what the page says for {language} was not run")
         return self.run_in(folder, [program, *arguments, text])
 
     def run_in(self, folder: str, command: list[str]) -> str:
@@ -375,7 +377,7 @@ class CopyAsTest(PageTest):
         for language, program in {"Python": sys.executable, "JavaScript": "node"}.items():
             with self.subTest(language):
                 if shutil.which(program) is None:
-                    self.skipTest(f"NO {program} ON THIS MACHINE")
+                    self.skipTest(why_skipped(program))
                 self.assertRegex(self.typed_at_a_prompt([program, "-i"], texts[language]), "pet_type.*DOG")
 
     def typed_at_a_prompt(self, command: list[str], text: str) -> str:

@@ -34,6 +34,7 @@ from tools.bench import (
 )
 from tools.bench import photos as bench_photos
 from tools.bench import report as bench_report
+from tools.system_packages import find, why_skipped
 from unit_test.tools.programs import FOLDER, run_tool
 
 PRINTED = """Running 1s test @ http://127.0.0.1:1/predict
@@ -123,7 +124,7 @@ class ClosedLoopTest(unittest.TestCase):
         ):
             closed_loop.closed_loop("http://127.0.0.1:1/", [], 1, 1)
 
-    @unittest.skipUnless(shutil.which("wrk"), "wrk is not installed")
+    @unittest.skipUnless(find("wrk"), why_skipped("wrk"))
     def test_wrk_sends_the_bodies_and_counts_what_is_refused(self) -> None:
         with answering(status=503) as url, tempfile.TemporaryDirectory() as folder:
             body = Path(folder, "body")

@@ -2,7 +2,6 @@
 
 import contextlib
 import io
-import shutil
 import sys
 import unittest
 from collections.abc import Iterator
@@ -10,6 +9,7 @@ from itertools import count
 from unittest import mock
 
 from tools.bench import contestants, samples, side_by_side
+from tools.system_packages import find, why_skipped
 from unit_test.tools.programs import run_tool
 
 
@@ -70,7 +70,7 @@ class SideBySideTest(unittest.TestCase):
         self.assertIn("1 or more", done.stderr.splitlines()[-1])
         self.assertNotEqual(done.returncode, 0)
 
-    @unittest.skipUnless(shutil.which("wrk"), "wrk is not installed")
+    @unittest.skipUnless(find("wrk"), why_skipped("wrk"))
     def test_ours_is_measured_beside_the_limit(self) -> None:
         done = run_tool("bench.side_by_side", "--turns", "2", "--seconds", "1", "--only", "nobody else")
         self.assertEqual(done.returncode, 0, done.stderr)
