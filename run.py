@@ -2,13 +2,14 @@
 """The project's commands, for people and for CI. Needs nothing but Python.
 
     python run.py serve    start the model server and the preprocess service, and say where they are
-    python run.py test     run every test
+    python run.py test     run all tests but the slow ones
     python run.py train    train a model (--help)
     python run.py bench    measure throughput, latency and cost beside what one would use instead (--help)
     python run.py chaos    break everything around the services while they work, or attack them, and count what came of
                            it (--help)
     python run.py check    lint and check types
-    python run.py e2e      build the containers, try them, and whether they are closed and come back
+    python run.py e2e      run the slow tests; with Docker, build the containers, try them, and whether they are closed
+                           and come back
     python run.py lock     write the lock files anew, after a pin in a requirements file has changed
     python run.py install  install everything into .venv: for an editor, and for the programs in tools/
 
@@ -31,6 +32,7 @@ from launcher import Problem
 from launcher.environment import ALL, CHECK, ROOT, SERVE, python, set_up
 from launcher.ports import free_ports
 from launcher.services import MODEL_NAME, pair, wait_until_ready
+from tools import system_packages
 
 COMPOSE_FILE = ROOT / "app" / "docker-compose.embedded.yml"
 # Commands that have options of their own, and the programs that take them.
@@ -81,11 +83,12 @@ def serve(options: argparse.Namespace) -> int:
 
 
 def test(options: argparse.Namespace) -> int:
-    """Run all of `unit_test`, the localhost suite against a pair on free ports included."""
+    """Run the tests of `unit_test`, the localhost suite against a pair on free ports included."""
     set_up(ALL, "test")
+    print(system_packages.report(), end="", flush=True)
     ports = free_ports(3)
     with pair(*ports):
-        return run_tests("*test*.py", ports[0])
+        return run_tests(["*test*.py"], ports[0])
 
 
 def install(options: argparse.Namespace) -> int:
@@ -114,10 +117,21 @@ def check(options: argparse.Namespace) -> int:
 
 
 def e2e(options: argparse.Namespace) -> int:
-    """Build both images, start them as a pair, try it as its users and as an intruder would, take it down."""
+    """Run the slow tests, and those of the containers."""
     set_up(ALL, "e2e")
+    print(system_packages.report(), end="", flush=True)
+    failed = run_tests(["*_slow.py"])
+    compose = compose_command()
+    if compose is None:
+        print("\n##  SKIPPED: the containers need Docker with Compose: https://docs.docker.com/get-docker/  ##\n")
+        return failed
+    return failed | containers(compose)
+
+
+def containers(compose: Sequence[str]) -> int:
+    """Build both images, start them as a pair, try it as its users and as an intruder would, take it down."""
     # A project of its own, so that a pair that somebody has running stays.
-    compose = [*compose_command(), "--project-name=cat-dog-e2e", "-f", str(COMPOSE_FILE)]
+    compose = [*compose, "--project-name=cat-dog-e2e", "-f", str(COMPOSE_FILE)]
     environment = os.environ | {"SERVICE_PORT": str(free_ports(1)[0])}
     try:
         if subprocess.call([*compose, "up", "--build", "--detach"], cwd=ROOT, env=environment):
@@ -125,8 +139,8 @@ def e2e(options: argparse.Namespace) -> int:
         wait_until_ready(f"http://localhost:{environment['SERVICE_PORT']}/readyz", [])
         port = int(environment["SERVICE_PORT"])
         # The last one lets the services crash.
-        suites = ("localhost", "formats", "containers")
-        return max(run_tests(f"{suite}_test.py", port, TEST_COMPOSE=shlex.join(compose)) for suite in suites)
+        suites = [f"{suite}_test.py" for suite in ("localhost", "formats", "containers")]
+        return run_tests(suites, port, TEST_COMPOSE=shlex.join(compose))
     except Problem:
         subprocess.call([*compose, "logs", "--tail=50"], cwd=ROOT, env=environment)
         raise
@@ -144,17 +158,21 @@ def lock(options: argparse.Namespace) -> int:
     return subprocess.call([python(), str(ROOT / "tools" / "message_modules.py"), "extract"])
 
 
-def run_tests(pattern: str, http_port: int, **variables: str) -> int:
-    environment = os.environ | {"TEST_URL": f"http://localhost:{http_port}"} | variables
-    command = [python(), "-W", "error", "-m", "unittest", "discover", "-s", "unit_test", "-t", ".", "-p", pattern]
+def run_tests(patterns: Sequence[str], http_port: int | None = None, **variables: str) -> int:
+    """Run the tests in files of these patterns, in this order, with the service on this port if they need one."""
+    environment = os.environ | ({"TEST_URL": f"http://localhost:{http_port}"} if http_port else {}) | variables
+    command = [python(), "-W", "error", "-m", "unit_test.runner", *patterns]
     return subprocess.call(command, cwd=ROOT, env=environment)
 
 
-def compose_command() -> list[str]:
+def compose_command() -> list[str] | None:
+    """How Compose is called here; None if there is none, or no Docker engine answers."""
+    if not shutil.which("docker") or subprocess.run(["docker", "info"], capture_output=True).returncode:
+        return None
     for command in (["docker", "compose"], ["docker-compose"]):
         if shutil.which(command[0]) and subprocess.run([*command, "version"], capture_output=True).returncode == 0:
             return command
-    raise Problem("e2e needs Docker with Compose: https://docs.docker.com/get-docker/")
+    return None
 
 
 if __name__ == "__main__":
