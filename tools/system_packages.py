@@ -27,7 +27,8 @@ def find(program: str) -> str | None:
 
 
 def _has_browser() -> bool:
-    return any(map(find, [*filter(None, [os.environ.get("CHROMIUM")]), *BROWSERS]))
+    # Elsewhere Playwright knows where Chrome and Edge are: not on the path.
+    return sys.platform != "linux" or any(map(find, [*filter(None, [os.environ.get("CHROMIUM")]), *BROWSERS]))
 
 
 def _makes_environments() -> bool:
