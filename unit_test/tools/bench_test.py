@@ -290,14 +290,6 @@ class RivalsTest(unittest.TestCase):
         model = limit.newest_version(limit.MODEL)
         self.all = contestants.contestants(service.read_config(None), model, cores=2)
 
-    def test_those_that_need_no_other_packages_answer_right(self) -> None:
-        photos = bench_photos.shipped_photos()
-        for contestant in (one for one in self.all if one.packages is None):
-            with self.subTest(contestant.name), running.running(contestant, photos[0]) as service_running:
-                running.check(service_running, photos)
-                self.assertEqual(service_running.megabytes().keys(), contestant.parts.keys())
-                self.assertTrue(all(seconds > 0 for seconds in service_running.cpu_seconds().values()))
-
     def test_sizes_of_photos_are_compared_with_the_tutorials_way(self) -> None:
         with mock.patch.object(scaling, "measure") as measure:
             comparison._grow(self.all, 2, mock.MagicMock())
@@ -310,16 +302,6 @@ class RivalsTest(unittest.TestCase):
         broken = contestants.Contestant("broken", "", "/", {"server": contestants.Part(["python3", "-c", "1/0"])})
         with self.assertRaisesRegex(environments.BenchError, "its server ended; its output is in"):
             self.enterContext(running.running(broken, bench_photos.shipped_photos()[0]))
-
-
-class LimitTest(unittest.TestCase):
-    def test_it_counts_photos_in_every_way_to_share_the_cores(self) -> None:
-        done = run_tool("bench.limit", "--seconds", "0.2")
-        self.assertEqual(done.returncode, 0, done.stderr)
-        found = json.loads(done.stdout)
-        self.assertEqual(found["best"], max(found["rates"], key=found["rates"].__getitem__))
-        self.assertTrue(all(rate > 0 for rate in found["rates"].values()))
-        self.assertEqual(found["steps_ms"].keys(), {"decode", "fit", "network"})
 
 
 if __name__ == "__main__":

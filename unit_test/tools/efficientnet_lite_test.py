@@ -1,10 +1,7 @@
 """The backbone: its weights are read safely, and what is built from them computes what the architecture says."""
 
-import os
 import pickle
 import struct
-import subprocess
-import sys
 import tempfile
 import unittest
 from pathlib import Path
@@ -14,29 +11,9 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tools.training import efficientnet_lite
-from unit_test.tools.programs import PROJECT
 
 Array = NDArray[np.float64]
 LITE0 = efficientnet_lite.VARIANTS["lite0"]
-
-# Two odd sizes on the way down (65 -> 33 -> 17 -> 9 -> 5 -> 3) are where wrong padding would show.
-SIZE = 65
-
-# Writes the features of a SavedModel as TensorFlow builds it; a program, since the tests hold no TensorFlow.
-BUILD = """
-import sys
-sys.path.insert(0, sys.argv[1])
-from pathlib import Path
-from tools.training import export, efficientnet_lite
-network = efficientnet_lite.load_network(efficientnet_lite.VARIANTS["lite0"])
-size = int(sys.argv[3])
-export.write_saved_model(Path(sys.argv[2]), (size, size),
-                         lambda image: {"features": efficientnet_lite.pooled_features(network, image)})
-"""
-
-
-def relu6(values: Array) -> Array:
-    return np.clip(values, 0, 6)
 
 
 def convolve(image: Array, kernel: Array, stride: int) -> Array:
@@ -59,27 +36,6 @@ def normalise(image: Array, weights: dict[str, Any], name: str) -> Array:
     """Batch norm as its authors write it, not folded into anything; epsilon is TensorFlow's for this family."""
     centred = (image - weights[f"{name}.running_mean"]) / np.sqrt(weights[f"{name}.running_var"] + 0.001)
     return np.asarray(centred * weights[f"{name}.weight"] + weights[f"{name}.bias"])
-
-
-def plain_block(image: Array, weights: dict[str, Any], index: int, stride: int) -> Array:
-    """One inverted residual block in plain numpy."""
-    name, inner = f"_blocks.{index}", image
-    if index:
-        inner = relu6(normalise(convolve(inner, weights[f"{name}._expand_conv.weight"], 1), weights, f"{name}._bn0"))
-    inner = convolve(inner, weights[f"{name}._depthwise_conv.weight"], stride)
-    inner = relu6(normalise(inner, weights, f"{name}._bn1"))
-    inner = normalise(convolve(inner, weights[f"{name}._project_conv.weight"], 1), weights, f"{name}._bn2")
-    return image + inner if inner.shape == image.shape else inner
-
-
-def plain_features(image: Array, weights: dict[str, Any]) -> Array:
-    """EfficientNet-Lite0's pooled features of one image, in plain numpy."""
-    strides = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)
-    image = relu6(normalise(convolve(image, weights["_conv_stem.weight"], 2), weights, "_bn0"))
-    for index, stride in enumerate(strides):
-        image = plain_block(image, weights, index, stride)
-    image = relu6(normalise(convolve(image, weights["_conv_head.weight"], 1), weights, "_bn1"))
-    return np.asarray(image.mean((0, 1)))
 
 
 class FoldingTest(unittest.TestCase):
@@ -122,22 +78,6 @@ class NetworkTest(unittest.TestCase):
                 self.assertRaisesRegex(efficientnet_lite.WeightsError, f"not the weights of {name}"),
             ):
                 efficientnet_lite.fold_network(weights, efficientnet_lite.VARIANTS[name])
-
-    def test_tensorflow_graph_computes_what_plain_numpy_computes(self) -> None:
-        import openvino
-
-        weights = efficientnet_lite.read_weights(efficientnet_lite.installed_weights(LITE0))
-        image = np.random.default_rng(3).uniform(-1, 1, (SIZE, SIZE, 3)).astype(np.float32)
-        with tempfile.TemporaryDirectory() as folder:
-            target = Path(folder) / "1"
-            command = [sys.executable, "-c", BUILD, str(PROJECT), str(target), str(SIZE)]
-            subprocess.run(command, check=True, capture_output=True, env=os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"})
-            settings = {"INFERENCE_PRECISION_HINT": "f32"}
-            compiled = openvino.Core().compile_model(str(target), "CPU", settings)
-            found = np.array(compiled({"image": image[None]})["features"][0])
-        expected = plain_features(image.astype(np.float64), weights)
-        self.assertGreater(expected.max(), 0.5)
-        np.testing.assert_allclose(found, expected, atol=1e-4)
 
 
 def legacy_checkpoint(main: bytes, keys: list[str], data: bytes) -> bytes:
