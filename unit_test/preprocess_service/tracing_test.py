@@ -166,12 +166,22 @@ class PreprocessServiceTest(unittest.TestCase):
 class PairTest(unittest.TestCase):
     """Both services: one trace goes through both."""
 
+    collector: Collector
+    model_server: Running
+    url: str
+    app_server: Running
+
+    @classmethod
+    def setUpClass(cls) -> None:
+        cls.collector = cls.enterClassContext(collecting())
+        environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": cls.collector.url} | SOON
+        cls.enterClassContext(mock.patch.dict(os.environ, environment))
+        server = cls.model_server = cls.enterClassContext(model_server(MODEL, "CAT-DOG"))
+        cls.url, cls.app_server = cls.enterClassContext(app_server(server.grpc_port, {}))
+
     def setUp(self) -> None:
-        self.collector = self.enterContext(collecting())
-        self.environment = {"OTEL_EXPORTER_OTLP_ENDPOINT": self.collector.url} | SOON
-        self.enterContext(mock.patch.dict(os.environ, self.environment))
-        self.model_server = self.enterContext(model_server(MODEL, "CAT-DOG"))
-        self.url, self.app_server = self.enterContext(app_server(self.model_server.grpc_port, {}))
+        # Each test waits for the spans that end last: none of them comes later.
+        self.collector.spans.clear()
 
     def both(self, spans: list[Span]) -> bool:
         names = {(span.service, span.name) for span in spans}
@@ -207,7 +217,9 @@ class PairTest(unittest.TestCase):
 
     def test_a_trace_that_its_caller_does_not_record_and_probes_are_in_neither(self) -> None:
         ask(self.url, traceparent=f"00-{TRACE}-{CALLER}-00")
-        self.assertEqual(requests.get(f"{self.url}/readyz", timeout=TIMEOUT_S).status_code, 200)
+        end = time.monotonic() + TIMEOUT_S
+        while requests.get(f"{self.url}/readyz", timeout=TIMEOUT_S).status_code != 200:
+            self.assertLess(time.monotonic(), end)
         ask(self.url)
         spans = self.collector.wait_for(self.both)
         self.assertEqual(len({span.trace for span in spans}), 1)
