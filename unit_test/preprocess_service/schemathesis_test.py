@@ -4,6 +4,7 @@ import asyncio
 import subprocess
 import sys
 import tempfile
+import time
 import unittest
 from pathlib import Path
 from typing import Any
@@ -11,7 +12,10 @@ from typing import Any
 from preprocess_service.app import app_server
 from unit_test.preprocess_service.app_server_test import FakeRunner, settings
 from unit_test.preprocess_service.http_server import serving
+from unit_test.processes import answers
 
+# On however slow a machine.
+START_S = 60
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 
 
@@ -30,6 +34,10 @@ class SchemathesisTest(unittest.TestCase):
 
     def test_every_answer_to_anything_sent_is_as_the_document_says(self) -> None:
         url = self.enterContext(serving(app_server.create_app(settings(), Runner())))
+        # Its decoders take a while to start; until then /readyz is 503, which is no answer to accept.
+        end = time.monotonic() + START_S
+        while not answers(f"{url}/readyz"):
+            self.assertLess(time.monotonic(), end)
         folder = self.enterContext(tempfile.TemporaryDirectory())
         command = [
             *(sys.executable, "-m", "schemathesis.cli", "--no-color", "--config-file", str(CONFIGURATION)),
