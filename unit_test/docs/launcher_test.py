@@ -16,7 +16,6 @@ import psutil
 from unit_test.processes import Running, answers, free_port, running
 
 ROOT = Path(__file__).parents[2]
-SUPERVISE = ROOT / "launcher" / "supervise.py"
 # Nothing here is fast on a machine that is busy.
 PATIENCE_S = 60
 # run.py in this environment, without a look at what is installed.
@@ -28,6 +27,14 @@ from launcher import ports, services
 run.set_up = lambda layer, command: None
 ports.python = services.python = lambda: sys.executable
 sys.exit(run.main(sys.argv[1:]))
+"""
+# A supervisor that waits for a second instead of ten.
+SUPERVISE = f"""
+import sys
+sys.path.insert(0, {str(ROOT)!r})
+from launcher import supervise
+supervise.STOP_SECONDS = 1
+sys.exit(supervise.main())
 """
 LISTENER = """
 import socket
@@ -120,7 +127,7 @@ class SuperviseTest(unittest.TestCase):
         """Start a program under a supervisor; it has started when it has written a line."""
         folder = self.enterContext(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
         Path(folder, "service.py").write_text(program, encoding="utf-8")
-        command = [sys.executable, str(SUPERVISE), str(Path(folder, "service.py"))]
+        command = [sys.executable, "-c", SUPERVISE, str(Path(folder, "service.py"))]
         process = self.enterContext(subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE))
         self.addCleanup(process.kill)
         assert process.stdout
