@@ -56,12 +56,6 @@ class ConnectionTest(SocketTest):
             pass
         self.assertLess(sent, 50e6)
 
-    def wait_until(self, condition: Any) -> None:
-        end = time.monotonic() + 30
-        while not condition() and time.monotonic() < end:
-            time.sleep(0.02)
-        self.assertTrue(condition())
-
 
 class FramingTest(ConnectionTest):
     def test_what_belongs_to_no_body_is_bounded_wherever_it_comes(self) -> None:

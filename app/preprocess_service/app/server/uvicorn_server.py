@@ -2,7 +2,6 @@
 
 import asyncio
 import functools
-import gc
 import math
 from types import FrameType
 
@@ -63,8 +62,9 @@ class Server(uvicorn.Server):
 
     @staticmethod
     def _trim() -> None:
-        # In a thread: it takes some milliseconds.
-        asyncio.get_running_loop().run_in_executor(None, _free_memory)
+        # In a thread: it takes some milliseconds. Garbage is not collected: a body that was cut off leaves none, and a
+        # collection stops the event loop.
+        asyncio.get_running_loop().run_in_executor(None, trim_malloc)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         pipeline = getattr(self._app.state, "pipeline", None)
@@ -76,9 +76,3 @@ class Server(uvicorn.Server):
         self.config.encoded_headers.append((b"connection", b"close"))
         self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
         asyncio.get_running_loop().call_later(self._drain_seconds, super().handle_exit, sig, frame)
-
-
-def _free_memory() -> None:
-    """Return what a burst of bodies took: also where a request that was cut off is garbage that refers to itself."""
-    gc.collect()
-    trim_malloc()
