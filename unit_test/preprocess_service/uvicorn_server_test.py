@@ -8,7 +8,7 @@ import threading
 import time
 import tracemalloc
 import unittest
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest.mock import patch
@@ -75,6 +75,20 @@ class SocketTest(unittest.TestCase):
         told = json.loads(body)
         self.assertEqual((told["status"], told["code"]), ("Failed", code))
         self.assertIn(b"x-request-id: " + told["request_id"].encode(), head)
+
+    @contextlib.contextmanager
+    def serving_without_a_free_slot(self) -> Iterator[None]:
+        """The only slot is taken until the block ends; whose request has it is answered then."""
+        runner = HeldRunner()
+        self.serve(runner, in_flight=1)
+        with ThreadPoolExecutor(1) as senders:
+            held = senders.submit(requests.post, f"{self.url}/predict", BODY)
+            try:
+                self.assertTrue(runner.wait_for(1))
+                yield
+            finally:
+                runner.release()
+            self.assertEqual(held.result().status_code, 200)
 
     def wait_until(self, condition: Callable[[], bool]) -> None:
         end = time.monotonic() + 30
@@ -269,11 +283,7 @@ class ServerTest(SocketTest):
         self.assertEqual(self.read_answer(held)[0], 200)
 
     def test_a_refused_request_costs_neither_its_connection_nor_the_next_one(self) -> None:
-        runner = HeldRunner()
-        self.serve(runner, in_flight=1)
-        with ThreadPoolExecutor(1) as senders:
-            held = senders.submit(requests.post, f"{self.url}/predict", BODY)
-            self.assertTrue(runner.wait_for(1))
+        with self.serving_without_a_free_slot():
             client = self.connect()
             for header, start in (
                 (b"", "There is"),
@@ -284,8 +294,6 @@ class ServerTest(SocketTest):
                 self.assertEqual((status, told["code"]), (503, "overloaded"))
                 self.assertTrue(told["msg"].startswith(start))
             self.assertEqual(told["request_id"], "mine")
-            runner.release()
-            self.assertEqual(held.result().status_code, 200)
         client.sendall(WHOLE)
         self.assertEqual(self.read_answer(client)[0], 200)
         text = requests.get(f"{self.url}/metrics", timeout=30).text
@@ -304,16 +312,10 @@ class ServerTest(SocketTest):
         self.assertEqual(statuses, {422, 405})
 
     def test_whoever_asks_before_sending_the_body_is_refused_without_it(self) -> None:
-        runner = HeldRunner()
-        self.serve(runner, in_flight=1)
-        with ThreadPoolExecutor(1) as senders:
-            held = senders.submit(requests.post, f"{self.url}/predict", BODY)
-            self.assertTrue(runner.wait_for(1))
+        with self.serving_without_a_free_slot():
             client = self.connect()
             client.sendall(HEAD + b"Expect: 100-continue\r\nContent-Length: 1000\r\n\r\n")
             self.check_refusal(self.read_to_the_end(client), 503, "overloaded")
-            runner.release()
-            self.assertEqual(held.result().status_code, 200)
 
     def test_requests_of_one_connection_that_dont_wait_for_answers_get_them_in_order(self) -> None:
         self.serve(in_flight=1)
