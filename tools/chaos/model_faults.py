@@ -47,11 +47,7 @@ def restarted(trial: Trial) -> None:
     with trial.under_load(port):
         for _ in range(trial.pace.rounds):
             trial.go_on()
-            trial.fault("SIGTERM, started again")
-            status = model_server.terminate()
-            trial.promise(status == 0, f"the model server ended with {status}")
-            model_server.start()
-            trial.recovered()
+            trial.restart(model_server)
         trial.go_on()
 
 

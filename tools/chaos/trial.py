@@ -8,7 +8,7 @@ from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
 from typing import Any
 
-from tools.chaos.stage import Stage
+from tools.chaos.stage import Process, Stage
 from tools.load import LOST, REFUSED, RIGHT, Load, Outcome
 
 # How long a case waits for what has to come, on however slow a machine.
@@ -110,6 +110,14 @@ class Trial:
         """Put down what is being done to the services; from now on requests may be refused, if the case says so."""
         self.report.faults.append(text)
         self._faulty_since = self._faulty_since or time.monotonic()
+
+    def restart(self, server: Process) -> None:
+        """End a model server in order, and start it again."""
+        self.fault("SIGTERM, started again")
+        status = server.terminate()
+        self.promise(status == 0, f"the model server ended with {status}")
+        server.start()
+        self.recovered()
 
     def recovered(self) -> None:
         """All is well again: put down how long it takes from now on to the first right answer."""

@@ -94,11 +94,7 @@ def one_restarted(trial: Trial) -> None:
         for server in twins.servers * trial.pace.rounds:
             trial.go_on()
             twins.share()
-            trial.fault("SIGTERM, started again")
-            status = server.terminate()
-            trial.promise(status == 0, f"the model server ended with {status}")
-            server.start()
-            trial.recovered()
+            trial.restart(server)
         twins.share()
 
 

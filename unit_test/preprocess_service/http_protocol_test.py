@@ -3,7 +3,6 @@
 import re
 import socket
 import time
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest.mock import patch
 
@@ -11,7 +10,7 @@ import requests
 
 from preprocess_service.app import app_server, config
 from preprocess_service.app.server import admission, connection_limits, http_protocol, received_bytes
-from unit_test.preprocess_service.app_server_test import FakeRunner, HeldRunner, settings
+from unit_test.preprocess_service.app_server_test import FakeRunner, settings
 from unit_test.preprocess_service.http_server import serving
 from unit_test.preprocess_service.uvicorn_server_test import BODY, HEAD, LIVEZ, WHOLE, SocketTest, whole
 
@@ -55,12 +54,6 @@ class ConnectionTest(SocketTest):
         except ConnectionError:
             pass
         self.assertLess(sent, 50e6)
-
-    def wait_until(self, condition: Any) -> None:
-        end = time.monotonic() + 30
-        while not condition() and time.monotonic() < end:
-            time.sleep(0.02)
-        self.assertTrue(condition())
 
 
 class FramingTest(ConnectionTest):
@@ -169,11 +162,7 @@ class FramingTest(ConnectionTest):
 
 class AdmissionTest(ConnectionTest):
     def test_no_spelling_of_a_path_passes_by_where_there_is_no_place(self) -> None:
-        runner = HeldRunner()
-        self.serve(runner, in_flight=1)
-        with ThreadPoolExecutor(1) as senders:
-            held = senders.submit(requests.post, f"{self.url}/predict", BODY)
-            self.assertTrue(runner.wait_for(1))
+        with self.serving_without_a_free_slot():
             for target in (
                 *(b"/predict", b"/%70redict", b"/predic%74?a=b", b"/predict#a", b"/predict?", b"/predict/batch?"),
                 *(
@@ -193,8 +182,6 @@ class AdmissionTest(ConnectionTest):
             with patch.object(connection_limits.ConnectionLimits, "route", return_value=None):
                 sent = WHOLE.replace(b"Host", b"Connection: close\r\nHost")
                 self.assertEqual(self.statuses(sent), [503], "the route itself asks whether there is a place")
-            runner.release()
-            self.assertEqual(held.result().status_code, 200)
 
     def test_silent_bodies_keep_nobody_out(self) -> None:
         self.serve(in_flight=1, deadline_seconds=600, body_grace_seconds=600)

@@ -1,11 +1,14 @@
 """Slow, rude and many: what senders do to the server before the app sees anything of it, over real sockets."""
 
 import contextlib
+import gc
 import json
 import socket
 import threading
 import time
+import tracemalloc
 import unittest
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest.mock import patch
@@ -73,6 +76,26 @@ class SocketTest(unittest.TestCase):
         self.assertEqual((told["status"], told["code"]), ("Failed", code))
         self.assertIn(b"x-request-id: " + told["request_id"].encode(), head)
 
+    @contextlib.contextmanager
+    def serving_without_a_free_slot(self) -> Iterator[None]:
+        """The only slot is taken until the block ends; whose request has it is answered then."""
+        runner = HeldRunner()
+        self.serve(runner, in_flight=1)
+        with ThreadPoolExecutor(1) as senders:
+            held = senders.submit(requests.post, f"{self.url}/predict", BODY)
+            try:
+                self.assertTrue(runner.wait_for(1))
+                yield
+            finally:
+                runner.release()
+            self.assertEqual(held.result().status_code, 200)
+
+    def wait_until(self, condition: Callable[[], bool]) -> None:
+        end = time.monotonic() + 30
+        while not condition() and time.monotonic() < end:
+            time.sleep(0.02)
+        self.assertTrue(condition())
+
     def check_alive(self) -> None:
         self.assertEqual(requests.get(f"{self.url}/livez", timeout=30).status_code, 200)
 
@@ -122,11 +145,12 @@ class ServerTest(SocketTest):
             self.fail("all of it was taken")
         self.check_alive()
 
-    def test_after_a_burst_of_bodies_the_heap_is_trimmed_once(self) -> None:
+    def test_after_a_burst_of_bodies_the_heap_is_trimmed_once_and_no_garbage_is_collected(self) -> None:
         self.enterContext(patch.object(uvicorn_server, "TRIM_DELAY_SECONDS", 0.1))
         trimmed = threading.Semaphore(0)
         self.enterContext(patch.object(uvicorn_server, "trim_malloc", trimmed.release))
         self.serve()
+        collections = self.without_garbage_collection()
         for size, is_burst in ((1_000_000, False), (17_000_000, True)):
             with self.subTest(size):
                 headers = {"Content-Type": "image/png"}
@@ -134,6 +158,53 @@ class ServerTest(SocketTest):
                 self.assertEqual(answer.status_code, 400)
                 self.assertEqual(trimmed.acquire(timeout=30 if is_burst else 3), is_burst)
         self.assertFalse(trimmed.acquire(timeout=2))
+        self.assertEqual(collections, [])
+
+    def without_garbage_collection(self) -> list[str]:
+        """Only what asks for a collection gets one; the list grows by each."""
+        collections: list[str] = []
+
+        def note(phase: str, _: dict[str, int]) -> None:
+            collections.append(phase)
+
+        gc.callbacks.append(note)
+        self.addCleanup(gc.callbacks.remove, note)
+        gc.disable()
+        self.addCleanup(gc.enable)
+        return collections
+
+    def test_bodies_that_are_cut_off_leave_nothing_for_the_garbage_collector(self) -> None:
+        form = b'--b\r\nContent-Disposition: form-data; name="file"; filename="x"\r\n\r\n'
+        size = 1_000_000
+        self.without_garbage_collection()
+        tracemalloc.start()
+        self.addCleanup(tracemalloc.stop)
+
+        def taken() -> int:
+            return tracemalloc.get_traced_memory()[0]
+
+        for cause, limits in (("the client leaves", {}), ("too slow", {"body_bytes_per_second": 1e9})):
+            self.serve(body_grace_seconds=0.5, **limits)
+            for media_type, start in (
+                ("application/json", b'{"image_b64": "'),
+                ("multipart/form-data; boundary=b", form),
+                ("image/png", b""),
+            ):
+                head = HEAD + f"Content-Type: {media_type}\r\nContent-Length: {2 * size}\r\n\r\n".encode()
+                with self.subTest(f"{cause}: {media_type}"):
+                    body = start + bytes(size)
+                    before = taken()
+                    clients = [self.connect() for _ in range(4)]
+                    for client in clients:
+                        client.sendall(head + body)
+                    if limits:
+                        for client in clients:
+                            self.check_refusal(self.read_to_the_end(client), 408, "request_timeout")
+                    else:
+                        self.wait_until(lambda before=before: taken() > before + 3 * size)
+                    for client in clients:
+                        client.close()
+                    self.wait_until(lambda before=before: taken() < before + size / 2)
 
     def test_what_is_no_http_is_told_so(self) -> None:
         self.serve()
@@ -212,11 +283,7 @@ class ServerTest(SocketTest):
         self.assertEqual(self.read_answer(held)[0], 200)
 
     def test_a_refused_request_costs_neither_its_connection_nor_the_next_one(self) -> None:
-        runner = HeldRunner()
-        self.serve(runner, in_flight=1)
-        with ThreadPoolExecutor(1) as senders:
-            held = senders.submit(requests.post, f"{self.url}/predict", BODY)
-            self.assertTrue(runner.wait_for(1))
+        with self.serving_without_a_free_slot():
             client = self.connect()
             for header, start in (
                 (b"", "There is"),
@@ -227,8 +294,6 @@ class ServerTest(SocketTest):
                 self.assertEqual((status, told["code"]), (503, "overloaded"))
                 self.assertTrue(told["msg"].startswith(start))
             self.assertEqual(told["request_id"], "mine")
-            runner.release()
-            self.assertEqual(held.result().status_code, 200)
         client.sendall(WHOLE)
         self.assertEqual(self.read_answer(client)[0], 200)
         text = requests.get(f"{self.url}/metrics", timeout=30).text
@@ -272,16 +337,10 @@ class ServerTest(SocketTest):
         self.assertEqual(statuses, {422, 405})
 
     def test_whoever_asks_before_sending_the_body_is_refused_without_it(self) -> None:
-        runner = HeldRunner()
-        self.serve(runner, in_flight=1)
-        with ThreadPoolExecutor(1) as senders:
-            held = senders.submit(requests.post, f"{self.url}/predict", BODY)
-            self.assertTrue(runner.wait_for(1))
+        with self.serving_without_a_free_slot():
             client = self.connect()
             client.sendall(HEAD + b"Expect: 100-continue\r\nContent-Length: 1000\r\n\r\n")
             self.check_refusal(self.read_to_the_end(client), 503, "overloaded")
-            runner.release()
-            self.assertEqual(held.result().status_code, 200)
 
     def test_requests_of_one_connection_that_dont_wait_for_answers_get_them_in_order(self) -> None:
         self.serve(in_flight=1)

@@ -1,13 +1,16 @@
 """The fault suite's attacks in their short form, and that it would tell what an attack has done."""
 
+import itertools
 import json
 import os
 import subprocess
 import sys
 import time
 import unittest
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
+from unittest.mock import Mock, patch
 
 from tools.chaos import hostile
 from tools.chaos.attacks import attack, refused, watch, wire
@@ -103,6 +106,36 @@ class JudgeTest(unittest.TestCase):
             one = one_attack()
             one.note_cut("closed", is_fine)
             self.assertEqual(one.report.broken == [], is_fine)
+
+    def rested(self, megabytes: Sequence[float], is_busy: bool = False, slack: float = 1.0) -> Any:
+        """What is reported of a service that has these megabytes, one reading after the other, then the last one.
+
+        Each look at the clock or at the service takes half a second.
+        """
+        one, made = one_attack(slack=slack), attack_pair.Pair.__new__(attack_pair.Pair)
+        readings, clock = [*megabytes], itertools.count(one.last_byte, 0.5)
+        service = Mock(has_ended=Mock(return_value=False))
+        made.start, made.ports, made._photos, made._services = {"a": 100.0}, {"http": 1}, [Mock()], {"a": service}
+        with (
+            patch.object(attack_pair, "time", Mock(monotonic=lambda: next(clock))),
+            patch.object(attack_pair, "ask", return_value=(0.0, "200")),
+            patch.object(made, "_is_busy", return_value=is_busy),
+            patch.object(made, "megabytes", lambda: {"a": readings.pop(0) if len(readings) > 1 else readings[0]}),
+        ):
+            made._rest(one)
+        return one.report
+
+    def test_memory_may_stand_still_for_a_while_before_it_is_back(self) -> None:
+        report = self.rested([150.0] * 10 + [119.0])
+        self.assertEqual((report.back, report.broken), ({"a": 119.0}, []))
+        for megabytes in ([150.0], [150.0, 140.0, 121.0], [150.0] * 1000 + [100.0]):
+            self.assertIn("MB are left of 100 before", str(self.rested(megabytes).broken))
+
+    def test_a_service_that_is_never_idle_breaks_a_promise_with_any_slack(self) -> None:
+        for slack in (1.0, 4.0):
+            with self.subTest(slack):
+                self.assertIn("idle only after", str(self.rested([100.0], is_busy=True, slack=slack).broken))
+                self.assertEqual(self.rested([100.0], slack=slack).broken, [])
 
     def test_growth_over_refused_files_and_answers_of_5xx_are_told(self) -> None:
         for megabytes, statuses, is_broken in (

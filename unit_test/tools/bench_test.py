@@ -8,7 +8,6 @@ import json
 import platform
 import shutil
 import tempfile
-import threading
 import time
 import unittest
 from collections.abc import Iterator
@@ -35,7 +34,7 @@ from tools.bench import (
 from tools.bench import photos as bench_photos
 from tools.bench import report as bench_report
 from tools.system_packages import find, why_skipped
-from unit_test.tools.programs import FOLDER, run_tool
+from unit_test.tools.programs import FOLDER, answering_with, run_tool
 
 PRINTED = """Running 1s test @ http://127.0.0.1:1/predict
   Requests/sec:     98.00
@@ -95,15 +94,8 @@ def answering(seconds: float = 0.0, status: int = 200) -> Iterator[str]:
         def log_message(self, format: str, *args: object) -> None:
             pass
 
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-    thread = threading.Thread(target=server.serve_forever)
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_port}/predict"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with answering_with(Handler) as port:
+        yield f"http://127.0.0.1:{port}/predict"
 
 
 class ClosedLoopTest(unittest.TestCase):

@@ -4,7 +4,6 @@ import contextlib
 import http.server
 import json
 import os
-import threading
 import unittest
 from collections.abc import Iterator
 from email.message import Message
@@ -12,7 +11,7 @@ from typing import Any
 
 from tools import load
 from tools.chaos import soak, trial
-from unit_test.tools.programs import run_tool
+from unit_test.tools.programs import answering_with, run_tool
 
 SUCCESS = {"status": "Success", "pet_type": "DOG", "model_conf": 99.9}
 FAILURE = {"status": "Failed", "msg": "Wait.", "code": "overloaded", "request_id": "one"}
@@ -117,13 +116,10 @@ class Refuse(AnswerAll):
 class TrialTest(unittest.TestCase):
     @contextlib.contextmanager
     def under_load(self, handler: type[AnswerAll], *refusals: str) -> Iterator[Any]:
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), handler)
-        self.addCleanup(server.server_close)
-        self.addCleanup(server.shutdown)
-        threading.Thread(target=server.serve_forever).start()
+        port = self.enterContext(answering_with(handler))
         case = trial.Case("a case", lambda _: None, frozenset(refusals), True)
         one = trial.Trial(case, None, trial.Pace(rate=200, clients=2))  # type: ignore[arg-type]  # no stage is needed
-        with one.under_load(server.server_port):
+        with one.under_load(port):
             yield one
 
     def test_wrong_answers_break_the_promise(self) -> None:

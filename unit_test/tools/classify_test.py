@@ -1,17 +1,14 @@
 """The command line client: what it sends, what it prints and how it ends, as the program that it is."""
 
 import asyncio
-import contextlib
 import json
 import os
 import socket
 import subprocess
 import sys
 import tempfile
-import threading
 import unittest
-from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 from unittest.mock import patch
@@ -22,6 +19,7 @@ from preprocess_service.app import app_server, config, errors
 from preprocess_service.app.serving_client import predict_response
 from unit_test.preprocess_service.app_server_test import FakeRunner, settings
 from unit_test.preprocess_service.http_server import serving
+from unit_test.tools.programs import answering_with
 
 PROJECT = Path(__file__).parents[2]
 
@@ -81,18 +79,6 @@ class AnotherProgram(BaseHTTPRequestHandler):
 
     def log_message(self, format: str, *args: Any) -> None:
         pass
-
-
-@contextlib.contextmanager
-def another_program() -> Iterator[str]:
-    with ThreadingHTTPServer(("127.0.0.1", 0), AnotherProgram) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        try:
-            yield f"http://127.0.0.1:{server.server_address[1]}"
-        finally:
-            server.shutdown()
-            thread.join()
 
 
 class ClassifyTest(unittest.TestCase):
@@ -233,12 +219,13 @@ class ClassifyTest(unittest.TestCase):
         without_model.answer = errors.ModelUnavailable()
         with socket.create_server(("127.0.0.1", 0)) as probe:
             closed = f"http://127.0.0.1:{probe.getsockname()[1]}"
+        another = f"http://127.0.0.1:{self.enterContext(answering_with(AnotherProgram))}"
         for name, url, argument, word in (
             ("no such file", alive, "missing.jpg", "missing.jpg"),
             ("no match", alive, "*.tiff", "nothing to do"),
             ("no service", closed, photo, "python run.py serve"),
             ("no address", "localhost:7998", photo, "--url"),
-            ("another program", self.enterContext(another_program()), photo, "not this service"),
+            ("another program", another, photo, "not this service"),
             ("no model", self.serve(without_model), photo, "model is not available"),
         ):
             with self.subTest(name):

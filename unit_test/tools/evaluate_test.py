@@ -6,10 +6,9 @@ import io
 import json
 import shutil
 import tempfile
-import threading
 import unittest
 from collections.abc import Iterator
-from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any
 
@@ -17,7 +16,7 @@ import numpy as np
 from PIL import Image
 
 from tools.evaluation import evaluate, measures
-from unit_test.tools.programs import PROJECT, run_tool
+from unit_test.tools.programs import PROJECT, answering_with, run_tool
 
 IMAGES = PROJECT / "images"
 MODEL = next((PROJECT / "prev_trained_models" / "CAT-DOG").glob("[0-9]*"))
@@ -49,15 +48,8 @@ class Service(BaseHTTPRequestHandler):
 
 @contextlib.contextmanager
 def service() -> Iterator[str]:
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Service)
-    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-    thread.start()
-    try:
-        yield f"http://127.0.0.1:{server.server_address[1]}"
-    finally:
-        server.shutdown()
-        server.server_close()
-        thread.join()
+    with answering_with(Service) as port:
+        yield f"http://127.0.0.1:{port}"
 
 
 class MeasuresTest(unittest.TestCase):

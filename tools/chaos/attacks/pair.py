@@ -139,15 +139,18 @@ class Pair:
     def _rest(self, one: Attack) -> None:
         """After the attack: is it idle in time, is its memory back, does it answer?"""
         report, since = one.report, one.last_byte
+        slack = one.pace.slack
         while self._is_busy():
-            if time.monotonic() - since > IDLE_S + BACK_S:
+            if time.monotonic() - since > IDLE_S * slack + BACK_S:
                 break
         report.idle_after = time.monotonic() - since
-        one.promise(report.idle_after <= IDLE_S * one.pace.slack, f"idle only after {report.idle_after:.0f} s")
+        one.promise(report.idle_after <= IDLE_S * slack, f"idle only after {report.idle_after:.0f} s")
         limits = {name: MAY_KEEP * megabytes for name, megabytes in self.start.items()}
-        while report.back != (now := self.megabytes()):
-            report.back = now
-            if all(now[name] <= limit for name, limit in limits.items()) or time.monotonic() - since > BACK_S:
+        # Memory that stands still is no sign that it stays: a service gives back its heap seconds after a burst.
+        while True:
+            report.back = self.megabytes()
+            is_back = all(report.back[name] <= limit for name, limit in limits.items())
+            if is_back or time.monotonic() - since > BACK_S * slack:
                 break
             time.sleep(0.5)
         for name, limit in limits.items():

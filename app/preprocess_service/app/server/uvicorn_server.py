@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import functools
-import gc
 import math
 import socket
 import sys
@@ -69,8 +68,9 @@ class Server(uvicorn.Server):
 
     @staticmethod
     def _trim() -> None:
-        # In a thread: it takes some milliseconds.
-        asyncio.get_running_loop().run_in_executor(None, _free_memory)
+        # In a thread: it takes some milliseconds. Garbage is not collected: a body that was cut off leaves none, and a
+        # collection stops the event loop.
+        asyncio.get_running_loop().run_in_executor(None, trim_malloc)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
         pipeline = getattr(self._app.state, "pipeline", None)
@@ -130,9 +130,3 @@ def _accept_all(port: socket.socket) -> Iterator[socket.socket]:
             client, _ = port.accept()
             client.setblocking(False)
             yield client
-
-
-def _free_memory() -> None:
-    """Return what a burst of bodies took: also where a request that was cut off is garbage that refers to itself."""
-    gc.collect()
-    trim_malloc()
