@@ -86,7 +86,7 @@ class ModelRunner:
         self._version: int | None = None
         server = config.model_server
         max_batches = server.max_concurrent_batches or usable_cores() + 1
-        self._batcher = Batcher(self._predict_batch, max_batches, server.batch_size, prefetch=True)
+        self._batcher = Batcher(self._predict_batch, max_batches, server.batch_size)
         self._template = functools.lru_cache(maxsize=2 * server.batch_size)(self._make_template)
 
     async def open(self) -> None:
@@ -188,7 +188,7 @@ class ModelRunner:
             request.model_spec.name = self._config.experiment_id
             response = await self._call(self._predictions.GetModelMetadata, request, timeout, stages=stages)
             signature = from_metadata(response, self._config)
-        self._batcher.max_weight = self._batch_size(signature)
+        self._batcher.max_size = self._batch_size(signature)
         self._signature = signature
         return signature
 
