@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import numpy as np
 from numpy.typing import NDArray
+from opentelemetry.trace import Span
 
 from preprocess_service.app.config import Config
 from preprocess_service.app.errors import DeadlineExceeded, ModelError, ModelUnavailable, Overloaded, ServiceError
@@ -67,7 +68,7 @@ class _PredictItem:
     pixels: NDArray[np.uint8]
     deadline: float
     request_id: str
-    stage: object
+    stage: Span
 
 
 class ModelRunner:
@@ -181,7 +182,7 @@ class ModelRunner:
         """The model's input and output name, asked of the model server unless the settings name them."""
         return self._signature or await self._fetch_signature(timeout)
 
-    async def _fetch_signature(self, timeout: float, stages: Sequence[object] = ()) -> Signature:
+    async def _fetch_signature(self, timeout: float, stages: Sequence[Span] = ()) -> Signature:
         signature = from_config(self._config)
         if signature is None:
             request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
@@ -209,7 +210,7 @@ class ModelRunner:
         return PredictRequestTemplate(self._config.experiment_id, signature, shape)
 
     async def _call(
-        self, method: Any, request: Any, timeout: float, request_ids: str = "", stages: Sequence[object] = ()
+        self, method: Any, request: Any, timeout: float, request_ids: str = "", stages: Sequence[Span] = ()
     ) -> Any:
         # gRPC takes a timeout of 0 for none at all.
         if timeout <= 0:
