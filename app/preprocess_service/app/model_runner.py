@@ -37,24 +37,14 @@ logger = logging.getLogger(__name__)
 # (yet); ABORTED and CANCELLED happen while a server goes down; RESOURCE_EXHAUSTED is a full queue. The rest means that
 # the two services do not fit together, which no sender can mend.
 ERRORS: dict[grpc.StatusCode, type[ServiceError]] = {
+    **{status: ModelError for status in grpc.StatusCode if status != grpc.StatusCode.OK},
     grpc.StatusCode.CANCELLED: ModelUnavailable,
-    grpc.StatusCode.UNKNOWN: ModelError,
-    grpc.StatusCode.INVALID_ARGUMENT: ModelError,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
     grpc.StatusCode.NOT_FOUND: ModelUnavailable,
-    grpc.StatusCode.ALREADY_EXISTS: ModelError,
-    grpc.StatusCode.PERMISSION_DENIED: ModelError,
     grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
-    grpc.StatusCode.FAILED_PRECONDITION: ModelError,
     grpc.StatusCode.ABORTED: ModelUnavailable,
-    grpc.StatusCode.OUT_OF_RANGE: ModelError,
-    grpc.StatusCode.UNIMPLEMENTED: ModelError,
-    grpc.StatusCode.INTERNAL: ModelError,
     grpc.StatusCode.UNAVAILABLE: ModelUnavailable,
-    grpc.StatusCode.DATA_LOSS: ModelError,
-    grpc.StatusCode.UNAUTHENTICATED: ModelError,
 }
-
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 # More than what stands around the pictures in a request takes.
