@@ -155,7 +155,7 @@ def lock(options: argparse.Namespace) -> int:
         return failed
     # From the TensorFlow that is locked now.
     set_up(ALL, "lock")
-    return subprocess.call([python(), str(ROOT / "tools" / "message_modules.py"), "extract"])
+    return subprocess.call([python(), str(ROOT / "tools" / "message_descriptors.py")])
 
 
 def run_tests(patterns: Sequence[str], http_port: int | None = None, **variables: str) -> int:

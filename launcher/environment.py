@@ -66,8 +66,6 @@ def set_up(layer: Layer, command: str) -> None:
     install = [python(), "-m", "pip", "install", "--disable-pip-version-check", "--require-hashes", "--no-deps"]
     if subprocess.call([*install, "--only-binary=:all:", "-r", str(layer.lock)]):
         raise Problem(f"pip could not install {layer.lock.name}; its last lines stand above. Mend that and start again")
-    if subprocess.call([python(), str(ROOT / "tools" / "message_modules.py"), "install"]):
-        raise Problem("TensorFlow's message modules could not be made; the reason stands above")
     stamp.write_text(_stamp_of(layer), encoding="utf-8")
 
 

@@ -26,7 +26,7 @@ from packaging.utils import parse_wheel_filename
 ROOT = Path(__file__).resolve().parent.parent
 WITHIN_ROOT = "--constraint=requirements.lock"
 WITHOUT_TENSORFLOW = "--excludes=tools/lock_without.txt"
-# The first holds everything. The message modules are taken out of their wheels, which are not installed: no_deps.
+# The first holds everything. The containers install the last without what it asks for: TensorFlow.
 LOCKED = {
     "requirements.txt": [],
     "requirements-serve.txt": [WITHIN_ROOT, WITHOUT_TENSORFLOW],

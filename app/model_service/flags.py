@@ -5,49 +5,75 @@ warned about, one whose absence would change what is served or how safely stops 
 """
 
 from collections.abc import Callable, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 from model_service.errors import StartError
 
 # Of the largest messages: two that come, one that is read, which takes four times its bytes, and room for small ones.
 _LARGEST_AT_WORK = 6.5
+_INT32 = 2**31 - 1
 
 
 class FlagError(StartError):
     """A flag has a value that it can't have."""
 
 
+def _flag(default: Any, text: str, lowest: int = 0, highest: int = _INT32) -> Any:
+    """A flag, what `--help` says of it, and what it may be if it is a number."""
+    return field(default=default, metadata={"text": text, "lowest": lowest, "highest": highest})
+
+
 @dataclass(frozen=True)
 class Flags:
     """What the command line says. Sizes are bytes; 0 threads means one for each core; REST port 0 means off."""
 
-    port: int = 8500
-    rest_api_port: int = 0
-    bind_address: str = "0.0.0.0"
-    model_name: str = "default"
-    model_base_path: str = ""
-    file_system_poll_wait_seconds: int = 1
-    max_num_load_retries: int = 5
-    load_retry_interval_micros: int = 60_000_000
-    rest_api_timeout_in_ms: int = 30_000
-    max_message_bytes: int = 16 * 2**20
-    max_total_message_bytes: int = 0
-    max_execution_bytes: int = 3 * 2**20
-    max_queued_requests: int = 0
-    stuck_call_seconds: int = 30
-    exit_when_stuck: bool = False
-    monitoring_config_file: str = ""
-    log_calls: bool = True
-    tensorflow_session_parallelism: int = 0
-    tensorflow_intra_op_parallelism: int = 0
-    tensorflow_inter_op_parallelism: int = 0
-    enable_model_warmup: bool = True
-    num_request_iterations_for_warmup: int = 1
-    enable_grpc_healthcheck_service: bool = True
-    refuse_unsafe_operations: bool = False
-    version: bool = False
-    help: bool = False
+    port: int = _flag(8500, "TCP port for gRPC", 1, 65535)
+    rest_api_port: int = _flag(0, "TCP port for HTTP/REST; 0: none", 0, 65535)
+    bind_address: str = _flag("0.0.0.0", "address to listen on (not in TensorFlow Serving)")
+    model_name: str = _flag("default", "name under which the model is served")
+    model_base_path: str = _flag("", "folder that holds the version folders (required)")
+    file_system_poll_wait_seconds: int = _flag(
+        1, "seconds between looks for new versions; 0 or less: only at the start", -_INT32 - 1
+    )
+    max_num_load_retries: int = _flag(5, "how often a version that can't be loaded is tried again; at the start: never")
+    load_retry_interval_micros: int = _flag(60_000_000, "microseconds between these attempts", 0, 2**63 - 1)
+    rest_api_timeout_in_ms: int = _flag(30_000, "how long an HTTP call may take", 1, 2**31)
+    max_message_bytes: int = _flag(
+        16 * 2**20, "largest message taken, and largest inputs of one as arrays (not in TensorFlow Serving)", 1
+    )
+    max_total_message_bytes: int = _flag(
+        0, "memory of all messages at work; 0: 6.5 * max_message_bytes (not in TensorFlow Serving)", 0, 2**40
+    )
+    max_execution_bytes: int = _flag(
+        3 * 2**20, "inputs, as float32, computed at a time; more, in parts; 0: all (not in TensorFlow Serving)"
+    )
+    max_queued_requests: int = _flag(
+        0, "calls that may wait, others are refused; 0: 16 for each core (not in TensorFlow Serving)"
+    )
+    stuck_call_seconds: int = _flag(
+        30, "a longer call turns the health to NOT_SERVING; 0: no call does (not in TensorFlow Serving)"
+    )
+    exit_when_stuck: bool = _flag(
+        False, "end after such a call, for whoever starts this anew (not in TensorFlow Serving)"
+    )
+    monitoring_config_file: str = _flag(
+        "", "text form of a MonitoringConfig, which turns the metrics for Prometheus on"
+    )
+    log_calls: bool = _flag(True, "write a line of JSON for each prediction (not in TensorFlow Serving)")
+    tensorflow_session_parallelism: int = _flag(0, "threads to compute with; 0: one for each core", 0, 1024)
+    tensorflow_intra_op_parallelism: int = _flag(0, "threads for one call; 0: chosen from the cores", 0, 1024)
+    tensorflow_inter_op_parallelism: int = _flag(
+        0, "calls computed at the same time; 0: chosen from the cores", 0, 1024
+    )
+    enable_model_warmup: bool = _flag(True, "replay assets.extra/tf_serving_warmup_requests before serving")
+    num_request_iterations_for_warmup: int = _flag(1, "how often each warm-up request is run", 0, 10000)
+    enable_grpc_healthcheck_service: bool = _flag(True, "serve grpc.health.v1")
+    refuse_unsafe_operations: bool = _flag(
+        False, "load no model that could do more than compute (not in TensorFlow Serving)"
+    )
+    version: bool = _flag(False, "print the version and exit")
+    help: bool = _flag(False, "print this list and exit")
     warnings: tuple[str, ...] = field(default=())
 
     @property
@@ -56,34 +82,7 @@ class Flags:
         return self.max_total_message_bytes or int(_LARGEST_AT_WORK * self.max_message_bytes)
 
 
-HELP = {
-    "port": "TCP port for gRPC",
-    "rest_api_port": "TCP port for HTTP/REST; 0: none",
-    "bind_address": "address to listen on (not in TensorFlow Serving)",
-    "model_name": "name under which the model is served",
-    "model_base_path": "folder that holds the version folders (required)",
-    "file_system_poll_wait_seconds": "seconds between looks for new versions; 0 or less: only at the start",
-    "max_num_load_retries": "how often a version that can't be loaded is tried again; at the start: never",
-    "load_retry_interval_micros": "microseconds between these attempts",
-    "rest_api_timeout_in_ms": "how long an HTTP call may take",
-    "max_message_bytes": "largest message taken, and largest inputs of one as arrays (not in TensorFlow Serving)",
-    "max_total_message_bytes": "memory of all messages at work; 0: 6.5 * max_message_bytes (not in TensorFlow Serving)",
-    "max_execution_bytes": "inputs, as float32, computed at a time; more, in parts; 0: all (not in TensorFlow Serving)",
-    "max_queued_requests": "calls that may wait, others are refused; 0: 16 for each core (not in TensorFlow Serving)",
-    "stuck_call_seconds": "a longer call turns the health to NOT_SERVING; 0: no call does (not in TensorFlow Serving)",
-    "exit_when_stuck": "end after such a call, for whoever starts this anew (not in TensorFlow Serving)",
-    "monitoring_config_file": "text form of a MonitoringConfig, which turns the metrics for Prometheus on",
-    "log_calls": "write a line of JSON for each prediction (not in TensorFlow Serving)",
-    "tensorflow_session_parallelism": "threads to compute with; 0: one for each core",
-    "tensorflow_intra_op_parallelism": "threads for one call; 0: chosen from the cores",
-    "tensorflow_inter_op_parallelism": "calls computed at the same time; 0: chosen from the cores",
-    "enable_model_warmup": "replay assets.extra/tf_serving_warmup_requests before serving",
-    "num_request_iterations_for_warmup": "how often each warm-up request is run",
-    "enable_grpc_healthcheck_service": "serve grpc.health.v1",
-    "refuse_unsafe_operations": "load no model that could do more than compute (not in TensorFlow Serving)",
-    "version": "print the version and exit",
-    "help": "print this list and exit",
-}
+HELP = {flag.name: flag.metadata["text"] for flag in fields(Flags) if flag.metadata}
 
 # Flags of TensorFlow Serving's that ask for something this server can't do, by the value that doesn't ask.
 _REFUSED = {
@@ -163,26 +162,11 @@ def _boolean(text: str) -> bool:
 def _checked(flags: Flags) -> Flags:
     if flags.version or flags.help:
         return flags
-    ranges = {
-        "port": (1, 65535),
-        "rest_api_port": (0, 65535),
-        "file_system_poll_wait_seconds": (-(2**31), 2**31 - 1),
-        "max_num_load_retries": (0, 2**31 - 1),
-        "load_retry_interval_micros": (0, 2**63 - 1),
-        "rest_api_timeout_in_ms": (1, 2**31),
-        "max_message_bytes": (1, 2**31 - 1),
-        "max_total_message_bytes": (0, 2**40),
-        "max_execution_bytes": (0, 2**31 - 1),
-        "max_queued_requests": (0, 2**31 - 1),
-        "stuck_call_seconds": (0, 2**31 - 1),
-        "tensorflow_session_parallelism": (0, 1024),
-        "tensorflow_intra_op_parallelism": (0, 1024),
-        "tensorflow_inter_op_parallelism": (0, 1024),
-        "num_request_iterations_for_warmup": (0, 10_000),
-    }
-    for name, (lowest, highest) in ranges.items():
-        if not lowest <= getattr(flags, name) <= highest:
-            raise FlagError(f"--{name} must be between {lowest} and {highest}, not {getattr(flags, name)}.")
+    for flag in fields(flags):
+        value = getattr(flags, flag.name)
+        if type(value) is int and not flag.metadata["lowest"] <= value <= flag.metadata["highest"]:
+            between = f"{flag.metadata['lowest']} and {flag.metadata['highest']}"
+            raise FlagError(f"--{flag.name} must be between {between}, not {value}.")
     least = int(_LARGEST_AT_WORK * flags.max_message_bytes)
     if flags.total_message_bytes < least:
         raise FlagError(

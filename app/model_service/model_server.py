@@ -18,10 +18,9 @@ import logging
 import os
 import signal
 import socket
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
-from typing import TYPE_CHECKING
 
 from model_service import flags
 from model_service.api.grpc_server import GrpcServer
@@ -41,16 +40,13 @@ from model_service.observability.readiness import Readiness
 from model_service.prediction.executor import InferenceExecutor
 from model_service.prediction.idle_memory import release_unused_memory
 from model_service.prediction.message_memory import MessageMemory
-from model_service.prediction.request_log import RequestLogger
+from model_service.prediction.request_log import RequestLogger, RequestRecord
 from model_service.prediction.warmup import called_signatures, warm_up
 from model_service.server_context import ServerContext
 from serving_common import sockets
 from serving_common.json_logging import configure_json_logging
 from serving_common.malloc import configure_malloc, trim_malloc
-from serving_common.otel import open_export
-
-if TYPE_CHECKING:
-    from model_service.observability.tracing import OtlpExport
+from serving_common.otel import SpanExport, open_export
 
 logger = logging.getLogger("model_server")
 
@@ -66,6 +62,8 @@ DRAIN_S = 8.0
 # Once no prediction runs: time for the last answers to reach the wire. Only open health watches use it up.
 FLUSH_S = 0.3
 STUCK_LOOK_S = 1.0
+# How long the end of the process waits for the last spans to be sent.
+TRACES_CLOSE_S = 1.0
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -109,8 +107,8 @@ def _serve(options: Flags) -> int:
     servables = Servables(load_first(options, load))
     executor = InferenceExecutor(threads.callers, queue_length(options.max_queued_requests))
     readiness = Readiness(servables, executor, options.model_name, options.stuck_call_seconds)
-    export = open_export(os.environ, _span_export)
-    request_logger = RequestLogger(options.log_calls, export, monitoring.waited)
+    export = open_export(os.environ, "model_service", VERSION, TRACES_CLOSE_S)
+    request_logger = RequestLogger(options.log_calls, _export_request(export), monitoring.waited)
     messages = MessageMemory(options.total_message_bytes, options.max_message_bytes)
     server_context = ServerContext(
         servables, executor, readiness, monitoring, request_logger, messages, options.max_message_bytes
@@ -242,11 +240,13 @@ def _stop_event() -> asyncio.Event:
     return stop
 
 
-def _span_export() -> "OtlpExport":
-    # Not before it is wanted: OpenTelemetry's SDK comes with it.
-    from model_service.observability.tracing import OtlpExport
+def _export_request(export: SpanExport | None) -> Callable[[RequestRecord], str] | None:
+    if export is None:
+        return None
+    # Not before it is wanted: OpenTelemetry comes with it.
+    from model_service.observability.tracing import export_request
 
-    return OtlpExport(VERSION)
+    return partial(export_request, export.tracer)
 
 
 def _bind(host: str, port: int, flag: str) -> socket.socket:

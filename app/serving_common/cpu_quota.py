@@ -1,5 +1,6 @@
 """How much of the machine is this process's to use."""
 
+import contextlib
 import math
 import os
 from collections.abc import Iterator
@@ -27,21 +28,20 @@ def cpu_quota(membership: Path = MEMBERSHIP, groups: Path = GROUPS) -> float:
     Docker's --cpus, Kubernetes' limits.cpu and systemd's CPUQuota= all end here (kernel documentation, cgroup-v2.rst,
     cpu.max; version 1: sched-bwc.rst). No count of cores knows of it.
     """
-    return min((_read_quota(folder) for folder in _folders(membership, groups)), default=math.inf)
+    found = control_groups("cpu", membership)
+    return min((_read_quota(groups / ("cpu" if is_old else "") / name) for name, is_old in found), default=math.inf)
 
 
-def _folders(membership: Path, groups: Path) -> Iterator[Path]:
-    """The groups that this process is in, by name: each, and those around it, since all their limits hold."""
-    try:
-        lines = membership.read_text(encoding="utf-8").splitlines()
-    except OSError:
-        return
-    for line in lines:
-        _, controllers, name = line.split(":", 2)
-        if not controllers or "cpu" in controllers.split(","):  # no controllers: version 2, one tree for all
-            group = PurePosixPath(name.lstrip("/"))
-            for part in (group, *group.parents):
-                yield groups / ("cpu" if controllers else "") / part
+def control_groups(controller: str, membership: Path) -> Iterator[tuple[PurePosixPath, bool]]:
+    """The groups that this process is in, by name: each, and those around it, since all their limits hold; and
+    whether it is of version 1, where each controller has a tree of its own."""
+    with contextlib.suppress(OSError, ValueError):
+        for line in membership.read_text(encoding="utf-8").splitlines():
+            _, controllers, name = line.split(":", 2)
+            if not controllers or controller in controllers.split(","):  # no controllers: version 2, one tree for all
+                group = PurePosixPath(name.lstrip("/"))
+                for part in (group, *group.parents):
+                    yield part, bool(controllers)
 
 
 def _read_quota(folder: Path) -> float:

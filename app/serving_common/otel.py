@@ -5,20 +5,19 @@ Elsewhere OpenTelemetry's SDK is not even imported: that takes 0.2 s and 5 MB.
 
 import logging
 import threading
-from collections.abc import Callable, Mapping
-from typing import TypeVar
+from collections.abc import Mapping
 
 ENDPOINTS = ("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "OTEL_EXPORTER_OTLP_ENDPOINT")
 # The variables for traces alone take precedence over those for all signals.
 PROTOCOLS = ("OTEL_EXPORTER_OTLP_TRACES_PROTOCOL", "OTEL_EXPORTER_OTLP_PROTOCOL")
 
-Export = TypeVar("Export")
-
 logger = logging.getLogger(__name__)
 
 
-def open_export(environment: Mapping[str, str], make: Callable[[], Export]) -> Export | None:
-    """Return what ``make`` makes if spans are wanted, else None.
+def open_export(
+    environment: Mapping[str, str], service: str, version: str, close_seconds: float
+) -> "SpanExport | None":
+    """Return a ``SpanExport`` if spans are wanted, else None.
 
     A mistake in the environment is logged; requests are answered all the same.
     """
@@ -29,7 +28,7 @@ def open_export(environment: Mapping[str, str], make: Callable[[], Export]) -> E
         logger.error("no traces: OTEL_EXPORTER_OTLP_PROTOCOL is %s, but only grpc is built in", protocol)
         return None
     try:
-        return make()
+        return SpanExport(service, version, close_seconds)
     except Exception:
         # A missing package, a certificate that can't be read, ...
         logger.exception("no traces: OpenTelemetry can't be set up")

@@ -1,38 +1,69 @@
 """The messages and stubs of ``tensorflow-serving-api``, without TensorFlow.
 
-The generated modules import ``tensorflow.core...``, and importing ``tensorflow`` costs seconds and hundreds of
-megabytes. So ``tensorflow`` is put into ``sys.modules`` as a module that knows its folder and has not been executed.
-Its sub-modules are imported as always; in a container the folder may hold nothing but these. ``load_tensorflow``
-executes that same module where a model needs the real TensorFlow; the messages stay the ones already loaded.
+The generated modules import ``tensorflow.core...``. Where TensorFlow is not installed, these modules are made from
+``app/protos/tensorflow.binpb``. Where it is, importing ``tensorflow`` would cost seconds and hundreds of megabytes. So
+it is put into ``sys.modules`` as a module that knows its folder and has not been executed, and its sub-modules are
+imported as always. ``load_tensorflow`` executes that same module where a model needs the real TensorFlow; the messages
+stay the ones already loaded.
 """
 
 import importlib
 import importlib.util
 import sys
+from importlib.machinery import ModuleSpec
+from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+# protobuf ships no types.
+from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format  # type: ignore[import-untyped]
+from google.protobuf.internal import builder  # type: ignore[import-untyped]
+from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
+from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
+
+# A FileDescriptorSet; each file stands after those that it imports.
+DESCRIPTORS = Path(__file__).resolve().parent.parent / "protos" / "tensorflow.binpb"
+
 
 class TensorFlowMissing(ImportError):
-    """TensorFlow's runtime is not installed, or only its message modules are."""
+    """TensorFlow's runtime is not installed."""
 
 
-def _register_bare_tensorflow() -> None:
+def _register_tensorflow() -> None:
     if "tensorflow" in sys.modules:
         return
     spec = importlib.util.find_spec("tensorflow")
-    if spec is None:
-        raise TensorFlowMissing("the message modules of the package tensorflow are not installed")
-    sys.modules["tensorflow"] = importlib.util.module_from_spec(spec)
+    if spec is not None:
+        sys.modules["tensorflow"] = importlib.util.module_from_spec(spec)
+        return
+    for file in descriptor_pb2.FileDescriptorSet.FromString(DESCRIPTORS.read_bytes()).file:
+        # As in the code that protobuf's compiler writes; some of it finds a dependency through the one that imports it.
+        module = _add_module(_module_name(file.name))
+        attributes = vars(module)
+        for needed in map(_module_name, file.dependency):
+            attributes[needed.partition(".")[0]] = __import__(needed)
+        attributes["DESCRIPTOR"] = descriptor_pool.Default().AddSerializedFile(file.SerializeToString())
+        builder.BuildMessageAndEnumDescriptors(module.DESCRIPTOR, attributes)
+        builder.BuildTopDescriptorsAndMessages(module.DESCRIPTOR, module.__name__, attributes)
 
 
-# The one thing that happens at import: without it the imports below would run all of TensorFlow.
-_register_bare_tensorflow()
+def _add_module(name: str) -> ModuleType:
+    """Return an empty module, made with its packages if there is none yet."""
+    if name not in sys.modules:
+        sys.modules[name] = importlib.util.module_from_spec(ModuleSpec(name, None, is_package=True))
+        package, _, last = name.rpartition(".")
+        if package:
+            setattr(_add_module(package), last, sys.modules[name])
+    return sys.modules[name]
 
-# protobuf ships no types.
-from google.protobuf import descriptor_pb2, descriptor_pool, message_factory, text_format  # type: ignore[import-untyped]  # noqa: E402
-from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]  # noqa: E402
-from google.protobuf.message import DecodeError  # type: ignore[import-untyped]  # noqa: E402
+
+def _module_name(file: str) -> str:
+    return file.removesuffix(".proto").replace("/", ".") + "_pb2"
+
+
+# The one thing that happens at import: without it the imports below would run all of TensorFlow, or find none.
+_register_tensorflow()
+
 from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2  # noqa: E402
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2  # noqa: E402
 from tensorflow_serving.apis import (  # noqa: E402
@@ -80,7 +111,7 @@ def load_tensorflow() -> ModuleType:
     """Execute the registered bare package, which makes it the real TensorFlow, and return it.
 
     Raises:
-        TensorFlowMissing: only the message modules are installed.
+        TensorFlowMissing: it is not installed.
     """
     module = sys.modules["tensorflow"]
     if hasattr(module, "__version__"):

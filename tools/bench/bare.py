@@ -12,7 +12,6 @@ import asyncio
 import json
 import os
 import sys
-from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
@@ -21,7 +20,6 @@ import uvicorn
 from numpy.typing import NDArray
 
 from preprocess_service.app.config import Config, load_config
-from preprocess_service.app.inference.batcher import Batcher
 from preprocess_service.app.inference.pipeline import PREPARED_PER_CORE
 from preprocess_service.app.model_runner import ModelRunner
 from preprocess_service.app.utils import decode_base64, decode_image, to_pixels
@@ -30,8 +28,6 @@ from serving_common.malloc import configure_malloc
 from tools import service  # noqa: F401 - finds the service's modules below
 
 TIMEOUT_S = 10.0
-# Photos that one thread prepares at a time.
-TOGETHER = 4
 
 
 class Bare:
@@ -41,7 +37,6 @@ class Bare:
         self._config = config
         self._runner = ModelRunner(config)
         self._threads = ThreadPoolExecutor(usable_cores())
-        self._decoder = Batcher(self._prepare_together, usable_cores(), TOGETHER)
         self._places = asyncio.Semaphore(PREPARED_PER_CORE * usable_cores())
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -60,17 +55,13 @@ class Bare:
             body += message["body"]
             is_whole = not message["more_body"]
         async with self._places:
-            pixels = await self._decoder.submit(body)
+            pixels = await asyncio.get_running_loop().run_in_executor(self._threads, self._prepare, body)
             prediction = await self._runner.predict(pixels, TIMEOUT_S)
         confidence = round(100 * prediction.probabilities[prediction.label], 2)
         answer = json.dumps({"pet_type": prediction.label, "model_conf": confidence}).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": answer})
-
-    async def _prepare_together(self, bodies: Sequence[bytes]) -> Sequence[NDArray[np.uint8]]:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: [self._prepare(body) for body in bodies])
 
     def _prepare(self, body: bytes) -> NDArray[np.uint8]:
         photo = decode_base64(json.loads(body)["image_b64"])

@@ -14,11 +14,9 @@ SERVICE = "preprocess_service.app"
 # The modules that know each library, of all three packages.
 KNOWN_BY = {
     "uvicorn": {
-        f"{SERVICE}.server.flow_control",
-        f"{SERVICE}.server.http_protocol",
         f"{SERVICE}.server.uvicorn_server",
-        "model_service.api.http_protocol",
         "model_service.api.rest_server",
+        "serving_common.uvicorn_protocol",
     },
     "tensorflow": {"serving_common.tensorflow_protos"},
     "tensorflow_serving": {"serving_common.tensorflow_protos"},

@@ -171,9 +171,6 @@ class SetUpTest(unittest.TestCase):
 
     def setUp(self) -> None:
         self.folder = Path(self.enterContext(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
-        (self.folder / "tools").mkdir()
-        # The true one needs protobuf: message_modules_test.py.
-        (self.folder / "tools" / "message_modules.py").write_text("")
         self.pins = {name: self.make_wheel(name) for name in ("tiny", "larger_one")}
 
     def make_wheel(self, name: str) -> str:

@@ -230,8 +230,8 @@ class WithoutTensorFlowTest(unittest.TestCase):
         self.assertEqual([name for name in modules if "telemetry" in name], [])
 
     @unittest.skipIf(sys.platform == "win32", "makes symbolic links")
-    def test_the_message_modules_are_enough_and_what_needs_more_says_so(self) -> None:
-        """As in the container: of TensorFlow only the folders of the message modules are installed."""
+    def test_it_works_without_tensorflow_and_says_what_a_model_needs_it_for(self) -> None:
+        """As in the container, and after `run.py serve`."""
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-S", str(processes.MODEL_SERVER), "--bind_address=127.0.0.1"]
             environment = {"PYTHONPATH": str(_packages_without_tensorflow(Path(folder, "packages")))}
@@ -258,18 +258,11 @@ class WithoutTensorFlowTest(unittest.TestCase):
 
 
 def _packages_without_tensorflow(target: Path) -> Path:
-    """Link every installed package into `target`, but of TensorFlow only the message modules, as plain folders."""
+    """Link every installed package into `target`, but not TensorFlow."""
     target.mkdir()
-    packages = Path(grpc.__file__).parent.parent
-    for entry in packages.iterdir():
-        if not entry.name.startswith("tensorflow"):
+    for entry in Path(grpc.__file__).parent.parent.iterdir():
+        if entry.name.partition("-")[0] not in ("tensorflow", "tensorflow_protos"):
             (target / entry.name).symlink_to(entry)
-    for name, module in sys.modules.items():
-        source = getattr(module, "__file__", None)
-        if name.startswith("tensorflow") and source and source.endswith(("_pb2.py", "_pb2_grpc.py")):
-            copy = target / Path(source).relative_to(packages)
-            copy.parent.mkdir(parents=True, exist_ok=True)
-            shutil.copy(source, copy)
     return target
 
 

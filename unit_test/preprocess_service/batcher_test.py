@@ -33,8 +33,8 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase):
     async def asyncSetUp(self) -> None:
         self.model = Model()
 
-    async def submit(self, calls: int, size: int, *numbers: int, **options: Any) -> list[asyncio.Task[int]]:
-        self.batcher: Any = batcher.Batcher(self.model.ask, calls, size, **options)
+    async def submit(self, calls: int, size: int, *numbers: int) -> list[asyncio.Task[int]]:
+        self.batcher: Any = batcher.Batcher(self.model.ask, calls, size)
         return await self.more(*numbers)
 
     async def more(self, *numbers: int) -> list[asyncio.Task[int]]:
@@ -53,14 +53,8 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(await asyncio.gather(*tasks), [10, 20, 30, 40, 50, 60, 70])
         self.assertEqual(self.model.asked, [[1], [2], [3, 4, 5], [6, 7]])
 
-    async def test_no_batch_costs_more_than_it_may_but_one_question_alone(self) -> None:
-        tasks = await self.submit(1, 10, 1, 3, 3, 4, 5, 12, 2, weight=lambda number: number)
-        self.model.gate.set()
-        await asyncio.gather(*tasks)
-        self.assertEqual(self.model.asked, [[1], [3, 3, 4], [5], [12], [2]])
-
     async def test_the_call_ahead_waits_until_it_asks_as_many_as_the_others_or_one_of_them_ends(self) -> None:
-        await self.submit(3, 4, 1, 2, 3, 4, 5, 6, prefetch=True)
+        await self.submit(3, 4, 1, 2, 3, 4, 5, 6)
         self.assertEqual(self.model.asked, [[1], [2], [3]])
         await self.end_calls()
         await self.more(7)

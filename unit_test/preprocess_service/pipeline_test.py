@@ -1,11 +1,13 @@
 """What is late, or whose sender has left, is dropped before the next costly step, wherever it waits."""
 
+import asyncio
 import base64
 import io
 import json
 import socket
 import threading
 import time
+import traceback
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
@@ -16,7 +18,9 @@ from PIL import Image
 
 from preprocess_service.app import app_server
 from preprocess_service.app.api import routes
+from preprocess_service.app.errors import InvalidImage
 from preprocess_service.app.inference import decoder_pool, pipeline
+from preprocess_service.app.inference.context import RequestContext
 from unit_test.preprocess_service.app_server_test import CAT, FakeRunner, HeldRunner, settings
 from unit_test.preprocess_service.formats_test import save
 from unit_test.preprocess_service.http_server import serving
@@ -94,16 +98,7 @@ class DroppedWorkTest(unittest.TestCase):
         self.wait_for("catdog_queue_length 0.0")
         self.assertEqual(self.ask(body={"image_b64": CAT}, milliseconds=60_000), (200, "ok"))
 
-    def test_photos_that_wait_for_a_thread_are_prepared_together_and_each_is_answered(self) -> None:
-        names = {CAT: "photo", BROKEN: "broken"}
-        prepared: list[list[str]] = []
-        together = pipeline.Pipeline._prepare_together
-
-        async def prepare(self: Any, tasks: Any) -> Any:
-            prepared.append([names[task.photo] for task in tasks])
-            return await together(self, tasks)
-
-        self.enterContext(patch.object(pipeline.Pipeline, "_prepare_together", prepare))
+    def test_photos_that_wait_for_a_thread_are_each_answered_as_they_are(self) -> None:
         self.serve(decode_threads=1)
         self.may_decode.clear()
         answers = []
@@ -112,11 +107,26 @@ class DroppedWorkTest(unittest.TestCase):
                 # The first has the thread, and waits in it.
                 answers.append(senders.submit(self.ask, body={"image_b64": photo}, milliseconds=60_000))
                 self.wait_for(f"catdog_in_flight {len(answers)}.0")
+            self.wait_for("catdog_queue_length 5.0")
             self.may_decode.set()
             found = [answer.result() for answer in answers]
         self.assertEqual(found.pop(2), (400, "invalid_image"))
         self.assertEqual(found, [(200, "ok")] * 5)
-        self.assertEqual(prepared, [["photo"], ["photo", "broken", "photo", "photo"], ["photo"]])
+
+    def test_the_error_of_a_refused_photo_does_not_hold_its_picture(self) -> None:
+        async def refuse() -> Any:
+            app = app_server.create_app(settings(), FakeRunner())
+            photos = pipeline.Pipeline(app.state.config, FakeRunner(), app.state.metrics)
+            found = await asyncio.gather(photos.classify(BROKEN, RequestContext("x", 60)), return_exceptions=True)
+            await photos.close()
+            return found[0]
+
+        error = asyncio.run(refuse())
+        self.assertIsInstance(error, InvalidImage)
+        functions = [frame.name for frame in traceback.extract_tb(error.__traceback__)]
+        self.assertIn("_prepare", functions)
+        self.assertNotIn("_pixels", functions)
+        self.assertIsNone(error.__context__)
 
     def test_only_so_many_photos_are_prepared_as_may_wait_for_the_model(self) -> None:
         runner = HeldRunner()

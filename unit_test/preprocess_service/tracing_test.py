@@ -24,7 +24,6 @@ MODEL = Path(__file__).parents[2] / "prev_trained_models" / "CAT-DOG"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = "00f067aa0ba902b7"
 PHOTO = (IMAGES / "cat_1.jpg").read_bytes()
-OTLP = "preprocess_service.app.observability.otlp"
 # Sent soon, so that a test needn't wait for it.
 SOON = {"OTEL_BSP_SCHEDULE_DELAY": "50"}
 
@@ -159,7 +158,7 @@ class PreprocessServiceTest(unittest.TestCase):
                 imported = set(re.findall(r"import time:.*\| +(\S+)", it.output()))
                 self.assertIn("preprocess_service.app.middleware.request_context", imported)
                 # Not so the interfaces, opentelemetry-api: FastAPI imports them, whatever one says.
-                parts = ("opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.proto", OTLP)
+                parts = ("opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.proto")
                 self.assertEqual([name for name in imported if name.startswith(parts)], [])
 
 
@@ -259,8 +258,8 @@ class SharedCallTest(unittest.TestCase):
         ):
             with self.subTest(name):
                 program = (
-                    "import sys; from preprocess_service.app.observability.otlp import Otlp\n"
-                    "tracing = Otlp(); stages = []\n"
+                    "import os, sys; from preprocess_service.app.observability.tracing import open_tracing\n"
+                    "tracing = open_tracing(os.environ); stages = []\n"
                     "for parent in sys.argv[1:]:\n"
                     "    with tracing.request({'traceparent': parent}).stage('model'):\n"
                     "        stages.append(tracing.current_stage())\n"
@@ -284,7 +283,7 @@ class ModelServerTest(unittest.TestCase):
         with mock.patch.dict(os.environ, {"PYTHONPROFILEIMPORTTIME": "1"}), model_server(MODEL, "CAT-DOG") as server:
             imported = set(re.findall(r"import time:.*\| +(\S+)", server.output()))
         self.assertIn("model_service.prediction.predict", imported)
-        tracing = ("opentelemetry", "model_service.observability.span_export")
+        tracing = ("opentelemetry", "model_service.observability.tracing")
         self.assertEqual([name for name in imported if name.startswith(tracing)], [])
 
     @unittest.skipIf(os.name == "nt", "Windows has no SIGTERM")

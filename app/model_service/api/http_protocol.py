@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol
+from serving_common.uvicorn_protocol import UvicornProtocol
 
 # Of what is not the body of a request: its headers, and what stands between and after the parts of a body.
 MAX_HEADER_BYTES = 16 << 10
@@ -18,7 +18,7 @@ PIPELINED = 16
 _EVICTION_BATCH = CONNECTIONS // 20
 
 
-class LimitedHttpProtocol(HttpToolsProtocol):
+class LimitedHttpProtocol(UvicornProtocol):
     """One connection; `open_connections` is shared by all of a server."""
 
     def __init__(self, *arguments: Any, open_connections: "set[LimitedHttpProtocol]", **named: Any) -> None:
@@ -113,15 +113,12 @@ class LimitedHttpProtocol(HttpToolsProtocol):
                 self._reject(
                     "408 Request Timeout", f"The headers of the request did not come within {HEADER_TIMEOUT_S:g} s"
                 )
-        elif not self._is_answering() and now - self._since > (HEADER_TIMEOUT_S if self._is_in_body else IDLE_S):
+        elif not self.is_answering() and now - self._since > (HEADER_TIMEOUT_S if self._is_in_body else IDLE_S):
             self.transport.close()
-
-    def _is_answering(self) -> bool:
-        return self.cycle is not None and not self.cycle.response_complete
 
     def _evict_idle(self) -> bool:
         """Close the connections that have been waiting for the longest; whether there were any."""
-        waiting = [other for other in self._open if other is not self and not other._is_answering()]
+        waiting = [other for other in self._open if other is not self and not other.is_answering()]
         waiting.sort(key=lambda other: other._since)
         for other in waiting[: 1 + _EVICTION_BATCH]:
             other.transport.close()
@@ -134,7 +131,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
     def _reject(self, status: str, text: str) -> None:
         """Refuse what there is no way to go on after."""
         self._is_rejected = True
-        if not self._is_answering():
+        if not self.is_answering():
             body = json.dumps({"error": text})
             self.transport.write(
                 f"HTTP/1.1 {status}\r\ncontent-type: application/json\r\ncontent-length: {len(body)}\r\n"

@@ -3,9 +3,9 @@
 import contextlib
 import re
 from collections.abc import Iterator
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
-from serving_common.cpu_quota import GROUPS, MEMBERSHIP
+from serving_common.cpu_quota import GROUPS, MEMBERSHIP, control_groups
 
 MACHINE = Path("/proc/meminfo")
 
@@ -16,19 +16,10 @@ def free_bytes(machine: Path = MACHINE, membership: Path = MEMBERSHIP, groups: P
     None where the system doesn't say. (Kernel documentation: cgroup-v2.rst, memory.max; version 1: memory.rst.)
     """
     found = [*_of_machine(machine)]
-    for group in _groups(membership):
-        for name in (group, *group.parents):
-            found += [*_of_group(groups / name, "memory.max", "memory.current")]
-            found += [*_of_group(groups / "memory" / name, "memory.limit_in_bytes", "memory.usage_in_bytes")]
+    for name, _ in control_groups("memory", membership):
+        found += [*_of_group(groups / name, "memory.max", "memory.current")]
+        found += [*_of_group(groups / "memory" / name, "memory.limit_in_bytes", "memory.usage_in_bytes")]
     return max(0, min(found)) if found else None
-
-
-def _groups(membership: Path) -> Iterator[PurePosixPath]:
-    with contextlib.suppress(OSError, ValueError):
-        for line in membership.read_text(encoding="utf-8").splitlines():
-            _, controllers, name = line.split(":", 2)
-            if not controllers or "memory" in controllers.split(","):  # no controllers: version 2, one tree for all
-                yield PurePosixPath(name.lstrip("/"))
 
 
 def _of_machine(machine: Path) -> Iterator[int]:

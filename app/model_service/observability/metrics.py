@@ -6,20 +6,20 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Generic, TypeVar
+from typing import Any, Generic, TypeVar
 
 from grpc import StatusCode
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
 from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
 from prometheus_client.registry import Collector
 
-from model_service.config_files import parse_monitoring_config, read_config_file
-from model_service.errors import StartError, code_of
+from model_service.errors import StartError, code_of, one_line
 from model_service.models.engine import Engine
 from model_service.models.servables import OTHERS, Servables
 from model_service.models.tensors import Array
 from model_service.observability.readiness import Readiness
 from model_service.prediction.executor import InferenceExecutor
+from serving_common.tensorflow_protos import ParseError, descriptor_pb2, descriptor_pool, message_factory, text_format
 
 DEFAULT_PATH = "/monitoring/prometheus/metrics"
 
@@ -42,13 +42,34 @@ def read_path(config_file: str) -> str | None:
     """
     if not config_file:
         return None
-    config = read_config_file("monitoring_config_file", config_file, parse_monitoring_config)
+    try:
+        config = text_format.Parse(Path(config_file).read_text(encoding="utf-8"), _monitoring_config())
+    except (OSError, UnicodeDecodeError, ParseError) as exc:
+        raise StartError(f"--monitoring_config_file={config_file} can't be read: {one_line(exc)}.") from exc
     if not config.prometheus_config.enable:
         return None
     path: str = config.prometheus_config.path or DEFAULT_PATH
     if not path.startswith("/"):
         raise StartError(f"--monitoring_config_file={config_file}: the path must begin with a slash, not be {path}.")
     return path
+
+
+def _monitoring_config() -> Any:
+    """Make an empty MonitoringConfig, which the package tensorflow-serving-api lacks.
+
+    It is TensorFlow Serving's config/monitoring_config.proto; in text form only the names count.
+    """
+    field = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name="monitoring_config.proto", syntax="proto3")
+    file.message_type.add(name="PrometheusConfig").field.extend(
+        [field(name="enable", number=1, type=field.TYPE_BOOL), field(name="path", number=2, type=field.TYPE_STRING)]
+    )
+    file.message_type.add(name="MonitoringConfig").field.add(
+        name="prometheus_config", number=1, type=field.TYPE_MESSAGE, type_name=".PrometheusConfig"
+    )
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName("MonitoringConfig"))()
 
 
 SomeMetric = TypeVar("SomeMetric", Counter, Histogram)

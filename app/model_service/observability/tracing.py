@@ -6,16 +6,11 @@ time that it computed. They are made when the request is over, so that it is not
 
 from grpc import StatusCode
 from opentelemetry.context import Context
-from opentelemetry.trace import SpanKind, Status, format_trace_id, set_span_in_context
+from opentelemetry.trace import SpanKind, Status, Tracer, format_trace_id, set_span_in_context
 from opentelemetry.trace import StatusCode as SpanStatus
 from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from model_service.prediction.request_log import RequestRecord
-from serving_common.otel import SpanExport
-
-SERVICE = "model_service"
-# How long the end of the process waits for the last spans to be sent.
-CLOSE_S = 1.0
 
 # By OpenTelemetry's conventions these are errors of a server; the others are the client's doing.
 _ERRORS = {
@@ -29,33 +24,22 @@ _ERRORS = {
 _PROPAGATOR = TraceContextTextMapPropagator()
 
 
-class OtlpExport:
-    """Sends the spans of every request that the sampler of OTEL_TRACES_SAMPLER takes."""
-
-    def __init__(self, version: str) -> None:
-        self._export = SpanExport(SERVICE, version, CLOSE_S)
-        self._tracer = self._export.tracer
-
-    def export(self, record: RequestRecord) -> str:
-        """Make the spans of a request that has ended; return the id of their trace."""
-        parent = _PROPAGATOR.extract(record.metadata, Context())
-        span = self._tracer.start_span("Predict", parent, SpanKind.SERVER, _attributes(record), None, record.arrived_ns)
-        below = set_span_in_context(span, Context())
-        for name, began, ended in (
-            ("queue", record.arrived, record.began or record.ended),
-            ("compute", record.began, record.computed),
-        ):
-            if began is not None and ended is not None:
-                start = record.at_ns(began)
-                self._tracer.start_span(name, below, start_time=start).end(record.at_ns(ended))
-        if record.code in _ERRORS:
-            span.set_status(Status(SpanStatus.ERROR, record.code.name))
-        span.end(record.at_ns(record.ended or record.arrived))
-        return format_trace_id(span.get_span_context().trace_id)
-
-    def close(self) -> None:
-        """Send what is left, if that can be done soon."""
-        self._export.close()
+def export_request(tracer: Tracer, record: RequestRecord) -> str:
+    """Make the spans of a request that has ended; return the id of their trace."""
+    parent = _PROPAGATOR.extract(record.metadata, Context())
+    span = tracer.start_span("Predict", parent, SpanKind.SERVER, _attributes(record), None, record.arrived_ns)
+    below = set_span_in_context(span, Context())
+    for name, began, ended in (
+        ("queue", record.arrived, record.began or record.ended),
+        ("compute", record.began, record.computed),
+    ):
+        if began is not None and ended is not None:
+            start = record.at_ns(began)
+            tracer.start_span(name, below, start_time=start).end(record.at_ns(ended))
+    if record.code in _ERRORS:
+        span.set_status(Status(SpanStatus.ERROR, record.code.name))
+    span.end(record.at_ns(record.ended or record.arrived))
+    return format_trace_id(span.get_span_context().trace_id)
 
 
 def _attributes(record: RequestRecord) -> dict[str, str | int]:

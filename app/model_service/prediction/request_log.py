@@ -4,7 +4,7 @@ import logging
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
-from typing import Protocol, TypeVar
+from typing import TypeVar
 
 from grpc import StatusCode
 
@@ -70,24 +70,21 @@ class RequestRecord:
         }
 
 
-class SpanExport(Protocol):
-    """What makes spans of requests."""
-
-    def export(self, record: RequestRecord) -> str:
-        """Make the spans of a request that has ended; return the id of their trace."""
-
-
 class RequestLogger:
-    """Logs every request when it ends; `waited` is told for how many seconds it waited to be computed."""
+    """Logs every request when it ends.
+
+    `export` makes its spans and returns the id of their trace; `waited` is told for how many seconds it waited to be
+    computed.
+    """
 
     def __init__(
         self,
         is_logged: bool = False,
-        spans: SpanExport | None = None,
+        export: Callable[[RequestRecord], str] | None = None,
         waited: Callable[[float], None] = lambda seconds: None,
     ) -> None:
         self._is_logged = is_logged
-        self._spans = spans
+        self._export = export
         self._waited = waited
 
     @contextmanager
@@ -107,7 +104,7 @@ class RequestLogger:
     def _end(self, record: RequestRecord) -> None:
         if record.began is not None:
             self._waited(record.began - record.arrived)
-        trace_id = self._spans.export(record) if self._spans else ""
+        trace_id = self._export(record) if self._export else ""
         if self._is_logged:
             fields = record.fields() | ({"trace_id": trace_id} if trace_id else {})
             logger.info("Predict %s", record.code.name, extra=fields)

@@ -11,6 +11,7 @@ from typing import Any
 import grpc
 import numpy as np
 from numpy.typing import NDArray
+from opentelemetry.trace import Span
 
 from preprocess_service.app.config import Config
 from preprocess_service.app.errors import DeadlineExceeded, ModelError, ModelUnavailable, Overloaded, ServiceError
@@ -36,24 +37,14 @@ logger = logging.getLogger(__name__)
 # (yet); ABORTED and CANCELLED happen while a server goes down; RESOURCE_EXHAUSTED is a full queue. The rest means that
 # the two services do not fit together, which no sender can mend.
 ERRORS: dict[grpc.StatusCode, type[ServiceError]] = {
+    **{status: ModelError for status in grpc.StatusCode if status != grpc.StatusCode.OK},
     grpc.StatusCode.CANCELLED: ModelUnavailable,
-    grpc.StatusCode.UNKNOWN: ModelError,
-    grpc.StatusCode.INVALID_ARGUMENT: ModelError,
     grpc.StatusCode.DEADLINE_EXCEEDED: DeadlineExceeded,
     grpc.StatusCode.NOT_FOUND: ModelUnavailable,
-    grpc.StatusCode.ALREADY_EXISTS: ModelError,
-    grpc.StatusCode.PERMISSION_DENIED: ModelError,
     grpc.StatusCode.RESOURCE_EXHAUSTED: Overloaded,
-    grpc.StatusCode.FAILED_PRECONDITION: ModelError,
     grpc.StatusCode.ABORTED: ModelUnavailable,
-    grpc.StatusCode.OUT_OF_RANGE: ModelError,
-    grpc.StatusCode.UNIMPLEMENTED: ModelError,
-    grpc.StatusCode.INTERNAL: ModelError,
     grpc.StatusCode.UNAVAILABLE: ModelUnavailable,
-    grpc.StatusCode.DATA_LOSS: ModelError,
-    grpc.StatusCode.UNAUTHENTICATED: ModelError,
 }
-
 
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 # More than what stands around the pictures in a request takes.
@@ -67,7 +58,7 @@ class _PredictItem:
     pixels: NDArray[np.uint8]
     deadline: float
     request_id: str
-    stage: object
+    stage: Span
 
 
 class ModelRunner:
@@ -86,7 +77,7 @@ class ModelRunner:
         self._version: int | None = None
         server = config.model_server
         max_batches = server.max_concurrent_batches or usable_cores() + 1
-        self._batcher = Batcher(self._predict_batch, max_batches, server.batch_size, prefetch=True)
+        self._batcher = Batcher(self._predict_batch, max_batches, server.batch_size)
         self._template = functools.lru_cache(maxsize=2 * server.batch_size)(self._make_template)
 
     async def open(self) -> None:
@@ -181,14 +172,14 @@ class ModelRunner:
         """The model's input and output name, asked of the model server unless the settings name them."""
         return self._signature or await self._fetch_signature(timeout)
 
-    async def _fetch_signature(self, timeout: float, stages: Sequence[object] = ()) -> Signature:
+    async def _fetch_signature(self, timeout: float, stages: Sequence[Span] = ()) -> Signature:
         signature = from_config(self._config)
         if signature is None:
             request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
             request.model_spec.name = self._config.experiment_id
             response = await self._call(self._predictions.GetModelMetadata, request, timeout, stages=stages)
             signature = from_metadata(response, self._config)
-        self._batcher.max_weight = self._batch_size(signature)
+        self._batcher.max_size = self._batch_size(signature)
         self._signature = signature
         return signature
 
@@ -209,7 +200,7 @@ class ModelRunner:
         return PredictRequestTemplate(self._config.experiment_id, signature, shape)
 
     async def _call(
-        self, method: Any, request: Any, timeout: float, request_ids: str = "", stages: Sequence[object] = ()
+        self, method: Any, request: Any, timeout: float, request_ids: str = "", stages: Sequence[Span] = ()
     ) -> Any:
         # gRPC takes a timeout of 0 for none at all.
         if timeout <= 0:

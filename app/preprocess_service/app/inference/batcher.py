@@ -30,27 +30,22 @@ class Batcher(Generic[Item, Answer]):
     Args:
         call: takes a batch and gives the answers in the same order. An exception in place of an answer is raised for
             that item only; an exception that it raises is raised for all of them.
-        max_concurrent_batches: how many calls may run at the same time.
-        max_weight: the largest sum of weights in a batch. A heavier item is sent alone.
-        weight: gives the weight of an item.
-        prefetch: the last call only waits at its destination, to be there when another call ends. It starts when it is
-            as large as the running ones are on average; earlier, it would leave later items out.
+        max_concurrent_batches: how many calls may run at the same time. The last one only waits at its destination, to
+            be there when another call ends. It starts when it is as large as the running ones are on average; earlier,
+            it would leave later items out.
+        max_size: the most items in a batch; may be changed at any time.
     """
 
     def __init__(
         self,
         call: Callable[[Sequence[Item]], Coroutine[Any, Any, Sequence[Answer | Exception]]],
         max_concurrent_batches: int,
-        max_weight: int,
-        weight: Callable[[Item], int] = lambda _: 1,
-        prefetch: bool = False,
+        max_size: int,
     ) -> None:
         self._call = call
         self._max_concurrent_batches = self._free = max_concurrent_batches
         self._in_flight = 0
-        self._prefetch = prefetch
-        self.max_weight = max_weight
-        self._weight = weight
+        self.max_size = max_size
         self._waiting: deque[_Pending[Item, Answer]] = deque()
 
     async def submit(self, item: Item) -> Answer:
@@ -82,16 +77,12 @@ class Batcher(Generic[Item, Answer]):
                 pending.answer.add_done_callback(partial(_cancel_if_none_waits, batch, call))
 
     def _may_dispatch(self) -> bool:
-        if self._prefetch and self._free == 1:
+        if self._free == 1:
             return len(self._waiting) * (self._max_concurrent_batches - 1) >= self._in_flight
         return self._free > 0
 
     def _next_batch(self) -> list[_Pending[Item, Answer]]:
-        batch = [self._waiting.popleft()]
-        weight = self._weight(batch[0].item)
-        while self._waiting and (weight := weight + self._weight(self._waiting[0].item)) <= self.max_weight:
-            batch.append(self._waiting.popleft())
-        return batch
+        return [self._waiting.popleft() for _ in range(min(self.max_size, len(self._waiting)))]
 
     def _end(self, batch: Sequence[_Pending[Item, Answer]], call: asyncio.Task[Sequence[Answer | Exception]]) -> None:
         self._free += 1

@@ -2,10 +2,9 @@
 
 import asyncio
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
-from dataclasses import dataclass
 from typing import Protocol
 
 import numpy as np
@@ -15,7 +14,6 @@ from PIL import Image
 from preprocess_service.app.config import Config
 from preprocess_service.app.errors import Overloaded, ServiceError
 from preprocess_service.app.imaging.decode_cost import first_scan
-from preprocess_service.app.inference.batcher import Batcher
 from preprocess_service.app.inference.context import RequestContext
 from preprocess_service.app.inference.decoder_pool import DecoderPool
 from preprocess_service.app.observability.metrics import Metrics
@@ -29,11 +27,6 @@ from serving_common.cpu_quota import usable_cores
 # one after that is ready. What waits beyond that waits as it came: a JPEG of 40 KB, where its pixels take 0.2 MB, and
 # as much or four times that again on their way.
 PREPARED_PER_CORE = 12
-# Photos that wait for a thread are prepared together, up to four of them: each time that a thread has something for the
-# event loop, both wait for the GIL in turn. Fewer where they are large, since each waits for the last.
-_TOGETHER_BYTES = 400_000
-_LEAST_BYTES = _TOGETHER_BYTES // 4
-
 # What a JPEG has at most that is decoded in a thread, which nothing can interrupt: it takes a few milliseconds, a few
 # tens if its file is made to take long. All others, and all other formats, are decoded in a process.
 SMALL_BYTES = 100_000
@@ -56,15 +49,6 @@ class Runner(Protocol):
     async def signature(self, timeout: float) -> Signature: ...
 
 
-@dataclass(frozen=True, eq=False)
-class _DecodeTask:
-    """A photo as it came, which waits for a thread; ``leave_queue`` is called when one begins with it."""
-
-    photo: Photo
-    context: RequestContext
-    leave_queue: Callable[[], None]
-
-
 class Pipeline:
     """Prepares photos outside of the event loop, which so never waits for Pillow, and asks the model.
 
@@ -81,11 +65,7 @@ class Pipeline:
         self._prepared_slots = asyncio.Semaphore(config.limits.prepared or PREPARED_PER_CORE * usable_cores())
         # A set, since a photo leaves it in whichever thread begins with it, and once more if it never came to that.
         self._waiting: set[object] = set()
-        threads = config.limits.decode_threads or usable_cores()
-        self._threads = ThreadPoolExecutor(threads, "decode")
-        self._small_decoder = Batcher(
-            self._prepare_together, threads, _TOGETHER_BYTES, lambda task: max(_LEAST_BYTES, len(task.photo))
-        )
+        self._threads = ThreadPoolExecutor(config.limits.decode_threads or usable_cores(), "decode")
         self._decoders = DecoderPool(config, metrics)
         metrics.queue_length.set_function(lambda: len(self._waiting))
         self._predictions_of = {label: metrics.predictions.labels(label) for label in config.labels}
@@ -109,7 +89,7 @@ class Pipeline:
         async with context.semaphore("photos", self._batch_share):
             with self.metrics.in_flight.track_inprogress(), self._queued(context) as leave_queue:
                 async with self._prepared_slots:
-                    pixels = await self._prepared(_DecodeTask(photo, context, leave_queue))
+                    pixels = await self._prepared(photo, context, leave_queue)
                     with context.stage("model"):
                         prediction = await self.runner.predict(pixels, context.remaining(), context.request_id)
         self._readiness.record_prediction()
@@ -143,33 +123,32 @@ class Pipeline:
         finally:
             self._waiting.discard(waits)
 
-    async def _prepared(self, task: _DecodeTask) -> NDArray[np.uint8]:
-        if _may_be_small_jpeg(task.photo):
+    async def _prepared(
+        self, photo: Photo, context: RequestContext, leave_queue: Callable[[], None]
+    ) -> NDArray[np.uint8]:
+        if _may_be_small_jpeg(photo):
+            loop = asyncio.get_running_loop()
             try:
-                pixels = await self._small_decoder.submit(task)
+                pixels = await loop.run_in_executor(self._threads, self._prepare, photo, context, leave_queue)
             except asyncio.CancelledError:
                 # A thread that has begun can't be stopped from here; it looks before each costly stage.
-                task.context.cancel()
+                context.cancel()
                 raise
             if pixels is not None:
                 return pixels
-        return await self._decoders.decode(task.photo, task.context, task.leave_queue)
+        return await self._decoders.decode(photo, context, leave_queue)
 
-    async def _prepare_together(self, tasks: Sequence[_DecodeTask]) -> Sequence[NDArray[np.uint8] | Exception | None]:
-        loop = asyncio.get_running_loop()
-        return await loop.run_in_executor(self._threads, lambda: [self._prepare(task) for task in tasks])
-
-    def _prepare(self, task: _DecodeTask) -> NDArray[np.uint8] | Exception | None:
-        """The model's input of a photo, why there is none, or None where it is not small after all."""
-        task.leave_queue()
+    def _prepare(
+        self, photo: Photo, context: RequestContext, leave_queue: Callable[[], None]
+    ) -> NDArray[np.uint8] | None:
+        """The model's input of a photo, or None where it is not small after all."""
+        leave_queue()
         try:
-            return self._pixels(task.photo, task.context)
+            return self._pixels(photo, context)
         except ServiceError as exc:
             # The traceback has the picture, and everything that the exception passes through on its way out.
-            exc.__cause__ = exc.__context__ = None
-            return exc.with_traceback(None)
-        except Exception as exc:
-            return exc
+            exc.__context__ = None
+            raise exc.with_traceback(None) from None
 
     def _pixels(self, photo: Photo, context: RequestContext) -> NDArray[np.uint8] | None:
         picture = self.config.picture

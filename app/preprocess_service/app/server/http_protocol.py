@@ -1,12 +1,4 @@
-"""One HTTP connection: uvicorn's, with limits on what its client may take before the app sees a request.
-
-This module alone knows the inside of uvicorn's ``HttpToolsProtocol``. A test names each part that a newer uvicorn no
-longer has. It relies on:
-
-- ``HttpToolsProtocol``: ``client``, ``cycle``, ``expect_100_continue``, ``flow``, ``headers``, ``loop``, ``parser``,
-  ``pipeline``, ``scope``, ``transport``, ``url``, ``_unset_keepalive_if_required``, and all overridden methods;
-- ``RequestResponseCycle``: ``body``, ``disconnected``, ``keep_alive``, ``message_event``, ``response_started``.
-"""
+"""One HTTP connection: uvicorn's, with limits on what its client may take before the app sees a request."""
 
 import asyncio
 import time
@@ -14,14 +6,13 @@ from collections import deque
 from typing import Any, NoReturn
 
 import httptools
-from uvicorn.protocols.http.httptools_impl import HttpToolsProtocol, RequestResponseCycle
 
 from preprocess_service.app.server.connection_limits import MAX_HEADERS, ConnectionLimits
-from preprocess_service.app.server.flow_control import ReadingFlowControl
 from preprocess_service.app.server.idle_timer import IdleTimer
 from preprocess_service.app.server.incoming_bodies import IncomingBody
 from preprocess_service.app.server.prerendered_errors import PrerenderedError
 from preprocess_service.app.server.received_bytes import ReceivedBytes
+from serving_common.uvicorn_protocol import RequestResponseCycle, UvicornProtocol
 
 CLOSE = b"connection: close\r\n"
 # Requests of one connection that wait for their answers; past them it ends with the last of these.
@@ -30,14 +21,12 @@ MAX_PIPELINED = 16
 PAUSE = 0.1
 
 
-class LimitedHttpProtocol(HttpToolsProtocol):
+class LimitedHttpProtocol(UvicornProtocol):
     """A client's connection.
 
     Beyond uvicorn's own, it rejects a request at its headers when there is no free slot. It limits the size of headers,
     trailers and chunks, and the time that they take. It does not wait for ever for a client that is silent.
     """
-
-    flow: ReadingFlowControl
 
     def __init__(self, *arguments: Any, connections: ConnectionLimits, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -62,7 +51,6 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # as uvicorn has it
         super().connection_made(transport)
-        self.flow = ReadingFlowControl(transport, self.loop)
         if not self._connections.add(self):
             self._end_with(self._connections.overloaded)
 
@@ -70,8 +58,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         super().connection_lost(exc)
         # uvicorn tells only the last one.
         for cycle in self._unanswered:
-            cycle.disconnected = True
-            cycle.message_event.set()
+            self.disconnect(cycle)
         self._connections.discard(self)
         self._release_reservation()
 
@@ -96,7 +83,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
             self.flow.pause_for(PAUSE)
         if self.pipeline:
             self._pipelined_bytes += len(data)
-            self.flow.pause("pipeline")
+            self.flow.pause_reading("pipeline")
         self._connections.update(self)
 
     def pause_writing(self) -> None:
@@ -141,7 +128,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         if error := self._connections.headers_error(method, self.url, version, self.headers):
             self._abort(error)
         if len(self._unanswered) >= MAX_PIPELINED:
-            self.cycle.keep_alive = False
+            self.close_after_answer()
             self._abort(None)
         if self.parser.should_upgrade():
             # The parser would take the body for another protocol. What asks for one that we don't speak is a request
@@ -185,7 +172,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
         super().on_response_complete()
         if not self.pipeline:
             self._pipelined_bytes = 0
-            self.flow.resume("pipeline")
+            self.flow.resume_reading("pipeline")
         if self._is_ended and not self._unanswered:
             self._finish()
 
@@ -193,7 +180,7 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def count_buffered(self) -> int:
         # What is read goes on to the app in a moment, unless that waits for its answer to be taken.
-        body = len(self.cycle.body) if self._unanswered and self._timer.blocked_since is not None else 0
+        body = self.body_bytes() if self._unanswered and self._timer.blocked_since is not None else 0
         unparsed = self._received.buffered + self._pipelined_bytes
         return unparsed + body + self.transport.get_write_buffer_size()
 
@@ -280,15 +267,11 @@ class LimitedHttpProtocol(HttpToolsProtocol):
 
     def _cancel_request(self, cycle: RequestResponseCycle) -> None:
         """Take a request back from the app whose body is no good: it is this request that is rejected."""
-        if cycle.response_started:
+        if self.withdraw(cycle):
+            self._unanswered.remove(cycle)
+        else:
             # It has its answer.
             self._final_response = b""
-            return
-        cycle.disconnected = True
-        cycle.message_event.set()
-        self._unanswered.remove(cycle)
-        for queued in [queued for queued in self.pipeline if queued[0] is cycle]:
-            self.pipeline.remove(queued)
 
     def _finish(self) -> None:
         if not self.transport.is_closing():
