@@ -1,4 +1,4 @@
-"""TensorFlow Serving's configuration files: messages of protobuf in their text form."""
+"""TensorFlow Serving's configuration files: protobuf messages in text format."""
 
 from collections.abc import Callable, Mapping
 from pathlib import Path
@@ -9,7 +9,7 @@ from serving_common.tensorflow_protos import ParseError, descriptor_pb2, descrip
 
 
 def read_config_file(flag: str, file: str, parse: Callable[[str], Any]) -> Any:
-    """Return the message that `parse` finds in the file that `flag` names; raises StartError where it can't."""
+    """Return the message in `file`, read by `parse`; raises StartError, which names `flag`, if it can't be read."""
     try:
         return parse(Path(file).read_text(encoding="utf-8"))
     except (OSError, UnicodeDecodeError, ParseError) as exc:
@@ -17,9 +17,9 @@ def read_config_file(flag: str, file: str, parse: Callable[[str], Any]) -> Any:
 
 
 def parse_monitoring_config(text: str) -> Any:
-    """Return a MonitoringConfig read from its text form; raises ParseError.
+    """Return the MonitoringConfig in `text` (protobuf text format); raises ParseError.
 
-    The package tensorflow-serving-api lacks this one, which is TensorFlow Serving's config/monitoring_config.proto.
+    The message is TensorFlow Serving's config/monitoring_config.proto. The package tensorflow-serving-api lacks it.
     """
     prometheus = {"enable": _FIELD.TYPE_BOOL, "path": _FIELD.TYPE_STRING}
     messages = {"PrometheusConfig": prometheus, "MonitoringConfig": {"prometheus_config": "PrometheusConfig"}}
@@ -30,9 +30,9 @@ _FIELD = descriptor_pb2.FieldDescriptorProto
 
 
 def _parse(text: str, messages: Mapping[str, Mapping[str, Any]]) -> Any:
-    """Read `text` as the last of `messages`: field -> type, or name of another message.
+    """Parse `text` as the last of `messages`. Each message maps a field's name to its type or to another message.
 
-    In text form only the names count, so that the fields may have any numbers.
+    The text format has only the names of the fields, so their numbers may differ from TensorFlow Serving's.
     """
     file = descriptor_pb2.FileDescriptorProto(name="config.proto", package="config", syntax="proto3")
     for message, fields in messages.items():

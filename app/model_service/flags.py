@@ -1,7 +1,7 @@
-"""TensorFlow Serving's command line: `--flag=value` only, the last one wins, an unknown flag is named and passed over.
+"""TensorFlow Serving's command line: `--flag=value`. The last value of a flag counts. Unknown flags cause a warning.
 
-A flag of TensorFlow Serving's that this server doesn't implement is never taken in silence: one that only tunes is
-warned about, one whose absence would change what is served or how safely stops the start.
+The server does not ignore a flag of TensorFlow Serving silently. If the flag only tunes, there is a warning. If it
+would change what is served or how safely, the server does not start.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,17 +10,18 @@ from typing import Any
 
 from model_service.errors import StartError
 
-# Of the largest messages: two that come, one that is read, which takes four times its bytes, and room for small ones.
+# In units of the largest message: two are received (2), one is parsed and takes four times its size (4), and two shares
+# of a quarter are kept for small messages (0.5).
 _LARGEST_AT_WORK = 6.5
 
 
 class FlagError(StartError):
-    """A flag has a value that it can't have."""
+    """A flag has an invalid value."""
 
 
 @dataclass(frozen=True)
 class Flags:
-    """What the command line says. Sizes are bytes; 0 threads means one for each core; REST port 0 means off."""
+    """The command line. Sizes are in bytes. 0 threads means one per core. REST port 0 means no REST API."""
 
     port: int = 8500
     rest_api_port: int = 0
@@ -52,7 +53,7 @@ class Flags:
 
     @property
     def total_message_bytes(self) -> int:
-        """How much memory the messages at work may take together."""
+        """The memory limit of all messages together, in bytes."""
         return self.max_total_message_bytes or int(_LARGEST_AT_WORK * self.max_message_bytes)
 
 
@@ -62,30 +63,30 @@ HELP = {
     "bind_address": "address to listen on (not in TensorFlow Serving)",
     "model_name": "name under which the model is served",
     "model_base_path": "folder that holds the version folders (required)",
-    "file_system_poll_wait_seconds": "seconds between looks for new versions; 0 or less: only at the start",
-    "max_num_load_retries": "how often a version that can't be loaded is tried again; at the start: never",
-    "load_retry_interval_micros": "microseconds between these attempts",
-    "rest_api_timeout_in_ms": "how long an HTTP call may take",
-    "max_message_bytes": "largest message taken, and largest inputs of one as arrays (not in TensorFlow Serving)",
-    "max_total_message_bytes": "memory of all messages at work; 0: 6.5 * max_message_bytes (not in TensorFlow Serving)",
-    "max_execution_bytes": "inputs, as float32, computed at a time; more, in parts; 0: all (not in TensorFlow Serving)",
-    "max_queued_requests": "calls that may wait, others are refused; 0: 16 for each core (not in TensorFlow Serving)",
-    "stuck_call_seconds": "a longer call turns the health to NOT_SERVING; 0: no call does (not in TensorFlow Serving)",
-    "exit_when_stuck": "end after such a call, for whoever starts this anew (not in TensorFlow Serving)",
-    "monitoring_config_file": "text form of a MonitoringConfig, which turns the metrics for Prometheus on",
+    "file_system_poll_wait_seconds": "seconds between two polls for new versions; 0 or less: only at the start",
+    "max_num_load_retries": "retries after a new version could not be loaded; at the start there are none",
+    "load_retry_interval_micros": "microseconds between these retries",
+    "rest_api_timeout_in_ms": "time limit of an HTTP call, in milliseconds",
+    "max_message_bytes": "largest message, and largest inputs of a message as arrays (not in TensorFlow Serving)",
+    "max_total_message_bytes": "memory of all messages; 0: 6.5 * max_message_bytes (not in TensorFlow Serving)",
+    "max_execution_bytes": "a larger input, as float32, is computed in parts; 0: never (not in TensorFlow Serving)",
+    "max_queued_requests": "calls that may wait; more are rejected; 0: 16 per core (not in TensorFlow Serving)",
+    "stuck_call_seconds": "a longer call sets the health to NOT_SERVING; 0: never (not in TensorFlow Serving)",
+    "exit_when_stuck": "exit after such a call, so that a supervisor restarts the server (not in TensorFlow Serving)",
+    "monitoring_config_file": "text form of a MonitoringConfig; turns on the metrics for Prometheus",
     "log_calls": "write a line of JSON for each prediction (not in TensorFlow Serving)",
-    "tensorflow_session_parallelism": "threads to compute with; 0: one for each core",
-    "tensorflow_intra_op_parallelism": "threads for one call; 0: chosen from the cores",
-    "tensorflow_inter_op_parallelism": "calls computed at the same time; 0: chosen from the cores",
+    "tensorflow_session_parallelism": "threads that compute; 0: one per core",
+    "tensorflow_intra_op_parallelism": "threads of one call; 0: chosen from the cores",
+    "tensorflow_inter_op_parallelism": "calls that are computed at the same time; 0: chosen from the cores",
     "enable_model_warmup": "replay assets.extra/tf_serving_warmup_requests before serving",
-    "num_request_iterations_for_warmup": "how often each warm-up request is run",
+    "num_request_iterations_for_warmup": "how often each warm-up request runs",
     "enable_grpc_healthcheck_service": "serve grpc.health.v1",
-    "refuse_unsafe_operations": "load no model that could do more than compute (not in TensorFlow Serving)",
+    "refuse_unsafe_operations": "reject a model that could do more than compute (not in TensorFlow Serving)",
     "version": "print the version and exit",
     "help": "print this list and exit",
 }
 
-# Flags of TensorFlow Serving's that ask for something this server can't do, by the value that doesn't ask.
+# Flags of TensorFlow Serving that this server does not support, and the value with which they change nothing.
 _REFUSED = {
     "model_config_file": "",
     "enable_per_model_batching_parameters": "false",
@@ -97,7 +98,7 @@ _REFUSED = {
     "prefer_tflite_model": "false",
     "saved_model_tags": "serve",
 }
-# Flags that tune what this server does in a way of its own.
+# Flags that tune something that this server does in another way.
 _WITHOUT_EFFECT = frozenset(
     {
         "enable_batching",
@@ -115,9 +116,9 @@ _WITHOUT_EFFECT = frozenset(
 
 
 def parse(arguments: Sequence[str]) -> Flags:
-    """Return the flags, and in `warnings` a line for each argument that was passed over.
+    """Return the flags; `warnings` has a line for each argument that has no effect.
 
-    Raises FlagError for a bad value and StartError for a flag that can't be honoured.
+    Raises FlagError for an invalid value, StartError for a flag that is not supported.
     """
     values: dict[str, Any] = {}
     warnings: list[str] = []
@@ -195,7 +196,7 @@ def _checked(flags: Flags) -> Flags:
 
 
 def usage() -> str:
-    """Return the list of flags, with their defaults, as it is printed after a mistake."""
+    """Return the list of all flags with their defaults."""
     lines = ["usage: model_server.py", "Flags:"]
     for name, text in HELP.items():
         default = getattr(Flags(), name)
