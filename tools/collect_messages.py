@@ -1,9 +1,9 @@
-"""Takes the message modules of TensorFlow Serving out of their wheels, so that an image needs no TensorFlow.
+"""Copies the message modules of TensorFlow Serving out of their wheels, so that an image needs no TensorFlow.
 
     python -m tools.collect_messages OUT tensorflow-2.21.0-....whl tensorflow_serving_api-2.21.0-....whl
 
-The generated modules import each other and protobuf, nothing else of TensorFlow: about 50 files of 140 KB in all.
-Standard library only, since it runs in the first stage of both Dockerfiles.
+The generated modules import each other and protobuf, but nothing else of TensorFlow: about 50 files with 140 KB.
+It uses only the standard library, because it runs in the first stage of both Dockerfiles.
 """
 
 import argparse
@@ -11,7 +11,7 @@ import ast
 import zipfile
 from pathlib import Path
 
-# What either service imports of tensorflow-serving-api; the rest follows from the modules' own imports.
+# The modules of tensorflow-serving-api that the services import. The others follow from the imports of these.
 ROOTS = (
     "tensorflow_serving.apis.prediction_service_pb2_grpc",
     "tensorflow_serving.apis.model_service_pb2_grpc",
@@ -22,7 +22,7 @@ ROOTS = (
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("out", type=Path, help="the folder to write to; beside site-packages, say")
+    parser.add_argument("out", type=Path, help="the folder to write to, for example site-packages")
     parser.add_argument("wheels", type=Path, nargs="+")
     options = parser.parse_args()
     archives = [zipfile.ZipFile(wheel) for wheel in options.wheels]
@@ -36,9 +36,9 @@ def main() -> None:
 
 
 def collect(sources: dict[str, zipfile.ZipFile]) -> dict[str, bytes]:
-    """File name -> content of ``ROOTS`` and all that they import of what ``sources`` holds.
+    """Return file name -> content for ``ROOTS`` and all modules of ``sources`` that they import, directly or not.
 
-    Packages need no ``__init__.py``: Python takes a plain folder for one.
+    The packages need no ``__init__.py``: they are namespace packages.
     """
     found: dict[str, bytes] = {}
     waiting = [root.replace(".", "/") + ".py" for root in ROOTS]
@@ -51,7 +51,7 @@ def collect(sources: dict[str, zipfile.ZipFile]) -> dict[str, bytes]:
 
 
 def imports(source: bytes) -> list[str]:
-    """The files that a module's imports may mean; ``from a import b`` may be ``a.py`` or ``a/b.py``."""
+    """Return the files that a module may import; ``from a import b`` can mean ``a.py`` or ``a/b.py``."""
     names: list[str] = []
     for node in ast.walk(ast.parse(source)):
         if isinstance(node, ast.Import):

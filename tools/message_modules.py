@@ -1,11 +1,12 @@
 """TensorFlow's message modules for an environment without TensorFlow.
 
-    python tools/message_modules.py install     write the modules beside the packages of this Python (run.py does)
-    python tools/message_modules.py extract     write app/protos/tensorflow.binpb anew, from the installed TensorFlow
+    python tools/message_modules.py install     write the modules beside the packages of this Python (run.py does this)
+    python tools/message_modules.py extract     write app/protos/tensorflow.binpb from the installed TensorFlow
 
-`tensorflow-serving-api` imports a few message modules that only TensorFlow's wheel of 570 MB holds. What they describe
-is 39 KB: app/protos/tensorflow.binpb, a FileDescriptorSet. The modules are made from it as protobuf's compiler makes
-them. They lie in a folder of their own, which Python searches last: where TensorFlow is installed, its own are taken.
+`tensorflow-serving-api` imports a few message modules that are only in TensorFlow's wheel of 570 MB. Their description
+has 39 KB: app/protos/tensorflow.binpb, a FileDescriptorSet. The modules are generated from it as protobuf's compiler
+does. They are in a folder of their own at the end of Python's path: if TensorFlow is installed, its own modules are
+used.
 """
 
 import argparse
@@ -20,7 +21,7 @@ from typing import Any
 from google.protobuf import descriptor_pb2  # type: ignore[import-untyped]
 
 DESCRIPTORS = Path(__file__).resolve().parent.parent / "app" / "protos" / "tensorflow.binpb"
-# What the services and tensorflow-serving-api import; the rest follows from the files' own imports.
+# The modules that the services and tensorflow-serving-api import. The others follow from the imports of these.
 ROOTS = (
     "tensorflow_serving.apis.prediction_service_pb2",
     "tensorflow_serving.apis.model_service_pb2",
@@ -49,14 +50,14 @@ def main() -> None:
 
 
 def install(packages: Path) -> None:
-    """Write the modules into a folder in `packages`, and the file that puts this folder on Python's search path."""
+    """Write the modules into a folder in `packages`, and a .pth file that adds this folder to Python's path."""
     shutil.rmtree(packages / FOLDER, ignore_errors=True)
     write_modules(packages / FOLDER)
     (packages / f"{FOLDER}.pth").write_text(f"{FOLDER}\n", encoding="utf-8")
 
 
 def write_modules(folder: Path) -> None:
-    """Write a module for each described file into `folder`; packages need no `__init__.py`."""
+    """Write a module for each described file into `folder`. The packages need no `__init__.py`."""
     for file in read().file:
         module = _module_name(file.name)
         imports = "".join(f"import {_module_name(needed)}\n" for needed in file.dependency)
@@ -68,17 +69,17 @@ def write_modules(folder: Path) -> None:
 
 
 def read() -> Any:
-    """Return the FileDescriptorSet that the project holds."""
+    """Return the FileDescriptorSet in app/protos."""
     return descriptor_pb2.FileDescriptorSet.FromString(DESCRIPTORS.read_bytes())
 
 
 def extract() -> Any:
-    """Return the FileDescriptorSet of TensorFlow's files that `ROOTS` import; each stands after those that it imports.
+    """Return the FileDescriptorSet of TensorFlow's files that `ROOTS` import. Each comes after the files it imports.
 
-    Raises ImportError where TensorFlow or tensorflow-serving-api is not installed.
+    Raises ImportError if TensorFlow or tensorflow-serving-api is not installed.
     """
     if "tensorflow" not in sys.modules:
-        # The message modules are wanted, not all of TensorFlow, which its __init__ would load.
+        # An empty module `tensorflow`, because its real __init__ would load all of TensorFlow.
         spec = importlib.util.find_spec("tensorflow")
         if spec is None or spec.loader is None:
             raise ImportError("TensorFlow is not installed")
