@@ -118,10 +118,10 @@ def _serve(options: Flags) -> int:
     )
     grpc_claim.close()
     with asyncio.Runner(loop_factory=_event_loop) as runner:
-        is_at_work = runner.run(_run(options, server_context, load, rest_claim))
+        is_computing = runner.run(_run(options, server_context, load, rest_claim))
     if export:
         export.close()
-    if is_at_work:
+    if is_computing:
         # Python would wait for that thread without a limit, or destroy the engine while the thread uses it.
         logger.info("Stopping although a computation runs: no client waits for it")
         logging.shutdown()
