@@ -155,11 +155,11 @@ def mutate(data: bytes, max_size: int, seed: int) -> bytes:
     """Return a mutation of an input. Half of the PNGs get right checksums: wrong ones stop the decoder early."""
     changed: bytes = atheris.Mutate(data, max_size)
     if changed[1:9] == PNG_SIGNATURE and random.Random(seed).random() < 0.5:
-        return changed[:9] + b"".join(mended_chunks(changed[9:]))
+        return changed[:9] + b"".join(with_right_checksums(changed[9:]))
     return changed
 
 
-def mended_chunks(data: bytes) -> Iterator[bytes]:
+def with_right_checksums(data: bytes) -> Iterator[bytes]:
     """Yield the chunks of a PNG with right checksums, and then the rest after the last complete chunk unchanged."""
     while len(data) >= 12:
         length = struct.unpack(">I", data[:4])[0]

@@ -12,7 +12,7 @@ from model_service.errors import StartError
 
 # In units of the largest message: two are received (2), one is parsed and takes four times its size (4), and two shares
 # of a quarter are kept for small messages (0.5).
-_LARGEST_AT_WORK = 6.5
+_TOTAL_PER_MESSAGE = 6.5
 
 
 class FlagError(StartError):
@@ -54,7 +54,7 @@ class Flags:
     @property
     def total_message_bytes(self) -> int:
         """The memory limit of all messages together, in bytes."""
-        return self.max_total_message_bytes or int(_LARGEST_AT_WORK * self.max_message_bytes)
+        return self.max_total_message_bytes or int(_TOTAL_PER_MESSAGE * self.max_message_bytes)
 
 
 HELP = {
@@ -184,10 +184,10 @@ def _checked(flags: Flags) -> Flags:
     for name, (lowest, highest) in ranges.items():
         if not lowest <= getattr(flags, name) <= highest:
             raise FlagError(f"--{name} must be between {lowest} and {highest}, not {getattr(flags, name)}.")
-    least = int(_LARGEST_AT_WORK * flags.max_message_bytes)
+    least = int(_TOTAL_PER_MESSAGE * flags.max_message_bytes)
     if flags.total_message_bytes < least:
         raise FlagError(
-            f"--max_total_message_bytes must be {least} or more, {_LARGEST_AT_WORK} times --max_message_bytes, "
+            f"--max_total_message_bytes must be {least} or more, {_TOTAL_PER_MESSAGE} times --max_message_bytes, "
             f"not {flags.max_total_message_bytes}."
         )
     if not flags.model_base_path:

@@ -66,7 +66,7 @@ EXIT_INTERRUPTED = 130
 DRAIN_S = 8.0
 # After the last prediction: time to send the last answers. Only open health watches need all of it.
 FLUSH_S = 0.3
-STUCK_LOOK_S = 1.0
+STUCK_CHECK_S = 1.0
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -195,14 +195,14 @@ async def _run(options: Flags, server_context: ServerContext, load: Load, rest_c
         logger.info("Exporting HTTP/REST API at:%s ...", sockets.join(options.bind_address, options.rest_api_port))
     poller = _version_poller(options, server_context.servables, load)
     poller.start()
-    tidying = asyncio.create_task(release_unused_memory(server_context.messages))
+    memory_release = asyncio.create_task(release_unused_memory(server_context.messages))
     stuck_watch = (
         asyncio.create_task(_stop_when_stuck(server_context.readiness, stop)) if options.exit_when_stuck else None
     )
     await stop.wait()
     if stuck_watch:
         stuck_watch.cancel()
-    tidying.cancel()
+    memory_release.cancel()
     logger.info("Stopping: finishing the running calls")
     poller.stop()
     server_context.readiness.is_stopping = True
@@ -215,7 +215,7 @@ async def _run(options: Flags, server_context: ServerContext, load: Load, rest_c
 async def _stop_when_stuck(readiness: Readiness, stop: asyncio.Event) -> None:
     # Docker restarts a container that exits, but not one that is unhealthy.
     while not readiness.is_stuck:
-        await asyncio.sleep(STUCK_LOOK_S)
+        await asyncio.sleep(STUCK_CHECK_S)
     logger.error("%s: exiting (--exit_when_stuck)", readiness.failing())
     stop.set()
 

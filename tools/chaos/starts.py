@@ -32,7 +32,7 @@ CALLERS = 4
 # Longer than any call takes, even on a very busy machine.
 CALL_S = 600.0
 IDLE_S = 20.0
-LOOK_S = 0.5
+CHECK_S = 0.5
 # The status of calls when the server stops.
 ENDING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
 # Tolerance between outputs for the same picture: sums may be added in another order.
@@ -113,7 +113,7 @@ def is_stuck(server: Process) -> bool:
                 asleep_since, used = now, times.user + times.system
             if now - asleep_since > IDLE_S or now > latest:
                 return True
-        time.sleep(LOOK_S if asleep_since + LOOK_S < time.monotonic() else 0.02)
+        time.sleep(CHECK_S if asleep_since + CHECK_S < time.monotonic() else 0.02)
     return False
 
 

@@ -123,4 +123,4 @@ def parse(request: Any, message: bytes) -> Any:
     try:
         return request.FromString(message)
     except DecodeError as exc:
-        raise invalid_argument(f"The message is no {request.DESCRIPTOR.name}") from exc
+        raise invalid_argument(f"The message is not a valid {request.DESCRIPTOR.name}") from exc

@@ -21,7 +21,7 @@ from serving_common.tensorflow_protos import get_model_metadata_pb2, get_model_s
 logger = logging.getLogger(__name__)
 
 # How often the health service is updated, in seconds; TensorFlow Serving's manager has the same interval.
-_FOLLOW_S = 0.1
+_UPDATE_S = 0.1
 
 # Limits for connections, and for concurrent calls on one connection. gRPC clients queue further calls themselves.
 MAX_CONNECTIONS = 1024
@@ -156,7 +156,7 @@ class GrpcServer:
             [grpc.method_handlers_generic_handler(name, handlers) for name, handlers in services.items()]
         )
         self._readiness = server_context.readiness
-        self._following: asyncio.Task[None] | None = None
+        self._updating: asyncio.Task[None] | None = None
 
     async def open(self, address: str) -> None:
         """Listen on `host:port`; raises StartError if the port is taken."""
@@ -165,9 +165,9 @@ class GrpcServer:
         except RuntimeError as exc:
             raise StartError(f"gRPC can't listen on {address}: the port is taken; choose another --port.") from exc
         await self._server.start()
-        self._following = asyncio.create_task(self._follow())
+        self._updating = asyncio.create_task(self._update_health())
 
-    async def _follow(self) -> None:
+    async def _update_health(self) -> None:
         """Update grpc.health.v1 regularly: its watchers expect a message at each change."""
         reported = health_pb2.HealthCheckResponse.SERVING
         while True:
@@ -178,12 +178,12 @@ class GrpcServer:
                 logger.log(logging.WARNING if failing else logging.INFO, "Health: %s", failing or "serving again")
                 self._health.set(state)
                 reported = state
-            await asyncio.sleep(_FOLLOW_S)
+            await asyncio.sleep(_UPDATE_S)
 
     def announce_end(self) -> None:
         """Report NOT_SERVING from now on, so that load balancers choose other servers."""
-        if self._following:
-            self._following.cancel()
+        if self._updating:
+            self._updating.cancel()
         self._health.set(health_pb2.HealthCheckResponse.NOT_SERVING)
 
     async def stop(self, grace_s: float) -> None:

@@ -60,7 +60,7 @@ async def _received(request: Request, reservation: Reservation, max_bytes: int) 
     except TimeoutError:
         if reservation.is_stopped:
             raise slow() from None
-        text = f"The body did not come within {READ_S:g} s"
+        text = f"The body did not arrive within {READ_S:g} s"
         raise HttpError(408, grpc.StatusCode.DEADLINE_EXCEEDED, text) from None
     except ClientDisconnect:
         raise client_gone() from None
@@ -88,7 +88,7 @@ def unzipped(body: bytes, max_bytes: int) -> bytes:
     if len(unpacked) > max_bytes:
         raise too_large(max_bytes)
     if not unpacker.eof:
-        raise invalid_argument("The body is not valid gzip (it is cut off)")
+        raise invalid_argument("The body is not valid gzip (it is incomplete)")
     return unpacked
 
 

@@ -11,7 +11,7 @@ MACHINE = Path("/proc/meminfo")
 
 
 def free_bytes(machine: Path = MACHINE, membership: Path = MEMBERSHIP, groups: Path = GROUPS) -> int | None:
-    """Return how many bytes this process can still allocate: the least of the machine's and its control groups' rest.
+    """Return how many bytes this process can still allocate: the least of what the machine and its groups have left.
 
     None if the system has no such information. Source: kernel documentation, cgroup-v2.rst (memory.max), and memory.rst
     for version 1.

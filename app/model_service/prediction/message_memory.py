@@ -16,8 +16,8 @@ WAIT_S = 2.0
 # A message that has been read for longer than this is stopped if another one waits for its memory.
 SLOW_S = 0.2
 # How often a waiting message looks for such a slow one.
-_LOOK_S = 0.05
-# How many messages may wait. The limit does not count what gRPC has received of them already.
+_CHECK_S = 0.05
+# How many messages may wait. The bytes of them that gRPC has already received are not counted as memory.
 MAX_WAITING = 64
 
 FULL = "The messages use all the memory that they may use (--max_total_message_bytes): try again later"
@@ -77,7 +77,7 @@ class MessageMemory:
         self._places = (limit - self._for_all) // largest
         self._readers: dict[Reservation, None] = {}
         self.bodies: dict[Reservation, None] = {}
-        self._taken = self._peak = 0
+        self._used = self._peak = 0
         self._waiting: dict[Reservation, tuple[Callable[[], bool], asyncio.Future[None]]] = {}
 
     async def start_reading(self, client: str) -> Reservation:
@@ -114,7 +114,7 @@ class MessageMemory:
         limit = self._for_all if size <= self.small else self._for_big
 
         def take_room() -> bool:
-            if self._taken - reservation.size + size > limit:
+            if self._used - reservation.size + size > limit:
                 return False
             self._set(reservation, size)
             self._readers.pop(reservation, None)
@@ -132,8 +132,8 @@ class MessageMemory:
         self._serve()
 
     def _set(self, reservation: Reservation, size: int) -> None:
-        self._taken += size - reservation.size
-        self._peak = max(self._peak, self._taken)
+        self._used += size - reservation.size
+        self._peak = max(self._peak, self._used)
         reservation.size = size
 
     def note(self, size: int) -> None:
@@ -142,7 +142,7 @@ class MessageMemory:
 
     def peak(self) -> int:
         """Return the most bytes that messages have used at a time since the last call of `peak`."""
-        peak, self._peak = self._peak, self._taken
+        peak, self._peak = self._peak, self._used
         return peak
 
     async def _wait(self, reservation: Reservation, take: Callable[[], bool], holders: dict[Reservation, None]) -> None:
@@ -159,7 +159,7 @@ class MessageMemory:
                 if reservation.is_stopped or time.monotonic() > latest:
                     raise resource_exhausted(FULL)
                 _stop_slowest(holders, reservation)
-                await asyncio.wait([done], timeout=_LOOK_S)
+                await asyncio.wait([done], timeout=_CHECK_S)
             done.result()
         finally:
             self._waiting.pop(reservation, None)

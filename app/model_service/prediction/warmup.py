@@ -153,5 +153,5 @@ def _ones(spec: TensorSpec) -> tuple[int, ...]:
 
 
 def _is_sure(spec: TensorSpec) -> bool:
-    """Return whether zeros are valid: only the batch size is unknown, and no input is a string with a format."""
+    """Return whether zeros are surely valid: the input is no string, and only its batch size is unknown."""
     return not KINDS[spec.dtype].is_string and spec.shape is not None and all(size >= 0 for size in spec.shape[1:])

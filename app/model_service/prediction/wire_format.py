@@ -28,7 +28,7 @@ _STRING_VAL = 8
 _PACKED_EXPANSION = {5: 3, 6: 3, 7: 11, 9: 3, 10: 19, 11: 4, 12: 3, 13: 11, 16: 11, 17: 19}
 
 _VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
-_MALFORMED = "The message is no PredictRequest"
+_MALFORMED = "The message is not a valid PredictRequest"
 
 
 def memory_of(message: bytes) -> int:

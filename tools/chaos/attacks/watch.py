@@ -18,7 +18,7 @@ import psutil
 
 SAMPLE_S = 0.05
 # How often new child processes are looked for. This is slow, because it reads the list of all processes.
-LOOK_S = 0.2
+CHECK_S = 0.2
 PHOTO_EVERY_S = 0.15
 LIVEZ_EVERY_S = 0.1
 # Longer than the time limit of any answer.
@@ -92,7 +92,7 @@ class Tree:
     def megabytes(self) -> float:
         """Return the resident memory in 10^6 bytes. Pages that the processes share count once."""
         now = time.monotonic()
-        if now - self._looked > LOOK_S:
+        if now - self._looked > CHECK_S:
             self._looked = now
             with contextlib.suppress(psutil.NoSuchProcess):
                 self._children = self._first.children(recursive=True)
