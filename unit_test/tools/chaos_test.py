@@ -52,7 +52,7 @@ class EnduranceTest(unittest.TestCase):
         ended = run_tool("chaos", "--starts", 2)
         self.assertEqual(ended.returncode, 0, ended.stdout + ended.stderr)
         self.assertRegex(
-            ended.stdout, r"2 starts and ends under load: [1-9]\d* predictions right, .* 0 stuck or failed"
+            ended.stdout, r"2 starts and stops under load: [1-9]\d* right predictions, .* 0 stuck or failed"
         )
 
     def test_a_soak_tells_growth_leaks_and_undeserved_answers(self) -> None:
