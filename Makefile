@@ -1,4 +1,4 @@
-# Forwards to run.py, for hands that type make: `make test` is `python run.py test`.
+# For users of make: `make test` is `python run.py test`.
 .PHONY: serve test train bench chaos check e2e lock install
 serve test train bench chaos check e2e lock install:
 	@python3 run.py $@

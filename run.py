@@ -1,19 +1,17 @@
 #!/usr/bin/env python3
-"""The project's commands, for people and for CI. Needs nothing but Python.
+"""The project's commands, for people and for CI. This program needs nothing but Python.
 
-    python run.py serve    start the model server and the preprocess service, and say where they are
+    python run.py serve    start the model server and the preprocess service
     python run.py test     run all tests but the slow ones
     python run.py train    train a model (--help)
-    python run.py bench    measure throughput, latency and cost beside what one would use instead (--help)
-    python run.py chaos    break everything around the services while they work, or attack them, and count what came of
-                           it (--help)
-    python run.py check    lint and check types
-    python run.py e2e      run the slow tests; with Docker, build the containers, try them, and whether they are closed
-                           and come back
-    python run.py lock     write the lock files anew, after a pin in a requirements file has changed
-    python run.py install  install everything into .venv: for an editor, and for the programs in tools/
+    python run.py bench    measure throughput, latency and cost beside other servers (--help)
+    python run.py chaos    break or attack the running services, and report the results (--help)
+    python run.py check    check style, types and layers
+    python run.py e2e      run the slow tests; with Docker, build the containers and test them
+    python run.py lock     write the lock files after a change in a requirements file
+    python run.py install  install all packages into .venv, for an editor and for the programs in tools/
 
-The first command makes `.venv` and installs what it needs; another command adds what it needs when it is first used.
+The first command creates `.venv`. Each command installs the packages that it needs when it is first used.
 `serve` and `check` work with Python 3.11 to 3.14, the others with 3.11 to 3.13: TensorFlow has no build for 3.14.
 """
 
@@ -35,20 +33,20 @@ from launcher.services import MODEL_NAME, pair, wait_until_ready
 from tools import system_packages
 
 COMPOSE_FILE = ROOT / "app" / "docker-compose.embedded.yml"
-# Commands that have options of their own, and the programs that take them.
+# Commands with options of their own, and the modules that read these options.
 PROGRAMS = {"train": "tools.training.train", "bench": "tools.bench", "chaos": "tools.chaos"}
 
 
 def main(arguments: Sequence[str]) -> int:
     command = next(iter(arguments), "")
-    # The rest of the line is the program's own.
+    # The module of the command parses the rest of the line.
     passed_on = list(arguments[1:]) if command in PROGRAMS else []
     commands = {"serve": serve, "test": test, "check": check, "e2e": e2e, "lock": lock, "install": install}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=[*commands, *PROGRAMS])
-    parser.add_argument("--port", type=_port, default=7998, help="serve: where to listen for HTTP (default 7998)")
-    parser.add_argument("--grpc-port", type=_port, default=8500, help="serve: the model server's gRPC (default 8500)")
-    parser.add_argument("--rest-port", type=_port, default=8501, help="serve: the model server's REST (default 8501)")
+    parser.add_argument("--port", type=_port, default=7998, help="serve: HTTP port (default 7998)")
+    parser.add_argument("--grpc-port", type=_port, default=8500, help="serve: model server's gRPC port (default 8500)")
+    parser.add_argument("--rest-port", type=_port, default=8501, help="serve: model server's REST port (default 8501)")
     options = parser.parse_args(arguments[: len(arguments) - len(passed_on)])
     try:
         if command in PROGRAMS:
@@ -69,21 +67,21 @@ def _port(text: str) -> int:
 
 
 def serve(options: argparse.Namespace) -> int:
-    """Start the pair, and stop both on Ctrl-C or when either ends."""
+    """Start both services. Stop both on Ctrl-C, or when one of them ends."""
     set_up(SERVE, "serve")
     http_port, grpc_port, rest_port = options.port, options.grpc_port, options.rest_port
     with pair(http_port, grpc_port, rest_port) as processes:
         print(f"\n  Try it    http://localhost:{http_port}/")
         print(f"  Predict   POST http://localhost:{http_port}/predict")
         print(f"  Model     gRPC localhost:{grpc_port}, REST http://localhost:{rest_port}/v1/models/{MODEL_NAME}")
-        print("\n  Ctrl-C stops both.\n", flush=True)
+        print("\n  Ctrl-C stops both services.\n", flush=True)
         while all(process.poll() is None for process in processes):
             time.sleep(0.5)
-    raise Problem("a service ended by itself; its last lines stand above")
+    raise Problem("a service has ended; see its output above")
 
 
 def test(options: argparse.Namespace) -> int:
-    """Run the tests of `unit_test`, the localhost suite against a pair on free ports included."""
+    """Run the tests of `unit_test`. A pair on free ports is started for those that need running services."""
     set_up(ALL, "test")
     print(system_packages.report(), end="", flush=True)
     ports = free_ports(3)
@@ -92,25 +90,25 @@ def test(options: argparse.Namespace) -> int:
 
 
 def install(options: argparse.Namespace) -> int:
-    """Install everything."""
+    """Install all packages."""
     set_up(ALL, "install")
-    print(f"Everything is installed. Its Python is {python()}")
+    print(f"All packages are installed. Their Python is {python()}")
     return 0
 
 
 def run_program(command: str, arguments: Sequence[str]) -> int:
-    """Run one of `PROGRAMS` with everything installed."""
+    """Run one of `PROGRAMS` after all packages are installed."""
     set_up(ALL, command)
     return subprocess.call([python(), "-m", PROGRAMS[command], *arguments], cwd=ROOT)
 
 
 def check(options: argparse.Namespace) -> int:
-    """Lint and check types."""
+    """Check style, types and layers."""
     set_up(CHECK, "check")
     failed = 0
     for command in (["ruff", "check", "."], ["ruff", "format", "--check", "."], ["mypy"]):
         failed |= subprocess.call([python(), "-m", *command], cwd=ROOT)
-    # Which package may import which: pyproject.toml. The packages are found in app/.
+    # The layers are in pyproject.toml. PYTHONPATH is needed to find the packages.
     lint = [python(), "-c", "from importlinter.cli import lint_imports_command; lint_imports_command()"]
     failed |= subprocess.call(lint, cwd=ROOT, env=os.environ | {"PYTHONPATH": str(ROOT / "app")})
     return failed
@@ -129,16 +127,16 @@ def e2e(options: argparse.Namespace) -> int:
 
 
 def containers(compose: Sequence[str]) -> int:
-    """Build both images, start them as a pair, try it as its users and as an intruder would, take it down."""
-    # A project of its own, so that a pair that somebody has running stays.
+    """Build both images, start them, run the tests for containers, and stop them."""
+    # With a project name of its own, so that it does not replace running containers of this project.
     compose = [*compose, "--project-name=cat-dog-e2e", "-f", str(COMPOSE_FILE)]
     environment = os.environ | {"SERVICE_PORT": str(free_ports(1)[0])}
     try:
         if subprocess.call([*compose, "up", "--build", "--detach"], cwd=ROOT, env=environment):
-            raise Problem("the containers could not be built or started; the reason stands above")
+            raise Problem("the containers could not be built or started; see the output above")
         wait_until_ready(f"http://localhost:{environment['SERVICE_PORT']}/readyz", [])
         port = int(environment["SERVICE_PORT"])
-        # The last one lets the services crash.
+        # The last suite lets the services crash.
         suites = [f"{suite}_test.py" for suite in ("localhost", "formats", "containers")]
         return run_tests(suites, port, TEST_COMPOSE=shlex.join(compose))
     except Problem:
@@ -149,11 +147,11 @@ def containers(compose: Sequence[str]) -> int:
 
 
 def lock(options: argparse.Namespace) -> int:
-    """Lock what the requirements files say now, and install it."""
+    """Write the lock files from the requirements files, and install what they lock."""
     set_up(ALL, "lock")
     if failed := subprocess.call([python(), "-m", "tools.lock"], cwd=ROOT):
         return failed
-    # From the TensorFlow that is locked now.
+    # The message modules come from the TensorFlow version that is locked now.
     set_up(ALL, "lock")
     return subprocess.call([python(), str(ROOT / "tools" / "message_descriptors.py")])
 

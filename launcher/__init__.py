@@ -1,5 +1,5 @@
-"""What run.py is made of: the environment, the two services, the ports. Standard library only."""
+"""The parts of run.py: the environment, the two services, the ports. They use the standard library only."""
 
 
 class Problem(Exception):
-    """Something the user can mend; the message says how."""
+    """An error that the user can fix; the message says how."""

@@ -1,4 +1,4 @@
-"""The environment `.venv`: made when it is first needed, with the packages that the command at hand needs."""
+"""Creates the environment `.venv` when a command first needs it, with the packages of that command."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OLDEST_PYTHON = (3, 11)
 
 @dataclass(frozen=True)
 class Layer:
-    """Packages that are installed together, and the newest Python that all of them have wheels for."""
+    """A group of packages that are installed together, and the newest Python for which all of them have wheels."""
 
     name: str
     newest_python: tuple[int, int]
@@ -27,11 +27,11 @@ class Layer:
 
     @property
     def lock(self) -> Path:
-        """Every package with its version and hash, those that only packages ask for too."""
+        """The lock file, with version and hash of every package, also of those that other packages need."""
         return ROOT / (f"requirements-{self.name}.lock" if self.name != "all" else "requirements.lock")
 
 
-# Each holds those before it, in the same versions.
+# A later layer contains the earlier ones, in the same versions.
 SERVE = Layer("serve", (3, 14), "half a minute, 400 MB of disk")
 CHECK = Layer("check", (3, 14), "a minute, 600 MB of disk")
 ALL = Layer("all", (3, 13), "some minutes, 2.9 GB of disk, most of it TensorFlow")
@@ -39,33 +39,33 @@ LAYERS = (SERVE, CHECK, ALL)
 
 
 def python() -> str:
-    """The environment's Python."""
+    """Return the path of the environment's Python."""
     return str(VENV / ("Scripts/python.exe" if os.name == "nt" else "bin/python"))
 
 
 def set_up(layer: Layer, command: str) -> None:
-    """Install what `layer` locks, once for each state of the lock; an environment that holds more keeps it.
+    """Install the packages of `layer`, once per version of its lock file. An environment with a later layer is kept.
 
-    Raises Problem where this Python is too old or too new for `command`, or the environment can't be made.
+    Raises Problem if this Python is too old or too new for `command`, or if the environment can't be created.
     """
     _refuse_python(layer, command)
-    # The Python, the layer and the lock of the last complete installation.
+    # The file holds Python version, layer and lock hash of the last complete installation.
     stamp = VENV / "installed.txt"
     installed = stamp.read_text(encoding="utf-8") if stamp.is_file() else ""
     if installed in [_stamp_of(enough) for enough in LAYERS[LAYERS.index(layer) :]]:
         return
     print(f"Setting up {VENV.name} for `{command}`: once, {layer.cost}.", flush=True)
-    # What another Python made, or what was broken off, is made anew; what only has other pins is brought up to them.
+    # Another Python or an incomplete installation means a new environment. After other changes pip updates this one.
     try:
         venv.create(VENV, with_pip=True, clear=not installed.startswith(f"{sys.version}\n"))
     except (OSError, ValueError, subprocess.CalledProcessError) as exc:
         raise Problem(
-            f"{VENV} can't be made ({exc}); on Debian and Ubuntu this needs: apt install python3-venv"
+            f"{VENV} can't be created ({exc}); on Debian and Ubuntu this needs: apt install python3-venv"
         ) from exc
-    # Only what the lock names, and only files with the hash that it gives; wheels run no code while they are installed.
+    # Only files that the lock file names, with the right hash. Wheels run no code when they are installed.
     install = [python(), "-m", "pip", "install", "--disable-pip-version-check", "--require-hashes", "--no-deps"]
     if subprocess.call([*install, "--only-binary=:all:", "-r", str(layer.lock)]):
-        raise Problem(f"pip could not install {layer.lock.name}; its last lines stand above. Mend that and start again")
+        raise Problem(f"pip could not install {layer.lock.name}; see its output above. Fix the cause and start again")
     stamp.write_text(_stamp_of(layer), encoding="utf-8")
 
 

@@ -1,8 +1,8 @@
-"""Says which program holds a TCP port. Runs in `.venv`, which has psutil; prints nothing where it may not look.
+"""Prints which program listens on a TCP port, or nothing if that program belongs to another user.
 
     python launcher/port_holder.py 8500
 
-A program of its own, since run.py itself needs nothing but Python.
+It runs in `.venv`, because it needs psutil. run.py itself needs nothing but Python.
 """
 
 import contextlib
@@ -14,16 +14,16 @@ import psutil
 
 def main() -> None:
     for process in psutil.process_iter():
-        # A process may end meanwhile, and those of other users can't be looked into.
+        # A process may end meanwhile, and the processes of other users are not readable.
         with contextlib.suppress(psutil.Error):
             if listens(process, int(sys.argv[1])):
-                # On one line, whatever its arguments hold.
+                # Arguments may hold line breaks; this prints one line.
                 print(process.pid, *(shlex.join(process.cmdline()) or process.name()).split())
                 return
 
 
 def listens(process: psutil.Process, port: int) -> bool:
-    """Whether the process accepts connections on this TCP port."""
+    """Return whether the process listens on this TCP port."""
     connections = process.net_connections(kind="tcp")
     return any(one.status == psutil.CONN_LISTEN and one.laddr.port == port for one in connections)
 

@@ -1,4 +1,4 @@
-"""TCP ports of this machine."""
+"""TCP ports of this computer."""
 
 from __future__ import annotations
 
@@ -11,14 +11,14 @@ from pathlib import Path
 from launcher import Problem
 from launcher.environment import python
 
-# A command line can be as long as a page; its beginning names the program.
+# Longer command lines are cut. The beginning names the program.
 SHOWN_CHARACTERS = 120
 
 
 def refuse_taken(port: int, option: str) -> None:
-    """Raise Problem where something listens on this port of 127.0.0.1: what it is, and how to end it.
+    """Raise Problem if a program listens on this port of 127.0.0.1. The message names it and says how to end it.
 
-    `option` is the one of run.py that takes another port.
+    `option` is the option of run.py that sets another port.
     """
     with socket.socket() as probe:
         if probe.connect_ex(("127.0.0.1", port)) != 0:
@@ -27,19 +27,19 @@ def refuse_taken(port: int, option: str) -> None:
     held = subprocess.run(command, capture_output=True, text=True, encoding="utf-8", errors="replace").stdout.strip()
     process, _, program = held.partition(" ")
     if not process:
-        raise Problem(f"port {port} is taken by a program of another user; end that, or take another: {option} PORT")
+        raise Problem(f"port {port} is used by a program of another user; end it, or use another port: {option} PORT")
     if len(program) > SHOWN_CHARACTERS:
         program = program[:SHOWN_CHARACTERS] + "..."
     end = f"taskkill /F /PID {process}" if os.name == "nt" else f"kill {process}"
     raise Problem(
-        f"port {port} is taken by process {process} ({program}). End it: {end} - or take another port: {option} PORT"
+        f"port {port} is used by process {process} ({program}). End it: {end} - or use another port: {option} PORT"
     )
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports of 127.0.0.1 that nobody listens on, each another one."""
+    """Return different ports of 127.0.0.1 that are free."""
     with contextlib.ExitStack() as stack:
-        # All held at once, so that they differ.
+        # All are open at the same time, so they differ.
         probes = [stack.enter_context(socket.socket()) for _ in range(count)]
         for probe in probes:
             probe.bind(("127.0.0.1", 0))

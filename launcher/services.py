@@ -1,4 +1,4 @@
-"""Starts the model server and the preprocess service, and ends both however run.py ends."""
+"""Starts the model server and the preprocess service, and stops both when run.py ends for any reason."""
 
 from __future__ import annotations
 
@@ -24,9 +24,9 @@ START_SECONDS = 60
 
 @contextlib.contextmanager
 def pair(http_port: int, grpc_port: int, rest_port: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Both services on these ports of 127.0.0.1, from when a prediction works until the block ends.
+    """Start both services on these ports of 127.0.0.1; yield when a prediction works; stop both after the block.
 
-    Raises Problem where a port is taken or a service does not start.
+    Raises Problem if a port is used already, or if a service does not start.
     """
     for port, option in ((http_port, "--port"), (grpc_port, "--grpc-port"), (rest_port, "--rest-port")):
         refuse_taken(port, option)
@@ -44,33 +44,34 @@ def pair(http_port: int, grpc_port: int, rest_port: int) -> Iterator[list[subpro
     with _ended_by_one_signal():
         try:
             processes.append(_start(model_server, {}))
-            # In this order, so that a first look at the log shows no warnings of a model server that is still loading.
+            # One after the other. Otherwise the preprocess service would log warnings while the model server loads.
             wait_until_ready(f"http://127.0.0.1:{rest_port}/readyz", processes)
             processes.append(_start([str(PREPROCESS_SERVICE / "app_server.py")], place))
             wait_until_ready(f"http://127.0.0.1:{http_port}/readyz", processes)
             yield processes
         finally:
-            # The front first: it lets go of the requests that it has, and those need the model.
+            # The preprocess service first: it finishes its requests, which need the model server.
             for process in reversed(processes):
                 _stop(process)
 
 
 def wait_until_ready(address: str, processes: Sequence[subprocess.Popen[bytes]]) -> None:
-    """Return once a GET of `address` succeeds; raises Problem where one of `processes` ends first or time runs out."""
+    """Return when a GET of `address` succeeds; raises Problem if one of `processes` ends first, or after 60 s."""
     end = time.monotonic() + START_SECONDS
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     while time.monotonic() < end:
         if any(process.poll() is not None for process in processes):
-            raise Problem("a service could not start; its last lines stand above")
+            raise Problem("a service could not start; see its output above")
         with contextlib.suppress(OSError), direct.open(address, timeout=5):
             return
         time.sleep(0.1)
-    raise Problem(f"the pair was not ready within {START_SECONDS} s; its last lines stand above")
+    raise Problem(f"the services were not ready within {START_SECONDS} s; see their output above")
 
 
 def _start(command: Sequence[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:
-    """Start a service under its supervisor, which ends it when this process ends."""
-    # The terminal sends Ctrl-C to its whole group; the services are not in it, so that we stop them in order.
+    """Start a service under its supervisor, which stops it when this process ends."""
+    # The terminal sends Ctrl-C to its whole process group. The services are in other groups, so we can stop them in
+    # order.
     return subprocess.Popen(
         [python(), str(Path(__file__).with_name("supervise.py")), *command],
         env=os.environ | environment,
@@ -84,7 +85,7 @@ def _stop(supervisor: subprocess.Popen[bytes]) -> None:
     assert supervisor.stdin
     supervisor.stdin.close()
     try:
-        # It kills a service that takes longer.
+        # The supervisor kills a service that takes longer than STOP_SECONDS.
         supervisor.wait(STOP_SECONDS + 5)
     except subprocess.TimeoutExpired:
         supervisor.kill()
@@ -93,7 +94,7 @@ def _stop(supervisor: subprocess.Popen[bytes]) -> None:
 
 @contextlib.contextmanager
 def _ended_by_one_signal() -> Iterator[None]:
-    """Let the first SIGTERM or Ctrl-C raise KeyboardInterrupt in the block; later ones change nothing."""
+    """Make the first SIGTERM or Ctrl-C in the block raise KeyboardInterrupt. Later ones have no effect."""
     interrupted = False
 
     def interrupt(number: int, frame: object) -> None:
@@ -106,7 +107,7 @@ def _ended_by_one_signal() -> Iterator[None]:
     try:
         yield
     finally:
-        # After a signal the program is about to end: one more must not cut that short.
+        # After a signal the program is ending. A second signal must not interrupt that.
         if not interrupted:
             for number, handler in former.items():
                 signal.signal(number, handler)

@@ -1,10 +1,10 @@
-"""Runs a service, and ends it when the process that started this one ends, however that happens.
+"""Runs a service, and stops it when the process that started this one ends for any reason.
 
     python launcher/supervise.py app/preprocess_service/app/app_server.py
 
-The starter holds the other end of this process's standard input and writes nothing. The operating system closes it when
-the starter ends, after `kill -9` too, on Linux, macOS and Windows; the starter closes it to end the service. SIGTERM
-and SIGINT end the service as well. The exit code is the service's.
+The starter holds the other end of this process's standard input and writes nothing. When the starter ends, also after
+`kill -9`, the operating system closes that end, on Linux, macOS and Windows. The starter can also close it to stop the
+service. SIGTERM and SIGINT stop the service too. The exit code is the service's.
 """
 
 import os
@@ -14,7 +14,7 @@ import sys
 import threading
 import time
 
-# How long a service may take to finish its requests before it is killed.
+# How long a service may take to finish its requests, in seconds. Then it is killed.
 STOP_SECONDS = 10
 POLL_SECONDS = 0.1
 
@@ -27,12 +27,12 @@ def main() -> int:
         stopping = True
 
     def wait_for_starter() -> None:
-        # Not through sys.stdin: its lock, held by a thread at the end of the program, is an error.
+        # Not sys.stdin: if a thread holds its lock when the program ends, Python reports an error.
         while os.read(0, 1):
             pass
         stop()
 
-    # Before the service is started, so that there is no moment in which it could be left behind.
+    # Before the service starts, so that it is stopped in every case.
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, stop)
     threading.Thread(target=wait_for_starter, daemon=True).start()
@@ -47,7 +47,7 @@ def main() -> int:
             break
         time.sleep(POLL_SECONDS)
     code = service.wait()
-    # A shell's way to say which signal ended it.
+    # As in a shell: 128 + N means that signal N ended the service.
     return code if code >= 0 else 128 - code
 
 

@@ -1,6 +1,6 @@
-"""Programs around the services; started from the project's root: ``python -m tools.classify``.
+"""Programs around the services. Start them from the project's root: ``python -m tools.classify``.
 
-They use the services' own modules, so photos are prepared here exactly as they are when served.
+They import the services' own modules, so they prepare photos exactly as the service does.
 """
 
 import sys

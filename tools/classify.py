@@ -1,16 +1,16 @@
-"""Asks a running service what is in photos: files, folders with all that is in them, or patterns.
+"""Classifies photos with a running service. The arguments are files, folders or patterns.
 
     python -m tools.classify images
     python -m tools.classify cat.jpg "holiday/**/*.heic" --json > answers.jsonl
     python -m tools.classify photos --url http://host:port --clients 8 --language pt
 
-Prints a row for each photo, in the order of the arguments: the file, its label and confidence, or why there is none;
-with --json an object a line, the service's own answer and the file. Of folders the files that are named like pictures
-are taken, hidden ones left out; a file that is named itself is sent whatever its name.
+It prints one row per photo in the order of the arguments: the file, its label and confidence, or an error message. With
+--json each line is an object with the service's answer and the file. In folders it takes the files with the suffix of a
+picture, except hidden ones. A file that is named itself is sent whatever its suffix is.
 
-A service that asks for a key gets the one in the environment variable CATDOG_API_KEY.
+If the service needs an API key, set the environment variable CATDOG_API_KEY.
 
-Exit status: 0 every photo was answered, 1 some were not, 2 there was nothing to do or no service to ask.
+Exit status: 0 every photo was classified, 1 some were not, 2 there was no photo or no service.
 """
 
 import argparse
@@ -33,27 +33,27 @@ from tools.sessions import Sessions
 
 _NAMES = "jpg jpeg jpe jfif png apng webp gif bmp dib tif tiff avif heic heif hif"
 SUFFIXES = frozenset(f".{name}" for name in _NAMES.split())
-# The service's key, if it asks for one: no option, for the list of processes shows those to everybody.
+# The variable with the API key. It is not an option, because all users can see the options of a process.
 KEY_VARIABLE = "CATDOG_API_KEY"
-# How often a photo is sent while the service says that it is busy, or breaks the connection.
+# How often a photo is sent if the service is busy or closes the connection.
 ATTEMPTS = 3
-# Whatever a Retry-After says, nobody at a terminal waits longer for one photo.
+# Limit for the Retry-After of an answer.
 LONGEST_WAIT_SECONDS = 10.0
-# To connect, and then for each part of the answer: the service itself gives up after 10 s.
+# Timeouts to connect, and to wait for the next part of the answer. The service's own limit is 10 s.
 TIMEOUT_SECONDS = (5.0, 60.0)
 
 
 class NothingToDo(Exception):
-    """None of the arguments means a photo."""
+    """The arguments name no photo."""
 
 
 class ServiceAway(Exception):
-    """No photo can be answered: nothing listens there, it is another program, or it has no model."""
+    """No photo can be classified: no service is reachable, another program answers, or the service has no model."""
 
 
 @dataclass(frozen=True)
 class Answer:
-    """What is said of one photo: the body of the service's answer, of the same form where the file is at fault."""
+    """The answer for one photo: the service's JSON, or an object of the same form if the file can't be sent."""
 
     file: str
     body: dict[str, Any]
@@ -64,42 +64,42 @@ class Answer:
         return bool(self.body["status"] == "Success")
 
     def row(self, width: int) -> str:
-        """A line of the table, the file's name in `width` columns."""
+        """Return a row of the table, with the file name in `width` columns."""
         if not self.good:
             return f"{self.file:{width}}  {'-':5}  {'-':>8}  {self.body['msg']}"
         doubt = "  probably neither" if self.body.get("in_domain") is False else ""
         return f"{self.file:{width}}  {self.body['pet_type']:5}  {self.body['model_conf']:6.2f} %{doubt}"
 
     def line(self) -> str:
-        """A line of JSON."""
+        """Return a line of JSON."""
         return json.dumps({"file": self.file} | self.body)
 
 
 def failed(code: str, msg: str) -> dict[str, Any]:
-    """A body as the service would answer it, for what never reached the service."""
+    """Return an answer in the service's form, for an error that happened before the service."""
     return {"status": "Failed", "msg": msg, "code": code}
 
 
 def unreadable(path: Path, exc: OSError) -> str:
-    """Why there is nothing to send, in the same words on every system."""
+    """Return why the file can't be sent, in the same words on every system."""
     if path.is_dir():
         return "There are no photos in this folder."
     return f"The file can't be read: {exc.strerror or exc}." if path.exists() else "There is no such file."
 
 
 class Client:
-    """Sends photos to `POST /predict` of the service at `url`; callable from several threads at once."""
+    """Sends photos to `POST /predict` of the service at `url`. Several threads may call it."""
 
     def __init__(self, url: str, language: str, key: str = "") -> None:
         self._url = url.rstrip("/")
-        # Octet-stream: what a photo is its bytes tell, better than its name does.
+        # Octet-stream: the service detects the format from the bytes, which is safer than the file's suffix.
         self._headers = {"Content-Type": "application/octet-stream", "Accept-Language": language}
         if key:
             self._headers["Authorization"] = f"Bearer {key}"
         self._sessions = Sessions()
 
     def __call__(self, path: Path) -> Answer:
-        """The answer to one photo; raises ServiceAway."""
+        """Return the answer for one photo; raises ServiceAway."""
         try:
             return Answer(str(path), self._ask(path))
         except OSError as exc:
@@ -113,11 +113,11 @@ class Client:
             except requests.ConnectionError as exc:
                 self.check_alive()
                 if last:
-                    # What a too large body meets where the refusal is overtaken by the end of the connection.
+                    # If a body is too large, the connection may be closed before the error can be read.
                     return failed("connection_lost", f"The service broke the connection: {exc}. Is the file too large?")
                 continue
             except requests.RequestException as exc:
-                # Its own kind of OSError, but it is not the file that is at fault.
+                # requests' errors are OSErrors too, but the file is fine.
                 return failed("no_answer", f"There was no answer: {exc}.")
             if response.status_code != 503 or last:
                 return self._body(response)
@@ -125,7 +125,7 @@ class Client:
         raise AssertionError("the last attempt returns")
 
     def _post(self, path: Path) -> requests.Response:
-        # Opened anew for each attempt, and streamed: it may be a film of gigabytes, which is refused by its length.
+        # Opened for each attempt and streamed: a file of gigabytes is rejected by its Content-Length.
         with path.open("rb") as photo:
             return self._sessions.mine().post(
                 f"{self._url}/predict", data=photo, headers=self._headers, timeout=TIMEOUT_SECONDS
@@ -138,15 +138,15 @@ class Client:
             body = None
         words = "pet_type" if response.status_code == 200 else "msg"
         if not isinstance(body, dict) or words not in body or response.status_code in (404, 405):
-            raise ServiceAway(f"what answers at {self._url} is not this service (status {response.status_code})")
+            raise ServiceAway(f"the program at {self._url} is not this service (status {response.status_code})")
         if body.get("code") == "unauthorized":
-            raise ServiceAway(f"{self._url} asks for a key, and {KEY_VARIABLE} holds none that it knows")
+            raise ServiceAway(f"{self._url} needs an API key: set {KEY_VARIABLE} to a valid one")
         if body.get("code") == "model_unavailable":
             raise ServiceAway(f"{self._url}: {body['msg']}")
         return body
 
     def check_alive(self) -> None:
-        """Whether anything listens there at all; raises ServiceAway."""
+        """Return if a service listens at the address; raises ServiceAway otherwise."""
         try:
             self._sessions.mine().get(f"{self._url}/livez", timeout=TIMEOUT_SECONDS)
         except ValueError as exc:
@@ -156,35 +156,35 @@ class Client:
 
 
 def wait_seconds(response: requests.Response) -> float:
-    """What Retry-After asks for; a second where it is missing, or a date."""
+    """Return the seconds of Retry-After, at most 10; 1 if the header is missing or a date."""
     asked = response.headers.get("Retry-After", "")
     return min(float(asked), LONGEST_WAIT_SECONDS) if asked.isdecimal() else 1.0
 
 
 def find(arguments: Iterable[str]) -> list[Path]:
-    """The files that the arguments mean, in their order, each once; what means none stays, to be reported."""
+    """Return the files of all arguments, in order and without duplicates. A name without a file stays in the list."""
     return list(dict.fromkeys(path for argument in arguments for path in expand(argument)))
 
 
 def expand(argument: str) -> list[Path]:
-    """The photos of one argument; patterns come as such from Windows' shells, which leave them to the program."""
+    """Return the photos of one argument. Shells on Windows do not expand patterns, so it is done here."""
     path = Path(argument)
     matches = [path] if path.exists() else [Path(name) for name in sorted(glob.glob(argument, recursive=True))]
     return [photo for match in matches for photo in inside(match)] or [path]
 
 
 def inside(path: Path) -> list[Path]:
-    """All photos of a folder, sorted; a file itself."""
+    """Return the sorted photos in a folder, or the file itself."""
     return [photo for photo in sorted(path.rglob("*")) if is_photo(photo)] if path.is_dir() else [path]
 
 
 def is_photo(path: Path) -> bool:
-    """Whether a file in a folder is meant: named like a picture, and not hidden as `._cat.jpg` is, a Mac's notes."""
+    """Return whether a file in a folder is a photo by its suffix, and not hidden, as `._cat.jpg` of macOS is."""
     return path.suffix.lower() in SUFFIXES and not path.name.startswith(".") and path.is_file()
 
 
 def answers(paths: Sequence[Path], client: Client, clients: int) -> Iterator[Answer]:
-    """The answers in the order of `paths`, `clients` photos in flight; with a progress bar, on a terminal only."""
+    """Yield the answers in the order of `paths`, with `clients` requests at a time and a progress bar on a terminal."""
     with ThreadPoolExecutor(clients) as pool, tqdm(total=len(paths), unit="photo", disable=None) as bar:
         for answer in pool.map(client, paths):
             bar.update()
@@ -192,7 +192,7 @@ def answers(paths: Sequence[Path], client: Client, clients: int) -> Iterator[Ans
 
 
 def classify(options: argparse.Namespace) -> int:
-    """Asks for every photo and prints the answers; how many photos got none. Raises NothingToDo and ServiceAway."""
+    """Classify all photos, print the answers, return how many failed. Raises NothingToDo and ServiceAway."""
     paths = find(options.photos)
     if not any(path.is_file() for path in paths):
         raise NothingToDo(f"nothing to do: no photos at {', '.join(options.photos)}")
@@ -201,14 +201,14 @@ def classify(options: argparse.Namespace) -> int:
     width = max(len(str(path)) for path in paths)
     failures = 0
     for answer in answers(paths, client, options.clients):
-        # Where both go to one terminal, the row must not land inside the bar.
+        # tqdm.write keeps rows and progress bar apart on a terminal.
         tqdm.write(answer.line() if options.json else answer.row(width))
         failures += not answer.good
     return failures
 
 
 def positive(text: str) -> int:
-    """A number from 1, for argparse, which turns ValueError into its own message."""
+    """Return a number of 1 or more. argparse replaces ValueError by its own message."""
     number = int(text)
     if number < 1:
         raise ValueError
@@ -216,21 +216,21 @@ def positive(text: str) -> int:
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", nargs="+", help="files, folders or patterns; ** means any folders in between")
     parser.add_argument("--url", default="http://localhost:7998", help="the running service (default: %(default)s)")
     parser.add_argument("--clients", type=positive, default=4, help="photos in flight (default: %(default)s)")
-    parser.add_argument("--language", choices=("en", "pt"), default="en", help="of the service's messages")
-    parser.add_argument("--json", action="store_true", help="print a JSON object a line, for programs")
+    parser.add_argument("--language", choices=("en", "pt"), default="en", help="language of the messages")
+    parser.add_argument("--json", action="store_true", help="print one JSON object per line, for programs")
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """The exit status; where it is 2, one line says why."""
+    """Return the exit status; before 2 it prints the reason in one line."""
     options = parse_arguments(arguments)
     if isinstance(sys.stdout, io.TextIOWrapper):
-        # File names hold what this terminal or pipe may have no letters for; Windows' code pages hold few.
+        # The terminal's encoding may lack characters of a file name, mainly on Windows.
         sys.stdout.reconfigure(errors="backslashreplace")
     try:
         return 1 if classify(options) else 0

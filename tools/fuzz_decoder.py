@@ -1,23 +1,21 @@
-"""Looks for bytes that the preprocess service can't cope with, guided by coverage (atheris, on Linux).
+"""Fuzzes the preprocess service's decoders, guided by coverage (atheris, on Linux).
 
-    python -m venv fuzzing && fuzzing/bin/pip install -r requirements.txt atheris==3.0.0
-    fuzzing/bin/python -m tools.fuzz_decoder --seconds 600
-    fuzzing/bin/python -m tools.fuzz_decoder --seeds FOLDER --corpus FOLDER
+    python -m venv fuzzing && fuzzing/bin/pip install -r requirements.txt atheris==3.0.0 fuzzing/bin/python -m
+    tools.fuzz_decoder --seconds 600 fuzzing/bin/python -m tools.fuzz_decoder --seeds FOLDER --corpus FOLDER
     fuzzing/bin/python -m tools.fuzz_decoder --input crash-0123456789abcdef
 
-Photos, base64, JSON and forms go the way that they go in the service, without the network and the model. A finding is
-whatever raises anything but a ServiceError, an answer that can't be written as JSON, a tensor that is none, more than
-2 s or 500 MB for one input. It ends the run with status 77 and is kept as crash-* in the folder of --findings.
+Photos, base64, JSON and forms are processed as in the service, but without the network and the model. A finding is an
+exception other than ServiceError, an answer that can't be written as JSON, an invalid tensor, or more than 2 s or 500
+MB for one input. It ends the run with status 77 and is saved as crash-* in the folder of --findings.
 
-The HTTP API has a fuzzer of its own. With a pair running (python run.py serve), for ten minutes:
+The HTTP API has another fuzzer. With a running pair (python run.py serve), for ten minutes:
 
-    fuzzing/bin/pip install schemathesis==4.32.5
-    fuzzing/bin/schemathesis --config-file unit_test/preprocess_service/schemathesis.toml \\
-        run http://127.0.0.1:7998/openapi.json --max-time 600 --workers 2 \\
-        --continue-on-failure --generation-database none --warnings off
+    fuzzing/bin/pip install schemathesis==4.32.5 fuzzing/bin/schemathesis --config-file
+    unit_test/preprocess_service/schemathesis.toml \\ run http://127.0.0.1:7998/openapi.json --max-time 600 --workers 2
+    \\ --continue-on-failure --generation-database none --warnings off
 
-An ST201 for a form that holds nothing but `file` is no finding: an unknown field was meant to be in it, of a value that
-leaves nothing in the form as it is sent, such as an empty list.
+An ST201 for a form that has only the field `file` is no finding. The form was meant to have an unknown field too, but
+the field's value, for example an empty list, is not visible in the form that is sent.
 """
 
 import argparse
@@ -36,11 +34,11 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
-# Its folder is on the path of nothing else, and it has no types.
+# Nothing else has its folder on the path, and it has no types.
 import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]
 import numpy as np
 
-# What is not instrumented here is not seen by the fuzzer; C is not in any case.
+# The fuzzer sees only instrumented Python modules, and no C code.
 with atheris.instrument_imports(
     include=["PIL", "pi_heif", "puremagic", "python_multipart", "starlette.formparsers", "preprocess_service.app"]
 ):
@@ -56,19 +54,19 @@ from starlette.requests import Request
 
 CONFIG = read_config(None)
 LIMIT_SECONDS = 2.0
-# The service itself takes 89 MB; with this it stays under 600.
+# The service itself needs 89 MB; together it stays under 600.
 LIMIT_MEGABYTES = 500.0
-# Longer inputs are hardly explored any further, only more slowly.
+# Longer inputs make the fuzzer slower and hardly find more.
 LONGEST_INPUT = 100_000
 PNG_SIGNATURE = b"\x89PNG\r\n\x1a\n"
 
 
 class Finding(Exception):
-    """An input that the service does not cope with."""
+    """An input that the service does not handle."""
 
 
 def photo(data: bytes) -> None:
-    """A file's bytes, to the tensor."""
+    """Decode the bytes of a file to the tensor, and check it."""
     picture = CONFIG.picture
     tensor = utils.to_tensor(utils.decode_image(data, CONFIG.limits.pixels, picture), picture)
     lowest, highest = picture.offset, 255 * picture.scale + picture.offset
@@ -79,13 +77,13 @@ def photo(data: bytes) -> None:
 
 
 def base64(data: bytes) -> None:
-    """Text, as it stands in the JSON, to bytes."""
+    """Decode text as it is in the JSON."""
     if not utils.decode_base64(data.decode("utf-8", "replace")):
-        raise Finding("empty bytes from base64 that was taken")
+        raise Finding("base64 was accepted and has no bytes")
 
 
 def body(data: bytes) -> None:
-    """A request's body, the media type in its first line; sent in two parts."""
+    """Read a request body that is sent in two parts. The first line of `data` is its media type."""
     media_type, _, content = data.partition(b"\n")
     parts = [content[: len(content) // 2], content[len(content) // 2 :]]
     for read in (request_body.read_photo, request_body.read_batch):
@@ -102,11 +100,11 @@ def body(data: bytes) -> None:
 
 
 def unlimited(count: int) -> None:
-    """Room for these bytes beside those of other requests: there are none."""
+    """Accept any number of bytes: there are no other requests here."""
 
 
 def request(media_type: bytes, parts: list[bytes]) -> Request:
-    """A POST of these parts."""
+    """Return a POST request with these parts."""
     messages: list[dict[str, Any]] = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
     messages.append({"type": "http.request", "body": b"", "more_body": False})
     waiting = iter(messages)
@@ -118,7 +116,7 @@ def request(media_type: bytes, parts: list[bytes]) -> Request:
 
 
 def check_answer(error: ServiceError) -> None:
-    """The sender must get it as JSON in UTF-8, in both languages; raises UnicodeEncodeError."""
+    """Check that the error can be sent as JSON in UTF-8 in both languages; raises UnicodeEncodeError."""
     for language in ("en", "pt"):
         json.dumps(error.text(language), ensure_ascii=False).encode()
 
@@ -128,7 +126,7 @@ EVENTS = asyncio.new_event_loop()
 
 
 def one_input(data: bytes) -> None:
-    """Run one input, the target in its first byte; raises what is found."""
+    """Run one input. Its first byte chooses the target. Raises the finding."""
     target = TARGETS[data[0] % len(TARGETS)] if data else photo
     before = memory("VmRSS", reset=True)
     wall, processor = time.monotonic(), time.process_time()
@@ -136,7 +134,7 @@ def one_input(data: bytes) -> None:
         target(data[1:])
     except ServiceError as exc:
         check_answer(exc)
-    # The lesser: other programs of a busy machine lengthen the one, a decoder's own threads the other.
+    # The smaller value: other programs lengthen the wall time, and a decoder's threads add to the CPU time.
     seconds = min(time.monotonic() - wall, time.process_time() - processor)
     if seconds > LIMIT_SECONDS:
         raise Finding(f"took {seconds:.1f} s")
@@ -146,7 +144,7 @@ def one_input(data: bytes) -> None:
 
 
 def memory(field: str, reset: bool = False) -> float:
-    """Megabytes of this process: VmRSS now, VmHWM at most since the last reset."""
+    """Return megabytes of this process: VmRSS is the present value, VmHWM the maximum since the last reset."""
     if reset:
         Path("/proc/self/clear_refs").write_text("5")
     status = Path("/proc/self/status").read_text()
@@ -154,15 +152,15 @@ def memory(field: str, reset: bool = False) -> float:
 
 
 def mutate(data: bytes, max_size: int, seed: int) -> bytes:
-    """Another input from one; half of the PNGs with right checksums, or none would get past its first chunk."""
+    """Return a mutation of an input. Half of the PNGs get right checksums: wrong ones stop the decoder early."""
     changed: bytes = atheris.Mutate(data, max_size)
     if changed[1:9] == PNG_SIGNATURE and random.Random(seed).random() < 0.5:
-        return changed[:9] + b"".join(mended_chunks(changed[9:]))
+        return changed[:9] + b"".join(with_right_checksums(changed[9:]))
     return changed
 
 
-def mended_chunks(data: bytes) -> Iterator[bytes]:
-    """The chunks of a PNG, each with the checksum that it should have; what is after the last whole one as it is."""
+def with_right_checksums(data: bytes) -> Iterator[bytes]:
+    """Yield the chunks of a PNG with right checksums, and then the rest after the last complete chunk unchanged."""
     while len(data) >= 12:
         length = struct.unpack(">I", data[:4])[0]
         if length > len(data) - 12:
@@ -174,7 +172,7 @@ def mended_chunks(data: bytes) -> Iterator[bytes]:
 
 
 def made_photos() -> Iterator[bytes]:
-    """A small picture in every format that Pillow writes, in every mode and with every option that matters."""
+    """Yield a small picture in every format that Pillow writes, in all modes and with all relevant options."""
     base = Image.linear_gradient("L").resize((24, 16))
     exif = Image.Exif()
     exif[0x0112] = 6
@@ -200,16 +198,16 @@ def made_photos() -> Iterator[bytes]:
     for name, mode, options in variants:
         stream = io.BytesIO()
         try:
-            # "I;16" is only reached from "I".
+            # Pillow converts to "I;16" only from "I".
             (base.convert("I") if mode == "I;16" else base).convert(mode).save(stream, name, **options)
         except (OSError, ValueError, KeyError):
-            # This build of Pillow has no such codec.
+            # This build of Pillow lacks the codec.
             continue
         yield stream.getvalue()
 
 
 def made_texts() -> Iterator[bytes]:
-    """Base64 and bodies as people send them, and some as they should not; with the byte that names their target."""
+    """Yield normal and broken base64 and bodies. The first byte names their target."""
     small = b"R0lGODlhAQABAIAAAAAAAP///yH5BAEAAAAALAAAAAABAAEAAAIBRAA7"
     for text in (small, b"data:image/gif;base64," + small, b"data:;a=b;base64,QUJD", b"Q-_D\n QQ"):
         yield b"\x01" + text
@@ -231,7 +229,7 @@ def made_texts() -> Iterator[bytes]:
 
 
 def write_seeds(folder: Path, sources: list[Path]) -> None:
-    """Put everything to begin with into `folder`; files that are too long are left out."""
+    """Write all start inputs into `folder`, except those that are too long."""
     photos = [path.read_bytes() for source in sources for path in sorted(source.rglob("*")) if path.is_file()]
     inputs = [b"\x00" + data for data in (*made_photos(), *photos)] + list(made_texts())
     for number, data in enumerate(inputs):
@@ -240,20 +238,20 @@ def write_seeds(folder: Path, sources: list[Path]) -> None:
 
 
 def parse_arguments() -> argparse.Namespace:
-    """The command line."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=int, default=600, help="how long (default: %(default)s)")
-    parser.add_argument("--seeds", type=Path, action="append", default=[], help="folder of files to begin with, too")
-    parser.add_argument("--corpus", type=Path, help="folder that keeps what was learnt, for the next run")
+    parser.add_argument("--seconds", type=int, default=600, help="duration (default: %(default)s)")
+    parser.add_argument("--seeds", type=Path, action="append", default=[], help="folder with more files to start with")
+    parser.add_argument("--corpus", type=Path, help="folder for the found inputs, also used by the next run")
     parser.add_argument("--findings", type=Path, default=Path(tempfile.gettempdir()), help="(default: %(default)s)")
-    parser.add_argument("--input", type=Path, help="run this one, a finding of before, and nothing else")
+    parser.add_argument("--input", type=Path, help="run only this input, for example a former finding")
     return parser.parse_args()
 
 
 def main() -> None:
-    """Fuzz; libFuzzer ends the process itself, with 77 where something was found."""
+    """Run the fuzzer. libFuzzer ends the process itself, with status 77 after a finding."""
     options = parse_arguments()
-    # What the libraries say of each broken input is not what is looked for.
+    # The libraries' messages about broken inputs are expected.
     logging.disable()
     warnings.simplefilter("ignore")
     pi_heif.options.DECODE_THREADS = 1
@@ -267,7 +265,7 @@ def main() -> None:
             f"-max_total_time={options.seconds}",
             f"-artifact_prefix={options.findings}/",
             f"-max_len={LONGEST_INPUT}",
-            # Above our own limits, for what never comes back to be measured by them.
+            # Above our own limits, for inputs that never return.
             "-timeout=60",
             "-rss_limit_mb=2000",
         ]

@@ -1,4 +1,4 @@
-"""OpenVINO, imported in a way that its threads and its maker's statistics do no harm; see engines/openvino.py."""
+"""Imports OpenVINO safely for threads and without its telemetry; see engines/openvino.py of the model server."""
 
 import sys
 from typing import Any
@@ -7,10 +7,10 @@ import numpy as np
 
 
 def import_openvino() -> Any:
-    """OpenVINO without its conversion tools, which report each import to their maker, and ready for threads."""
+    """Return the package openvino without its conversion tools, which report each import to Google Analytics."""
     sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]  # None forbids an import
     import openvino
 
-    # By one thread: two that bring its bindings their first array at once wait for each other for ever.
+    # In one thread: two threads that make the first array at the same time deadlock in OpenVINO's bindings.
     openvino.Tensor(np.zeros(1, np.float32))
     return openvino

@@ -1,4 +1,4 @@
-"""Asks the service for predictions without a pause, and judges every answer: right, properly refused, or lost."""
+"""Sends predictions to the service continuously, and classifies every answer: right, rejected properly, or lost."""
 
 import base64
 import contextlib
@@ -15,14 +15,14 @@ from urllib.parse import urlsplit
 
 from tools.service import PROJECT, ServiceError
 
-# The photos whose answer is known: cat_1.jpg holds a cat.
+# Photos with a known answer: the name cat_1.jpg means a cat.
 PHOTOS = sorted((PROJECT / "images").glob("*_?.jpg"))
-# The least that the shipped model gives the right label of one of them is 99.9 %.
+# The shipped model gives all of them the right label with at least 99.9 %.
 SURE_PERCENT = 95.0
-# More than any request may take by the service's own word: what takes longer hangs.
+# Longer than any time limit of the service. A request that takes longer hangs.
 PATIENCE_S = 20.0
 STATUS_OF_CODE = {error.code: error.status for error in ServiceError.__subclasses__()}
-# What the proxy says where a service ended while it worked on a request (app/proxy/nginx.conf).
+# The proxy's code if a service ends during a request (app/proxy/nginx.conf).
 STATUS_OF_CODE["service_lost"] = 502
 
 RIGHT, REFUSED, LOST = "right", "refused", "lost"
@@ -30,7 +30,7 @@ RIGHT, REFUSED, LOST = "right", "refused", "lost"
 
 @dataclass(frozen=True)
 class Outcome:
-    """What became of one request: a verdict, the refusal's code or what was lost how, and when (monotonic seconds)."""
+    """The result of a request: verdict, detail (error code, or what went wrong), and times (monotonic, seconds)."""
 
     verdict: str
     detail: str
@@ -44,7 +44,7 @@ class Outcome:
 
 @dataclass(frozen=True)
 class Question:
-    """A request whose right answer is known."""
+    """A request with a known right answer."""
 
     path: str
     body: bytes
@@ -53,7 +53,7 @@ class Question:
 
 
 def questions() -> list[Question]:
-    """Every photo in every way that one can be sent."""
+    """Return every photo in every form in which it can be sent."""
     found = []
     for photo in PHOTOS:
         data, pet_type = photo.read_bytes(), photo.stem.partition("_")[0].upper()
@@ -77,7 +77,7 @@ def as_form(photo: bytes) -> bytes:
 
 
 class Client:
-    """One connection that is kept open, as a browser or a proxy keeps it."""
+    """A connection that stays open, as that of a browser or a proxy."""
 
     def __init__(self, url: str, timeout: float = PATIENCE_S, timeout_ms: int | None = None) -> None:
         place = urlsplit(url)
@@ -96,7 +96,7 @@ class Client:
     def send(
         self, method: str, path: str, body: bytes = b"", content_type: str = ""
     ) -> tuple[int, http.client.HTTPMessage, bytes]:
-        """Send one request; status, headers and body of its answer. Raises OSError or HTTPException."""
+        """Send one request; return status, headers and body of the answer. Raises OSError or HTTPException."""
         try:
             headers = self._headers | ({"Content-Type": content_type} if content_type else {})
             self._connection.request(method, path, body, headers)
@@ -111,7 +111,7 @@ class Client:
 
 
 def judge(status: int, headers: http.client.HTTPMessage, body: bytes, pet_type: str) -> tuple[str, str]:
-    """The verdict on an answer, and in one word or line why."""
+    """Return the verdict on an answer, and the reason in a few words."""
     try:
         answer = json.loads(body)
     except ValueError:
@@ -147,13 +147,13 @@ def _why_improper(status: int, headers: http.client.HTTPMessage, answer: Any) ->
 
 
 class Load:
-    """Clients that ask at a constant rate together, or as fast as they are answered where that is slower.
+    """Clients that send requests at a constant rate together. If the service is slower, they wait for its answers.
 
     Args:
-        url: of the service, or of a proxy in front.
-        rate: requests a second.
-        clients: how many connections; none sends before it has its last answer.
-        timeout_ms: the time that each asks to be answered in; None: the service's own.
+        url: of the service or of a proxy.
+        rate: requests per second.
+        clients: number of connections; each sends one request at a time.
+        timeout_ms: time limit that each request asks for; None: the service's own.
     """
 
     def __init__(self, url: str, rate: float, clients: int, timeout_ms: int | None = None) -> None:
@@ -168,7 +168,7 @@ class Load:
 
     @contextlib.contextmanager
     def going_on(self) -> Iterator["Load"]:
-        """Ask until the end of the block, and wait for the last answers."""
+        """Send requests until the end of the block, then wait for the last answers."""
         threads = [threading.Thread(target=self._ask, args=(number,)) for number in range(self._clients)]
         for thread in threads:
             thread.start()
@@ -187,7 +187,7 @@ class Load:
                 due = max(due + self._interval, time.monotonic())
 
     def ask_at_once(self, count: int) -> list[threading.Thread]:
-        """Send so many requests at the same time, and return the threads that wait for the answers."""
+        """Send `count` requests at the same time; return the threads that wait for the answers."""
 
         def ask(question: Question) -> None:
             with contextlib.closing(Client(self._url, timeout_ms=self._timeout_ms)) as client:
@@ -202,7 +202,7 @@ class Load:
         return threads
 
     def since(self, moment: float) -> list[Outcome]:
-        """What became of the requests sent after ``moment``."""
+        """Return the results of the requests sent after ``moment``."""
         return [outcome for outcome in self.outcomes if outcome.sent > moment]
 
     def counts(self) -> Counter[str]:

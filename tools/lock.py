@@ -1,15 +1,14 @@
-"""Writes the lock files: every package that pip installs, the packages of packages too, with its version and sha256.
+"""Writes the lock files: version and SHA-256 of every package that pip installs, also those that packages need.
 
-    python run.py lock                          after a pin has changed in a requirements file
-    python -m tools.lock --upgrade              take the newest of what only other packages ask for
-    python -m tools.lock --upgrade-package NAME
+    python run.py lock                          after a change of a pin in a requirements file python -m tools.lock
+    --upgrade              use the newest versions of packages without a pin python -m tools.lock --upgrade-package NAME
 
-Beside each requirements file, which people write, lies its lock, which nobody does. A lock holds for Linux, macOS and
-Windows and for every Python that run.py takes. What a container installs is what the tests ran with: its lock is
-made within the versions of the root's.
+Each requirements file is written by hand and has a generated lock file beside it. A lock file is valid for Linux, macOS
+and Windows and for every Python that run.py accepts. The lock files of the containers use the versions of the root's
+lock file, so containers install what the tests ran with.
 
-`python run.py serve` installs requirements-serve.lock. The names of its wheels stand in requirements-serve.wheels: so a
-test sees, without the internet, that each package has a wheel for each Python and system in `TARGETS`.
+`python run.py serve` installs requirements-serve.lock. requirements-serve.wheels has the names of its wheels. With them
+a test checks without the internet that each package has a wheel for each Python and system in `TARGETS`.
 """
 
 import argparse
@@ -26,7 +25,7 @@ from packaging.utils import parse_wheel_filename
 ROOT = Path(__file__).resolve().parent.parent
 WITHIN_ROOT = "--constraint=requirements.lock"
 WITHOUT_TENSORFLOW = "--excludes=tools/lock_without.txt"
-# The first holds everything. The containers install the last without what it asks for: TensorFlow.
+# The first one contains everything. The containers install the last one without its dependency, TensorFlow.
 LOCKED = {
     "requirements.txt": [],
     "requirements-serve.txt": [WITHIN_ROOT, WITHOUT_TENSORFLOW],
@@ -35,10 +34,10 @@ LOCKED = {
     "app/model_service/requirements.txt": [WITHIN_ROOT],
     "app/requirements-messages.txt": [WITHIN_ROOT, "--no-deps"],
 }
-# The oldest Python that run.py takes; what newer ones need is in the lock too, behind a marker.
+# The oldest Python that run.py accepts. Packages that only newer Pythons need are in the lock file with a marker.
 OLDEST_PYTHON = "3.11"
-# Where `run.py serve` works: system -> its values in markers, and the platforms of its wheels. OpenVINO sets the
-# bounds: on x86-64 glibc 2.28 (Debian 10, Ubuntu 20.04, Red Hat 8), on arm64 glibc 2.35 (Debian 12, Ubuntu 22.04).
+# Systems for `run.py serve`: the values of environment markers, and the platform tags of wheels. OpenVINO sets the
+# minimum: glibc 2.28 on x86-64 (Debian 10, Ubuntu 20.04, Red Hat 8), glibc 2.35 on arm64 (Debian 12, Ubuntu 22.04).
 PYTHONS = ((3, 11), (3, 12), (3, 13), (3, 14))
 TARGETS = {
     "Linux x86-64": (
@@ -57,15 +56,15 @@ SERVE_WHEELS = "requirements-serve.wheels"
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--upgrade", action="store_true", help="take the newest version of all that has no pin")
-    parser.add_argument("--upgrade-package", action="append", default=[], metavar="NAME", help="of this one only")
+    parser.add_argument("--upgrade", action="store_true", help="use the newest version of all packages without a pin")
+    parser.add_argument("--upgrade-package", action="append", default=[], metavar="NAME", help="only of this package")
     options = parser.parse_args()
     upgrades = ["--upgrade"] * options.upgrade + [f"--upgrade-package={name}" for name in options.upgrade_package]
     for requirements, own in LOCKED.items():
-        # The other locks follow the root's, whatever stood in them.
+        # The other lock files follow the root's, so their former versions do not matter.
         command = compile_command(requirements, [*own, *(upgrades if not own else ["--upgrade"])])
         if subprocess.call(command, cwd=ROOT):
-            print(f"{requirements} can't be locked; the reason stands above", file=sys.stderr)
+            print(f"{requirements} can't be locked; see the output above", file=sys.stderr)
             return 1
         print(f"{lock_of(requirements)}: written from {requirements}", flush=True)
     write_wheels()
@@ -74,27 +73,27 @@ def main() -> int:
 
 
 def lock_of(requirements: str) -> str:
-    """The name of the lock of a requirements file."""
+    """Return the name of a requirements file's lock file."""
     return Path(requirements).with_suffix(".lock").as_posix()
 
 
 def compile_command(requirements: str, options: list[str]) -> list[str]:
-    """uv's command line; relative names and no settings of this machine, so that the lock is the same everywhere."""
-    # Wheels only: a source archive runs its author's code, and fetches unpinned tools, while it is installed.
+    """Return uv's command line, with relative names and no local settings: the lock file is the same everywhere."""
+    # Wheels only: installing a source archive runs its code, and downloads build tools without pins.
     wheels = ["--generate-hashes", "--only-binary=:all:", "--no-emit-build-options"]
     written = ["--custom-compile-command=python run.py lock", f"--output-file={lock_of(requirements)}"]
     return [*_uv_compile(), *wheels, *options, *written, requirements]
 
 
 def wheel_tags(python: tuple[int, int], platforms: list[str]) -> frozenset[tags.Tag]:
-    """The tags of the wheels that pip takes on one of these platforms."""
+    """Return the tags of the wheels that pip accepts on one of these platforms."""
     own = tags.cpython_tags(python, platforms=platforms)
     anywhere = tags.compatible_tags(python, f"cp{python[0]}{python[1]}", platforms=platforms)
     return frozenset([*own, *anywhere])
 
 
 def write_wheels() -> None:
-    """Write the table: sha256 and file name of each wheel of the serving lock that one of `TARGETS` can use."""
+    """Write SHA-256 and file name of each wheel of the serving lock file that fits one of `TARGETS`."""
     usable = {tag for python in PYTHONS for _, platforms in TARGETS.values() for tag in wheel_tags(python, platforms)}
     lines = sorted(
         (name, digest)
@@ -106,7 +105,7 @@ def write_wheels() -> None:
 
 
 def _wheels(lock: str) -> Iterator[tuple[str, str]]:
-    """File name and sha256 of each wheel that the index has of a lock's packages."""
+    """Yield file name and SHA-256 of each wheel of the locked packages in the package index."""
     with tempfile.TemporaryDirectory() as folder:
         found = Path(folder, "pylock.toml")
         subprocess.run(

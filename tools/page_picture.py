@@ -1,10 +1,10 @@
-"""Takes the picture of the page that the README shows, images/page.png, of a running pair.
+"""Takes the README's picture of the page, images/page.png, from a running pair.
 
     python run.py serve
     python -m tools.page_picture [http://localhost:7998]
 
-Needs an installed Chromium, Chrome or Edge. The picture keeps a digest of the page's files: a test compares it with
-today's files, and so tells when the picture is out of date.
+It needs an installed Chromium, Chrome or Edge. The picture contains a digest of the page's files. A test compares it
+with the present files, and fails if the picture is out of date.
 """
 
 import argparse
@@ -25,10 +25,10 @@ from tools.system_packages import BROWSERS, find
 
 STATIC = PROJECT / "app" / "preprocess_service" / "app" / "static"
 PICTURE = PROJECT / "images" / "page.png"
-# The keyword of the digest in the PNG.
+# The key of the digest in the PNG's text.
 DIGEST = "page sha256"
 SAMPLES = ("cat_2.jpg", "dog_1.jpg")
-# Where Playwright itself finds an installed browser, on Windows and macOS above all.
+# Playwright itself finds these installed browsers, mainly on Windows and macOS.
 CHANNELS = ("chrome", "msedge")
 
 
@@ -39,7 +39,7 @@ def main() -> int:
     with sync_playwright() as playwright:
         browser = launch(playwright)
         if browser is None:
-            print("page_picture: no Chromium, Chrome or Edge is installed; CHROMIUM names one", file=sys.stderr)
+            print("page_picture: no Chromium, Chrome or Edge found; set CHROMIUM to its path", file=sys.stderr)
             return 1
         try:
             page = browser.new_page(locale="en-US", reduced_motion="reduce", viewport={"width": 1280, "height": 800})
@@ -62,7 +62,7 @@ def main() -> int:
 
 
 def digest_of_page() -> str:
-    """The sha256 of all text files that make the page."""
+    """Return the SHA-256 of all text files of the page."""
     digest = hashlib.sha256()
     for path in sorted(path for path in STATIC.iterdir() if path.suffix in (".html", ".css", ".js", ".svg")):
         digest.update(path.name.encode() + path.read_bytes())
@@ -70,7 +70,7 @@ def digest_of_page() -> str:
 
 
 def launch(playwright: Playwright, arguments: Sequence[str] = ()) -> Browser | None:
-    """Start the first browser of Chromium's family that this machine has; None where it has none."""
+    """Start the first Chromium, Chrome or Edge that is found; None if there is none."""
     for place in _places():
         try:
             return playwright.chromium.launch(args=list(arguments), **place)

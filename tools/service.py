@@ -1,4 +1,4 @@
-"""The preprocess service's own modules, for the tools: photos are prepared here exactly as they are when served."""
+"""The preprocess service's modules for the tools, so that photos are prepared exactly as in the service."""
 
 from pathlib import Path
 
@@ -23,5 +23,5 @@ __all__ = [
 
 
 def read_config(path: Path | None) -> Config:
-    """The service's settings from `path`, or from its own config.yaml; raises ConfigError."""
+    """Return the service's settings from `path`, or from its own config.yaml; raises ConfigError."""
     return load_config({"SERVICE_CONFIG": str(path)} if path else {})

@@ -1,4 +1,4 @@
-"""HTTP connections that stay open from one photo to the next, in a program of several threads."""
+"""HTTP connections that stay open between requests, for programs with several threads."""
 
 import threading
 
@@ -6,13 +6,13 @@ import requests
 
 
 class Sessions:
-    """One session for each thread: a session is not safe across threads, one a photo would open a connection each."""
+    """One requests.Session per thread: a session is not thread-safe, and one per photo would connect each time."""
 
     def __init__(self) -> None:
         self._local = threading.local()
 
     def mine(self) -> requests.Session:
-        """The session of the thread that asks."""
+        """Return the session of the current thread."""
         if not hasattr(self._local, "session"):
             self._local.session = requests.Session()
         session: requests.Session = self._local.session

@@ -1,8 +1,8 @@
-"""What can go wrong, in two kinds.
+"""The errors of the model server.
 
 Failure
-├── ServingError    one request is refused: a gRPC status code and a text, the same in both APIs
-└── StartError      the process can't start, or a version can't be loaded: one line that says why and what to do
+├── ServingError    a request is rejected with a gRPC status code and a text; both APIs use the same
+└── StartError      the server can't start, or a version can't be loaded; one line with the reason and what to do
 """
 
 import asyncio
@@ -12,22 +12,22 @@ from pathlib import Path
 
 import grpc
 
-# An absolute path, of Linux or Windows, up to what ends one in a sentence; not a URL, nor the rest of a relative path.
+# An absolute path of Linux or Windows inside a sentence. URLs and the ends of relative paths do not match.
 _ABSOLUTE_PATH = re.compile(
     r"""(?<![\w.:/\\])(?:[A-Za-z]:[/\\]+|/)(?:[^\s/\\'":;,()\[\]{}<>]+[/\\]+)*([^\s/\\'":;,()\[\]{}<>]+)[/\\]*"""
 )
-# What TensorFlow appends to its errors: where in a program, ours, a node was made.
+# TensorFlow appends to its errors where in a Python program a node was created.
 _TRACE = re.compile(r"\s*Original stack trace for.*", re.DOTALL)
 
 
 class Failure(Exception):
-    """The root of this program's own errors."""
+    """The base class of this program's own errors."""
 
 
 class StartError(Failure):
-    """The server can't start; the message is one line, written for the person at the terminal.
+    """The server can't start, or it can't load a version. The message is one line for the operator.
 
-    Where it is a new version that can't be loaded, the server runs on, and `code` is what GetModelStatus gives.
+    If a new version can't be loaded, the server goes on; GetModelStatus then returns `code`.
     """
 
     def __init__(self, message: str, code: grpc.StatusCode = grpc.StatusCode.FAILED_PRECONDITION) -> None:
@@ -36,7 +36,7 @@ class StartError(Failure):
 
 
 class ServingError(Failure):
-    """A request is refused with a gRPC status code; the texts are TensorFlow Serving's where it has one."""
+    """A request is rejected with a gRPC status code. The texts are TensorFlow Serving's where it has one."""
 
     def __init__(self, code: grpc.StatusCode, message: str) -> None:
         super().__init__(message)
@@ -45,47 +45,48 @@ class ServingError(Failure):
 
 
 def invalid_argument(message: str) -> ServingError:
-    """Return the error that says that the request itself is at fault."""
+    """Return an error: the request is wrong."""
     return ServingError(grpc.StatusCode.INVALID_ARGUMENT, message)
 
 
 def not_found(message: str) -> ServingError:
-    """Return the error that says that the model or version is not served here."""
+    """Return an error: the model or version is not served here."""
     return ServingError(grpc.StatusCode.NOT_FOUND, message)
 
 
 def failed_precondition(message: str) -> ServingError:
-    """Return the error that says that the model can't answer requests of this kind."""
+    """Return an error: the model can't answer this kind of request."""
     return ServingError(grpc.StatusCode.FAILED_PRECONDITION, message)
 
 
 def deadline_exceeded(message: str) -> ServingError:
-    """Return the error that says that the answer would come too late."""
+    """Return an error: the answer would come after the deadline."""
     return ServingError(grpc.StatusCode.DEADLINE_EXCEEDED, message)
 
 
 def resource_exhausted(message: str) -> ServingError:
-    """Return the error that says that the request wants more than there is, for one or for all."""
+    """Return an error: the request exceeds a limit, its own or that of all requests together."""
     return ServingError(grpc.StatusCode.RESOURCE_EXHAUSTED, message)
 
 
 def unavailable(message: str) -> ServingError:
-    """Return the error that says that there is no room for the request now: it may be sent again later."""
+    """Return an error: there is no capacity at present. The client may send the request again later."""
     return ServingError(grpc.StatusCode.UNAVAILABLE, message)
 
 
 def code_of(exc: BaseException) -> grpc.StatusCode:
-    """Return the status that a call ends with because of this exception."""
+    """Return the status of a call that ended with this exception."""
     if isinstance(exc, ServingError):
         return exc.code
-    # gRPC cancels the call whose client has gone.
+    # gRPC cancels a call when its client disconnects.
     return grpc.StatusCode.CANCELLED if isinstance(exc, asyncio.CancelledError) else grpc.StatusCode.INTERNAL
 
 
 def forget_frames(exc: BaseException) -> None:
-    """Take from an exception, and from what it came from, the frames that it went through.
+    """Remove the traceback from an exception and from all exceptions in its chain.
 
-    They hold the request, and often the exception itself: so all of it would stay until a collection of garbage.
+    The frames hold the request, and often the exception itself. Such a cycle would stay in memory until the next
+    garbage collection.
     """
     seen: BaseException | None = exc
     while seen is not None:
@@ -94,14 +95,14 @@ def forget_frames(exc: BaseException) -> None:
 
 
 def one_line(text: object) -> str:
-    """Return `text` with its line breaks and runs of spaces turned into single spaces."""
+    """Return `text` on one line: each run of white space becomes one space."""
     return " ".join(str(text).split())
 
 
 def without_folders(text: str, folder: Path | None = None) -> str:
-    """Return `text` as a client may read it: of each absolute path, and each one below `folder`, only what comes last.
+    """Return `text` for a client: an absolute path is shortened to its last part, and `folder` is removed.
 
-    The folders of the server are for its log alone.
+    Only the log shows folders of the server.
     """
     text = _TRACE.sub("", text)
     for known in {folder, folder.resolve()} if folder else ():

@@ -1,7 +1,7 @@
-"""TensorFlow Serving's command line: `--flag=value` only, the last one wins, an unknown flag is named and passed over.
+"""TensorFlow Serving's command line: `--flag=value`. The last value of a flag counts. Unknown flags cause a warning.
 
-A flag of TensorFlow Serving's that this server doesn't implement is never taken in silence: one that only tunes is
-warned about, one whose absence would change what is served or how safely stops the start.
+The server does not ignore a flag of TensorFlow Serving silently. If the flag only tunes, there is a warning. If it
+would change what is served or how safely, the server does not start.
 """
 
 from collections.abc import Callable, Sequence
@@ -10,23 +10,24 @@ from typing import Any
 
 from model_service.errors import StartError
 
-# Of the largest messages: two that come, one that is read, which takes four times its bytes, and room for small ones.
-_LARGEST_AT_WORK = 6.5
+# In units of the largest message: two are received (2), one is parsed and takes four times its size (4), and two shares
+# of a quarter are kept for small messages (0.5).
+_TOTAL_PER_MESSAGE = 6.5
 _INT32 = 2**31 - 1
 
 
 class FlagError(StartError):
-    """A flag has a value that it can't have."""
+    """A flag has an invalid value."""
 
 
 def _flag(default: Any, text: str, lowest: int = 0, highest: int = _INT32) -> Any:
-    """A flag, what `--help` says of it, and what it may be if it is a number."""
+    """A flag: its default, its text in `--help`, and its range if it is a number."""
     return field(default=default, metadata={"text": text, "lowest": lowest, "highest": highest})
 
 
 @dataclass(frozen=True)
 class Flags:
-    """What the command line says. Sizes are bytes; 0 threads means one for each core; REST port 0 means off."""
+    """The command line. Sizes are in bytes. 0 threads means one per core. REST port 0 means no REST API."""
 
     port: int = _flag(8500, "TCP port for gRPC", 1, 65535)
     rest_api_port: int = _flag(0, "TCP port for HTTP/REST; 0: none", 0, 65535)
@@ -34,43 +35,41 @@ class Flags:
     model_name: str = _flag("default", "name under which the model is served")
     model_base_path: str = _flag("", "folder that holds the version folders (required)")
     file_system_poll_wait_seconds: int = _flag(
-        1, "seconds between looks for new versions; 0 or less: only at the start", -_INT32 - 1
+        1, "seconds between two polls for new versions; 0 or less: only at the start", -_INT32 - 1
     )
-    max_num_load_retries: int = _flag(5, "how often a version that can't be loaded is tried again; at the start: never")
-    load_retry_interval_micros: int = _flag(60_000_000, "microseconds between these attempts", 0, 2**63 - 1)
-    rest_api_timeout_in_ms: int = _flag(30_000, "how long an HTTP call may take", 1, 2**31)
+    max_num_load_retries: int = _flag(5, "retries after a new version could not be loaded; at the start there are none")
+    load_retry_interval_micros: int = _flag(60_000_000, "microseconds between these retries", 0, 2**63 - 1)
+    rest_api_timeout_in_ms: int = _flag(30_000, "time limit of an HTTP call, in milliseconds", 1, 2**31)
     max_message_bytes: int = _flag(
-        16 * 2**20, "largest message taken, and largest inputs of one as arrays (not in TensorFlow Serving)", 1
+        16 * 2**20, "largest message, and largest inputs of a message as arrays (not in TensorFlow Serving)", 1
     )
     max_total_message_bytes: int = _flag(
-        0, "memory of all messages at work; 0: 6.5 * max_message_bytes (not in TensorFlow Serving)", 0, 2**40
+        0, "memory of all messages; 0: 6.5 * max_message_bytes (not in TensorFlow Serving)", 0, 2**40
     )
     max_execution_bytes: int = _flag(
-        3 * 2**20, "inputs, as float32, computed at a time; more, in parts; 0: all (not in TensorFlow Serving)"
+        3 * 2**20, "a larger input, as float32, is computed in parts; 0: never (not in TensorFlow Serving)"
     )
     max_queued_requests: int = _flag(
-        0, "calls that may wait, others are refused; 0: 16 for each core (not in TensorFlow Serving)"
+        0, "calls that may wait; more are rejected; 0: 16 per core (not in TensorFlow Serving)"
     )
     stuck_call_seconds: int = _flag(
-        30, "a longer call turns the health to NOT_SERVING; 0: no call does (not in TensorFlow Serving)"
+        30, "a longer call sets the health to NOT_SERVING; 0: never (not in TensorFlow Serving)"
     )
     exit_when_stuck: bool = _flag(
-        False, "end after such a call, for whoever starts this anew (not in TensorFlow Serving)"
+        False, "exit after such a call, so that a supervisor restarts the server (not in TensorFlow Serving)"
     )
-    monitoring_config_file: str = _flag(
-        "", "text form of a MonitoringConfig, which turns the metrics for Prometheus on"
-    )
+    monitoring_config_file: str = _flag("", "text form of a MonitoringConfig; turns on the metrics for Prometheus")
     log_calls: bool = _flag(True, "write a line of JSON for each prediction (not in TensorFlow Serving)")
-    tensorflow_session_parallelism: int = _flag(0, "threads to compute with; 0: one for each core", 0, 1024)
-    tensorflow_intra_op_parallelism: int = _flag(0, "threads for one call; 0: chosen from the cores", 0, 1024)
+    tensorflow_session_parallelism: int = _flag(0, "threads that compute; 0: one per core", 0, 1024)
+    tensorflow_intra_op_parallelism: int = _flag(0, "threads of one call; 0: chosen from the cores", 0, 1024)
     tensorflow_inter_op_parallelism: int = _flag(
-        0, "calls computed at the same time; 0: chosen from the cores", 0, 1024
+        0, "calls that are computed at the same time; 0: chosen from the cores", 0, 1024
     )
     enable_model_warmup: bool = _flag(True, "replay assets.extra/tf_serving_warmup_requests before serving")
-    num_request_iterations_for_warmup: int = _flag(1, "how often each warm-up request is run", 0, 10000)
+    num_request_iterations_for_warmup: int = _flag(1, "how often each warm-up request runs", 0, 10000)
     enable_grpc_healthcheck_service: bool = _flag(True, "serve grpc.health.v1")
     refuse_unsafe_operations: bool = _flag(
-        False, "load no model that could do more than compute (not in TensorFlow Serving)"
+        False, "reject a model that could do more than compute (not in TensorFlow Serving)"
     )
     version: bool = _flag(False, "print the version and exit")
     help: bool = _flag(False, "print this list and exit")
@@ -78,13 +77,13 @@ class Flags:
 
     @property
     def total_message_bytes(self) -> int:
-        """How much memory the messages at work may take together."""
-        return self.max_total_message_bytes or int(_LARGEST_AT_WORK * self.max_message_bytes)
+        """The memory limit of all messages together, in bytes."""
+        return self.max_total_message_bytes or int(_TOTAL_PER_MESSAGE * self.max_message_bytes)
 
 
 HELP = {flag.name: flag.metadata["text"] for flag in fields(Flags) if flag.metadata}
 
-# Flags of TensorFlow Serving's that ask for something this server can't do, by the value that doesn't ask.
+# Flags of TensorFlow Serving that this server does not support, and the value with which they change nothing.
 _REFUSED = {
     "model_config_file": "",
     "enable_per_model_batching_parameters": "false",
@@ -96,7 +95,7 @@ _REFUSED = {
     "prefer_tflite_model": "false",
     "saved_model_tags": "serve",
 }
-# Flags that tune what this server does in a way of its own.
+# Flags that tune something that this server does in another way.
 _WITHOUT_EFFECT = frozenset(
     {
         "enable_batching",
@@ -114,9 +113,9 @@ _WITHOUT_EFFECT = frozenset(
 
 
 def parse(arguments: Sequence[str]) -> Flags:
-    """Return the flags, and in `warnings` a line for each argument that was passed over.
+    """Return the flags; `warnings` has a line for each argument that has no effect.
 
-    Raises FlagError for a bad value and StartError for a flag that can't be honoured.
+    Raises FlagError for an invalid value, StartError for a flag that is not supported.
     """
     values: dict[str, Any] = {}
     warnings: list[str] = []
@@ -167,10 +166,10 @@ def _checked(flags: Flags) -> Flags:
         if type(value) is int and not flag.metadata["lowest"] <= value <= flag.metadata["highest"]:
             between = f"{flag.metadata['lowest']} and {flag.metadata['highest']}"
             raise FlagError(f"--{flag.name} must be between {between}, not {value}.")
-    least = int(_LARGEST_AT_WORK * flags.max_message_bytes)
+    least = int(_TOTAL_PER_MESSAGE * flags.max_message_bytes)
     if flags.total_message_bytes < least:
         raise FlagError(
-            f"--max_total_message_bytes must be {least} or more, {_LARGEST_AT_WORK} times --max_message_bytes, "
+            f"--max_total_message_bytes must be {least} or more, {_TOTAL_PER_MESSAGE} times --max_message_bytes, "
             f"not {flags.max_total_message_bytes}."
         )
     if not flags.model_base_path:
@@ -179,7 +178,7 @@ def _checked(flags: Flags) -> Flags:
 
 
 def usage() -> str:
-    """Return the list of flags, with their defaults, as it is printed after a mistake."""
+    """Return the list of all flags with their defaults."""
     lines = ["usage: model_server.py", "Flags:"]
     for name, text in HELP.items():
         default = getattr(Flags(), name)

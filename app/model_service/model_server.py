@@ -2,14 +2,15 @@
 
     python model_server.py --port=8500 --rest_api_port=8501 --model_name=CAT-DOG --model_base_path=FOLDER
 
-It serves the highest version in the folder, and a higher one as soon as it comes. The ports open when the model is
-loaded and warm; SIGTERM and Ctrl-C let the calls under way finish. Whatever stops the start is one line on stderr.
+It serves the highest version in the folder, and later each higher version that appears. The ports open after the model
+is loaded and warmed up. After SIGTERM or Ctrl-C the running calls are finished first. If the server can't start, it
+writes the reason to stderr in one line.
 """
 
 import sys
 from pathlib import Path
 
-# Started as a file: its own folder makes room for the source root, where the packages are.
+# When this file is the program: replace its folder on the path by the source root, where the packages are.
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
 
@@ -52,17 +53,17 @@ logger = logging.getLogger("model_server")
 
 VERSION = "0.1.0"
 
-# What TensorFlow Serving exits with when it can't start.
+# TensorFlow Serving's exit code when it can't start.
 EXIT_START_FAILED = 255
 EXIT_STUCK = 1
 EXIT_INTERRUPTED = 130
 
-# Docker gives a container 10 s between SIGTERM and SIGKILL; calls that take longer are cut off before that.
+# Docker waits 10 s between SIGTERM and SIGKILL. Calls that take longer than this are cut off.
 DRAIN_S = 8.0
-# Once no prediction runs: time for the last answers to reach the wire. Only open health watches use it up.
+# After the last prediction: time to send the last answers. Only open health watches need all of it.
 FLUSH_S = 0.3
-STUCK_LOOK_S = 1.0
-# How long the end of the process waits for the last spans to be sent.
+STUCK_CHECK_S = 1.0
+# How long the process waits at its end for the last spans to be sent.
 TRACES_CLOSE_S = 1.0
 
 
@@ -93,7 +94,7 @@ def _serve(options: Flags) -> int:
     if any(warning.startswith("unknown argument") for warning in options.warnings):
         sys.stderr.write(f"{flags.usage()}\n")
     configure_malloc(mmap_threshold=32 << 20, trim_threshold=64 << 20)
-    # A body full of numbers of 4,300 digits each, Python's limit, would hold up everything for a quarter of a second.
+    # Python's limit is 4,300 digits. A body full of such numbers would block the process for 0.25 s.
     sys.set_int_max_str_digits(sys.int_info.str_digits_check_threshold)
     monitoring_path = _monitoring_path(options)
     grpc_claim = _bind(options.bind_address, options.port, "port")
@@ -115,12 +116,12 @@ def _serve(options: Flags) -> int:
     )
     grpc_claim.close()
     with asyncio.Runner(loop_factory=_event_loop) as runner:
-        is_at_work = runner.run(_run(options, server_context, load, rest_claim))
+        is_computing = runner.run(_run(options, server_context, load, rest_claim))
     if export:
         export.close()
-    if is_at_work:
-        # Python would wait for that thread, for as long as it takes, or tear down the engine under it.
-        logger.info("Cut off a computation that nobody waits for any more")
+    if is_computing:
+        # Python would wait for that thread without a limit, or destroy the engine while the thread uses it.
+        logger.info("Stopping although a computation runs: no client waits for it")
         logging.shutdown()
         os._exit(EXIT_STUCK if readiness.is_stuck else 0)
     return 0
@@ -128,7 +129,7 @@ def _serve(options: Flags) -> int:
 
 def _claim_rest(options: Flags) -> socket.socket | None:
     if options.rest_api_port == options.port:
-        logger.error("--rest_api_port is the same as --port: there is no HTTP/REST API")
+        logger.error("--rest_api_port is the same as --port: the HTTP/REST API is off")
         return None
     if not options.rest_api_port:
         return None
@@ -138,7 +139,7 @@ def _claim_rest(options: Flags) -> socket.socket | None:
 def _monitoring_path(options: Flags) -> str | None:
     path = read_path(options.monitoring_config_file)
     if path and not options.rest_api_port:
-        logger.warning("There are no metrics without a --rest_api_port: that is where they are read")
+        logger.warning("The metrics are off: they need --rest_api_port")
     return path
 
 
@@ -153,7 +154,7 @@ def load_first(options: Flags, load: Load) -> Servable:
 def load_version(options: Flags, threads: Threads, monitoring: Monitoring, version: int, folder: Path) -> Servable:
     """Load and warm up the version in `folder`; raises StartError.
 
-    What its warm-up file doesn't call is compiled later, by the first call that wants it.
+    A signature that the warm-up file does not call is compiled at its first call.
     """
     model = read_saved_model(folder, version, options.refuse_unsafe_operations)
     at_load = called_signatures(model) if options.enable_model_warmup else model.signatures
@@ -164,7 +165,7 @@ def load_version(options: Flags, threads: Threads, monitoring: Monitoring, versi
         timed[name] = monitoring.timed(split, options.model_name)
     servable = Servable(options.model_name, model, timed)
     if options.enable_model_warmup:
-        # On the page of metrics, as in every text for clients, stands no folder of the server's.
+        # Clients can read the metrics, so they do not show the server's folders.
         with monitoring.warmup(Path(options.model_name, folder.name)):
             warm_up(servable, options.num_request_iterations_for_warmup, options.max_message_bytes)
     trim_malloc()
@@ -172,16 +173,16 @@ def load_version(options: Flags, threads: Threads, monitoring: Monitoring, versi
 
 
 def _event_loop() -> asyncio.AbstractEventLoop:
-    """Return one in C where there is one: each prediction goes through it several times."""
+    """Return uvloop's event loop if uvloop is installed: each prediction passes the loop several times."""
     try:
         import uvloop
-    except ImportError:  # it is not made for Windows
+    except ImportError:  # uvloop does not support Windows
         return asyncio.new_event_loop()
     return uvloop.new_event_loop()
 
 
 async def _run(options: Flags, server_context: ServerContext, load: Load, rest_claim: socket.socket | None) -> bool:
-    """Serve until a signal comes and the calls under way are answered; return whether a thread is still at work."""
+    """Serve until a signal arrives and the running calls are answered; return whether a thread still runs."""
     stop = _stop_event()
     grpc_server = GrpcServer(server_context, options.enable_grpc_healthcheck_service)
     rest_server = RestServer(RestApi(server_context, options.rest_api_timeout_in_ms / 1000), DRAIN_S)
@@ -192,15 +193,15 @@ async def _run(options: Flags, server_context: ServerContext, load: Load, rest_c
         logger.info("Exporting HTTP/REST API at:%s ...", sockets.join(options.bind_address, options.rest_api_port))
     poller = _version_poller(options, server_context.servables, load)
     poller.start()
-    tidying = asyncio.create_task(release_unused_memory(server_context.messages))
+    memory_release = asyncio.create_task(release_unused_memory(server_context.messages))
     stuck_watch = (
         asyncio.create_task(_stop_when_stuck(server_context.readiness, stop)) if options.exit_when_stuck else None
     )
     await stop.wait()
     if stuck_watch:
         stuck_watch.cancel()
-    tidying.cancel()
-    logger.info("Stopping: finishing what is under way")
+    memory_release.cancel()
+    logger.info("Stopping: finishing the running calls")
     poller.stop()
     server_context.readiness.is_stopping = True
     grpc_server.announce_end()
@@ -210,10 +211,10 @@ async def _run(options: Flags, server_context: ServerContext, load: Load, rest_c
 
 
 async def _stop_when_stuck(readiness: Readiness, stop: asyncio.Event) -> None:
-    # Docker starts a container anew that has ended, not one that is unhealthy.
+    # Docker restarts a container that exits, but not one that is unhealthy.
     while not readiness.is_stuck:
-        await asyncio.sleep(STUCK_LOOK_S)
-    logger.error("%s: ending, to be started anew (--exit_when_stuck)", readiness.failing())
+        await asyncio.sleep(STUCK_CHECK_S)
+    logger.error("%s: exiting (--exit_when_stuck)", readiness.failing())
     stop.set()
 
 
@@ -225,14 +226,14 @@ def _version_poller(options: Flags, servables: Servables, load: Load) -> Version
 
 async def _drain(grpc_server: GrpcServer, executor: InferenceExecutor) -> None:
     draining = asyncio.create_task(grpc_server.stop(DRAIN_S))
-    # Without this, a client that watches the health service would keep the process for the whole of DRAIN_S.
+    # Otherwise a client that watches the health service would keep the process alive for all of DRAIN_S.
     await asyncio.wait([asyncio.create_task(executor.wait_until_idle())], timeout=DRAIN_S)
     await grpc_server.stop(FLUSH_S)
     await draining
 
 
 def _stop_event() -> asyncio.Event:
-    """Return an event that SIGTERM and SIGINT set; `add_signal_handler` would not work on Windows."""
+    """Return an event that SIGTERM and SIGINT set. `add_signal_handler` does not work on Windows."""
     stop = asyncio.Event()
     loop = asyncio.get_running_loop()
     for number in (signal.SIGTERM, signal.SIGINT):
@@ -243,14 +244,14 @@ def _stop_event() -> asyncio.Event:
 def _export_request(export: SpanExport | None) -> Callable[[RequestRecord], str] | None:
     if export is None:
         return None
-    # Not before it is wanted: OpenTelemetry comes with it.
+    # Imported only when needed: it loads OpenTelemetry.
     from model_service.observability.tracing import export_request
 
     return partial(export_request, export.tracer)
 
 
 def _bind(host: str, port: int, flag: str) -> socket.socket:
-    """Bind before the model is loaded, so that a taken port is known at once; raises StartError, naming `flag`."""
+    """Return a bound socket; raises StartError, which names `flag`. This runs before the model is loaded."""
     try:
         return sockets.bind(host, port)
     except OSError as exc:

@@ -1,4 +1,4 @@
-"""What both APIs share."""
+"""The objects that both APIs share."""
 
 from dataclasses import dataclass
 
@@ -12,7 +12,7 @@ from model_service.prediction.request_log import RequestLogger
 
 @dataclass(frozen=True)
 class ServerContext:
-    """The models, the threads they compute in, and what is logged and measured. No message may exceed `max_bytes`."""
+    """Models, executor, logs and metrics. `max_bytes` is the limit of one message."""
 
     servables: Servables
     executor: InferenceExecutor
@@ -23,5 +23,5 @@ class ServerContext:
     max_bytes: int
 
     def metrics(self) -> str:
-        """Return everything that is measured, as Prometheus reads it."""
+        """Return all metrics in Prometheus' text format."""
         return self.monitoring.page(self.executor, self.servables, self.readiness)

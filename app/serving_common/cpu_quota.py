@@ -1,4 +1,4 @@
-"""How much of the machine is this process's to use."""
+"""How many CPU cores this process may use."""
 
 import contextlib
 import math
@@ -6,16 +6,16 @@ import os
 from collections.abc import Iterator
 from pathlib import Path, PurePosixPath
 
-# Linux: the control groups of this process, and where they are looked up. Elsewhere there are none.
+# Linux: the file with the control groups of this process, and the folder of all groups. Other systems have neither.
 MEMBERSHIP = Path("/proc/self/cgroup")
 GROUPS = Path("/sys/fs/cgroup")
 
 
 def usable_cores() -> int:
-    """Return how many threads can compute at the same time, 1 or more: in a container fewer than the machine has cores.
+    """Return how many threads can compute in parallel, 1 or more. A container may have fewer cores than the machine.
 
-    Of a core and a half only the whole one counts: a thread for the half would have all of them stopped for a part of
-    each 100 ms, and what is left serves the threads that don't compute.
+    A quota of 1.5 cores counts as 1. With a thread for the half core, the system would stop all threads for a part of
+    each 100 ms. The rest of the quota is for threads that do not compute.
     """
     confined = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
     cores = len(confined(0)) if confined else os.cpu_count() or 1
@@ -23,18 +23,20 @@ def usable_cores() -> int:
 
 
 def cpu_quota(membership: Path = MEMBERSHIP, groups: Path = GROUPS) -> float:
-    """Return how many cores' worth of time the control groups of this process grant, infinity without a limit.
+    """Return how many cores the control groups of this process allow; infinity if there is no limit.
 
-    Docker's --cpus, Kubernetes' limits.cpu and systemd's CPUQuota= all end here (kernel documentation, cgroup-v2.rst,
-    cpu.max; version 1: sched-bwc.rst). No count of cores knows of it.
+    Docker's --cpus, Kubernetes' limits.cpu and systemd's CPUQuota= all set this limit, and os.cpu_count() ignores it.
+    Source: kernel documentation, cgroup-v2.rst (cpu.max), and sched-bwc.rst for version 1.
     """
     found = control_groups("cpu", membership)
     return min((_read_quota(groups / ("cpu" if is_old else "") / name) for name, is_old in found), default=math.inf)
 
 
 def control_groups(controller: str, membership: Path) -> Iterator[tuple[PurePosixPath, bool]]:
-    """The groups that this process is in, by name: each, and those around it, since all their limits hold; and
-    whether it is of version 1, where each controller has a tree of its own."""
+    """Yield this process's groups and all groups around them, because all their limits apply.
+
+    Each comes with whether it is of version 1, where each controller has a tree of its own.
+    """
     with contextlib.suppress(OSError, ValueError):
         for line in membership.read_text(encoding="utf-8").splitlines():
             _, controllers, name = line.split(":", 2)
@@ -45,7 +47,7 @@ def control_groups(controller: str, membership: Path) -> Iterator[tuple[PurePosi
 
 
 def _read_quota(folder: Path) -> float:
-    # A container sees its own group at the root, perhaps under a name that only means something outside.
+    # In a container its own group may be at the root; then the folder of its name does not exist.
     try:
         if (folder / "cpu.max").exists():
             quota, period = (folder / "cpu.max").read_text(encoding="ascii").split()

@@ -1,4 +1,4 @@
-"""Logs as lines of JSON on stderr: this project's own, uvicorn's and the libraries' alike."""
+"""Logs as lines of JSON on stderr, for this project, uvicorn and the other libraries."""
 
 import asyncio
 import logging
@@ -8,15 +8,16 @@ from typing import TextIO
 from pythonjsonlogger.core import RESERVED_ATTRS
 from pythonjsonlogger.json import JsonFormatter
 
-# How long a line may wait to be written together with others.
+# How long a line may wait for others, in seconds, to be written with them.
 FLUSH_SECONDS = 0.1
 
 
 def json_formatter() -> JsonFormatter:
-    """One JSON object a record: ``time`` (UTC), ``level``, ``logger``, ``message``, what was passed as ``extra``, and
-    ``exception``. Characters beyond ASCII are escaped: no terminal and no encoding can break a line."""
+    """Return a formatter for one JSON object per record: ``time`` (UTC), ``level``, ``logger``, ``message``, the
+    fields of ``extra``, and ``exception``. Characters beyond ASCII are escaped, so no terminal or encoding can break a
+    line."""
     names = {"levelname": "level", "name": "logger", "exc_info": "exception"}
-    # uvicorn passes its message once more, for coloured terminals.
+    # uvicorn passes its message a second time, for coloured terminals.
     reserved = [*RESERVED_ATTRS, "color_message"]
     return JsonFormatter(
         ["time", "levelname", "name", "message"], rename_fields=names, timestamp="time", reserved_attrs=reserved
@@ -24,11 +25,10 @@ def json_formatter() -> JsonFormatter:
 
 
 class BufferedHandler(logging.StreamHandler[TextIO]):
-    """Formats and writes lines together, up to ``FLUSH_SECONDS`` late; a warning or worse, and all before it, at once.
+    """Formats and writes lines together, at most ``FLUSH_SECONDS`` late. Warnings and errors are written at once.
 
-    Each write releases the GIL, and waits for it again behind the threads that compute. A line that is formatted
-    between other work costs more than one that is formatted after another. Without a running event loop every line is
-    written at once.
+    Each write releases the GIL and then waits for it again behind the threads that compute. Formatting several lines in
+    a row is also cheaper. Without a running event loop every line is written at once.
     """
 
     def __init__(self, stream: TextIO) -> None:
@@ -41,7 +41,7 @@ class BufferedHandler(logging.StreamHandler[TextIO]):
             self.flush()
 
     def flush(self) -> None:
-        """Write the lines that wait; ``logging.shutdown`` does so at the end of the process."""
+        """Write the waiting lines. ``logging.shutdown`` calls this at the end of the process."""
         self.acquire()
         try:
             records, self._records = self._records, []
@@ -71,7 +71,7 @@ class BufferedHandler(logging.StreamHandler[TextIO]):
 
 
 def configure_json_logging() -> None:
-    """Write all logs of this process to stderr from now on, from INFO up."""
+    """Write all logs of this process to stderr, from level INFO."""
     handler = BufferedHandler(sys.stderr)
     handler.setFormatter(json_formatter())
     logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)

@@ -1,4 +1,4 @@
-"""Settings of the C library's memory allocator, for programs that allocate and free megabytes with every request."""
+"""Settings of glibc's memory allocator, for programs that allocate and free megabytes with every request."""
 
 import contextlib
 import ctypes
@@ -11,10 +11,10 @@ _M_ARENA_MAX = -8
 
 
 def configure_malloc(mmap_threshold: int, trim_threshold: int) -> None:
-    """Fix the thresholds that glibc would otherwise adapt (mallopt(3)), and let all threads share two arenas.
+    """Set the thresholds that glibc otherwise adapts (mallopt(3)), and let all threads share two arenas.
 
-    Without this, glibc takes a freed block of megabytes as a sign that more of this size will come: it keeps large
-    blocks for ever, and still asks the system for the small ones again and again, each page zeroed anew.
+    Without this, glibc raises its thresholds after a block of megabytes is freed. Then it keeps large blocks for
+    ever. It also requests small ones from the system again and again, and the system clears each page.
     Other C libraries have no such settings.
 
     Args:

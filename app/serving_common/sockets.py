@@ -1,24 +1,24 @@
-"""Listening sockets, and the number of files that a process may open for its connections."""
+"""Listening sockets, and the limit of open files, which also limits connections."""
 
 import socket
 import sys
 
-# Beside its connections a process has its log, its libraries, and its connection to the other service.
+# Open files that are not connections of clients: logs, libraries, the connection to the other service.
 OTHER_FILES = 100
 
 
 def bind(host: str, port: int) -> socket.socket:
-    """Return a socket that is bound and does not listen yet: connections are refused until it does.
+    """Return a socket that is bound but does not listen yet. Until it listens, connections are refused.
 
     Raises:
         OSError: the port is taken, or the address is not one of this machine.
     """
     bound = socket.socket(socket.AF_INET6 if ":" in host else socket.AF_INET, socket.SOCK_STREAM)
     if sys.platform == "win32":
-        # There SO_REUSEADDR would let two servers share the port.
+        # On Windows, SO_REUSEADDR would let two servers share the port.
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_EXCLUSIVEADDRUSE, 1)
     else:
-        # A server that has just ended leaves its port in TIME_WAIT, which is no reason to refuse.
+        # Otherwise a port would stay unusable for a minute (TIME_WAIT) after its server has ended.
         bound.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
     try:
         bound.bind((host, port))
@@ -34,10 +34,10 @@ def join(host: str, port: int) -> str:
 
 
 def allow_open_files(connections: int) -> None:
-    """Raise this process's limit of open files to what ``connections`` need, if the system allows it.
+    """Raise the limit of open files of this process to what ``connections`` connections need.
 
     Raises:
-        OSError: it does not.
+        OSError: the system does not allow it.
     """
     if sys.platform == "win32":
         return
@@ -48,5 +48,5 @@ def allow_open_files(connections: int) -> None:
     if soft == resource.RLIM_INFINITY or soft >= wanted:
         return
     if hard != resource.RLIM_INFINITY and hard < wanted:
-        raise OSError(f"{connections} connections need {wanted} open files, and this process may have {hard}")
+        raise OSError(f"{connections} connections need {wanted} open files, but this process may have only {hard}")
     resource.setrlimit(resource.RLIMIT_NOFILE, (wanted, hard))

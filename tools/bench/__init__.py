@@ -1,1 +1,1 @@
-"""The benchmark: this project beside what one would use in its place."""
+"""The benchmark: this project beside other servers."""

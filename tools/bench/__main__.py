@@ -1,4 +1,4 @@
-"""What `python run.py bench` starts; `python -m tools.bench` does the same."""
+"""The entry point of `python run.py bench`; the same as `python -m tools.bench`."""
 
 import sys
 

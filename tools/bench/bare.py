@@ -1,11 +1,11 @@
-"""The pair with nothing around it: the same two processes, libraries and shared calls, and not one check.
+"""The same two processes with only the necessary code: no validation, no limits, no logs.
 
     python -m tools.bench.bare
 
-Settings as the preprocess service's, from its config.yaml and environment. A bare ASGI app takes the body for what it
-should be, decodes it in as many threads, asks by the same ModelRunner, and answers: no framework, no validation, no
-refusal, log, metric or trace. What lies between this and the limit is the price of two processes, and of HTTP and gRPC
-in Python; what lies between this and the service is the price of all that the service does beyond it.
+It reads the settings of the preprocess service, config.yaml and environment. A bare ASGI app expects a valid body. It
+decodes the photo in as many threads, calls the same ModelRunner, and answers. It has no framework, rejection, log,
+metric or trace. The difference between this and the limit is the cost of two processes, HTTP and gRPC in Python. The
+difference between this and the service is the cost of everything else that the service does.
 """
 
 import asyncio
@@ -37,10 +37,10 @@ class Bare:
         self._config = config
         self._runner = ModelRunner(config)
         self._threads = ThreadPoolExecutor(usable_cores())
-        self._places = asyncio.Semaphore(PREPARED_PER_CORE * usable_cores())
+        self._slots = asyncio.Semaphore(PREPARED_PER_CORE * usable_cores())
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
-        """Open and close with the server, and answer every request as if it were a good one."""
+        """Handle the lifespan events, and answer every request as if it were valid."""
         if scope["type"] == "lifespan":
             await receive()
             await self._runner.open()
@@ -54,7 +54,7 @@ class Bare:
             message = await receive()
             body += message["body"]
             is_whole = not message["more_body"]
-        async with self._places:
+        async with self._slots:
             pixels = await asyncio.get_running_loop().run_in_executor(self._threads, self._prepare, body)
             prediction = await self._runner.predict(pixels, TIMEOUT_S)
         confidence = round(100 * prediction.probabilities[prediction.label], 2)

@@ -1,4 +1,4 @@
-"""The bench's pictures: throughput against clients, latency at a given rate, time by step, and how the cost grows."""
+"""The charts of the bench: throughput by clients, latency at a fixed rate, time by stage, and scaling."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -11,16 +11,16 @@ from tools.bench.contestants import OURS
 from tools.bench.report import Results
 from tools.bench.scaling import Scaling
 
-matplotlib.use("Agg")  # files only: no screen is needed
+matplotlib.use("Agg")  # writes files and needs no screen
 
 from matplotlib import pyplot
 
-# In the order in which a photo goes through them; a step that is not here comes last.
+# In the order of a request. Stages that are not listed here come last.
 STEPS = ("client", "read", "queue", "decode", "resize", "model", "other")
 
 
 def draw(results: Results, folder: Path) -> list[Path]:
-    """Every picture that the results have figures for, as PNG; returns the files."""
+    """Draw all charts for which there are results, as PNG; return the files."""
     files = {"bench_throughput.png": _throughput, "bench_latency.png": _latency}
     for name, paint in files.items():
         figure, axes = pyplot.subplots(figsize=(8.5, 4.5))

@@ -1,7 +1,7 @@
-"""Load as fast as it is answered: clients that each send the next photo when the last is answered. wrk sends it.
+"""Closed-loop load: each client sends its next photo when the last one is answered. It measures the throughput.
 
-That finds the throughput. wrk is a small program in C, which takes next to nothing of the cores that it shares with
-what it measures.
+The load comes from wrk, a small C program. It shares the cores with the measured services, but needs very little of
+them.
 """
 
 import json
@@ -18,13 +18,13 @@ MISSING = "wrk is not installed. On Debian and Ubuntu: apt install wrk; on macOS
 
 
 def require_wrk() -> None:
-    """Raise LoadError, with how to get it, where wrk is not there."""
+    """Raise LoadError if wrk is not installed; the message says how to install it."""
     if shutil.which("wrk") is None:
         raise LoadError(MISSING)
 
 
 def closed_loop(url: str, bodies: Sequence[Path], clients: int, seconds: float) -> Sample:
-    """`clients` at a time, for `seconds` (whole ones); raises LoadError where wrk is not there or fails."""
+    """Send load from `clients` connections for `seconds` (rounded to whole ones); raises LoadError if wrk fails."""
     require_wrk()
     command = ["wrk", "--threads", "1", "--connections", str(clients), "--duration", f"{max(1, round(seconds))}s"]
     command += ["--timeout", f"{TIMEOUT_S}s", "--script", str(SCRIPT), url, "--", *map(str, bodies)]
@@ -35,7 +35,7 @@ def closed_loop(url: str, bodies: Sequence[Path], clients: int, seconds: float) 
 
 
 def parse_wrk(printed: str) -> Sample:
-    """The line of closed_loop.lua, at the end of what wrk prints; raises LoadError where it is not there."""
+    """Read the JSON line that closed_loop.lua prints at the end; raises LoadError if there is none."""
     lines = [line for line in printed.splitlines() if line.startswith("{")]
     if not lines:
         raise LoadError(f"wrk measured nothing: {printed.strip()}")

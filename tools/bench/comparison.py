@@ -1,12 +1,12 @@
-"""How fast, beside what people would use instead: throughput, latency, CPU, memory and start-up, in one table.
+"""Compares this project with other servers: throughput, latency, CPU, memory and start time, in one table.
 
-    python run.py bench                             all of it, about 20 minutes
-    python run.py bench --rounds 1 --seconds 3      a first look
+    python run.py bench                             everything, about 20 minutes
+    python run.py bench --rounds 1 --seconds 3      a short run
     python run.py bench --only "this project" LitServe
 
-Everything that is compared is started in turn, on the same photos and the same SavedModel, asked for the right answers
-first, and loaded in several rounds, in another order each time. LitServe and BentoML are installed into environments of
-their own under .build/. Needs wrk. Writes bench.md, bench.json and plots; leave the machine alone meanwhile.
+All contestants get the same photos and the same SavedModel. Each is started in turn, checked for right answers, and
+loaded. There are several rounds, each in another order. LitServe and BentoML are installed into environments of their
+own under .build/. It needs wrk. It writes bench.md, bench.json and charts. Do not use the computer meanwhile.
 """
 
 import argparse
@@ -34,14 +34,14 @@ LIMIT_PROGRAM = "tools.bench.limit"
 
 
 def main() -> int:
-    """Measure what is asked for; 1, and one line that says why, where that is not possible."""
+    """Run the bench; return 0, or 1 after an error message of one line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--rounds", type=int, default=3, help="turns of each (default 3)")
-    parser.add_argument("--seconds", type=int, default=4, help="of each stretch of load (default 4)")
-    parser.add_argument("--rate", type=float, default=30, help="photos a second in the open loop (default 30)")
-    parser.add_argument("--only", nargs="+", metavar="NAME", help="those whose name holds one of these words")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds (default 3)")
+    parser.add_argument("--seconds", type=int, default=4, help="seconds of each load (default 4)")
+    parser.add_argument("--rate", type=float, default=30, help="photos per second in the open loop (default 30)")
+    parser.add_argument("--only", nargs="+", metavar="NAME", help="contestants whose name contains one of these words")
     parser.add_argument("--no-scaling", action="store_true", help="leave out clients, photo sizes and batches")
-    parser.add_argument("--out", type=Path, default=ENVIRONMENTS / "results", help="the folder to write to")
+    parser.add_argument("--out", type=Path, default=ENVIRONMENTS / "results", help="the folder for the results")
     options = parser.parse_args()
     if min(options.rounds, options.seconds, options.rate) <= 0:
         parser.error("--rounds, --seconds and --rate must be more than 0")
@@ -56,13 +56,13 @@ def main() -> int:
 
 
 def run(options: argparse.Namespace) -> Results:
-    """All rounds; raises BenchError and LoadError."""
+    """Run all rounds; raises BenchError and LoadError."""
     require_wrk()
     model, cores = newest_version(MODEL), usable_cores()
     everybody = contestants(read_config(None), model, cores)
     chosen = named(everybody, options.only) if options.only else everybody
     if OURS not in [one.name for one in chosen]:
-        raise BenchError(f"--only must leave {OURS!r} in: all ratios are to it")
+        raise BenchError(f"--only must include {OURS!r}: all ratios are relative to it")
     left_out = install_packages_of(chosen)
     chosen = [one for one in chosen if one.name not in left_out]
     plan = Plan(options.seconds, options.rate)
@@ -84,10 +84,10 @@ def run(options: argparse.Namespace) -> Results:
 def take_round(
     contestants: Sequence[Contestant], plan: Plan, left_out: dict[str, str], progress: Any
 ) -> dict[str, Turn]:
-    """A turn of each that is not left out.
+    """Measure each contestant that is not left out once.
 
-    A rival that does not start, or answers wrongly, is put into `left_out`, and the others go on; raises BenchError
-    and LoadError where that is ours.
+    If another server does not start or answers wrongly, it is added to `left_out` with the reason. If it is this
+    project, BenchError or LoadError is raised.
     """
     taken = {}
     for contestant in contestants:
@@ -99,13 +99,13 @@ def take_round(
                 if contestant.name == OURS:
                     raise
                 left_out[contestant.name] = str(exc)
-                progress.write(f"Left out, {contestant.name}: {exc}", file=sys.stderr)
+                progress.write(f"Left out: {contestant.name}: {exc}", file=sys.stderr)
         progress.update()
     return taken
 
 
 def measure_limit(seconds: float) -> Mapping[str, Any]:
-    """What limit.py finds, in a process of its own; raises BenchError."""
+    """Run limit.py in a process of its own and return its results; raises BenchError."""
     command = [sys.executable, "-m", LIMIT_PROGRAM, "--seconds", str(seconds)]
     done = subprocess.run(command, capture_output=True, text=True, check=False, cwd=PROJECT)
     if done.returncode:
@@ -115,13 +115,13 @@ def measure_limit(seconds: float) -> Mapping[str, Any]:
 
 
 def rotated(chosen: Sequence[Contestant], number: int) -> list[Contestant]:
-    """Another one first in each round, so that none always runs on the warm, or the tired, machine."""
+    """Return the contestants in another order for each round, so that none is always first or last."""
     first = number * max(1, len(chosen) // 3) % len(chosen)
     return [*chosen[first:], *chosen[:first]]
 
 
 def teller(progress: Any, name: str) -> Callable[[str], None]:
-    """Shows what is being done beside the progress bar."""
+    """Return a function that shows the present step at the progress bar."""
     return lambda what: progress.set_description(f"{name}: {what}")
 
 
@@ -132,7 +132,7 @@ def _grow(everybody: Sequence[Contestant], seconds: float, progress: Any) -> sca
 
 
 def publish(results: Results, folder: Path) -> None:
-    """Write and print the table, the figures and the plots."""
+    """Write table, figures and charts, and print the table."""
     folder.mkdir(parents=True, exist_ok=True)
     table = report.markdown(results)
     (folder / "bench.md").write_text(table, encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What the bench compares: how each is started, and with which settings; the rivals live in tools/bench/rivals/."""
+"""The contestants of the bench: their commands and settings. The other servers are in tools/bench/rivals/."""
 
 import json
 import sys
@@ -17,7 +17,7 @@ BARE = "tools.bench.bare"
 
 @dataclass(frozen=True)
 class Part:
-    """One process: its command, with {http}, {grpc} and {rest} where ports go, and what it adds to the environment."""
+    """One process: its command, with {http}, {grpc} and {rest} for the ports, and additional environment variables."""
 
     command: list[str]
     environment: Mapping[str, str] = field(default_factory=dict)
@@ -25,9 +25,9 @@ class Part:
 
 @dataclass(frozen=True)
 class Contestant:
-    """One way to serve the model: its processes by name, started together, and the route that takes a photo.
+    """One way to serve the model: its processes by name, and the route for photos.
 
-    `packages` names the requirements file in tools/bench/rivals/ where it needs an environment of its own.
+    `packages` is the requirements file in tools/bench/rivals/, without suffix, if it needs an environment of its own.
     """
 
     name: str
@@ -38,7 +38,7 @@ class Contestant:
 
 
 def contestants(config: Config, model: Path, cores: int) -> list[Contestant]:
-    """All of them, ours first, for one version folder of a model."""
+    """Return all contestants, ours first, for one version folder of a model."""
     input_name, output_name = names_of(model)
     asked = {
         "name": config.experiment_id,
@@ -55,12 +55,12 @@ def contestants(config: Config, model: Path, cores: int) -> list[Contestant]:
 
 
 def named(everybody: Sequence[Contestant], words: Sequence[str]) -> list[Contestant]:
-    """Those whose name holds one of the words."""
+    """Return the contestants whose name contains one of the words."""
     return [one for one in everybody if any(word in one.name for word in words)]
 
 
 def install_packages_of(chosen: Sequence[Contestant]) -> dict[str, str]:
-    """Make the environments that they need and that are not there yet; why, by contestant, where one can't be made."""
+    """Create the missing environments; return the reasons for those that failed, by contestant."""
     failures = install_all(sorted({one.packages for one in chosen if one.packages}))
     return {one.name: failures[one.packages] for one in chosen if one.packages in failures}
 
@@ -100,13 +100,13 @@ def _ours(config: Config, model: Path) -> Contestant:
 
 
 def checkout(root: Path, name: str, config: Config, model: Path) -> Contestant:
-    """The pair of a checkout of this project, with this one's packages and model."""
+    """Return the pair of another checkout of this project; it runs with this environment and model."""
     app_server = root / "app" / "preprocess_service" / "app" / "app_server.py"
     return Contestant(name, "as it comes", "/predict", _pair([str(app_server)], config, model, root))
 
 
 def _bare(config: Config, model: Path) -> Contestant:
-    settings = "the same ModelRunner and model server behind a bare ASGI app, which checks, refuses and logs nothing"
+    settings = "the same ModelRunner and model server behind a bare ASGI app without validation, limits and logs"
     return Contestant(
         "the bare pair", settings, "/predict", _pair(["-m", BARE], config, model, PYTHONPATH=str(PROJECT))
     )
@@ -135,18 +135,18 @@ def _tutorials(config: Config, model: Path, asked: Mapping[str, object]) -> list
 
 
 def _litserve(asked: Mapping[str, object], runtime: str, cores: int) -> Contestant:
-    # Answers a second of the settings that were tried, OpenVINO, 2 cores that were busy otherwise, in turn: one worker
-    # with two threads and batches of 8: 10; two with one thread: 18, in batches of 4: 17, with the fast queue as many;
-    # three: 24, with the fast queue as many. The same order with TensorFlow: 17 for one worker, 31 for two.
+    # Measured answers per second with OpenVINO on 2 cores that were also busy otherwise: one worker with two threads
+    # and batches of 8: 10; two workers with one thread: 18, with batches of 4: 17, with the fast queue: 18; three
+    # workers: 24, with the fast queue: 24. The order is the same with TensorFlow: one worker 17, two workers 31.
     best = {"workers": cores + 1, "threads": 1, "streams": 1, "batch": 1, "batch_timeout": 0.0, "fast_queue": False}
     part = _rival("litserve_server.py", {**asked, **best, "runtime": runtime}, "litserve", "{http}")
-    settings = f"{cores + 1} workers with a thread each, no batches"
+    settings = f"{cores + 1} workers with one thread each, no batches"
     return Contestant(f"LitServe, {RUNTIMES[runtime]}", settings, "/predict", {"server": part}, "litserve")
 
 
 def _bentoml(asked: Mapping[str, object], runtime: str, cores: int) -> Contestant:
-    # Tried as above: one worker of two streams and three calls: 29; two workers with one call each: 17, with two: 31,
-    # with four: fewer.
+    # Measured as above: one worker with two streams and three calls: 29; two workers with one call each: 17, with two:
+    # 31, with four: fewer.
     best = {"workers": cores, "calls": 2, "threads": 1, "streams": 1}
     rival = _rival("", {**asked, **best, "runtime": runtime}, "bentoml")
     command = [python_of("bentoml"), "-m", "bentoml", "serve", "bentoml_service:Classifier"]
@@ -154,7 +154,7 @@ def _bentoml(asked: Mapping[str, object], runtime: str, cores: int) -> Contestan
         [*command, "--host", "127.0.0.1", "--port", "{http}", "--working-dir", str(RIVALS)],
         {**rival.environment, "BENTOML_DO_NOT_TRACK": "true", "BENTOML_HOME": str(ENVIRONMENTS / "bentoml" / "home")},
     )
-    settings = f"{cores} workers with a thread for the engine and two calls each"
+    settings = f"{cores} workers, each with one engine thread and two calls"
     return Contestant(f"BentoML, {RUNTIMES[runtime]}", settings, "/predict", {"server": part}, "bentoml")
 
 

@@ -1,4 +1,4 @@
-"""The environments of the rivals that need packages of their own: made once, and kept under .build/."""
+"""The environments of the servers that need packages of their own. Each is created once under .build/."""
 
 import hashlib
 import subprocess
@@ -14,30 +14,30 @@ ENVIRONMENTS = PROJECT / ".build" / "bench"
 
 
 class BenchError(Exception):
-    """Something the user can mend; the message says how."""
+    """An error that the user can fix; the message says how."""
 
 
 def python_of(packages: str | None) -> str:
-    """The interpreter to start with: of the project's own environment, or of the rival's."""
+    """Return the Python to use: this one, or that of the environment `packages`."""
     if packages is None:
         return sys.executable
     return str(ENVIRONMENTS / packages / ("Scripts/python.exe" if sys.platform == "win32" else "bin/python"))
 
 
 def install_all(wanted: Iterable[str]) -> dict[str, str]:
-    """Make each environment that is not there yet; why, by name, where one can't be made."""
+    """Create the missing environments; return the reasons for those that failed, by name."""
     failures = {}
     for packages in wanted:
         try:
             install(packages)
         except BenchError as exc:
             failures[packages] = str(exc)
-            print(f"Left out, {packages}: {exc}", file=sys.stderr, flush=True)
+            print(f"Left out: {packages}: {exc}", file=sys.stderr, flush=True)
     return failures
 
 
 def install(packages: str) -> None:
-    """Make the environment of a rival, once for each state of its requirements; raises BenchError."""
+    """Create the environment of a server, once per version of its requirements; raises BenchError."""
     folder, requirements = ENVIRONMENTS / packages, RIVALS / f"{packages}.txt"
     stamp = folder / "installed.txt"
     wanted = f"{sys.version}\n{hashlib.sha256(requirements.read_bytes()).hexdigest()}"
@@ -48,10 +48,10 @@ def install(packages: str) -> None:
         venv.create(folder, with_pip=True, clear=True)
     except (OSError, subprocess.CalledProcessError) as exc:
         raise BenchError(
-            f"{folder} can't be made ({exc}); on Debian and Ubuntu this needs: apt install python3-venv"
+            f"{folder} can't be created ({exc}); on Debian and Ubuntu this needs: apt install python3-venv"
         ) from exc
-    # Not quiet, so that its bars show how far it is.
+    # Without --quiet, so that pip shows its progress.
     pip = [python_of(packages), "-m", "pip", "install", "--disable-pip-version-check"]
     if subprocess.call([*pip, "-r", str(requirements)]):
-        raise BenchError(f"pip could not install {requirements.name}; its last lines stand above. Start again to retry")
+        raise BenchError(f"pip could not install {requirements.name}; see its output above. Start again to retry")
     stamp.write_text(wanted, "utf-8")

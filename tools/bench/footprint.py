@@ -1,9 +1,9 @@
-"""Measures what the pair costs before it does anything clever: seconds to start, megabytes in use.
+"""Measures the start time and the memory of the pair.
 
     python -m tools.bench.footprint
 
-Starts both services anew `--rounds` times, sends `--predictions` requests in the last round, and prints the median
-start and the memory (resident, of that process alone) afterwards.
+It starts both services `--rounds` times. In the last round it sends `--predictions` requests. It prints the median
+start time, and the memory of each process after the requests (resident set size).
 """
 
 import argparse
@@ -43,7 +43,7 @@ def main() -> None:
 
 
 def measure(predictions: int) -> tuple[tuple[float, float, float], dict[str, float]]:
-    """Seconds that the model server, the preprocess service and both took to start; MB of each at the end."""
+    """Return the seconds until model server, preprocess service and both were up, and the memory of each in MB."""
     grpc_port, rest_port, http_port = free_ports(3)
     model_command = [
         f"--port={grpc_port}",
@@ -73,7 +73,7 @@ def measure(predictions: int) -> tuple[tuple[float, float, float], dict[str, flo
 def start(
     stack: ExitStack, command: list[str | Path], port: int, environment: dict[str, str]
 ) -> tuple[subprocess.Popen[bytes], float]:
-    """Start a service; it and the seconds until ``port`` took a connection. ``stack`` stops it."""
+    """Start a service; return it, and the seconds until it accepted a connection on ``port``. ``stack`` stops it."""
     begin = time.monotonic()
     process = subprocess.Popen(
         [sys.executable, *command], env=os.environ | environment, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL

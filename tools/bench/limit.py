@@ -1,11 +1,11 @@
-"""What the machine can do if only the photo and the network cost anything: decode, fit and network in one process.
+"""Measures the upper limit of the machine: decode, resize and network in one process.
 
     python -m tools.bench.limit [PHOTO ...]
 
-No HTTP, no base64, no wire. As many threads as help each take a photo from its bytes to its probabilities, with the
-functions of the preprocess service and the engine of the embedded model server; several ways to share the cores are
-tried, each for `--seconds`. Writes one line of JSON: photos a second for each way, milliseconds of each step for one
-photo at a time, CPU milliseconds a photo and megabytes in use.
+There is no HTTP, base64 or gRPC. Several threads convert photos from bytes to probabilities, with the functions of the
+preprocess service and the engine of the embedded model server. Several numbers of threads and streams are measured,
+each for `--seconds`. The result is one line of JSON: photos per second for each setting, milliseconds of each step for
+a single photo, CPU milliseconds per photo, and memory in megabytes.
 """
 
 import argparse
@@ -35,18 +35,18 @@ Picture = NDArray[np.float32]
 
 
 def usable_cores() -> int:
-    """How many cores this process may use."""
+    """Return how many cores this process may use."""
     confined = getattr(os, "sched_getaffinity", None)  # not on macOS and Windows
     return len(confined(0)) if confined else os.cpu_count() or 1
 
 
 def newest_version(model: Path) -> Path:
-    """The folder of the highest version in a model's folder."""
+    """Return the folder of the highest version of a model."""
     return max((folder for folder in model.iterdir() if folder.name.isdecimal()), key=lambda folder: int(folder.name))
 
 
 class Network:
-    """The model in OpenVINO: `streams` calls side by side, `threads` threads in all."""
+    """The model in OpenVINO, for `streams` parallel calls with `threads` threads in all."""
 
     def __init__(self, model: Path, streams: int, threads: int) -> None:
         self._openvino = import_openvino()
@@ -54,7 +54,7 @@ class Network:
         self._compiled = self._openvino.Core().compile_model(str(model), "CPU", wanted)
 
     def call(self) -> Callable[[Picture], Picture]:
-        """For one thread: a picture to the first two-dimensional output, `[1, classes]`."""
+        """Return a function for one thread: a picture to the first two-dimensional output, `[1, classes]`."""
         request = self._compiled.create_infer_request()
         output = next(n for n, port in enumerate(self._compiled.outputs) if len(port.get_partial_shape()) == 2)
 
@@ -68,15 +68,15 @@ class Network:
 
 
 def names_of(model: Path) -> tuple[str, str]:
-    """The model's input, and the output that has a value for each class."""
+    """Return the names of the model's input and of the output with a value per class."""
     graph = import_openvino().Core().read_model(str(model))
     (output,) = [port.any_name for port in graph.outputs if len(port.get_partial_shape()) == 2]
     return graph.inputs[0].any_name, output
 
 
 def single(photos: Sequence[bytes], config: Config, model: Path, cores: int) -> dict[str, float]:
-    """Median milliseconds of each step for one photo at a time; the network as fast as one or all cores make it."""
-    times: dict[str, list[float]] = {"decode": [], "fit": [], "network": []}
+    """Return the median milliseconds of each step for one photo. The network runs on one core or on all."""
+    times: dict[str, list[float]] = {"decode": [], "resize": [], "network": []}
     networks = {threads: Network(model, 1, threads).call() for threads in sorted({1, cores})}
     for number in range(-10, SINGLE_PHOTOS):
         moments = [time.perf_counter()]
@@ -91,13 +91,13 @@ def single(photos: Sequence[bytes], config: Config, model: Path, cores: int) -> 
             fastest.append(time.perf_counter() - begin)
         if number >= 0:
             times["decode"].append(moments[1] - moments[0])
-            times["fit"].append(moments[2] - moments[1])
+            times["resize"].append(moments[2] - moments[1])
             times["network"].append(min(fastest))
     return {step: 1000 * statistics.median(taken) for step, taken in times.items()}
 
 
 def throughput(photos: Sequence[bytes], config: Config, network: Network, callers: int, seconds: float) -> float:
-    """Photos a second by `callers` threads that each take one photo after another."""
+    """Return the photos per second of `callers` threads; each processes one photo after another."""
     counts = [0] * callers
     end = time.perf_counter() + seconds
 
@@ -118,12 +118,12 @@ def throughput(photos: Sequence[bytes], config: Config, network: Network, caller
 
 
 def ways(cores: int) -> list[tuple[int, int, int]]:
-    """Streams, threads in all, and callers: worth trying on so many cores."""
+    """Return the settings to measure on this number of cores: streams, threads in all, callers."""
     return sorted({(cores, cores, cores), (cores, cores, cores + 1), (cores, cores, 2 * cores), (1, cores, cores + 1)})
 
 
 def measure(photos: Sequence[bytes], config: Config, model: Path, seconds: float) -> dict[str, Any]:
-    """All of it; the CPU time is that of the way with the most photos a second."""
+    """Return all results; the CPU time is that of the setting with the most photos per second."""
     cores = usable_cores()
     steps = single(photos, config, model, cores)
     rates, cpu = {}, {}
@@ -142,7 +142,7 @@ def measure(photos: Sequence[bytes], config: Config, model: Path, seconds: float
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path, nargs="*", default=PHOTOS, help="files; default: those of images/")
+    parser.add_argument("photos", type=Path, nargs="*", default=PHOTOS, help="files (default: the photos of images/)")
     parser.add_argument("--model", type=Path, default=MODEL, help="a model's folder with its versions")
     parser.add_argument("--seconds", type=float, default=5)
     options = parser.parse_args()

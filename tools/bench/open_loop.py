@@ -1,7 +1,7 @@
-"""Load at a given rate, come what may: photos at random moments, as from people who know nothing of each other.
+"""Open-loop load: photos arrive at random times with a given mean rate, as from independent users.
 
-A late answer delays no later request, and latency counts from the moment that a request was due, so it is what such
-people wait (no coordinated omission).
+A late answer does not delay later requests. Latency is measured from the time at which a request was due, so it is the
+real waiting time of a user (no coordinated omission).
 """
 
 import contextlib
@@ -17,14 +17,14 @@ from urllib.parse import urlsplit
 from tools.bench.samples import Sample, sample_of
 from tools.load import Client
 
-# More than are ever at work at once at a rate that the service keeps up with.
+# More than the number of concurrent requests at any rate that the service can keep up with.
 CONNECTIONS = 64
 TIMEOUT_S = 30
 
 
 @dataclass
 class Timings:
-    """Latencies in milliseconds, and what each answer's `Server-Timing` said; from all threads."""
+    """Latencies in milliseconds, and the stages from `Server-Timing`, of all threads."""
 
     latencies: list[float] = field(default_factory=list)
     steps: list[dict[str, float]] = field(default_factory=list)
@@ -32,7 +32,7 @@ class Timings:
 
 
 def open_loop(url: str, bodies: Sequence[bytes], rate: float, seconds: float, seed: int = 0) -> Sample:
-    """`rate` photos a second on average for `seconds`; raises LoadError where hardly any is answered."""
+    """Send `rate` photos per second on average for `seconds`; raises LoadError if fewer than two are answered."""
     moments, due = random.Random(seed), 0.0
     arrivals: list[float] = []
     while due < seconds:
@@ -43,12 +43,12 @@ def open_loop(url: str, bodies: Sequence[bytes], rate: float, seconds: float, se
 
 
 def one_by_one(url: str, bodies: Sequence[bytes], count: int, clients: int = 1) -> Timings:
-    """`count` photos by `clients`, each of which sends the next when the last is answered."""
+    """Send `count` photos from `clients` connections; each sends the next photo when the last is answered."""
     return _send(url, bodies, [0.0] * count, clients)
 
 
 def parse_server_timing(header: str) -> dict[str, float]:
-    """`decode;dur=1.5, total;dur=9.0` as {"decode": 1.5, "total": 9.0}; what has no duration is left out."""
+    """Return `decode;dur=1.5, total;dur=9.0` as {"decode": 1.5, "total": 9.0}, without entries of no duration."""
     steps = {}
     for entry in header.split(","):
         name, *parameters = (part.strip() for part in entry.split(";"))
@@ -72,7 +72,7 @@ def _send(url: str, bodies: Sequence[bytes], arrivals: Sequence[float], clients:
                     number, arrival = turns.get_nowait()
                 except queue.Empty:
                     return
-                # What has no moment of its own is due when its client is free.
+                # Without an arrival time, a request is due when its client is free.
                 due = begin + arrival if arrival else time.monotonic()
                 time.sleep(max(0.0, due - time.monotonic()))
                 _ask(client, urlsplit(url).path, bodies[number % len(bodies)], due, timings)

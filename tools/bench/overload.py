@@ -1,10 +1,11 @@
-"""What is left of the pair at ten times the load that it can carry: goodput, latency, refusals, and is it alive?
+"""Measures the pair under ten times its maximum load: goodput, latency, rejections and liveness.
 
-    python -m tools.bench.overload                  all of it, about a minute; in the environment .venv
+    python -m tools.bench.overload                  everything, about a minute; in the environment .venv
 
-Peak is what 32 clients get that each send the next photo when the last is answered. Then so many send at a fixed pace
-that ten times as many requests come; a third stretch is of clients that ask again without a pause, however often they
-are refused. Meanwhile /livez is asked 20 times a second. Needs hey, which shares the cores with what it measures.
+The peak is the throughput of 32 clients that send the next photo when the last is answered. In the second phase,
+clients with a fixed rate send ten times as many requests. In the third phase, clients retry at once after every
+rejection. Meanwhile /livez is requested 20 times a second. It needs hey, which shares the cores with the measured
+services.
 """
 
 import argparse
@@ -35,7 +36,7 @@ from tools.service import read_config
 MISSING = "hey is not installed. On Debian and Ubuntu: apt install hey; on macOS: brew install hey."
 PEAK_CLIENTS = 32
 TIMES = 10
-# Of each client that sends at a fixed pace; hey sends at most this often from one connection without falling behind.
+# Requests per second of each client in the second phase. hey keeps this rate on one connection, but not much more.
 PACE_PER_SECOND = 10
 GREEDY_CLIENTS = 320
 PROBES_PER_SECOND = 20
@@ -43,8 +44,8 @@ PROBE_TIMEOUT_S = 10
 
 
 @dataclass(frozen=True)
-class Stretch:
-    """What came of one stretch of load; rates a second, times in milliseconds."""
+class Phase:
+    """The results of one phase; rates per second, times in milliseconds."""
 
     goodput: float
     accepted_p99: float
@@ -52,15 +53,15 @@ class Stretch:
     refused_median: float
     others: int
     worst_livez: float
-    # How many cores hey had meanwhile, which the pair had not.
+    # How many cores hey used; the pair could not use these.
     hey_cores: float = 0.0
 
 
 def main() -> int:
-    """Measure and print; 1, and one line that says why, where that is not possible."""
+    """Measure and print; return 0, or 1 after an error message of one line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--seconds", type=int, default=10, help="of each stretch of load (default 10)")
-    parser.add_argument("--rounds", type=int, default=3, help="of the three stretches in turn (default 3)")
+    parser.add_argument("--seconds", type=int, default=10, help="seconds of each phase (default 10)")
+    parser.add_argument("--rounds", type=int, default=3, help="rounds of the three phases (default 3)")
     options = parser.parse_args()
     try:
         run(options.seconds, options.rounds)
@@ -73,7 +74,7 @@ def main() -> int:
 
 
 def run(seconds: int, rounds: int) -> None:
-    """All stretches, on one pair; raises BenchError and LoadError."""
+    """Run all phases on one pair; raises BenchError and LoadError."""
     if shutil.which("hey") is None:
         raise LoadError(MISSING)
     ours, *_ = (
@@ -95,8 +96,8 @@ def run(seconds: int, rounds: int) -> None:
         check(service, photos)
 
 
-def loaded(service: Running, body: Path, seconds: int, clients: int, pace: int | None = None) -> Stretch:
-    """One stretch of load: `clients` that each send `pace` requests a second, or as fast as they are answered."""
+def loaded(service: Running, body: Path, seconds: int, clients: int, pace: int | None = None) -> Phase:
+    """Run one phase: each of `clients` sends `pace` requests per second, or the next one when the last is answered."""
     command = ["hey", "-z", f"{seconds}s", "-c", str(clients), "-m", "POST", "-T", "application/json"]
     command += ["-D", str(body), "-o", "csv", *(["-q", str(pace)] if pace else []), service.url]
     over, livez = threading.Event(), [0.0]
@@ -110,14 +111,14 @@ def loaded(service: Running, body: Path, seconds: int, clients: int, pace: int |
         prober.join()
     if done.returncode:
         raise LoadError(f"hey failed: {done.stderr.strip()}")
-    return stretch_of(done.stdout, 1000 * max(livez), (_children_seconds() - before) / seconds)
+    return phase_of(done.stdout, 1000 * max(livez), (_children_seconds() - before) / seconds)
 
 
 def probe(url: str, over: threading.Event, seconds: list[float]) -> None:
-    """Ask `url` in turn until `over`; adds how long each answer took."""
+    """Request `url` again and again until `over` is set; append the time of each answer in seconds."""
     while not over.wait(1 / PROBES_PER_SECOND):
         begin = time.monotonic()
-        # One that is not answered counts for as long as it was waited for.
+        # A request without an answer counts with the time until it failed.
         with contextlib.suppress(OSError):
             urllib.request.urlopen(url, timeout=PROBE_TIMEOUT_S).close()
         seconds.append(time.monotonic() - begin)
@@ -128,8 +129,8 @@ def _children_seconds() -> float:
     return times.children_user + times.children_system
 
 
-def stretch_of(printed: str, worst_livez: float, hey_cores: float = 0.0) -> Stretch:
-    """hey's CSV, a line for each request; raises LoadError where fewer than two were answered with a success."""
+def phase_of(printed: str, worst_livez: float, hey_cores: float = 0.0) -> Phase:
+    """Read hey's CSV, one line per request; raises LoadError if fewer than two requests succeeded."""
     rows = list(csv.DictReader(printed.splitlines()))
     times: dict[str, list[float]] = {"200": [], "503": []}
     for row in rows:
@@ -138,7 +139,7 @@ def stretch_of(printed: str, worst_livez: float, hey_cores: float = 0.0) -> Stre
     if len(accepted) < 2:
         raise LoadError(f"of {len(rows)} requests, {len(accepted)} were answered")
     took = max(float(row["offset"]) + float(row["response-time"]) for row in rows)
-    return Stretch(
+    return Phase(
         goodput=len(accepted) / took,
         accepted_p99=statistics.quantiles(accepted, n=100, method="inclusive")[98],
         refused=len(refused) / took,
@@ -149,8 +150,8 @@ def stretch_of(printed: str, worst_livez: float, hey_cores: float = 0.0) -> Stre
     )
 
 
-def show(name: str, found: Stretch, peak: Stretch) -> None:
-    """One line of the table."""
+def show(name: str, found: Phase, peak: Phase) -> None:
+    """Print one line of the table."""
     print(
         f"{name:22} {found.goodput:6.0f} {found.goodput / peak.goodput:8.2f} {found.accepted_p99:7.0f} "
         f"{found.accepted_p99 / peak.accepted_p99:8.2f} {found.refused:10.0f} {found.refused_median:10.1f} "

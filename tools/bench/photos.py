@@ -1,4 +1,4 @@
-"""The photos that the bench sends: those of images/, and one of them in sizes from 10 KB to 12 megapixels."""
+"""The photos of the bench: those of images/, and one of them in sizes from 10 KB to 12 megapixels."""
 
 import base64
 import io
@@ -11,44 +11,44 @@ from PIL import Image
 
 from tools.load import PHOTOS
 
-# Pixels on the longer side, and JPEG quality; the last is what a phone's camera makes.
+# Pixels on the longer side, and JPEG quality. The last is what a phone's camera produces.
 SIZES = ((320, 60), (640, 75), (1280, 80), (2016, 88), (3024, 90), (4032, 92))
 LARGEST = "12 megapixels"
 
 
 @dataclass(frozen=True)
 class Photo:
-    """A file's bytes, and the class that the model should say it shows."""
+    """A photo file and its true class."""
 
     name: str
     data: bytes
     label: str
 
     def body(self) -> bytes:
-        """The JSON that all contestants take."""
+        """Return the JSON body that all contestants accept."""
         return json.dumps({"image_b64": base64.b64encode(self.data).decode("ascii")}).encode()
 
 
 def shipped_photos() -> list[Photo]:
-    """The photos of images/, a cat or a dog each, as its name says."""
+    """Return the photos of images/. The name of each says whether it shows a cat or a dog."""
     return [Photo(path.name, path.read_bytes(), label_of(path)) for path in PHOTOS]
 
 
 def label_of(path: Path) -> str:
-    """CAT of `cat_1.jpg`."""
+    """Return the class in a file name: CAT for `cat_1.jpg`."""
     return path.stem.partition("_")[0].upper()
 
 
 def photos_by_size() -> list[Photo]:
-    """The same photo, small to large; the largest has the 4032 by 3024 pixels of a phone."""
+    """Return the same photo in all sizes, small to large. The largest has 4032 by 3024 pixels, as from a phone."""
     return [resized(PHOTOS[0], longest, quality) for longest, quality in SIZES]
 
 
 def resized(path: Path, longest: int, quality: int) -> Photo:
-    """A photo brought to 4:3 with `longest` pixels on its longer side, as a JPEG.
+    """Return a photo as a JPEG of 4:3 with `longest` pixels on its longer side.
 
-    Where it is enlarged, noise stands for the detail that is not there: without it, a JPEG of so many pixels would be
-    smaller, and faster to decode, than a camera's.
+    Noise is added to an enlarged photo in place of the missing detail. Without it, the JPEG would be smaller and faster
+    to decode than a camera's JPEG of the same size.
     """
     size = (longest, longest * 3 // 4)
     with Image.open(path) as image:

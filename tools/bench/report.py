@@ -1,4 +1,4 @@
-"""The bench's table, as Markdown, and everything that it measured, as JSON."""
+"""The results of the bench: a table in Markdown, and all figures in JSON."""
 
 import json
 import math
@@ -14,12 +14,12 @@ from tools.bench.contestants import OURS, Contestant
 from tools.bench.scaling import Scaling
 from tools.bench.turns import BUSY_CLIENTS, CLIENTS, Plan, Spread, Turn
 
-LIMIT = "the limit: decode, fit and network in one process"
+LIMIT = "the limit: decode, resize and network in one process"
 
 
 @dataclass(frozen=True)
 class Results:
-    """What was measured: turns by contestant, the limit's runs, how the cost grows; on what; who was left out, why."""
+    """All measurements, and what they were made with; `left_out` has the reason for each missing contestant."""
 
     contestants: Sequence[Contestant]
     turns: Mapping[str, Sequence[Turn]]
@@ -32,17 +32,17 @@ class Results:
 
     @property
     def limit_rate(self) -> float:
-        """Photos a second in the best way to share the cores, the median over the rounds."""
+        """Photos per second with the best setting; the median over the rounds."""
         return float(statistics.median(max(limit["rates"].values()) for limit in self.limits))
 
     @property
     def limit_ms(self) -> float:
-        """Milliseconds of decode, fit and network for one photo alone, the median over the rounds."""
+        """Milliseconds of decode, resize and network for a single photo; the median over the rounds."""
         return float(statistics.median(sum(limit["steps_ms"].values()) for limit in self.limits))
 
 
 def markdown(results: Results) -> str:
-    """The table, what it was measured on, with which settings, and the ratios."""
+    """Return the table, with model, machine, settings and ratios."""
     lines = [
         f"{results.cores} cores ({platform.machine()}), Python {platform.python_version()}, {results.model}, "
         f"JSON with base64, median of {len(results.limits)} interleaved rounds of {results.plan.seconds:g} s "
@@ -68,7 +68,7 @@ def markdown(results: Results) -> str:
 
 
 def ratios(results: Results) -> dict[str, float]:
-    """What this project is measured by, each from this one run."""
+    """Return the ratios by which this project is judged, all from this run."""
     ours = results.turns[OURS]
     found = {f"throughput at {BUSY_CLIENTS} clients to the limit's": _ratio(_busy(ours), results.limit_rate)}
     for contestant in results.contestants:
@@ -77,7 +77,7 @@ def ratios(results: Results) -> dict[str, float]:
             found[f"throughput at {BUSY_CLIENTS} clients to that of {contestant.name}"] = _ratio(
                 _busy(ours), _busy(others)
             )
-    found["p50 at 1 client to decode, fit and network alone"] = turns.latency(ours, 1, 50).median / results.limit_ms
+    found["p50 at 1 client to decode, resize and network alone"] = turns.latency(ours, 1, 50).median / results.limit_ms
     p99, p50 = (turns.latency(ours, BUSY_CLIENTS, percent).median for percent in (99, 50))
     found[f"p99 to p50 at {BUSY_CLIENTS} clients"] = p99 / p50
     if results.scaling:
@@ -89,7 +89,7 @@ def ratios(results: Results) -> dict[str, float]:
 
 
 def write_json(results: Results, target: Path) -> None:
-    """All figures of all rounds."""
+    """Write all figures of all rounds."""
     content = {
         "model": results.model,
         "cores": results.cores,
@@ -105,7 +105,7 @@ def write_json(results: Results, target: Path) -> None:
 
 
 def _ratio(ours: float, others: float) -> float:
-    # Whoever answers nothing in a short stretch is infinitely slower.
+    # A contestant without an answer in a short phase counts as infinitely slower.
     return ours / others if others else math.inf
 
 

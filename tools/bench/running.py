@@ -1,4 +1,4 @@
-"""Starts a contestant's processes, says when it answers rightly, and what it costs while it runs."""
+"""Starts the processes of a contestant, waits for its first right answer, and measures CPU and memory."""
 
 import contextlib
 import json
@@ -21,14 +21,14 @@ from tools.bench.photos import Photo
 START_S = 90
 STOP_S = 15
 POLL_S = 0.02
-# After a stretch of load, until what its clients left behind is cleared away.
+# How long a photo may be rejected after a load, until the requests of the load have ended.
 SETTLE_S = 10
 LOGS = ENVIRONMENTS / "logs"
 
 
 @dataclass(frozen=True)
 class Running:
-    """A contestant that answers; `start_s` is the time from its start to its first right answer."""
+    """A running contestant. `start_s` is the time from the start to the first right answer, in seconds."""
 
     url: str
     rest_url: str
@@ -36,19 +36,19 @@ class Running:
     start_s: float
 
     def cpu_seconds(self) -> dict[str, float]:
-        """What each process has used so far, its children included."""
+        """Return the CPU seconds of each process so far, with its children."""
         return {name: sum(map(_cpu, _family(process))) for name, process in self.processes.items()}
 
     def megabytes(self) -> dict[str, float]:
-        """Memory of each process, its children's added: what is shared counts for each as its share of it."""
+        """Return the memory of each process with its children; shared memory counts proportionally (PSS)."""
         return {name: sum(map(_bytes, _family(process))) / 1e6 for name, process in self.processes.items()}
 
 
 @contextlib.contextmanager
 def running(contestant: Contestant, photo: Photo) -> Iterator[Running]:
-    """Start every process at once on free ports; yield when `photo` is answered rightly, stop all at the end.
+    """Start all processes on free ports; yield when `photo` is answered rightly; stop all processes after the block.
 
-    Raises BenchError where a process ends or no right answer comes.
+    Raises BenchError if a process ends or no right answer comes.
     """
     ports = dict(zip(("http", "grpc", "rest"), map(str, free_ports(3)), strict=True))
     url = f"http://127.0.0.1:{ports['http']}{contestant.route}"
@@ -72,7 +72,7 @@ def running(contestant: Contestant, photo: Photo) -> Iterator[Running]:
 
 
 def check(running: Running, photos: Sequence[Photo]) -> None:
-    """Raise BenchError unless every photo is answered with its class; one that is refused is asked for again."""
+    """Raise BenchError unless every photo is answered with its class. A rejected photo is sent again for 10 s."""
     end = time.monotonic() + SETTLE_S
     for photo in photos:
         answer = ask(running.url, photo)
@@ -84,7 +84,7 @@ def check(running: Running, photos: Sequence[Photo]) -> None:
 
 
 def ask(url: str, photo: Photo) -> dict[str, object]:
-    """The answer as JSON; where there is none, `error` says why."""
+    """Return the answer as JSON, or an object with the reason in `error`."""
     request = urllib.request.Request(url, photo.body(), {"Content-Type": "application/json"})
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     try:
@@ -96,14 +96,14 @@ def ask(url: str, photo: Photo) -> dict[str, object]:
 
 
 def free_ports(count: int) -> list[int]:
-    """Ports that nobody listens on, all different."""
+    """Return different free ports."""
     with contextlib.ExitStack() as stack:
         probes = [stack.enter_context(socket.create_server(("127.0.0.1", 0))) for _ in range(count)]
         return [probe.getsockname()[1] for probe in probes]
 
 
 def _filled(value: str, ports: Mapping[str, str]) -> str:
-    # Not every value is a template: JSON has braces of its own.
+    # Other values may contain braces, for example JSON.
     return value.format(**ports) if value in {f"{{{name}}}" for name in ports} else value
 
 
@@ -132,7 +132,7 @@ def _cpu(process: psutil.Process) -> float:
 
 def _bytes(process: psutil.Process) -> int:
     with contextlib.suppress(psutil.NoSuchProcess):
-        # Proportional where the system knows it (Linux), else resident: libraries then count once for each process.
+        # Linux knows the proportional size. On other systems shared libraries count once per process.
         full = process.memory_full_info()
         return int(getattr(full, "pss", full.rss))
     return 0

@@ -1,4 +1,4 @@
-"""What a stretch of load gave: answers a second, how long they took, how many were none."""
+"""The results of one load: answers per second, latencies, errors."""
 
 import statistics
 from collections.abc import Sequence
@@ -6,13 +6,13 @@ from dataclasses import dataclass
 
 
 class LoadError(Exception):
-    """The load could not be made, or not measured."""
+    """The load could not be sent or measured."""
 
 
 @dataclass(frozen=True)
 class Sample:
-    """Answers a second, the 1st to 99th percentile of their latency in milliseconds, how many requests there were and
-    how many of them were not answered with a success."""
+    """`requests_per_second` counts successful answers; `percentiles` has the 1st to 99th of their latency, in ms;
+    `requests` and `errors` count all requests, and those without a successful answer."""
 
     requests_per_second: float
     percentiles: list[float]
@@ -20,12 +20,12 @@ class Sample:
     errors: int
 
     def percentile(self, percent: int) -> float:
-        """Milliseconds within which `percent` (1 to 99) of the answers came."""
+        """Return the latency in milliseconds of the percentile `percent`, 1 to 99."""
         return self.percentiles[percent - 1]
 
 
 def sample_of(latencies_ms: Sequence[float], errors: int, seconds: float) -> Sample:
-    """The sample of single requests that took `seconds` together; raises LoadError where fewer than two came back."""
+    """Return the sample of a load that lasted `seconds`; raises LoadError if it has fewer than two answers."""
     if len(latencies_ms) < 2:
         raise LoadError(f"of {len(latencies_ms) + errors} requests, {errors} failed")
     percentiles = statistics.quantiles(latencies_ms, n=100, method="inclusive")

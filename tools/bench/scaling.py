@@ -1,4 +1,4 @@
-"""How the cost grows: with the clients, with the size of a photo, with the number of photos in a request."""
+"""How the cost grows with the number of clients, the size of a photo, and the number of photos in a request."""
 
 import base64
 import json
@@ -23,8 +23,8 @@ STEP_PHOTOS = 200
 
 @dataclass
 class Scaling:
-    """Answers a second by clients; photos a second by size in megabytes, for each contestant; photos a second by photos
-    in a request; mean milliseconds of each step by clients."""
+    """`clients`: answers per second by clients. `sizes`: photos per second by megabytes, per contestant. `batches`:
+    photos per second by photos in a request. `steps`: mean milliseconds of each stage by clients."""
 
     clients: dict[int, float] = field(default_factory=dict)
     sizes: dict[str, dict[float, float]] = field(default_factory=dict)
@@ -33,7 +33,7 @@ class Scaling:
 
 
 def measure(ours: Contestant, tutorial: Contestant, seconds: float, tell: Callable[[str], None]) -> Scaling:
-    """All of it of ours, and the sizes of the tutorial's way too. Raises BenchError or LoadError."""
+    """Measure everything for our service, and the sizes also for the tutorial's. Raises BenchError or LoadError."""
     found, photos = Scaling(), shipped_photos()
     with running(ours, photos[0]) as service, tempfile.TemporaryDirectory() as folder:
         bodies = write_bodies(photos, Path(folder))
@@ -55,8 +55,8 @@ def measure(ours: Contestant, tutorial: Contestant, seconds: float, tell: Callab
 
 
 def split(timings: Timings) -> dict[str, float]:
-    """Mean milliseconds of each step that the service tells of, `other` for the rest of its own time, and `client`
-    for what the sender waits beyond it: the way, and the queue before the handler."""
+    """Return the mean milliseconds of each stage in `Server-Timing`. `other` is the rest of the service's own time;
+    `client` is the rest of the client's: the network, and the queue before the handler."""
     count = len(timings.steps)
     steps: dict[str, float] = {}
     for told in timings.steps:

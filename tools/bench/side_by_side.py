@@ -1,13 +1,13 @@
-"""How many times as fast as the limit and as others: all of them up at once, short stretches of load in turn.
+"""Compares throughput side by side: all contestants run at the same time and are loaded in turn for short times.
 
-    python -m tools.bench.side_by_side                  ours, the limit, and all without TensorFlow: some ten minutes
+    python -m tools.bench.side_by_side                  ours, the limit, and all without TensorFlow: about ten minutes
     python -m tools.bench.side_by_side --turns 60 --only "bare pair"
-    python -m tools.bench.side_by_side --turns 30 --against ../before      and nothing else but another checkout
+    python -m tools.bench.side_by_side --turns 30 --against ../before      only another checkout
 
-On a machine that others use too, the same program is faster at one time than some minutes later, by more than what is
-compared here. So nothing is restarted between two stretches, those of one turn lie seconds apart, in an order drawn by
-lot, and a ratio is that of two rates of the same turn. Only for ratios of throughput; all else is what
-`python run.py bench` tells. Needs wrk, too.
+On a shared machine the speed of one program changes within minutes, by more than the differences that are measured
+here. So no contestant is restarted between two loads, the loads of one turn follow each other within seconds in random
+order, and a ratio compares two rates of the same turn. This program measures only ratios of throughput; for everything
+else use `python run.py bench`. It needs wrk too.
 """
 
 import argparse
@@ -34,35 +34,35 @@ from tools.bench.turns import BUSY_CLIENTS, write_bodies
 from tools.service import read_config
 
 LIMIT = "the limit"
-# Where each of these is up, TensorFlow would take most of a laptop's memory; its ratios are far from any noise.
+# With TensorFlow, all contestants together would need most of a laptop's memory. Its ratios are clear without this.
 DEFAULT = ("bare pair", "OpenVINO")
 
-# Of each way to share the cores, before the best one is taken for the limit.
+# How often each setting of the limit is measured before the best one is chosen.
 TRIALS = 7
 
-# Loads one for so many seconds; gives its answers a second.
+# Loads one contestant for a number of seconds; returns its answers per second.
 Measure = Callable[[float], float]
 
 
 @dataclass(frozen=True)
 class Ratio:
-    """How many times as fast: the geometric mean over the turns, and its standard error."""
+    """The ratio of two throughputs: the geometric mean over the turns, and its standard error."""
 
     mean: float
     error: float
 
 
 def main() -> int:
-    """Measure, and print a table; 1, and one line that says why, where that is not possible."""
+    """Measure and print a table; return 0, or 1 after an error message of one line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--turns", type=int, default=40, help="stretches of each (default 40)")
-    parser.add_argument("--seconds", type=int, default=2, help="of each stretch (default 2)")
-    parser.add_argument("--clients", type=int, default=BUSY_CLIENTS, help=f"default {BUSY_CLIENTS}")
+    parser.add_argument("--turns", type=int, default=40, help="turns (default 40)")
+    parser.add_argument("--seconds", type=int, default=2, help="seconds of each load (default 2)")
+    parser.add_argument("--clients", type=int, default=BUSY_CLIENTS, help=f"clients (default {BUSY_CLIENTS})")
     parser.add_argument(
-        "--only", nargs="+", metavar="NAME", default=DEFAULT, help="those whose name holds one of these"
+        "--only", nargs="+", metavar="NAME", default=DEFAULT, help="those whose name contains one of these"
     )
     parser.add_argument(
-        "--against", type=Path, metavar="FOLDER", help="only another checkout, as of: git worktree add FOLDER COMMIT"
+        "--against", type=Path, metavar="FOLDER", help="only another checkout (git worktree add FOLDER COMMIT)"
     )
     options = parser.parse_args()
     if min(options.turns, options.seconds, options.clients) < 1:
@@ -83,9 +83,9 @@ def main() -> int:
 def start(
     stack: contextlib.ExitStack, only: Sequence[str], clients: int, against: Path | None = None
 ) -> dict[str, Measure]:
-    """Start ours, the limit, and those whose name holds one of the words, or another checkout; `stack` ends them.
+    """Start ours, and the limit and the contestants named in `only`, or another checkout; `stack` stops them.
 
-    Raises BenchError and LoadError where one does not start, does not answer rightly, or can't be loaded.
+    Raises BenchError and LoadError if one does not start, answers wrongly, or can't be loaded.
     """
     require_wrk()
     config, model, cores = read_config(None), newest_version(MODEL), usable_cores()
@@ -116,16 +116,16 @@ def start(
 
 
 def fastest(ways: Sequence[Measure]) -> Measure:
-    """The one with the most answers a second: by its median of turns, not by its best, which is that of the machine."""
+    """Return the fastest by its median. The maximum would depend on the machine's best moment."""
     rates = [[way(1) for way in ways] for _ in range(TRIALS)]
     medians = [statistics.median(of_one) for of_one in zip(*rates, strict=True)]
     return ways[medians.index(max(medians))]
 
 
 def take_turns(everybody: Mapping[str, Measure], turns: int, seconds: float) -> dict[str, list[float]]:
-    """Answers a second of each, turn by turn; the first turn warms up and does not count."""
+    """Return the answers per second of each contestant, one value per turn, without the first one: it is a warm-up."""
     rates: dict[str, list[float]] = {name: [] for name in everybody}
-    with tqdm(total=(turns + 1) * len(everybody), unit="stretch") as progress:
+    with tqdm(total=(turns + 1) * len(everybody), unit="load") as progress:
         for turn in range(turns + 1):
             for name in random.sample(list(everybody), len(everybody)):
                 progress.set_description(name)
@@ -137,9 +137,9 @@ def take_turns(everybody: Mapping[str, Measure], turns: int, seconds: float) -> 
 
 
 def ratio(ours: Sequence[float], others: Sequence[float]) -> Ratio:
-    """Turn by turn; a single one has no error (NaN). Raises LoadError where one of them had no answer at all."""
+    """Compare turn by turn. With one turn the error is NaN. Raises LoadError if a turn had no answer."""
     if not all((*ours, *others)):
-        raise LoadError("nothing was answered in one of the stretches: give them more --seconds")
+        raise LoadError("nothing was answered in one of the loads: use more --seconds")
     logarithms = [math.log(mine / theirs) for mine, theirs in zip(ours, others, strict=True)]
     mean = math.exp(statistics.mean(logarithms))
     error = statistics.stdev(logarithms) / math.sqrt(len(logarithms)) if len(logarithms) > 1 else math.nan
@@ -147,7 +147,7 @@ def ratio(ours: Sequence[float], others: Sequence[float]) -> Ratio:
 
 
 def table(rates: Mapping[str, Sequence[float]]) -> str:
-    """In Markdown: the median of each, and how many times as fast ours is."""
+    """Return a Markdown table: the median rate of each contestant, and the ratio of our rate to it."""
     lines = ["| | answers a second | ours to it |", "| --- | --- | --- |"]
     for name, found in rates.items():
         times = ratio(rates[OURS], found)

@@ -1,4 +1,4 @@
-"""One contestant's turn: started, checked, loaded in every way, stopped; and what several turns come to."""
+"""One turn of a contestant: start, check, all loads, stop; and the summary of several turns."""
 
 import statistics
 import tempfile
@@ -16,14 +16,14 @@ from tools.bench.running import check, running
 from tools.bench.samples import Sample
 
 CLIENTS = (1, 8, 32, 128)
-# Where the cost of a request is read, and the memory: enough that nothing idles, few enough that none is refused.
+# CPU and memory are measured at this number of clients: all cores are busy, and no request is rejected.
 BUSY_CLIENTS = 32
 WARM_UP_CLIENTS = 8
 
 
 @dataclass(frozen=True)
 class Plan:
-    """How long each stretch of load lasts, and the rate of the open loop in requests a second."""
+    """Seconds of each load, and the rate of the open loop in requests per second."""
 
     seconds: float
     rate: float
@@ -31,7 +31,7 @@ class Plan:
 
 @dataclass(frozen=True)
 class Turn:
-    """What one turn gave; CPU in milliseconds a request and memory in megabytes by process, at BUSY_CLIENTS."""
+    """The results of one turn. CPU in milliseconds per request and memory in megabytes by process, at BUSY_CLIENTS."""
 
     start_s: float
     closed: dict[int, Sample]
@@ -43,7 +43,7 @@ class Turn:
 
 @dataclass(frozen=True)
 class Spread:
-    """The median of some turns, and the least and the most of them."""
+    """Median, minimum and maximum of several turns."""
 
     median: float
     least: float
@@ -51,20 +51,20 @@ class Spread:
 
 
 def spread(values: Iterable[float]) -> Spread:
-    """Of at least one value."""
+    """Return the spread of at least one value."""
     found = list(values)
     return Spread(statistics.median(found), min(found), max(found))
 
 
 def take_turn(contestant: Contestant, photos: Sequence[Photo], plan: Plan, tell: Callable[[str], None]) -> Turn:
-    """Measure a contestant once; `tell` is told what is being done. Raises BenchError or LoadError."""
+    """Measure a contestant once; `tell` is called with each step. Raises BenchError or LoadError."""
     tell("starting")
     with running(contestant, photos[0]) as service, tempfile.TemporaryDirectory() as folder:
         check(service, photos)
         bodies = write_bodies(photos, Path(folder))
         tell("warming up")
         closed_loop(service.url, bodies, WARM_UP_CLIENTS, plan.seconds / 2)
-        # First, since what the clients below leave in somebody's queue would count as latency here.
+        # First, because requests that are left of the closed loops would add latency here.
         tell(f"{plan.rate:g} requests a second")
         opened = open_loop(service.url, [photo.body() for photo in photos], plan.rate, plan.seconds)
         closed: dict[int, Sample] = {}
@@ -82,7 +82,7 @@ def take_turn(contestant: Contestant, photos: Sequence[Photo], plan: Plan, tell:
 
 
 def write_bodies(photos: Sequence[Photo], folder: Path) -> list[Path]:
-    """The bodies as files, which is how wrk takes them."""
+    """Write the bodies to files, because wrk reads them from files."""
     paths = [folder / str(number) for number in range(len(photos))]
     for path, photo in zip(paths, photos, strict=True):
         path.write_bytes(photo.body())
@@ -90,22 +90,22 @@ def write_bodies(photos: Sequence[Photo], folder: Path) -> list[Path]:
 
 
 def rates(turns: Sequence[Turn]) -> dict[int, Spread]:
-    """Answers a second for each number of clients."""
+    """Return the answers per second by number of clients."""
     return {clients: spread(turn.closed[clients].requests_per_second for turn in turns) for clients in CLIENTS}
 
 
 def latency(turns: Sequence[Turn], clients: int, percent: int) -> Spread:
-    """A percentile of latency in milliseconds in the closed loop."""
+    """Return a percentile of the latency in the closed loop, in milliseconds."""
     return spread(turn.closed[clients].percentile(percent) for turn in turns)
 
 
 def distribution(turns: Sequence[Turn]) -> list[float]:
-    """Each percentile of latency in the open loop, the median over the turns."""
+    """Return the percentiles 1 to 99 of the open loop's latency in milliseconds, each the median over the turns."""
     return [statistics.median(turn.open.percentiles[index] for turn in turns) for index in range(99)]
 
 
 def errors(turns: Sequence[Turn]) -> int:
-    """How many requests of all were not answered with a success."""
+    """Return how many requests had no successful answer."""
     return sum(sample.errors for turn in turns for sample in (*turn.closed.values(), turn.open))
 
 
@@ -114,6 +114,6 @@ def _each(before: Mapping[str, float], after: Mapping[str, float], requests: int
 
 
 def _load_seconds() -> float:
-    """What the children of this process used that have ended: wrk's runs."""
+    """CPU seconds of ended child processes: the runs of wrk."""
     used = psutil.Process().cpu_times()
     return float(used.children_user + used.children_system)

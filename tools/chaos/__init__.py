@@ -1,1 +1,1 @@
-"""The fault suite: what becomes of requests while everything around the services breaks."""
+"""The fault suite: counts what happens to requests while the services and their environment fail."""

@@ -1,4 +1,4 @@
-"""What `python run.py chaos` starts; `python -m tools.chaos` does the same."""
+"""The entry point of `python run.py chaos`; the same as `python -m tools.chaos`."""
 
 import sys
 

@@ -1,8 +1,8 @@
-"""Stands where the model server should be and answers what no model server would: for the fault suite.
+"""A program in place of the model server, with wrong answers; for the fault suite.
 
     python -m tools.chaos.impostor PORT MODE
 
-MODE is one of the functions of this file whose names are in ``MODES``. It is ready when it says so on stdout.
+MODE is a key of ``MODES``. The program prints "ready" when it is ready.
 """
 
 import itertools
@@ -35,7 +35,7 @@ def predict_response(probabilities: list[float], domain: list[float]) -> message
 
 
 def metadata() -> GetModelMetadataResponse:
-    """The truth, since without it nobody would ask for a prediction."""
+    """Return the right metadata: without it the preprocess service would not send predictions."""
     signatures = messages.get_model_metadata_pb2.SignatureDefMap()
     definition = signatures.signature_def[PIXELS_SIGNATURE]
     definition.inputs[PIXELS_NAME].dtype = messages.types_pb2.DT_UINT8
@@ -47,7 +47,7 @@ def metadata() -> GetModelMetadataResponse:
 
 
 def nonsense(_request: Any, _context: Any, counter: "itertools.count[int]" = itertools.count()) -> Any:  # noqa: B008
-    """Numbers that are no probabilities, in turn with shapes that no label fits and bytes that are no message."""
+    """Values that are no probabilities, wrong shapes, and bytes that are no message, in turn."""
     answers: list[Any] = [
         predict_response([math.nan, 0.5], [0.9]),
         predict_response([0.9, 0.9], [0.9]),
@@ -69,13 +69,13 @@ def refusing(_request: Any, context: Any, counter: "itertools.count[int]" = iter
 
 
 def slow(_request: Any, _context: Any) -> Any:
-    """A right answer, long after anybody wants it."""
+    """A right answer, long after the deadline."""
     time.sleep(6)
     return predict_response([0.5, 0.5], [0.9])
 
 
 def no_grpc(port: int) -> None:
-    """A port that takes connections and talks of something else: HTTP/1.1, noise, nothing at all."""
+    """A port that accepts connections and does not speak gRPC: it sends HTTP/1.1, random bytes, or nothing."""
     sayings = itertools.cycle([b"HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\nOK", bytes(range(256)) * 64, b""])
     with socket.create_server(("127.0.0.1", port), backlog=100) as listener:
         print("ready", flush=True)
@@ -87,7 +87,7 @@ def no_grpc(port: int) -> None:
 
 
 def serve(port: int, handler: Handler) -> None:
-    """A gRPC server of the library's own settings, so of those that TensorFlow Serving has, too."""
+    """A gRPC server with the library's default settings, which TensorFlow Serving has too."""
 
     class Everything(grpc.GenericRpcHandler):  # type: ignore[misc]  # gRPC ships no types
         def service(self, details: Any) -> Any:

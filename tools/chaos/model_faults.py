@@ -1,4 +1,4 @@
-"""Cases of the fault suite: the model server goes away, comes back, and is not itself meanwhile."""
+"""Cases of the fault suite: the model server is stopped, restarted, or replaced by another program."""
 
 import sys
 import time
@@ -9,16 +9,16 @@ from tools.chaos.trial import Trial, case
 
 IMPOSTOR = "tools.chaos.impostor"
 AWAY = ("model_unavailable", "deadline_exceeded")
-# Half of the deadline: what is refused sooner does not keep its sender waiting for it.
+# Half of the deadline. An error within this time does not make the client wait.
 AT_ONCE_S = 5.0
-# Until a stopped model server has been pinged, given up, and has taken no new connection (channel.py): 7 s, and some.
+# A stopped model server is noticed by a ping and has refused a new connection after 7 s (channel.py), plus a margin.
 NOTICED_S = 8.0
 
 TWO = ("127.0.0.2", "127.0.0.3")
 
 
 def pair(trial: Trial) -> tuple[Process, int, int]:
-    """A model server and a preprocess service before it, both ready; also the ports of HTTP and gRPC."""
+    """Start a model server and a preprocess service; return the server and the ports of HTTP and gRPC."""
     port, grpc_port = free_port(), free_port()
     model_server = trial.stage.model_server(grpc_port)
     model_server.start()
@@ -38,7 +38,7 @@ def killed(trial: Trial) -> None:
             model_server.start()
             trial.recovered()
             trial.go_on()
-    trial.promise(trial.median_refusal() < AT_ONCE_S, f"refused only after {trial.median_refusal():.1f} s")
+    trial.promise(trial.median_refusal() < AT_ONCE_S, f"rejected only after {trial.median_refusal():.1f} s")
 
 
 @case("model server restarted", AWAY)
@@ -65,7 +65,7 @@ def stopped(trial: Trial) -> None:
         trial.recovered()
         trial.go_on()
     late = trial.median_refusal(noticed)
-    trial.promise(late < AT_ONCE_S, f"still refused only after {late:.1f} s, when it had long been stopped")
+    trial.promise(late < AT_ONCE_S, f"still rejected only after {late:.1f} s, long after the stop")
 
 
 @case("model server not there at start", AWAY)
@@ -99,7 +99,7 @@ def moved(trial: Trial) -> None:
 
 
 def impostor(trial: Trial, mode: str, refusals: int | None = None) -> None:
-    """Have an impostor answer, and then the model server in its place."""
+    """Start an impostor in place of the model server, and later the model server itself."""
     port, grpc_port = free_port(), free_port()
     command: list[str | Path] = [sys.executable, "-m", IMPOSTOR, str(grpc_port), mode]
     process = trial.stage.process("impostor", command, {}, lambda: "ready" in process.output())
@@ -117,14 +117,14 @@ def impostor(trial: Trial, mode: str, refusals: int | None = None) -> None:
 @case("nonsense for an answer", ("model_error", *AWAY), short=True)
 def nonsense(trial: Trial) -> None:
     impostor(trial, "nonsense")
-    trial.promise("model_error" in trial.report.refused, "none was refused as model_error")
+    trial.promise("model_error" in trial.report.refused, "none was rejected with model_error")
 
 
 @case("every refusal that gRPC knows", ("model_error", "overloaded", *AWAY))
 def refusing(trial: Trial) -> None:
     impostor(trial, "refusing", max(trial.pace.answers, 40))
     missing = {"model_error", "overloaded", *AWAY} - set(trial.report.refused)
-    trial.promise(not missing, f"no request was refused as {', '.join(missing)}")
+    trial.promise(not missing, f"no request was rejected with {', '.join(missing)}")
 
 
 @case("no gRPC on its port", AWAY)
@@ -134,7 +134,7 @@ def no_grpc(trial: Trial) -> None:
 
 @case("model server too slow", AWAY)
 def slow(trial: Trial) -> None:
-    """Its answers come after the deadline that the senders ask for; and pings don't make it close the connection."""
+    """The answers come after the deadline of the requests. Pings must not make the server close the connection."""
     trial.timeout_ms = 1000
     impostor(trial, "slow")
-    trial.promise("deadline_exceeded" in trial.report.refused, "none was refused as deadline_exceeded")
+    trial.promise("deadline_exceeded" in trial.report.refused, "none was rejected with deadline_exceeded")

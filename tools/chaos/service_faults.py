@@ -1,4 +1,4 @@
-"""Cases of the fault suite: the services themselves are restarted, given a new model, or flooded."""
+"""Cases of the fault suite: the services are restarted, get a new model, or get too many requests."""
 
 import json
 import shutil
@@ -14,16 +14,16 @@ from tools.chaos.stage import MODELS, answers, free_port
 from tools.chaos.trial import Trial, case
 from tools.load import Load
 
-# Few enough for any machine to have in flight soon after each other (limits.in_flight).
+# Below limits.in_flight on any machine.
 IN_FLIGHT = 4
-# Until nobody can have an unsent request for a service that is about to end, in the cases.
+# Drain time of the services in the cases. After it, no client still sends requests to a service that is stopping.
 DRAIN_S = 1
 FLOOD = 200
 FLOOD_S = 5
 
 
 class Fronts:
-    """One model server, two preprocess services, and nginx before them with the shipped settings."""
+    """A model server, two preprocess services, and nginx in front of them with the shipped configuration."""
 
     def __init__(self, trial: Trial) -> None:
         self.port, grpc_port = free_port(), free_port()
@@ -40,18 +40,18 @@ class Fronts:
 
 @case("proxy: one of two services restarted", short=True)
 def rolling(trial: Trial) -> None:
-    """As when a new release is put in place: one after the other, each when the last is ready again."""
+    """As in a rolling release: the second service is restarted when the first is ready again."""
     fronts = Fronts(trial)
     with trial.under_load(fronts.port):
         for service, url in list(zip(fronts.services, fronts.urls, strict=True)) * trial.pace.rounds:
             trial.go_on()
             trial.fault("SIGTERM, started again")
             service.ask_to_end()
-            trial.wait_until(partial(is_not_ready, url), "/readyz did not turn on SIGTERM")
+            trial.wait_until(partial(is_not_ready, url), "/readyz did not change after SIGTERM")
             status = service.wait()
             trial.promise(status in (0, -signal.SIGTERM), f"the service ended with {status}")
             service.start()
-            trial.wait_until(partial(answers, f"{url}/readyz"), "/readyz did not come back")
+            trial.wait_until(partial(answers, f"{url}/readyz"), "/readyz did not become ready again")
             trial.recovered()
         trial.go_on()
 
@@ -62,7 +62,7 @@ def is_not_ready(url: str) -> bool:
 
 @case("proxy: one of two services killed", ("service_lost",))
 def front_killed(trial: Trial) -> None:
-    """What it worked on is refused and not sent to the other one, which it might end too; all else is answered."""
+    """Its requests fail. They are not sent to the other service, which they could crash too. Others are answered."""
     fronts = Fronts(trial)
     with trial.under_load(fronts.port):
         for service in fronts.services:
@@ -77,7 +77,7 @@ def front_killed(trial: Trial) -> None:
 
 @case("service ends with requests in flight", short=True)
 def in_flight(trial: Trial) -> None:
-    """All of them wait for the model server when SIGTERM comes; none may be dropped."""
+    """All of them wait for the model server when SIGTERM comes; none may be lost."""
     port, grpc_port = free_port(), free_port()
     model_server = trial.stage.model_server(grpc_port)
     model_server.start()
@@ -89,7 +89,7 @@ def in_flight(trial: Trial) -> None:
             thread.join()
         model_server.pause()
         threads = trial.load.ask_at_once(IN_FLIGHT)
-        trial.wait_until(lambda: photos_in_flight(port) == IN_FLIGHT, "the requests did not all get in")
+        trial.wait_until(lambda: photos_in_flight(port) == IN_FLIGHT, "not all requests were accepted")
         trial.fault("SIGTERM")
         service.ask_to_end()
         time.sleep(0.3)
@@ -139,7 +139,7 @@ def new_version(trial: Trial) -> None:
 
 
 def deliver(trial: Trial, folder: Path, broken: bool) -> None:
-    """Put a version in place as docs/model_server.md says: copied beside, then renamed."""
+    """Add a version as docs/model_server.md says: copied to another folder, then renamed."""
     beside = trial.stage.folder / "delivery"
     shutil.copytree(MODELS / str(max(int(one.name) for one in MODELS.iterdir() if one.name.isdecimal())), beside)
     if broken:
@@ -149,7 +149,7 @@ def deliver(trial: Trial, folder: Path, broken: bool) -> None:
 
 @case("service flooded", ("overloaded",))
 def flooded(trial: Trial) -> None:
-    """Many times more at once than it has places for: what finds none is refused at once, and all is well after it."""
+    """Many more requests than the concurrency limit: the others are rejected at once, and later all are answered."""
     _, port, _ = pair(trial)
     with trial.under_load(port):
         trial.go_on()
@@ -160,4 +160,4 @@ def flooded(trial: Trial) -> None:
         trial.load.outcomes.extend(flood.outcomes)
         trial.recovered()
         trial.go_on()
-    trial.promise("overloaded" in trial.report.refused, "that was no flood: nothing was refused")
+    trial.promise("overloaded" in trial.report.refused, "the load was too low: nothing was rejected")

@@ -1,10 +1,10 @@
-"""Sends a mixture of everything that reaches a service on the open internet, and looks whether it swells or leaks.
+"""Sends all kinds of requests for a long time, and checks that neither service leaks memory, files or threads.
 
     python run.py chaos --soak 50000
 
-After each tenth of the requests all connections are closed, and memory (resident), open files and threads of both
-services are read. The first tenth warms up; the promise is that from then on memory grows by at most 5 %, and that not
-one file or thread more is open at the end. Every answer must be one that its request deserves.
+After each tenth of the requests all connections are closed, and resident memory, open files and threads of both
+services are measured. The first tenth is a warm-up. Promises: after it, memory grows by at most 5 %, no file or thread
+more is open at the end, and every answer has the right status.
 """
 
 import contextlib
@@ -31,14 +31,14 @@ from tools.load import FORM_TYPE, PHOTOS, as_form, as_json
 CLIENTS = 4
 PARTS = 10
 MAY_GROW = 1.05
-# Until what a closed connection held is given back.
+# Time for the services to release what a closed connection used.
 SETTLE_S = 3.0
 PATIENCE_S = 60.0
 
 
 @dataclass(frozen=True)
 class Kind:
-    """A kind of request: how often it comes (parts of all), what it sends, and the statuses that it may be answered."""
+    """A kind of request: its weight in the mixture, its content, and the allowed statuses."""
 
     name: str
     weight: float
@@ -48,12 +48,12 @@ class Kind:
     path: str = "/predict"
     method: str = "POST"
     headers: tuple[tuple[str, str], ...] = ()
-    # Sends less than it says, or does not wait for the answer.
+    # For a client that sends less than it announces, or does not wait for the answer.
     leaves: Callable[[socket.socket, bytes], None] | None = None
 
 
 def kinds() -> list[Kind]:
-    """The mixture. 503 is never among the answers: a few clients must always find a place."""
+    """Return the mixture. 503 is not allowed: so few clients must never be rejected."""
     photo = PHOTOS[0].read_bytes()
     batch = json.dumps({"images_b64": [json.loads(as_json(one.read_bytes()))["image_b64"] for one in PHOTOS]}).encode()
     bomb = BytesIO()
@@ -89,7 +89,7 @@ def kinds() -> list[Kind]:
 
 def _leave_before_the_answer(connection: socket.socket, request: bytes) -> None:
     connection.sendall(request)
-    # Closed with a reset, as by a process that is killed (socket(7), SO_LINGER).
+    # Close with a reset, as when a process is killed (socket(7), SO_LINGER).
     connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
 
 
@@ -99,7 +99,7 @@ def _leave_amid_the_body(connection: socket.socket, request: bytes) -> None:
 
 @dataclass
 class Sample:
-    """What a process holds: megabytes resident, open files (sockets too), threads."""
+    """What a process uses: resident megabytes, open files with sockets, threads."""
 
     megabytes: float
     files: int
@@ -114,7 +114,7 @@ class Sample:
 
 @dataclass
 class Diary:
-    """The samples of each service after each part, and how many requests of each kind got which status."""
+    """The samples of each service after each part, and the number of answers by kind and status."""
 
     samples: dict[str, list[Sample]] = field(default_factory=dict)
     answers: Counter[tuple[str, int]] = field(default_factory=Counter)
@@ -130,19 +130,19 @@ class Diary:
                 self.undeserved[f"{kind.name}: {status}"] += 1
 
     def broken(self) -> list[str]:
-        """What was promised and not kept."""
-        found = [f"{count} answered so: {text}" for text, count in self.undeserved.items()]
+        """Return the broken promises."""
+        found = [f"{count} wrong answers: {text}" for text, count in self.undeserved.items()]
         for name, samples in self.samples.items():
             first, last = samples[0], samples[-1]
             if last.megabytes > MAY_GROW * first.megabytes:
                 found.append(f"{name}: memory grew from {first.megabytes:.0f} to {last.megabytes:.0f} MB")
             if last.files > first.files or last.threads > first.threads:
-                found.append(f"{name}: more open than before, {last} after {first}")
+                found.append(f"{name}: more files or threads than before, {last} after {first}")
         return found
 
 
 def run(count: int, seed: int = 1) -> Diary:
-    """Send ``count`` requests to a pair of its own, or until Ctrl-C."""
+    """Send ``count`` requests to a new pair, or until Ctrl-C."""
     diary, chance, mixture = Diary(), random.Random(seed), kinds()
     with Stage() as stage, tqdm(total=count, unit="request", desc="soak", mininterval=1) as progress:
         port, grpc_port = free_port(), free_port()
@@ -190,7 +190,7 @@ def send_all(port: int, chosen: list[Kind], diary: Diary, progress: "tqdm[None]"
 
 
 def send(connection: http.client.HTTPConnection, kind: Kind) -> int:
-    """Send one request and read the answer; its status."""
+    """Send one request, read the answer, and return its status."""
     headers = dict(kind.headers)
     if kind.method == "POST":
         headers["Content-Type"] = kind.content_type
@@ -198,13 +198,13 @@ def send(connection: http.client.HTTPConnection, kind: Kind) -> int:
     answer = connection.getresponse()
     answer.read()
     if "Content-Length" in headers:
-        # The body that was announced will not come.
+        # The announced body is never sent.
         connection.close()
     return answer.status
 
 
 def leave(port: int, kind: Kind) -> int:
-    """Begin a request and go away; 0, as there is no answer."""
+    """Send the beginning of a request and disconnect. Return 0, because there is no answer."""
     head = f"POST {kind.path} HTTP/1.1\r\nHost: x\r\nContent-Type: {kind.content_type}\r\n"
     request = f"{head}Content-Length: {len(kind.body)}\r\n\r\n".encode() + kind.body
     with socket.create_connection(("127.0.0.1", port), PATIENCE_S) as connection:

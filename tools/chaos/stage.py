@@ -1,4 +1,4 @@
-"""The services as processes that can be killed, stopped and started again; a host name with addresses of our own."""
+"""The services as processes that can be killed, paused and restarted, and a host name with changing addresses."""
 
 import contextlib
 import os
@@ -20,23 +20,23 @@ MODEL_SERVER = PROJECT / "app" / "model_service" / "model_server.py"
 MODELS = PROJECT / "prev_trained_models" / "CAT-DOG"
 NGINX_CONF = PROJECT / "app" / "proxy" / "nginx.conf"
 
-# Even where the machine is busy with much else.
+# Long enough for a busy machine.
 START_S = 300.0
-# Longer than either service takes to finish what is in flight.
+# Longer than either service takes to finish its requests.
 STOP_S = 20.0
 LOG_CHARACTERS = 20_000
 
 
 class Missing(Exception):
-    """This machine lacks what a case needs; the message says what."""
+    """This machine lacks something that a case needs; the message says what."""
 
 
 class NotReady(Exception):
-    """A process ended before it was ready, or did not become so; the message holds its last lines."""
+    """A process ended, or did not become ready in time; the message has its last lines."""
 
 
 class Process:
-    """A program that can be started again and again with the same command; its output goes to ``log``."""
+    """A program that can be started several times with the same command; its output is appended to ``log``."""
 
     def __init__(
         self, command: Sequence[str | Path], environment: Mapping[str, str], log: Path, is_ready: Callable[[], bool]
@@ -57,7 +57,7 @@ class Process:
         return self._process
 
     def start(self) -> None:
-        """Start it and return when it is ready; raises NotReady."""
+        """Start it and wait until it is ready; raises NotReady."""
         self.launch()
         end = time.monotonic() + START_S
         while not self._is_ready():
@@ -66,9 +66,10 @@ class Process:
             time.sleep(0.02)
 
     def launch(self) -> None:
-        """Start it without waiting for anything."""
+        """Start it without waiting."""
         with self.log.open("ab") as output:
-            # The terminal sends Ctrl-C to its whole group; in a session of its own it is ended by us, in order.
+            # The terminal sends Ctrl-C to its whole process group. In its own session the process is stopped only by
+            # us.
             self._process = subprocess.Popen(
                 self.command,
                 env=self._environment,
@@ -82,32 +83,32 @@ class Process:
         return self._process is None or self._process.poll() is not None
 
     def kill(self) -> None:
-        """SIGKILL: gone at once, its connections reset."""
+        """Send SIGKILL: it ends at once and its connections are reset."""
         self._running().kill()
         self._running().wait()
 
     def terminate(self) -> int:
-        """SIGTERM, as Docker and systemd end a service; its exit status. Raises TimeoutExpired if it never ends."""
+        """Send SIGTERM, as Docker and systemd do; return the exit status. Raises TimeoutExpired if it does not end."""
         self.ask_to_end()
         return self.wait()
 
     def ask_to_end(self) -> None:
-        """SIGTERM, without waiting for what comes of it."""
+        """Send SIGTERM without waiting."""
         self._running().terminate()
 
     def wait(self) -> int:
-        """Wait for its end; its exit status. Raises TimeoutExpired if it does not come."""
+        """Wait for its end and return the exit status. Raises TimeoutExpired if it does not end."""
         return self._running().wait(STOP_S)
 
     def pause(self) -> None:
-        """SIGSTOP: it answers nothing, while its connections stay open and new ones are taken."""
+        """Send SIGSTOP: it does not answer, but connections stay open and new ones are accepted by the system."""
         self._running().send_signal(signal.SIGSTOP)
 
     def resume(self) -> None:
         self._running().send_signal(signal.SIGCONT)
 
     def end(self) -> None:
-        """Leave nothing behind, whatever state it is in."""
+        """End the process in any state."""
         if not self.has_ended():
             self.resume()
             self._running().terminate()
@@ -120,7 +121,7 @@ class Process:
 
 
 class Stage:
-    """Starts the services for one case, on free ports of this machine, and ends all of them when the block ends."""
+    """Starts the services of a case on free ports, and ends all of them after the block."""
 
     def __init__(self) -> None:
         self._stack = contextlib.ExitStack()
@@ -133,7 +134,7 @@ class Stage:
         self._stack.close()
 
     def logs(self) -> dict[str, str]:
-        """What each process wrote, by its name: the end of it."""
+        """Return the end of each process's output, by name."""
         files = sorted(self.folder.glob("*.log"))
         return {file.stem: file.read_text(encoding="utf-8", errors="replace")[-LOG_CHARACTERS:] for file in files}
 
@@ -151,7 +152,7 @@ class Stage:
     def model_server(
         self, port: int, *flags: str, host: str = "127.0.0.1", rest_port: int | None = None, models: Path = MODELS
     ) -> Process:
-        """An embedded model server, not yet started."""
+        """Return an embedded model server that is not started yet."""
         rest_port = rest_port or free_port(host)
         command: list[str | Path] = [
             *(sys.executable, MODEL_SERVER, f"--bind_address={host}", f"--port={port}"),
@@ -162,15 +163,15 @@ class Stage:
     def app_server(
         self, model_host: str, model_port: int, port: int, prefix: Sequence[str] = (), **environment: str
     ) -> Process:
-        """A preprocess service, not yet started; ready when it lives, be there a model server or not."""
+        """Return a preprocess service that is not started yet. It becomes ready with or without a model server."""
         place = {"SERVICE_MODEL_HOST": model_host, "SERVICE_MODEL_PORT": str(model_port)}
         place |= {"SERVICE_HOST": "127.0.0.1", "SERVICE_PORT": str(port), **environment}
         command: list[str | Path] = [*prefix, sys.executable, APP_SERVER]
         return self.process(f"app_{port}", command, place, lambda: answers(f"http://127.0.0.1:{port}/livez"))
 
     def nginx(self, port: int, upstreams: Sequence[int], rate: str = "10000r/s") -> Process:
-        """Nginx with the shipped settings, of which only the addresses are others, and the `rate` at which each client
-        may ask, since all load comes from one; raises Missing."""
+        """Return nginx with the shipped configuration and other addresses. ``rate`` is the limit per client, high
+        here because all load comes from one client. Raises Missing."""
         program = find("nginx")
         if program is None:
             raise Missing(why_skipped("nginx"))
@@ -186,10 +187,10 @@ class Stage:
 
 
 class Name:
-    """A host name of our own and the addresses behind it, which may change while a process uses it.
+    """A host name and its addresses, which can change while a process uses the name.
 
-    That process runs in a mount namespace in which another file lies over /etc/hosts (unshare(1), mount(8)): gRPC
-    asks for names by itself, and that file and the network are the only places where it looks.
+    The process runs in a mount namespace with another file in place of /etc/hosts (unshare(1), mount(8)). gRPC resolves
+    names itself, and reads only this file and the network.
     """
 
     HOST = "model-servers"
@@ -200,16 +201,16 @@ class Name:
         mount = 'mount --bind "$0" /etc/hosts && exec "$@"'
         self.prefix = ["unshare", "--user", "--map-root-user", "--mount", "sh", "-c", mount, str(self._file)]
         if sys.platform != "linux" or subprocess.run([*self.prefix, "true"], capture_output=True).returncode:
-            raise Missing("needs Linux, and to be allowed a mount namespace of its own (unshare)")
+            raise Missing("needs Linux and the right to create a mount namespace (unshare)")
 
     def set(self, *addresses: str) -> None:
-        """Change what is behind the name. In place: it is this very file that is laid over the other."""
+        """Change the addresses. The file is rewritten in place, because a new file would not be the mounted one."""
         lines = ["127.0.0.1 localhost\n", *(f"{address} {self.HOST}\n" for address in addresses)]
         self._file.write_text("".join(lines), encoding="ascii")
 
 
 def free_port(*hosts: str) -> int:
-    """A port that is free on all of these addresses of this machine."""
+    """Return a port that is free on all of these addresses of this machine."""
     for _ in range(100):
         with contextlib.ExitStack() as stack:
             first = stack.enter_context(socket.create_server((hosts[0] if hosts else "127.0.0.1", 0)))
@@ -222,7 +223,7 @@ def free_port(*hosts: str) -> int:
 
 
 def answers(url: str) -> bool:
-    """Whether a GET is answered with a success."""
+    """Return whether a GET succeeds."""
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
     with contextlib.suppress(OSError), direct.open(url, timeout=5):
         return True
@@ -231,7 +232,7 @@ def answers(url: str) -> bool:
 
 @contextlib.contextmanager
 def quietly() -> Iterator[None]:
-    """Let SIGTERM end this program as Ctrl-C does: with everything that it started."""
+    """Handle SIGTERM as Ctrl-C, so that all started processes are ended."""
 
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt

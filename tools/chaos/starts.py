@@ -1,13 +1,13 @@
-"""Starts the embedded model server, has it compute for several callers at once, ends it meanwhile; again and again.
+"""Starts the embedded model server, sends calls from several clients, and stops it meanwhile; again and again.
 
     python run.py chaos --starts 500
 
-A program of a few lines, two threads that call ``infer()`` on one compiled OpenVINO model, has been seen to stop for
-good once in some forty runs: OpenVINO's bindings look for numpy when they meet their first array, and two threads that
-bring one at once wait for each other. The server brings one before it has threads (see engines/openvino.py); that
-nothing else stops it is what is tried here, with two streams at every second start. A server counts as stuck when it
-is asked for something, a prediction or its end, and all of its threads sleep for ``IDLE_S``: on a busy machine no clock
-would tell that from waiting for a processor. What it sleeps in is printed.
+This looks for deadlocks. A short program with two threads that call ``infer()`` on one compiled OpenVINO model stopped
+for ever in about one of forty runs: OpenVINO's bindings import numpy at their first array, and two threads that do this
+at the same time deadlock. The server makes one array before it starts threads (see engines/openvino.py). Here every
+second start has two streams, to find other deadlocks. A server counts as stuck if all its threads sleep for ``IDLE_S``
+while it should answer or stop. On a busy machine a time limit could not tell that from waiting for a CPU. The report
+says where the threads sleep.
 """
 
 import contextlib
@@ -29,19 +29,19 @@ from tools import service
 from tools.chaos.stage import NotReady, Process, Stage, free_port
 
 CALLERS = 4
-# No machine is so busy that it takes this long.
+# Longer than any call takes, even on a very busy machine.
 CALL_S = 600.0
 IDLE_S = 20.0
-LOOK_S = 0.5
-# What callers are told when the server ends under them.
+CHECK_S = 0.5
+# The status of calls when the server stops.
 ENDING = (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED)
-# Outputs of the same picture may differ by the order of a sum.
+# Tolerance between outputs for the same picture: sums may be added in another order.
 CLOSE = 1e-5
 
 
 @dataclass
 class Tally:
-    """What became of all starts, and of the calls: answered, cut off by the end, failed."""
+    """Counts all starts and calls: answered, cut off by the stop, failed."""
 
     starts: int = 0
     answered: int = 0
@@ -59,7 +59,7 @@ class Tally:
 
 
 def run(count: int, seed: int = 1) -> Tally:
-    """Do it ``count`` times, each for a random time under load between none and a second; or until Ctrl-C."""
+    """Run ``count`` starts or until Ctrl-C, each with a random time under load between 0 and 1 s."""
     tally, chance = Tally(), random.Random(seed)
     with contextlib.suppress(KeyboardInterrupt):
         for number in tqdm(range(count), unit="start", desc="starts", mininterval=1):
@@ -82,7 +82,7 @@ def start(stage: Stage, flags: Sequence[str], seconds: float, tally: Tally) -> N
 
 
 def work(server: Process, port: int, seconds: float, tally: Tally) -> None:
-    """Have the server compute for so long, end it while it does, and count what came of it."""
+    """Send calls for ``seconds``, stop the server during them, and count the results."""
     is_ending = threading.Event()
     callers = [threading.Thread(target=call, args=(port, is_ending, tally)) for _ in range(CALLERS)]
     for caller in callers:
@@ -102,7 +102,7 @@ def work(server: Process, port: int, seconds: float, tally: Tally) -> None:
 
 
 def is_stuck(server: Process) -> bool:
-    """Wait until the process has ended, only sleeps, or has taken longer than any machine would."""
+    """Wait for the end of the process; return whether it only sleeps, or takes longer than ``CALL_S``."""
     latest = time.monotonic() + CALL_S
     asleep_since, used = time.monotonic(), 0.0
     process = psutil.Process(server.pid)
@@ -113,12 +113,12 @@ def is_stuck(server: Process) -> bool:
                 asleep_since, used = now, times.user + times.system
             if now - asleep_since > IDLE_S or now > latest:
                 return True
-        time.sleep(LOOK_S if asleep_since + LOOK_S < time.monotonic() else 0.02)
+        time.sleep(CHECK_S if asleep_since + CHECK_S < time.monotonic() else 0.02)
     return False
 
 
 def call(port: int, is_ending: threading.Event, tally: Tally) -> None:
-    """Ask for predictions without a pause until the server ends."""
+    """Send one prediction after another until the server stops."""
     request, first = picture(), None
     with grpc.insecure_channel(f"127.0.0.1:{port}", [("grpc.use_local_subchannel_pool", 1)]) as channel:
         predict = messages.prediction_service_pb2_grpc.PredictionServiceStub(channel).Predict
@@ -133,7 +133,7 @@ def call(port: int, is_ending: threading.Event, tally: Tally) -> None:
                 return
             first = first or values
             if not np.allclose(values, first, atol=CLOSE):
-                tally.count(failure=f"{values} for what was {first}")
+                tally.count(failure=f"{values}, but the first answer was {first}")
             tally.count(answered=1)
 
 
@@ -151,6 +151,6 @@ def picture() -> Any:
 
 
 def threads_of(pid: int) -> str:
-    """Where each thread of a process waits, as far as the kernel tells (proc(5), wchan)."""
+    """Return where each thread of a process waits, as far as the kernel shows it (proc(5), wchan)."""
     command = f"for t in /proc/{pid}/task/*; do echo $(cat $t/comm $t/wchan 2>/dev/null); done"
     return subprocess.run(["sh", "-c", command], capture_output=True, text=True, check=False).stdout.replace("\n", "; ")

@@ -1,8 +1,8 @@
-"""Writes the shipped model anew, as one that a black picture keeps busy for as long as it likes: for the fault suite.
+"""Writes a copy of the shipped model that computes without end for a black picture; for the fault suite.
 
     python -m tools.chaos.stuck_model FOLDER
 
-Every other picture is answered as before.
+For all other pictures the answer is the shipped model's.
 """
 
 import sys
@@ -12,7 +12,7 @@ from typing import Any
 import tensorflow as tf
 
 SHIPPED = Path(__file__).resolve().parents[2] / "prev_trained_models" / "CAT-DOG"
-# Minutes on any machine of today.
+# It computes for minutes on today's computers.
 ENDLESS = 2_000_000_000
 # The input is (pixel - 127) / 128; black is -0.99.
 BLACK = -0.98
@@ -26,13 +26,13 @@ class Stuck(tf.Module):  # type: ignore[misc]  # TensorFlow ships no types
         self.serving_default = tf.function(self.answer, input_signature=[spec])
 
     def answer(self, image: Any) -> Any:
-        # One that is black holds up the whole batch.
+        # One black picture blocks the whole batch.
         brightest = tf.reduce_max(image, axis=(1, 2, 3))
         steps = tf.where(tf.reduce_any(brightest < BLACK), ENDLESS, 1)
         _, total = tf.while_loop(
             lambda number, _: number < steps, lambda number, total: (number + 1, tf.sin(total + 1.0)), (0, 0.0)
         )
-        # The loop has to be in what is computed, and not in what comes out.
+        # The result depends on the loop, so that TensorFlow does not remove it, but the loop adds zero.
         outputs = self.model.signatures["serving_default"](image=image)
         return {name: output + 0.0 * total for name, output in outputs.items()}
 

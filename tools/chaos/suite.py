@@ -1,26 +1,26 @@
-"""The fault suite: breaks everything around the services while they are under load, and counts what came of it.
+"""The fault suite: makes the services or their environment fail under load, and counts the results.
 
-    python run.py chaos                      every case
-    python run.py chaos "model server"       those whose name holds these words
-    python run.py chaos --list               what there is
-    python run.py chaos --attacks            instead: attacks; are others answered, does memory stay, is it idle after?
-    python run.py chaos --attacks --refused 10000   instead: so many files that are refused; does memory grow?
-    python run.py chaos --soak 50000         instead: requests of all kinds; does memory grow, does anything leak?
-    python run.py chaos --starts 500         instead: the model server, started and ended under load so often
+    python run.py chaos                      all cases
+    python run.py chaos "model server"       the cases whose name contains these words
+    python run.py chaos --list               print the names of all cases
+    python run.py chaos --attacks            attacks: are other clients answered, and is memory released?
+    python run.py chaos --attacks --refused 10000   that many rejected files: does memory grow?
+    python run.py chaos --soak 50000         that many requests of all kinds: does memory grow, does anything leak?
+    python run.py chaos --starts 500         start and stop the model server that often under load
 
-Each case starts real processes, asks them for predictions without a pause, does them harm, and prints one line: the
-requests sent, those answered right (the right animal in each photo), those refused properly (the status and code that
-docs/api.md promises, while the fault lasted), those lost (anything else: connections broken, answers wrong, time-outs),
-and in seconds: the median refusal, the slowest answer, and how long it took to the first right one once all was well.
-The exit status is 1 if any promise was broken.
+Each case starts real processes, sends predictions continuously, and makes something fail. It prints one line with the
+number of requests: sent, right (the right animal in each photo), refused properly (status and code as in docs/api.md,
+while the fault lasted), and lost (anything else: broken connections, wrong answers, time-outs). The line also has in
+seconds: the median time of a refusal, the slowest answer, and the time from the end of the fault to the next right
+answer. The exit status is 1 if a promise was broken.
 
-Each attack is on a pair of its own or of the attack before it, if that has left no trace, and prints one line: what was
-sent, the most memory of each service in MB and what it had afterwards, its CPU seconds, the slowest of the small photos
-and of the /livez that others asked for meanwhile, when it was idle after the last byte, and the attacker's answers.
-Its promises: memory as in the containers, 700 and 512 MB, and within 20 % of the start after 30 s; a small photo in
-1 s, or 2 s beside hundreds of connections; /livez in 0.25 s; idle after 12 s; every answer one with a reason, in 12 s.
-Bounds in seconds hold on two cores that nobody else uses; --slack 4 multiplies them on others. What takes 1.5 GB or
-40 s is killed. An attack's name may be given by some of its words, as TIFF: or grpc:; --list says what each does.
+An attack runs on a new pair, or on that of the attack before if it kept all promises. It prints one line: the bytes
+sent, the peak and the later memory of each service in MB, its CPU seconds, the slowest small photo and /livez of other
+clients, the time until the pair was idle, and the answers to the attacker. The promises: memory as in the containers,
+700 and 512 MB, and at most 20 % above the start after 30 s; a small photo within 1 s, or 2 s beside hundreds of
+connections; /livez within 0.25 s; idle after 12 s; each answer with a reason, within 12 s. These times are for two
+cores without other load; --slack 4 multiplies them. A service with more than 1.5 GB or an attack of more than 40 s is
+killed. A few words of an attack's name are enough, for example TIFF: or grpc:. --list explains all attacks.
 """
 
 import argparse
@@ -48,17 +48,17 @@ WIDTH = max(map(len, CASES))
 
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("cases", nargs="*", help="words of a case's name; without any: every case")
+    parser.add_argument("cases", nargs="*", help="words of names; none: all cases")
     parser.add_argument("--list", action="store_true", help="print the names of the cases")
-    parser.add_argument("--short", action="store_true", help="only the most important cases, at a gentle pace")
-    parser.add_argument("--rate", type=float, default=Pace.rate, help="requests a second (default %(default)s)")
+    parser.add_argument("--short", action="store_true", help="only the most important cases, at a low rate")
+    parser.add_argument("--rate", type=float, default=Pace.rate, help="requests per second (default %(default)s)")
     parser.add_argument("--clients", type=int, default=Pace.clients, help="connections (default %(default)s)")
     parser.add_argument("--json", action="store_true", help="print the table as JSON")
-    parser.add_argument("--attacks", action="store_true", help="instead: the attacks, all or those named")
-    parser.add_argument("--slack", type=float, default=1.0, help="with --attacks: its bounds in seconds times this")
-    parser.add_argument("--refused", type=int, metavar="N", help="with --attacks: N refused files; does memory grow?")
-    parser.add_argument("--soak", type=int, metavar="N", help="instead: N requests of all kinds; does memory grow?")
-    parser.add_argument("--starts", type=int, metavar="N", help="instead: start and end the model server N times")
+    parser.add_argument("--attacks", action="store_true", help="run attacks in place of the cases")
+    parser.add_argument("--slack", type=float, default=1.0, help="with --attacks: multiply the time limits by this")
+    parser.add_argument("--refused", type=int, metavar="N", help="with --attacks: N rejected files; does memory grow?")
+    parser.add_argument("--soak", type=int, metavar="N", help="N requests of all kinds; does memory grow?")
+    parser.add_argument("--starts", type=int, metavar="N", help="start and stop the model server N times")
     options = parser.parse_args()
     if os.name == "nt":
         parser.error("needs a system with SIGSTOP and SIGKILL: Linux, macOS or WSL")
@@ -72,7 +72,7 @@ def main() -> int:
             return tell_starts(starts.run(options.starts))
     chosen = choose(options.cases, options.short)
     if not chosen:
-        parser.error(f"no case is called so; there are: {', '.join(CASES)}")
+        parser.error(f"no case has this name; the cases are: {', '.join(CASES)}")
     if options.list:
         print("\n".join(case.name for case in chosen))
         return 0
@@ -89,7 +89,7 @@ def main() -> int:
 def run_attacks(parser: argparse.ArgumentParser, options: argparse.Namespace) -> int:
     chosen = attacks.choose(options.cases, options.short)
     if not chosen:
-        parser.error("no attack is called so; --attacks --list names all")
+        parser.error("no attack has this name; --attacks --list names all")
     if options.list:
         width = max(len(case.name) for case in chosen)
         print("\n".join(f"{case.name:{width}}  {case.why}" for case in chosen))
@@ -103,7 +103,7 @@ def run_attacks(parser: argparse.ArgumentParser, options: argparse.Namespace) ->
 
 def tell_soak(diary: soak.Diary) -> int:
     for (kind, status), count in sorted(diary.answers.items()):
-        print(f"{count:7} {kind}: {status or 'went away'}")
+        print(f"{count:7} {kind}: {status or 'disconnected'}")
     for name, samples in diary.samples.items():
         for text, one in (("after the first tenth", samples[0]), ("at the end", samples[-1])):
             print(f"{name}, {text}: {one.megabytes:.1f} MB, {one.files} open files, {one.threads} threads")
@@ -114,8 +114,8 @@ def tell_soak(diary: soak.Diary) -> int:
 
 def tell_starts(tally: starts.Tally) -> int:
     print(
-        f"{tally.starts} starts and ends under load: {tally.answered} predictions right, {tally.cut_off} cut off by "
-        f"the end, {len(tally.failures)} stuck or failed; the slowest end took {tally.longest_stop:.2f} s"
+        f"{tally.starts} starts and stops under load: {tally.answered} right predictions, {tally.cut_off} cut off by "
+        f"the stop, {len(tally.failures)} stuck or failed; the slowest stop took {tally.longest_stop:.2f} s"
     )
     for failure in tally.failures:
         print(f"  BROKEN: {failure}")
@@ -123,13 +123,13 @@ def tell_starts(tally: starts.Tally) -> int:
 
 
 def choose(words: Sequence[str], short: bool) -> list[Case]:
-    """The cases whose names hold any of these words, in the order in which they stand in the files."""
+    """Return the cases whose names contain one of these words, in the order of their definition."""
     cases = [case for case in CASES.values() if case.is_short or not short]
     return [case for case in cases if not words or any(word in case.name for word in words)]
 
 
 def run(case: Case, pace: Pace) -> Report:
-    """Run one case on a stage of its own."""
+    """Run one case."""
     with Stage() as stage:
         trial = Trial(case, stage, pace)
         progress(f"{case.name} ...")
@@ -145,7 +145,7 @@ def run(case: Case, pace: Pace) -> Report:
 
 
 def tell(report: Report, is_json: bool) -> Report:
-    """Print the line of a case, with what was broken below it."""
+    """Print the line of a case, and the broken promises below it."""
     progress("")
     if not is_json:
         print(line(report), flush=True)
@@ -158,7 +158,7 @@ HEADER = f"{'':{WIDTH}} faults   sent  right refused  lost | seconds: refused af
 
 
 def line(report: Report) -> str:
-    """The row of a case in the table."""
+    """Return the row of a case in the table."""
     if report.skipped:
         return f"{report.name:{WIDTH}} skipped: {report.skipped}"
     refused = sum(report.refused.values())
@@ -169,6 +169,6 @@ def line(report: Report) -> str:
 
 
 def progress(text: str) -> None:
-    """One line that the next one overwrites, for a person at a terminal."""
+    """Show a line on a terminal, in place of the one before."""
     if sys.stderr.isatty():
         print(f"\r\x1b[K{text}", end="", file=sys.stderr, flush=True)

@@ -1,4 +1,4 @@
-"""One case of the fault suite under way: what is done to the services under load, and whether a promise was broken."""
+"""One case of the fault suite while it runs: its faults, its load and its broken promises."""
 
 import contextlib
 import statistics
@@ -11,14 +11,14 @@ from typing import Any
 from tools.chaos.stage import Process, Stage
 from tools.load import LOST, REFUSED, RIGHT, Load, Outcome
 
-# How long a case waits for what has to come, on however slow a machine.
+# How long a case waits for an event, also on a slow machine.
 WAIT_S = 60.0
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How hard and how long: requests a second, connections, answers to wait for between two faults, and how often a
-    case that repeats itself does so."""
+    """The load of a case: requests per second, connections, right answers between two faults, number of repetitions
+    (for a case that has some)."""
 
     rate: float = 30.0
     clients: int = 6
@@ -31,7 +31,7 @@ SHORT = Pace(rate=20.0, clients=4, answers=10, rounds=1)
 
 @dataclass(frozen=True)
 class Case:
-    """A case by name: what it does, and the codes with which requests may be refused while the fault lasts."""
+    """A case: its name, its function, and the error codes that are allowed during the fault."""
 
     name: str
     run: Callable[["Trial"], None]
@@ -41,8 +41,8 @@ class Case:
 
 @dataclass
 class Report:
-    """What a case found. In seconds: ``recovered``, from when all was well again to the first right answer, each time;
-    ``refused_after``, the median refusal; ``slowest``, of all requests."""
+    """The result of a case. In seconds: ``recovered``, the time from each repair to the next right answer;
+    ``refused_after``, the median time of a refusal; ``slowest``, the slowest answer."""
 
     name: str
     faults: list[str] = field(default_factory=list)
@@ -65,7 +65,7 @@ CASES: dict[str, Case] = {}
 
 
 def case(name: str, refusals: tuple[str, ...] = (), short: bool = False) -> Callable[[Any], Any]:
-    """Register a case; ``short``: it is also run by the tests, at a gentler pace."""
+    """Register a case; with ``short`` the tests run it too, at a lower rate."""
 
     def register(run: Callable[["Trial"], None]) -> Callable[["Trial"], None]:
         CASES[name] = Case(name, run, frozenset(refusals), short)
@@ -75,7 +75,7 @@ def case(name: str, refusals: tuple[str, ...] = (), short: bool = False) -> Call
 
 
 class Trial:
-    """What a case works with: a stage to start services on, the load, and a report to put down what was found in."""
+    """The tools of a case: a stage for the services, the load, and the report."""
 
     def __init__(self, case: Case, stage: Stage, pace: Pace) -> None:
         self.stage = stage
@@ -85,7 +85,7 @@ class Trial:
         self._may_refuse = case.refusals
         self._load: Load | None = None
         self._faulty_since: float | None = None
-        # From the first fault to when all is well again, each time: nothing else excuses a refusal.
+        # Times from the first fault to the recovery. Requests may be refused only in these.
         self._faulty: list[tuple[float, float]] = []
 
     @property
@@ -96,18 +96,18 @@ class Trial:
 
     @contextlib.contextmanager
     def under_load(self, port: int) -> Iterator[None]:
-        """Ask the service on ``port`` until the block ends; then judge all that was answered."""
+        """Send load to the service on ``port`` until the block ends, then judge all answers."""
         self.aim(port)
         with self.load.going_on():
             yield
         self.judge()
 
     def aim(self, port: int) -> None:
-        """Prepare the load for the service on ``port``, for a case that asks by itself."""
+        """Prepare the load for the service on ``port``, for a case that sends its requests itself."""
         self._load = Load(f"http://127.0.0.1:{port}", self.pace.rate, self.pace.clients, self.timeout_ms)
 
     def fault(self, text: str) -> None:
-        """Put down what is being done to the services; from now on requests may be refused, if the case says so."""
+        """Record a fault. From now on requests may be refused with the codes that the case allows."""
         self.report.faults.append(text)
         self._faulty_since = self._faulty_since or time.monotonic()
 
@@ -120,7 +120,7 @@ class Trial:
         self.recovered()
 
     def recovered(self) -> None:
-        """All is well again: put down how long it takes from now on to the first right answer."""
+        """Record that the fault is over, and measure the time to the next right answer."""
         well = time.monotonic()
         self._wait(lambda: any(outcome.verdict == RIGHT for outcome in self.load.since(well)))
         first = min((one.ended for one in self.load.since(well) if one.verdict == RIGHT), default=time.monotonic())
@@ -130,27 +130,27 @@ class Trial:
             self._faulty_since = None
 
     def go_on(self, answers: int | None = None) -> None:
-        """Let the load go on for so many right answers."""
+        """Wait for this number of right answers."""
         goal = self.load.counts()[RIGHT] + (self.pace.answers if answers is None else answers)
         self._wait(lambda: self.load.counts()[RIGHT] >= goal)
 
     def suffer(self, refusals: int | None = None) -> None:
-        """Let the fault go on for so many refusals."""
+        """Wait for this number of refusals."""
         goal = self.load.counts()[REFUSED] + (self.pace.answers if refusals is None else refusals)
         self._wait(lambda: self.load.counts()[REFUSED] >= goal)
 
     def promise(self, is_kept: bool, text: str) -> None:
-        """Note that a promise was broken, unless it was kept."""
+        """Record a broken promise, unless ``is_kept``."""
         if not is_kept:
             self.report.broken.append(text)
 
     def median_refusal(self, since: float = 0.0) -> float:
-        """Seconds from a request to its refusal, of those sent after ``since``."""
+        """Return the median seconds of a refusal, for requests sent after ``since``."""
         seconds = [one.seconds for one in self.load.since(since) if one.verdict == REFUSED]
         return statistics.median(seconds) if seconds else 0.0
 
     def wait_until(self, is_true: Callable[[], bool], text: str) -> None:
-        """Wait for something that was promised."""
+        """Wait until ``is_true``; record a broken promise if that takes longer than ``WAIT_S``."""
         self.promise(self._wait(is_true), text)
 
     def _wait(self, is_true: Callable[[], bool]) -> bool:
@@ -162,7 +162,7 @@ class Trial:
         return True
 
     def judge(self) -> None:
-        """Put down what became of all requests, and which of them should have been answered."""
+        """Count the results of all requests, and record wrong ones as broken promises."""
         outcomes, report = self.load.outcomes, self.report
         counts = self.load.counts()
         report.sent, report.right, report.lost = len(outcomes), counts[RIGHT], counts[LOST]
@@ -174,7 +174,7 @@ class Trial:
             self.promise(False, f"{number} lost: {text}")
         unexcused = [one for one in outcomes if one.verdict == REFUSED and not self._is_excused(one)]
         for code, number in Counter(one.detail for one in unexcused).items():
-            self.promise(False, f"{number} refused with {code} that should have been answered")
+            self.promise(False, f"{number} refused with {code}, but they should have been answered")
 
     def _is_excused(self, one: Outcome) -> bool:
         during = any(since <= one.ended and one.sent <= until for since, until in self._faulty)

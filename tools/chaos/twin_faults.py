@@ -1,4 +1,4 @@
-"""Cases of the fault suite: one of two model servers behind one name is lost, and no request with it."""
+"""Cases of the fault suite: one of two model servers behind one host name fails, and no request is lost."""
 
 import contextlib
 import re
@@ -22,7 +22,7 @@ METRICS = "/monitoring/prometheus/metrics"
 
 
 class Twins:
-    """Two model servers behind one name, and a preprocess service that asks for it."""
+    """Two model servers behind one host name, and a preprocess service that uses this name."""
 
     def __init__(self, trial: Trial, *flags: str, models: Path = MODELS, start: int = 2) -> None:
         monitoring = trial.stage.folder / "monitoring.config"
@@ -41,14 +41,14 @@ class Twins:
         self._trial = trial
 
     def answered(self, number: int) -> float:
-        """How many calls this one has answered since it started."""
+        """Return how many calls this server has answered since its start."""
         url = f"http://{TWO[number]}:{self._rest_port}{METRICS}"
         with urllib.request.urlopen(url, timeout=10) as page:
             found = re.search(r'request_count\{model_name="CAT-DOG",status="OK"\} (\S+)', page.read().decode())
         return float(found[1]) if found else 0.0
 
     def share(self) -> None:
-        """Wait until both take part: each answers some more than it has."""
+        """Wait until both servers have answered a few more calls."""
         counts = [self.answered(number) for number in range(2)]
         for number, count in enumerate(counts):
             takes_part = partial(self._has_answered, number, count + 3)
@@ -116,11 +116,11 @@ def one_stopped(trial: Trial) -> None:
 
 @case("one of two model servers stuck", ("deadline_exceeded",))
 def one_stuck(trial: Trial) -> None:
-    """A call that computes without end holds up what stands behind it, until the server says so and ends itself."""
+    """A call computes without end and delays the calls behind it, until the server reports this and exits."""
     models = trial.stage.folder / "CAT-DOG"
     written = subprocess.run([sys.executable, STUCK_MODEL, models / "1"], capture_output=True, text=True, check=False)
     if written.returncode:
-        raise Missing(f"the model for it could not be written: {written.stderr[-300:]}")
+        raise Missing(f"the model for this case could not be written: {written.stderr[-300:]}")
     twins = Twins(trial, "--stuck_call_seconds=2", "--exit_when_stuck", models=models)
     trial.timeout_ms = 3000
     with trial.under_load(twins.port):
@@ -130,7 +130,7 @@ def one_stuck(trial: Trial) -> None:
         with contextlib.closing(Client(f"http://127.0.0.1:{twins.port}", timeout_ms=1000)) as client:
             status, _, _ = client.send("POST", "/predict", black_picture(), "image/png")
         trial.promise(status == 504, f"the picture was answered with {status}")
-        trial.wait_until(lambda: any(server.has_ended() for server in twins.servers), "no model server ended itself")
+        trial.wait_until(lambda: any(server.has_ended() for server in twins.servers), "no model server exited")
         (ended,) = [server for server in twins.servers if server.has_ended()]
         trial.promise(ended.wait() == 1, f"it ended with {ended.wait()}")
         trial.recovered()

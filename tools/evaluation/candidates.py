@@ -1,14 +1,14 @@
-"""Measures backbones, input sizes, crops and cuts against each other: accuracy from source to source, and cost.
+"""Compares backbones, input sizes, crops and cuts: accuracy across sources, and cost.
 
     python -m tools.evaluation.candidates DATA --json candidates.json --plot candidates.png
     python -m tools.evaluation.candidates DATA --candidate lite1:200:0.875:odds --json candidates.json
 
 A candidate is backbone:pixels:crop:head[:views][:int8]. The crop is config.yaml's, or `pad`: the whole photo with grey
-beside it. The head is `linear` (pooled features), `odds` (also ImageNet's cats against dogs, see animals.py), or
-`cut15`: linear on the 15th block, with all that follows cut off. Each is fitted on one view of each training photo with
-one penalty, so that all are compared alike; more views get train.py's penalty. `int8` rounds the backbone to 8 bits
-(see quantization.py). The JSON grows by each candidate: a stopped run goes on from there. The backbones' costs are
-measured at the end in one run, with the whole of --model beside them.
+borders. The head is `linear` (pooled features), `odds` (also ImageNet's odds of cats and dogs, see animals.py), or
+`cut15`: linear on block 15, without the later blocks. All heads are fitted on one view of each training photo with
+one penalty, so that they are comparable; with several views the penalty is train.py's. `int8` rounds the backbone to 8
+bits (see quantization.py). Each candidate is added to the JSON, so a stopped run can be continued. At the end the costs
+of all backbones are measured in one run, together with the whole model of --model.
 """
 
 import argparse
@@ -43,10 +43,10 @@ from tools.training.heads import Examples, fit_heads, hits, leave_one_source_out
 from tools.training.quantization import quantized_features
 from tools.training.train import feature_model, fingerprint, report_broken
 
-# train.py's.
+# The penalty of train.py.
 PENALTY = 0.3
 SHIPPED = "shipped"
-# The course's own model, on other photos (5,000 of Kaggle's and 1,632 of seven other sources): a rough point.
+# The course's own model, on other photos (5,000 of Kaggle's and 1,632 of seven other sources). Only a rough comparison.
 TUTORIAL = ("the tutorial's own, on other photos", 0.3, 90.4)
 REFERENCE = "lite0:224:0.875:linear"
 DEFAULT = (
@@ -66,13 +66,13 @@ DEFAULT = (
     "lite2:240:0.95:odds:2:int8",
 )
 
-# A number after `cut` is of blocks that stay.
+# `cut` is followed by the number of blocks that are kept.
 CUT = "cut"
 
 
 @dataclass(frozen=True)
 class Candidate:
-    """What a name such as lite0:224:0.875:odds says."""
+    """The parts of a name such as lite0:224:0.875:odds."""
 
     name: str
     variant: str
@@ -90,12 +90,12 @@ class Candidate:
 
     @property
     def blocks(self) -> int | None:
-        """How many blocks stay; None for the whole network."""
+        """How many blocks are kept; None for the whole network."""
         return int(self.head.removeprefix(CUT)) if self.head.startswith(CUT) else None
 
     @classmethod
     def of(cls, name: str) -> "Candidate":
-        """Raises ValueError on a name of another form."""
+        """Parse a name; raises ValueError if it has another form."""
         found = re.fullmatch(rf"(\w+):(\d+):(pad|[01]\.\d+):(linear|odds|{CUT}\d+)(?::(\d+))?(:int8)?", name)
         if not found or found[1] not in VARIANTS:
             raise ValueError(f"{name}: not backbone:pixels:crop:head[:views][:int8]")
@@ -104,18 +104,18 @@ class Candidate:
         return cls(name, variant, int(pixels), 1.0 if pad else float(crop), pad, head, int(views or 1), bool(int8))
 
     def config(self, config: Config) -> Config:
-        """The service's settings with this candidate's picture."""
+        """Return the service's settings with the picture size and crop of this candidate."""
         update = {"width": self.pixels, "height": self.pixels, "crop": self.crop}
         return config.model_copy(update={"picture": config.picture.model_copy(update=update)})
 
     def framed(self, image: Image.Image) -> Image.Image:
-        """The photo, or the square with the whole of it."""
+        """Return the photo, or with `pad` a square that contains all of it."""
         side = max(image.size)
         return ImageOps.pad(image, (side, side), color=BACKGROUND) if self.pad else image
 
 
 def backbone(candidate: Candidate, options: argparse.Namespace) -> tuple[Network, Config, dict[str, object], Path]:
-    """The network, its settings, what its features depend on, and its SavedModel in the cache."""
+    """Return the network, its settings, the fingerprint of its features, and its SavedModel in the cache."""
     config = candidate.config(read_config(options.config))
     weights = installed_weights(VARIANTS[candidate.variant])
     network = load_network(VARIANTS[candidate.variant], weights)
@@ -138,12 +138,12 @@ def backbone(candidate: Candidate, options: argparse.Namespace) -> tuple[Network
 
 
 def photos_of(part: str, options: argparse.Namespace) -> list[photos.Photo]:
-    """The photos of `part`, train or val."""
+    """Return the photos of `part`, train or val."""
     return photos.find_photos(options.data / part, photos.read_labels(options.labels), photos.find_index(options.data))
 
 
 def examples_of(candidate: Candidate, options: argparse.Namespace, part: str) -> Examples:
-    """The photos of `part`, train or val, as the candidate sees them; val in one view always."""
+    """Return the features of the photos of `part`, train or val. For val there is always one view."""
     network, config, base, model = backbone(candidate, options)
     several = part == "train" and candidate.views > 1
     extraction = features.Extraction(
@@ -151,7 +151,7 @@ def examples_of(candidate: Candidate, options: argparse.Namespace, part: str) ->
         decode=lambda data: decode_image(data, config.limits.pixels, None if several else config.picture),
         views=views.training_views if several else views.plain_view,
         prepare=lambda image: to_tensor(candidate.framed(image), config.picture),
-        # As train.py has it, so that each finds what the other computed.
+        # The same as in train.py, so that both programs share the cache.
         fingerprint={**base, "part": part} | ({} if several else {"views": "plain"}),
     )
     result = features.extract(
@@ -162,12 +162,12 @@ def examples_of(candidate: Candidate, options: argparse.Namespace, part: str) ->
 
 
 def accuracy(share: Proportion) -> float:
-    """Percent, two decimals."""
+    """Return the share in percent with two decimals."""
     return round(100 * share.value, 2)
 
 
 def measure(candidate: Candidate, options: argparse.Namespace) -> dict[str, Any]:
-    """Accuracy on val and on left-out sources, in percent."""
+    """Return the accuracy on val and on left-out sources, in percent."""
     training, validation = (examples_of(candidate, options, part) for part in ("train", "val"))
     heads = fit_heads(training, 1.0, [PENALTY])
     (logits,) = leave_one_source_out(training, 1.0, [PENALTY], heads)
@@ -184,7 +184,7 @@ def measure(candidate: Candidate, options: argparse.Namespace) -> dict[str, Any]
 
 
 def add_costs(found: dict[str, Any], options: argparse.Namespace) -> None:
-    """Milliseconds of each backbone on one core, in one run, and relative to the reference."""
+    """Add the milliseconds of each backbone on one core, measured in one run, and relative to the reference."""
     models = {name: backbone(Candidate.of(name), options)[3] for name in found if name != SHIPPED}
     models[REFERENCE] = backbone(Candidate.of(REFERENCE), options)[3]
     if options.model:
@@ -197,7 +197,7 @@ def add_costs(found: dict[str, Any], options: argparse.Namespace) -> None:
 
 
 def run(options: argparse.Namespace) -> dict[str, Any]:
-    """Measures what the JSON does not hold yet; writes it after each candidate."""
+    """Measure the candidates that the JSON lacks; write it after each of them."""
     wanted = [Candidate.of(name) for name in options.candidate or DEFAULT]
     found: dict[str, Any] = json.loads(options.json.read_text("utf-8")) if options.json.is_file() else {}
     for candidate in wanted:
@@ -208,7 +208,7 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     add_costs(found, options)
     options.json.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
     if options.plot:
-        from tools.evaluation import charts  # matplotlib takes a second, and only this needs it
+        from tools.evaluation import charts  # importing matplotlib takes a second
 
         rows = [(name, row["relative_cost"], row["left_out_mean"]) for name, row in found.items() if "val" in row]
         rows.append(TUTORIAL)
@@ -217,13 +217,13 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0, or 2 with one line that says what is wrong."""
+    """Return 0, or 2 after an error message of one line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder with train/{class}/, val/{class}/ and INDEX.csv")
-    parser.add_argument("--candidate", nargs="+", help="backbone:pixels:crop:head[:views] (default: ten of them)")
-    parser.add_argument("--json", type=Path, required=True, help="the table, read and written")
-    parser.add_argument("--plot", type=Path, help="write the Pareto plot there, PNG")
-    parser.add_argument("--model", type=Path, help="a version folder to time beside them")
+    parser.add_argument("--candidate", nargs="+", help="backbone:pixels:crop:head[:views][:int8] (default: 14 of them)")
+    parser.add_argument("--json", type=Path, required=True, help="the results; read and written")
+    parser.add_argument("--plot", type=Path, help="write a Pareto plot (PNG) to this file")
+    parser.add_argument("--model", type=Path, help="a version folder whose cost is measured too")
     parser.add_argument("--config", type=Path, help="config.yaml (default: the service's)")
     default = PROJECT / "prev_trained_models" / "CAT-DOG" / "labels.txt"
     parser.add_argument("--labels", type=Path, default=default, help="labels.txt (default: CAT-DOG's)")

@@ -1,4 +1,4 @@
-"""Pictures for the reports: a reliability diagram, a Pareto plot, and a contact sheet of mistakes."""
+"""Charts for the reports: a reliability diagram, a Pareto plot, and a contact sheet of mistakes."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -8,7 +8,7 @@ from PIL import Image, ImageDraw, ImageOps
 
 from tools.evaluation.measures import Bin
 
-matplotlib.use("Agg")  # files only: no screen is needed
+matplotlib.use("Agg")  # writes files and needs no screen
 
 from matplotlib import pyplot
 
@@ -18,7 +18,7 @@ CAPTION = 16
 
 
 def draw_reliability(bins: Sequence[Bin], error: float, target: Path) -> None:
-    """Accuracy against confidence for each bin, with the line on which both are equal; PNG."""
+    """Draw accuracy against confidence for each bin, with the diagonal on which both are equal; PNG."""
     figure, axes = pyplot.subplots(figsize=(4.5, 4.5))
     axes.plot([0.5, 1], [0.5, 1], "--", color="grey", label="calibrated")
     sizes = [20 + 200 * found.count / sum(each.count for each in bins) for found in bins]
@@ -31,7 +31,7 @@ def draw_reliability(bins: Sequence[Bin], error: float, target: Path) -> None:
 
 
 def draw_pareto(points: Sequence[tuple[str, float, float]], target: Path) -> None:
-    """Points of (name, relative cost, accuracy in percent); PNG."""
+    """Draw points of (name, relative cost, accuracy in percent); PNG."""
     figure, axes = pyplot.subplots(figsize=(9, 5))
     for number, (name, cost, accuracy) in enumerate(points):
         marker = "os^Dv"[number % 5]
@@ -45,7 +45,7 @@ def draw_pareto(points: Sequence[tuple[str, float, float]], target: Path) -> Non
 
 
 def contact_sheet(mistakes: Sequence[tuple[Path, str]], target: Path) -> None:
-    """Photos in rows with a caption each; PNG. A photo that Pillow can't open leaves its place grey."""
+    """Draw photos in rows with a caption each; PNG. A photo that Pillow can't open is grey."""
     rows = max(1, -(-len(mistakes) // COLUMNS))
     sheet = Image.new("RGB", (COLUMNS * THUMBNAIL, rows * (THUMBNAIL + CAPTION)), "white")
     draw = ImageDraw.Draw(sheet)

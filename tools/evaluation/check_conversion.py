@@ -1,7 +1,7 @@
-"""Compares the converted network with an independent one: PyTorch running efficientnet-lite-pytorch.
+"""Compares the converted network with an independent implementation: efficientnet-lite-pytorch on PyTorch.
 
-Both get the same float32 inputs (real photos through the service's own preprocessing, then noise), and the 1,000
-ImageNet logits are compared, for TensorFlow and for OpenVINO. PyTorch lives in an environment of its own:
+Both get the same float32 inputs: real photos, prepared as in the service, and then noise. The 1,000 ImageNet logits are
+compared, for TensorFlow and for OpenVINO. PyTorch is in an environment of its own:
 
     python -m venv torch-environment
     torch-environment/bin/pip install torch efficientnet-lite-pytorch
@@ -33,17 +33,17 @@ from tools.training.export import ExportError, write_saved_model
 
 Array = NDArray[np.float32]
 
-# Two correct float32 programs differ by rounding alone; logits are around 10, where 1e-3 is 1,000 rounding steps.
+# Two correct float32 programs differ only by rounding. Logits are about 10; there 1e-3 is 1,000 rounding steps.
 TOLERANCE = 1e-3
 
 
 class CheckError(Exception):
-    """The comparison can't be made."""
+    """The comparison is not possible."""
 
 
 @dataclass(frozen=True)
 class Difference:
-    """One runtime against PyTorch."""
+    """The comparison of one runtime with PyTorch."""
 
     runtime: str
     largest_difference: float
@@ -53,12 +53,12 @@ class Difference:
 
     @property
     def passed(self) -> bool:
-        """Whether all logits agree within TOLERANCE and every photo has the same first class."""
+        """Whether all logits agree within TOLERANCE, and every photo has the same first class."""
         return self.largest_difference <= TOLERANCE and self.same_top_1_photos == self.photos
 
 
 def read_inputs(folder: Path, config: Config, photos: int, noise: int, seed: int) -> Array:
-    """float32 [photos + noise, height, width, 3]: photos of `folder` chosen by `seed`, then uniform noise."""
+    """Return float32 [photos + noise, height, width, 3]: photos of `folder` chosen by `seed`, then uniform noise."""
     picture = config.picture
     files = sorted(path for path in folder.rglob("*") if path.suffix.lower() in SUFFIXES)
     if not files:
@@ -71,7 +71,7 @@ def read_inputs(folder: Path, config: Config, photos: int, noise: int, seed: int
 
 
 def torch_logits(python: Path, variant: str, weights: Path, inputs: Array, folder: Path) -> Array:
-    """Logits float32 [n, 1000] from torch_reference.py run by the interpreter `python`; raises CheckError."""
+    """Return logits float32 [n, 1000] of torch_reference.py, run by the interpreter `python`; raises CheckError."""
     source, target = folder / "inputs.npy", folder / "reference.npz"
     np.save(source, inputs)
     script = Path(__file__).with_name("torch_reference.py")
@@ -87,7 +87,7 @@ def torch_logits(python: Path, variant: str, weights: Path, inputs: Array, folde
 
 
 def write_imagenet_model(network: Network, size: tuple[int, int], target: Path) -> None:
-    """A SavedModel with ImageNet's own 1,000 logits on the folded network."""
+    """Write a SavedModel that returns ImageNet's own 1,000 logits from the folded network."""
     import tensorflow as tf
 
     kernel, bias = network.classifier
@@ -97,7 +97,7 @@ def write_imagenet_model(network: Network, size: tuple[int, int], target: Path) 
 
 
 def converted_logits(model: Path, inputs: Array) -> dict[str, Array]:
-    """Logits float32 [n, 1000] of the SavedModel `model` by runtime."""
+    """Return logits float32 [n, 1000] of the SavedModel `model`, by runtime."""
     import openvino
     import tensorflow as tf
 
@@ -112,14 +112,14 @@ def converted_logits(model: Path, inputs: Array) -> dict[str, Array]:
 
 
 def compare(runtime: str, logits: Array, reference: Array, photos: int) -> Difference:
-    """How far `logits` are from `reference`, both [n, 1000], of which the first `photos` are real photos."""
+    """Compare `logits` with `reference`, both [n, 1000]; the first `photos` of them are real photos."""
     same = logits[:photos].argmax(1) == reference[:photos].argmax(1)
     largest = float(np.abs(logits - reference).max())
     return Difference(runtime, largest, float(np.abs(reference).max()), int(same.sum()), photos)
 
 
 def check(options: argparse.Namespace) -> list[Difference]:
-    """One difference for each runtime; raises CheckError and WeightsError."""
+    """Return one difference per runtime; raises CheckError and WeightsError."""
     variant = VARIANTS[options.variant]
     config = read_config(options.config)
     if options.size:
@@ -137,7 +137,7 @@ def check(options: argparse.Namespace) -> list[Difference]:
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path, help="folder with photos, at any depth")
     parser.add_argument("--torch-python", type=Path, default=Path(sys.executable), help="interpreter that has PyTorch")
@@ -153,7 +153,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0 when every runtime passes, 1 when one differs, 2 when the comparison can't be made."""
+    """Return 0 if every runtime passes, 1 if one differs, 2 if the comparison is not possible."""
     options = parse_arguments(arguments)
     try:
         differences = check(options)

@@ -1,12 +1,12 @@
-"""Asks a model server the way any TensorFlow user does, and compares with TensorFlow in this process.
+"""Compares a model server's answers with TensorFlow in this process, through the standard client.
 
     python -m tools.evaluation.compare_with_tensorflow --server localhost:8500 --photos FOLDER
 
-The client is the stock one: full TensorFlow, `tf.make_tensor_proto` and `tf.make_ndarray`, the stubs of
-`tensorflow-serving-api`. It asks by `serving_default` and, where the model has it, by `pixels`, whose answers are also
-held against those of `serving_default`, both of TensorFlow. Exits with 1 where an output differs by more than
-`--tolerance`. In float32 two runtimes differ by 1e-6; in a network rounded to 8 bits the last bit of a sum can decide
-between two steps, and what follows magnifies it.
+The client is what TensorFlow users have: full TensorFlow, `tf.make_tensor_proto` and `tf.make_ndarray`, and the stubs
+of `tensorflow-serving-api`. It calls `serving_default` and, if the model has it, `pixels`. TensorFlow's answers by both
+signatures are compared too. The exit status is 1 if an output differs by more than `--tolerance`. Two float32 runtimes
+differ by 1e-6. In a network rounded to 8 bits, the last bit of a sum can decide between two steps, and later layers
+amplify this difference.
 """
 
 import argparse
@@ -28,12 +28,12 @@ from tools.training.export import DEFAULT_SIGNATURE, PIXELS_SIGNATURE
 
 Outputs = Mapping[str, NDArray[Any]]
 
-# Of one runtime's answers to a photo by either signature: it computes the same from the same numbers.
+# Tolerance between one runtime's answers by the two signatures: it computes the same from the same numbers.
 SAME = 1e-6
 
 
 class Comparison:
-    """One signature: the server's answers and TensorFlow's own, and how far they are apart, photo by photo."""
+    """One signature: the server's answers and TensorFlow's own, and their differences for each photo."""
 
     def __init__(self, name: str, local: Any, stub: Any, model: str) -> None:
         self.name = name
@@ -42,7 +42,7 @@ class Comparison:
         (self._input,) = local.structured_input_signature[1]
 
     def ask(self, batch: NDArray[Any]) -> Outputs:
-        """Keeps the difference, and returns TensorFlow's own answer."""
+        """Call both, record the difference, and return TensorFlow's own answer."""
         request = predict_pb2.PredictRequest()
         request.model_spec.name = self._model
         request.model_spec.signature_name = self.name
@@ -56,12 +56,12 @@ class Comparison:
 
 
 def largest_difference(one: Outputs, other: Outputs) -> float:
-    """Over all outputs, by name."""
+    """Return the largest absolute difference over all outputs."""
     return max(float(np.abs(one[name] - values).max()) for name, values in other.items())
 
 
 def inputs(path: Path, config: Config) -> dict[str, NDArray[Any]]:
-    """What either signature takes for a photo: float32 and uint8, [1, height, width, 3]."""
+    """Return a photo as both signatures expect it: float32 and uint8, [1, height, width, 3]."""
     image = decode_image(path.read_bytes(), config.limits.pixels, config.picture)
     pixels = to_pixels(image, config.picture)
     return {
@@ -71,7 +71,7 @@ def inputs(path: Path, config: Config) -> dict[str, NDArray[Any]]:
 
 
 def compare(comparisons: Sequence[Comparison], paths: Sequence[Path], config: Config) -> list[float]:
-    """Asks all; of each photo, how far TensorFlow's answers by the one signature are from those by the other."""
+    """Compare all photos; return for each the difference between TensorFlow's answers by the two signatures."""
     apart = []
     for path in tqdm(paths, unit="photo"):
         batches = inputs(path, config)
@@ -81,12 +81,12 @@ def compare(comparisons: Sequence[Comparison], paths: Sequence[Path], config: Co
 
 
 def parse_arguments() -> argparse.Namespace:
-    """The command line."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--server", default="localhost:8500", help="host:port of its gRPC API")
     parser.add_argument("--model", type=Path, default=PROJECT / "prev_trained_models" / "CAT-DOG")
-    parser.add_argument("--photos", type=Path, default=PROJECT / "images", help="a folder, searched for photos")
-    parser.add_argument("--count", type=int, default=100, help="how many of them at most, evenly spread")
+    parser.add_argument("--photos", type=Path, default=PROJECT / "images", help="a folder with photos, at any depth")
+    parser.add_argument("--count", type=int, default=100, help="maximum number of photos, evenly spread")
     parser.add_argument("--tolerance", type=float, default=0.2, help="default: %(default)s; 1e-4 for float32")
     options = parser.parse_args()
     paths = sorted(path for path in options.photos.rglob("*") if path.suffix.lower() in SUFFIXES)
@@ -97,7 +97,7 @@ def parse_arguments() -> argparse.Namespace:
 
 
 def main() -> int:
-    """0, or 1 where answers differ by more than they may."""
+    """Return 0, or 1 if answers differ by more than the tolerance."""
     options = parse_arguments()
     config = read_config(None)
     version = max(int(folder.name) for folder in options.model.iterdir() if folder.name.isdecimal())

@@ -1,6 +1,6 @@
-"""What one photo costs: the network's own time on one core, in OpenVINO and in TensorFlow; nothing else is timed.
+"""Measures the time of the network for one photo on one core, in OpenVINO and in TensorFlow. Nothing else is timed.
 
-python -m tools.evaluation.cost MODEL [MODEL ...]       version folders, measured in turn, under the same conditions
+python -m tools.evaluation.cost MODEL [MODEL ...]       version folders, measured in turn under the same conditions
 """
 
 import argparse
@@ -18,12 +18,12 @@ PROJECT = Path(__file__).resolve().parents[2]
 CALLS = 200
 WARM_UP_CALLS = 10
 
-# TensorFlow takes its number of threads once per process, and OpenVINO's would share the core with it: own programs.
+# A process can set TensorFlow's threads only once, and OpenVINO's threads would use the same core. So a new process.
 _TENSORFLOW = "import sys; from tools.evaluation import cost; cost.time_tensorflow(sys.argv[1], sys.argv[2])"
 
 
 def time_in_turn(calls: Mapping[str, Callable[[], object]], rounds: int = CALLS) -> dict[str, float]:
-    """Milliseconds of each call, the median of `rounds`, taken in turn."""
+    """Return the milliseconds of each call: the median of `rounds`, measured in turn."""
     for call in calls.values():
         for _ in range(WARM_UP_CALLS):
             call()
@@ -37,7 +37,7 @@ def time_in_turn(calls: Mapping[str, Callable[[], object]], rounds: int = CALLS)
 
 
 def openvino_call(model: Path) -> Callable[[], object]:
-    """One inference of one random picture, float32, one thread."""
+    """Return a function that computes one random float32 picture in one thread."""
     import openvino
 
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": 1}
@@ -49,12 +49,12 @@ def openvino_call(model: Path) -> Callable[[], object]:
 
 
 def openvino_milliseconds(models: Mapping[str, Path], rounds: int = CALLS) -> dict[str, float]:
-    """Milliseconds for each of `models`, in one run."""
+    """Return the milliseconds of each of `models`, measured in one run."""
     return time_in_turn({name: openvino_call(path) for name, path in models.items()}, rounds)
 
 
 def time_tensorflow(model: str, rounds: str) -> None:
-    """Prints the milliseconds of one inference on one thread; for a process of its own."""
+    """Print the milliseconds of one inference in one thread; run it in a process of its own."""
     import tensorflow as tf
 
     tf.config.threading.set_intra_op_parallelism_threads(1)
@@ -68,7 +68,7 @@ def time_tensorflow(model: str, rounds: str) -> None:
 
 
 def tensorflow_milliseconds(model: Path, rounds: int = CALLS) -> float | None:
-    """Milliseconds of one inference in TensorFlow; None where it is not installed or fails."""
+    """Return the milliseconds of one inference in TensorFlow; None if it is not installed or fails."""
     command = [sys.executable, "-c", _TENSORFLOW, str(model.resolve()), str(rounds)]
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     done = subprocess.run(command, capture_output=True, text=True, check=False, env=environment, cwd=PROJECT)
@@ -76,7 +76,7 @@ def tensorflow_milliseconds(model: Path, rounds: int = CALLS) -> float | None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """Prints milliseconds in OpenVINO for each model."""
+    """Print the milliseconds in OpenVINO for each model."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("models", type=Path, nargs="+", help="version folders")
     options = parser.parse_args(arguments)

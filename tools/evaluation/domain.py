@@ -1,4 +1,4 @@
-"""How well the domain score tells photos of the model's classes from photos of neither."""
+"""How well the domain score separates photos of the model's classes from other photos."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -12,9 +12,9 @@ Scores = NDArray[np.float32]
 
 
 def domain_report(inside: Scores, outside: Scores, groups: Sequence[str], threshold: float) -> dict[str, Any]:
-    """AUROC and flagged shares, ready for JSON; scores float32 [photos], 0 to 1, below `threshold` is flagged.
+    """Return AUROC and flagged shares for JSON. Scores are float32 [photos], 0 to 1; one below `threshold` is flagged.
 
-    A group named `lookalike` (foxes, wolves, lions) stands apart: it is left out of the figure for all.
+    The group `lookalike` (foxes, wolves, lions) is not included in the figures for all groups.
     """
     names = np.asarray(groups, object)
     plain = names != "lookalike"
@@ -35,7 +35,7 @@ def domain_report(inside: Scores, outside: Scores, groups: Sequence[str], thresh
 
 
 def print_domain(found: dict[str, Any]) -> None:
-    """The figures for a person."""
+    """Print the figures."""
     print(f"\nneither, threshold {found['threshold']}: {found['inside_flagged']:.2%} of the labelled photos flagged")
     print(f"  AUROC {found['auroc_without_lookalikes']} without lookalikes")
     for name, group in found["by_group"].items():

@@ -1,13 +1,14 @@
-"""Measures the classifier on a folder of labelled photos, {class}/ for each class of labels.txt.
+"""Evaluates the classifier on a folder of labelled photos, with a subfolder for each class of labels.txt.
 
-    python -m tools.evaluation.evaluate PHOTOS                                    the running service, http://localhost:7998
-    python -m tools.evaluation.evaluate PHOTOS --url http://host:port             another service
-    python -m tools.evaluation.evaluate PHOTOS --model prev_trained_models/CAT-DOG/5    straight through the SavedModel
+    python -m tools.evaluation.evaluate PHOTOS                                    the running service,
+    http://localhost:7998 python -m tools.evaluation.evaluate PHOTOS --url http://host:port             another service
+    python -m tools.evaluation.evaluate PHOTOS --model prev_trained_models/CAT-DOG/5    the SavedModel, without a
+    service
 
-Prints accuracy with its 95 % interval (Wilson), the confusion matrix, calibration, and accuracy by source where an
-INDEX.csv with the columns path and source lies in the folder or its parent. A photo that is refused is counted and
-named. --neither FOLDER measures the score that tells photos of neither, by subfolder; --pictures FOLDER writes a
-reliability diagram and a contact sheet of the worst mistakes; --cost times a --model on one core.
+It prints the accuracy with its 95 % interval (Wilson), the confusion matrix and the calibration. It also prints the
+accuracy by source if there is an INDEX.csv (columns path and source) in the folder or its parent. Rejected photos are
+counted and named. --neither FOLDER evaluates the domain score on photos of neither class, by subfolder. --pictures
+FOLDER writes a reliability diagram and a contact sheet of the worst mistakes. --cost measures --model on one core.
 """
 
 import argparse
@@ -47,9 +48,9 @@ from tools.service import PROJECT, ConfigError, read_config
 
 @dataclass(frozen=True)
 class Answers:
-    """What the `photos` that were answered got; `refused` name -> reason.
+    """The answers for `photos`; `refused` maps the name of each rejected photo to the reason.
 
-    `probabilities` float32 [photos, classes]; `domain` float32 [photos], NaN where the model has no such score.
+    `probabilities` is float32 [photos, classes]; `domain` is float32 [photos], NaN if the model has no domain score.
     """
 
     photos: list[Photo]
@@ -59,12 +60,12 @@ class Answers:
 
     @property
     def actual(self) -> NDArray[np.int64]:
-        """The class of each photo, int64 [photos]."""
+        """The true class of each photo, int64 [photos]."""
         return np.array([photo.label for photo in self.photos], np.int64)
 
     @property
     def predicted(self) -> NDArray[np.int64]:
-        """The class answered for each photo, int64 [photos]."""
+        """The predicted class of each photo, int64 [photos]."""
         return np.asarray(self.probabilities.argmax(1), np.int64)
 
     @property
@@ -74,7 +75,7 @@ class Answers:
 
 
 def ask(photos: Sequence[Photo], predictor: Predictor, clients: int) -> Answers:
-    """The answers for all `photos`, `clients` at a time, with a progress bar; raises PredictorError."""
+    """Return the answers for all `photos`, `clients` at a time, with a progress bar; raises PredictorError."""
 
     def one(photo: Photo) -> Prediction | str:
         try:
@@ -98,19 +99,19 @@ def ask(photos: Sequence[Photo], predictor: Predictor, clients: int) -> Answers:
 
 
 def share_json(share: Proportion) -> dict[str, Any]:
-    """A proportion for the JSON report; shares are 0 to 1."""
+    """Return a proportion for the JSON report; shares are 0 to 1."""
     low, high = share.interval
     return {"right": share.right, "photos": share.total, "accuracy": share.value, "interval_95": [low, high]}
 
 
 def calibration(answers: Answers) -> dict[str, Any]:
-    """Bins of confidence and the expected calibration error, ready for JSON."""
+    """Return the bins of confidence and the expected calibration error, for JSON."""
     bins = reliability(answers.probabilities.max(1), answers.right)
     return {"ece": expected_calibration_error(bins), "bins": [asdict(found) for found in bins]}
 
 
 def worst(answers: Answers, most: int = 36) -> list[tuple[Path, str]]:
-    """The mistakes that were surest of themselves, at `most`: path and what was said."""
+    """Return the mistakes with the highest confidence, at most `most`: path and caption."""
     wrong = [number for number in np.argsort(-answers.probabilities.max(1)) if not answers.right[number]]
     sure = answers.probabilities.max(1)
     return [(answers.photos[number].path, f"said {answers.predicted[number]}, {sure[number]:.1%}") for number in wrong][
@@ -119,7 +120,7 @@ def worst(answers: Answers, most: int = 36) -> list[tuple[Path, str]]:
 
 
 def report(answers: Answers, labels: Sequence[str]) -> dict[str, Any]:
-    """All figures, ready for JSON."""
+    """Return all figures, for JSON."""
     sources = by_group(answers.right, [photo.source for photo in answers.photos])
     classes = by_group(answers.right, [labels[photo.label] for photo in answers.photos])
     matrix = confusion_matrix(answers.actual.tolist(), answers.predicted.tolist(), len(labels))
@@ -144,7 +145,7 @@ def report(answers: Answers, labels: Sequence[str]) -> dict[str, Any]:
 
 
 def print_report(answers: Answers, labels: Sequence[str]) -> None:
-    """The figures for a person."""
+    """Print the figures."""
     sources = by_group(answers.right, [photo.source for photo in answers.photos])
     rows = {"all photos": proportion(answers.right)}
     rows |= by_group(answers.right, [labels[photo.label] for photo in answers.photos])
@@ -164,7 +165,7 @@ def print_report(answers: Answers, labels: Sequence[str]) -> None:
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("photos", type=Path, help="folder that holds {class}/ for each class")
     way = parser.add_mutually_exclusive_group()
@@ -175,16 +176,16 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--config", type=Path, help="config.yaml for --model (default: the service's)")
     parser.add_argument("--index", type=Path, help="INDEX.csv (default: the one in the folder or its parent)")
     parser.add_argument("--clients", type=int, default=4, help="photos in flight (default: %(default)s)")
-    parser.add_argument("--neither", type=Path, help="folder of photos without any of the classes")
-    parser.add_argument("--threshold", type=float, help="of the domain score (default: config.yaml's)")
-    parser.add_argument("--cost", action="store_true", help="time --model on one core, OpenVINO and TensorFlow")
+    parser.add_argument("--neither", type=Path, help="folder with photos of none of the classes")
+    parser.add_argument("--threshold", type=float, help="threshold of the domain score (default: config.yaml's)")
+    parser.add_argument("--cost", action="store_true", help="measure --model on one core, in OpenVINO and TensorFlow")
     parser.add_argument("--pictures", type=Path, help="write reliability.png and mistakes.png into this folder")
-    parser.add_argument("--json", type=Path, help="write all figures there")
+    parser.add_argument("--json", type=Path, help="write all figures to this file")
     return parser.parse_args(arguments)
 
 
 def evaluate(options: argparse.Namespace) -> None:
-    """Asks for every photo, prints the figures and writes them."""
+    """Classify all photos, print the figures and write them."""
     labels = read_labels(options.labels)
     photos = find_photos(options.photos, labels, options.index or find_index(options.photos))
     predictor: Predictor = (
@@ -212,7 +213,7 @@ def evaluate(options: argparse.Namespace) -> None:
 
 
 def milliseconds(model: Path) -> dict[str, float | None]:
-    """The network's own time for one photo on one core, by runtime; None where the runtime is missing."""
+    """Return the network's time for one photo on one core, by runtime; None if the runtime is missing."""
     return {
         "openvino": openvino_milliseconds({"": model})[""],
         "tensorflow": tensorflow_milliseconds(model),
@@ -220,8 +221,8 @@ def milliseconds(model: Path) -> dict[str, float | None]:
 
 
 def draw(answers: Answers, folder: Path) -> None:
-    """Writes reliability.png and mistakes.png."""
-    from tools.evaluation import charts  # matplotlib takes a second, and only this needs it
+    """Write reliability.png and mistakes.png."""
+    from tools.evaluation import charts  # importing matplotlib takes a second
 
     folder.mkdir(parents=True, exist_ok=True)
     bins = reliability(answers.probabilities.max(1), answers.right)
@@ -230,7 +231,7 @@ def draw(answers: Answers, folder: Path) -> None:
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0, or 2 with one line that says what is wrong."""
+    """Return 0, or 2 after an error message of one line."""
     try:
         evaluate(parse_arguments(arguments))
     except (ConfigError, PhotosError, PredictorError, OSError) as exc:

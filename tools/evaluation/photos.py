@@ -1,4 +1,4 @@
-"""Labelled photos in folders: which there are, of which class, from which source."""
+"""Finds labelled photos in folders, with their class and source."""
 
 import csv
 from collections.abc import Iterator, Sequence
@@ -10,12 +10,12 @@ UNKNOWN_SOURCE = "unknown"
 
 
 class PhotosError(Exception):
-    """A folder, an index or a list of labels that can't be used; the message says which and why."""
+    """A folder, an index or a list of labels is not usable; the message says which and why."""
 
 
 @dataclass(frozen=True)
 class Photo:
-    """One file, the number of its class, and where it came from."""
+    """A file, the number of its class, and its source."""
 
     path: Path
     label: int
@@ -23,7 +23,7 @@ class Photo:
 
 
 def read_labels(path: Path) -> list[str]:
-    """Class names in the model's order from lines such as `0 Cat`; raises PhotosError."""
+    """Return the class names in the model's order, from lines such as `0 Cat`; raises PhotosError."""
     try:
         lines = [line.split(maxsplit=1) for line in path.read_text("utf-8").splitlines() if line.strip()]
     except (OSError, UnicodeDecodeError) as exc:
@@ -36,7 +36,7 @@ def read_labels(path: Path) -> list[str]:
 
 
 def read_sources(index: Path | None) -> dict[str, str]:
-    """Source by relative path from an index with the columns `path` and `source`; raises PhotosError."""
+    """Return the source of each relative path in an index with the columns `path` and `source`; raises PhotosError."""
     if index is None:
         return {}
     try:
@@ -49,12 +49,12 @@ def read_sources(index: Path | None) -> dict[str, str]:
 
 
 def find_index(folder: Path) -> Path | None:
-    """INDEX.csv in `folder` or in its parent, where there is one."""
+    """Return INDEX.csv in `folder` or in its parent, or None."""
     return next((path for path in (folder / "INDEX.csv", folder.parent / "INDEX.csv") if path.is_file()), None)
 
 
 def _class_folder(folder: Path, label: str) -> Path:
-    """The subfolder named as `label` in any case; raises PhotosError."""
+    """Return the subfolder with the name `label` in any case; raises PhotosError."""
     found = [path for path in folder.iterdir() if path.is_dir() and path.name.lower() == label.lower()]
     if not found:
         raise PhotosError(f"{folder}: no folder {label.lower()!r} in it, so that class has no photos")
@@ -66,10 +66,10 @@ def _photo_files(folder: Path) -> Iterator[Path]:
 
 
 def find_photos(folder: Path, labels: Sequence[str], index: Path | None = None) -> list[Photo]:
-    """Every photo in `folder`/{class}, sorted by class and path; raises PhotosError.
+    """Return every photo in `folder`/{class}, sorted by class and path.
 
-    A folder is missing, or a class has no photos: that is an error, because no accuracy would mean anything.
-    Paths in `index` are relative to the folder that holds it; a photo that it doesn't list is of unknown source.
+    Raises PhotosError if a folder is missing or a class has no photos, because then no accuracy is meaningful.
+    Paths in `index` are relative to its folder. A photo that is not in the index has the source "unknown".
     """
     if not folder.is_dir():
         raise PhotosError(f"{folder}: no such folder")
@@ -85,7 +85,7 @@ def find_photos(folder: Path, labels: Sequence[str], index: Path | None = None) 
 
 
 def find_unlabelled(folder: Path) -> list[Photo]:
-    """Every photo in `folder`, its first subfolder as the source, class -1; raises PhotosError where there is none."""
+    """Return every photo in `folder`, with its first subfolder as source and class -1; raises PhotosError if none."""
     files = list(_photo_files(folder)) if folder.is_dir() else []
     if not files:
         raise PhotosError(f"{folder}: no photos in it")

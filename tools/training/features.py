@@ -1,4 +1,4 @@
-"""Pooled backbone features of many photos, computed with OpenVINO and kept on disk, so that a stopped run goes on."""
+"""Computes pooled backbone features of photos with OpenVINO. They are cached, so a stopped run can be continued."""
 
 import hashlib
 import json
@@ -20,17 +20,17 @@ from tools.inference import import_openvino
 
 Array = NDArray[np.float32]
 
-# A stopped run loses at most this many photos' work; a chunk of four views is 3 MB.
+# A stopped run loses at most this many photos. A chunk with four views has 3 MB.
 PHOTOS_PER_CHUNK = 256
 
 
 @dataclass(frozen=True)
 class Extraction:
-    """What turns a photo into features.
+    """The settings of the feature extraction.
 
-    `decode` reads a file's bytes into an RGB image and raises on a broken one; `views` makes the images to look at,
-    given the random generator of that photo; `prepare` makes the network's float32 [height, width, 3] of each.
-    `fingerprint` names all of it: features are only reused under the same fingerprint.
+    `decode` converts a file's bytes to an RGB image and raises an error for a broken one. `views` returns the images of
+    a photo, given its random generator. `prepare` converts each to the network's float32 [height, width, 3].
+    `fingerprint` identifies all of these: cached features are used only with the same fingerprint.
     """
 
     model: Path
@@ -43,7 +43,7 @@ class Extraction:
 
 @dataclass(frozen=True)
 class Features:
-    """`values` float32 [photos, views, features] of the readable `photos`; `broken` name -> reason for the others."""
+    """`values` float32 [photos, views, features] of the readable `photos`; `broken` maps other names to the reason."""
 
     photos: list[Photo]
     values: Array
@@ -52,24 +52,24 @@ class Features:
 
 @dataclass(frozen=True)
 class _Chunk:
-    """Of PHOTOS_PER_CHUNK photos: why each is broken ("" where it is not), and the features of those that are not."""
+    """PHOTOS_PER_CHUNK photos: the reason for each broken one ("" for the others), and the features of the others."""
 
     reasons: list[str]
     values: Array
 
 
 def fastest_device(available: Sequence[str]) -> str:
-    """GPU where OpenVINO's list of `available` devices has one, else CPU."""
+    """Return GPU if OpenVINO's `available` devices include one, else CPU."""
     return "GPU" if any(name.startswith("GPU") for name in available) else "CPU"
 
 
 class _Backbone:
-    """The feature graph in OpenVINO: one stream for each worker, an inference request for each thread."""
+    """The feature graph in OpenVINO, with one stream per worker and one infer request per thread."""
 
     def __init__(self, model: Path, workers: int) -> None:
         core = import_openvino().Core()
         device = fastest_device(core.available_devices)
-        # float32 throughout: on processors with bfloat16 OpenVINO would else use that, at an error of 2 % here.
+        # float32: on processors with bfloat16, OpenVINO would use that, with an error of 2 % here.
         settings: dict[str, object] = {"INFERENCE_PRECISION_HINT": "f32", "NUM_STREAMS": workers}
         if device == "CPU":
             settings["INFERENCE_NUM_THREADS"] = workers
@@ -83,14 +83,14 @@ class _Backbone:
 
 
 def _photo_features(photo: Photo, extraction: Extraction, backbone: _Backbone) -> Array | str:
-    """float32 [views, features], or why the photo is broken."""
+    """Return float32 [views, features], or the reason why the photo is broken."""
     try:
         data = photo.path.read_bytes()
         image = extraction.decode(data)
-    # Whatever a decoder raises on a file, for training it means just that: this photo is skipped.
+    # Decoders raise different exceptions for broken files. In each case the photo is skipped.
     except Exception as exc:
         return str(exc)
-    # Seeded by the bytes: a photo's views stay the same when others come or go.
+    # The seed comes from the bytes, so a photo's views do not depend on the other photos.
     random = np.random.default_rng([extraction.seed, int.from_bytes(hashlib.sha256(data).digest()[:8], "big")])
     return backbone(np.stack([extraction.prepare(view) for view in extraction.views(image, random)]))
 
@@ -113,7 +113,7 @@ def _read_chunk(path: Path) -> _Chunk | None:
 
 
 def _write_chunk(path: Path, chunk: _Chunk) -> None:
-    """Whole or not at all; as float16, whose rounding of 0.05 % is far below what a random view changes."""
+    """Write the chunk atomically, as float16: its rounding of 0.05 % is far below the effect of a random view."""
     path.parent.mkdir(parents=True, exist_ok=True)
     scratch = path.with_suffix(f".{os.getpid()}.part.npz")
     try:
@@ -133,12 +133,12 @@ def _compute_chunk(
     good = [row for row in rows if not isinstance(row, str)]
     reasons = [row if isinstance(row, str) else "" for row in rows]
     values = np.stack(good) if good else np.zeros((0, 0, 0), np.float32)
-    # As they will be read again: a run that finds them kept shall make the same model, to the last bit.
+    # The same values as after reading the cache, so that both runs give exactly the same model.
     return _Chunk(reasons, values.astype(np.float16).astype(np.float32))
 
 
 def extract(photos: Sequence[Photo], extraction: Extraction, cache: Path, workers: int, title: str) -> Features:
-    """Features of all readable photos, in order, with a progress bar; chunks found in `cache` are not redone."""
+    """Return the features of all readable photos, in order, with a progress bar. Chunks in `cache` are used."""
     backbone: _Backbone | None = None
     chunks = []
     with ThreadPoolExecutor(workers) as pool, tqdm(total=len(photos), desc=title, unit="photo") as bar:

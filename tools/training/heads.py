@@ -1,4 +1,4 @@
-"""The head: a logistic regression chosen, and calibrated, on sources that it was not trained on."""
+"""The head: a logistic regression whose penalty and temperature are chosen on sources that it was not trained on."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -14,11 +14,11 @@ from tools.training.logistic import LinearHead, Scaler, fit_path
 
 Array = NDArray[np.float32]
 
-# ImageNet's odds count as a feature with this deviation, the others with 1: the penalty hardly holds them back. Of
-# 1, 3 and 10 the one with the best mean over left-out sources.
+# ImageNet's odds are scaled to this deviation, the other features to 1, so the penalty hardly affects the odds. Of 1, 3
+# and 10 this has the best mean accuracy over left-out sources.
 ODDS_STRENGTH = 10.0
 
-# Confidences are divided by the best of these temperatures, in steps of 2 %.
+# Candidates for the temperature, in steps of 2 %.
 TEMPERATURES = np.geomspace(0.2, 5.0, 163)
 
 
@@ -28,7 +28,7 @@ class HeadError(Exception):
 
 @dataclass(frozen=True)
 class Examples:
-    """Photos as the head sees them: `values` float32 [photos, views, features], `second` [photos], `sources`."""
+    """The input of the head: `values` float32 [photos, views, features], `second` bool [photos], `sources` [photos]."""
 
     values: Array
     second: NDArray[np.bool_]
@@ -36,33 +36,33 @@ class Examples:
 
     @classmethod
     def of(cls, found: features.Features, network: Network | None) -> "Examples":
-        """The readable photos of `found`, with the odds of `network`'s classifier as the last feature, or noughts."""
+        """Return the photos of `found`. The last feature is the odds of `network`'s classifier, 0 without a network."""
         second = np.array([photo.label == 1 for photo in found.photos])
         if network:
             values = animals.with_odds(found.values, animals.Classifier.of(network.classifier))
         else:
-            # A feature that never changes: the head can do nothing with it.
+            # A constant feature has no effect on the head.
             values = np.pad(found.values, ((0, 0), (0, 0), (0, 1)))
         return cls(values, second, np.array([photo.source for photo in found.photos], object))
 
     def where(self, chosen: NDArray[np.bool_]) -> "Examples":
-        """Only the `chosen` photos."""
+        """Return only the `chosen` photos."""
         return Examples(self.values[chosen], self.second[chosen], self.sources[chosen])
 
     def first_views(self, count: int) -> "Examples":
-        """Only the first `count` views; 0, the photo as it is served, is always among them."""
+        """Return only the first `count` views. View 0 is the photo as it is served."""
         return Examples(self.values[:, :count], self.second, self.sources)
 
     @property
     def both_classes(self) -> bool:
-        """Whether there is a photo of each class."""
+        """Whether there are photos of both classes."""
         return bool(self.second.any() and not self.second.all())
 
 
 def photo_weights(examples: Examples, exponent: float) -> Array:
-    """float32 [photos], in sum 1: half for each class, and a source of n photos counts as n ** `exponent`.
+    """Return float32 [photos] with sum 1. Each class gets half; a source of n photos counts as n ** `exponent`.
 
-    1 counts every photo alike, so that the largest source drowns the others; 0 counts every source alike.
+    With 1 every photo has the same weight, and large sources dominate. With 0 every source has the same weight.
     """
     weights = np.zeros(len(examples.second), np.float64)
     for source in set(examples.sources):
@@ -76,7 +76,7 @@ def photo_weights(examples: Examples, exponent: float) -> Array:
 def fit_heads(
     examples: Examples, exponent: float, penalties: Sequence[float], start: LinearHead | None = None
 ) -> list[LinearHead]:
-    """For each penalty a head for raw features, fitted on every view of every photo; `start` is one near the first."""
+    """Return one head per penalty for unscaled features, fitted on all views; `start` is a head near the first one."""
     count = examples.values.shape[1]
     flat = examples.values.reshape(-1, examples.values.shape[2])
     scaler = Scaler.of(flat)
@@ -88,16 +88,16 @@ def fit_heads(
 
 
 def hits(head: LinearHead, examples: Examples) -> NDArray[np.bool_]:
-    """[photos]: whether the head is right on the first view, the photo as it is served."""
+    """Return bool [photos]: whether the head is right on view 0, the photo as it is served."""
     return np.asarray((head.logits(examples.values[:, 0]) > 0) == examples.second)
 
 
 def leave_one_source_out(
     examples: Examples, exponent: float, penalties: Sequence[float], starts: Sequence[LinearHead]
 ) -> list[NDArray[np.float64]]:
-    """For each penalty the logits [photos] of heads that were fitted on all sources but the photo's own.
+    """Return for each penalty the logits [photos]. Each photo's head was fitted on all sources except the photo's own.
 
-    NaN for a source without which a class would have no photos. `starts` are heads near the ones to find.
+    NaN if a class has no photos without that source. `starts` are heads near the results.
     """
     results = [np.full(len(examples.second), np.nan) for _ in penalties]
     for source in tqdm(sorted(set(examples.sources)), desc="leave one source out", unit="source"):
@@ -110,14 +110,14 @@ def leave_one_source_out(
 
 
 def source_accuracies(examples: Examples, logits: NDArray[np.float64]) -> dict[str, Proportion]:
-    """The accuracy of `logits` [photos] on each source that has any; a NaN is passed over."""
+    """Return the accuracy of `logits` [photos] for each source; NaNs are ignored."""
     known = ~np.isnan(logits)
     right = (logits > 0) == examples.second
     return by_group(right[known], list(examples.sources[known]))
 
 
 def temperature(examples: Examples, logits: NDArray[np.float64], exponent: float) -> float:
-    """What to divide logits by (Guo et al. 2017, arXiv:1706.04599): least log loss on left-out `logits` [photos]."""
+    """Return the divisor of logits with the least log loss on left-out photos (Guo et al. 2017, arXiv:1706.04599)."""
     known = ~np.isnan(logits)
     weights = photo_weights(examples, exponent)[known]
     signed = np.where(examples.second[known], logits[known], -logits[known])
@@ -126,13 +126,13 @@ def temperature(examples: Examples, logits: NDArray[np.float64], exponent: float
 
 
 def mean_accuracy(result: dict[str, Proportion]) -> float:
-    """The mean over sources, each counting alike, 0 to 1."""
+    """Return the unweighted mean over the sources, 0 to 1."""
     return sum(share.value for share in result.values()) / len(result)
 
 
 @dataclass(frozen=True)
 class Chosen:
-    """The head on all sources, its penalty and temperature, and its accuracy on left-out sources (may be empty)."""
+    """The head for all sources, its penalty and temperature, and the accuracy on left-out sources (may be empty)."""
 
     head: LinearHead
     penalty: float
@@ -141,7 +141,7 @@ class Chosen:
 
 
 def choose_head(examples: Examples, exponent: float, penalties: Sequence[float]) -> Chosen:
-    """The head with the penalty that does best on left-out sources, and a temperature fitted there too."""
+    """Return the head with the penalty that is best on left-out sources, and the temperature fitted there."""
     ordered = sorted(penalties, reverse=True)
     heads = fit_heads(examples, exponent, ordered)
     logits = leave_one_source_out(examples, exponent, ordered, heads) if len(set(examples.sources)) > 1 else []
@@ -150,7 +150,7 @@ def choose_head(examples: Examples, exponent: float, penalties: Sequence[float])
         if len(ordered) > 1:
             raise HeadError("choosing a penalty needs an INDEX.csv with several sources: give one --penalty instead")
         return Chosen(heads[0], ordered[0], 1.0, {})
-    # Of equals the strongest penalty: max keeps the first.
+    # Of equally good penalties the strongest: max returns the first.
     best = max(range(len(ordered)), key=lambda number: mean_accuracy(results[number]))
     for penalty, result in zip(ordered, results, strict=True):
         print(f"penalty {penalty:<8g} mean over left-out sources {mean_accuracy(result):.2%}")

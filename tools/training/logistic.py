@@ -1,4 +1,4 @@
-"""Weighted two-class logistic regression with an L2 penalty, by Newton's method; numpy only."""
+"""Weighted two-class logistic regression with an L2 penalty, by Newton's method. It uses only numpy."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 Array = NDArray[np.float32]
 
-# Newton's method converges quadratically here: it ends after 6 to 10 steps. The limit only guards the loop.
+# Newton's method converges quadratically: here after 6 to 10 steps.
 MAX_STEPS = 30
 TOLERANCE = 1e-3
 
@@ -27,28 +27,28 @@ class LinearHead:
 
 @dataclass(frozen=True)
 class Scaler:
-    """Takes each feature to mean 0 and deviation 1, so that one penalty suits all of them."""
+    """Scales each feature to mean 0 and deviation 1, so that one penalty fits all of them."""
 
     mean: Array
     deviation: Array
 
     @classmethod
     def of(cls, features: Array) -> "Scaler":
-        """The scaler of float32 `features` [n, features]."""
+        """Return the scaler for float32 `features` [n, features]."""
         deviation = features.std(axis=0)
-        # A feature that never fires has no deviation and would be divided by nothing.
+        # The minimum avoids a division by zero for a constant feature.
         return cls(features.mean(axis=0), np.maximum(deviation, 1e-3, dtype=np.float32))
 
     def apply(self, features: Array) -> Array:
-        """Scaled copy of float32 `features` [n, features]."""
+        """Return a scaled copy of float32 `features` [n, features]."""
         return (features - self.mean) / self.deviation
 
     def redo(self, head: LinearHead) -> LinearHead:
-        """The head that does on scaled features what `head` does on raw ones: the way back from `undo`."""
+        """Convert a head for unscaled features to one for scaled features; the inverse of `undo`."""
         return LinearHead(head.kernel * self.deviation, head.bias + float(self.mean @ head.kernel))
 
     def undo(self, head: LinearHead) -> LinearHead:
-        """The head that does on raw features what `head` does on scaled ones."""
+        """Convert a head for scaled features to one for unscaled features."""
         kernel = head.kernel / self.deviation
         return LinearHead(kernel, head.bias - float(self.mean @ kernel))
 
@@ -60,11 +60,11 @@ def fit_path(
     penalties: Sequence[float],
     start: LinearHead | None = None,
 ) -> list[LinearHead]:
-    """For each penalty, in order, the head that minimises sum(weights * log loss) + penalty / 2 * |kernel|^2.
+    """Return for each penalty the head that minimises sum(weights * log loss) + penalty / 2 * |kernel|^2.
 
-    `features` float32 [n, features], scaled; `second` [n] tells the photos of the second class; `weights` float32
-    [n] sum to 1; the bias is not penalised. Each fit starts from the last one's end: name strong penalties first.
-    `start` saves steps where a head is known that is near the first one.
+    `features` float32 [n, features] are scaled; `second` bool [n] marks the photos of the second class; `weights`
+    float32 [n] sum to 1. The bias is not penalised. Each fit starts from the result of the last one, so strong
+    penalties should come first. `start`, a head near the first result, saves steps.
     """
     solution = np.append(start.kernel, start.bias) if start else np.zeros(features.shape[1] + 1)
     heads = []

@@ -1,10 +1,10 @@
-"""Eight bits in place of 32, written into the graph: post-training quantisation with plain FakeQuant operations.
+"""Post-training quantization to 8 bits, with FakeQuant operations in the graph.
 
-FakeQuant rounds a float32 tensor to 256 steps and gives float32 back. So TensorFlow computes the network in float32 as
-before, with rounded numbers; OpenVINO reads the same operations as leave to multiply whole numbers, of which processors
-with VNNI do four in the time of one float32. Weights get a range for each output channel, activations one for each
-tensor (the scheme of Krishnamoorthi 2018, arXiv:1806.08342), chosen on training photos for the least squared error. No
-label is used, and nothing is trained.
+FakeQuant rounds a float32 tensor to 256 steps and returns float32. TensorFlow computes the network in float32 as
+before, with rounded numbers. OpenVINO recognises these operations and multiplies integers instead; processors with VNNI
+compute four of them in the time of one float32. Weights have one range per output channel, activations one per tensor
+(the scheme of Krishnamoorthi 2018, arXiv:1806.08342). The ranges minimise the squared error on training photos. Labels
+are not used, and nothing is trained.
 """
 
 from collections.abc import Iterator, Mapping
@@ -17,26 +17,26 @@ from tools.training.efficientnet_lite import Convolution, Network, apply_network
 
 Array = NDArray[np.float32]
 
-# Name of a tensor that a convolution reads -> the lowest and the highest number that it can still hold.
+# Name of a convolution's input -> the lowest and the highest number of its range.
 Ranges = Mapping[str, tuple[float, float]]
 
 STEPS = 255
-# On either side of nought.
+# On each side of zero.
 WEIGHT_STEPS = 127
-# Half of the numbers that a weight could have stays unused: without VNNI two products are added up in 16 bits, which
-# 255 * 127 * 2 would not fit into.
+# Weights use only half of their steps. Without VNNI, two products are added in 16 bits, and 255 * 127 * 2 would
+# overflow.
 WEIGHT_ROOM = 2.0
-# What a range is cut down to, as parts of the span between the lowest and the highest number seen.
+# Candidates for a range, as fractions of the interval between the lowest and the highest value.
 CUTS = np.linspace(0.3, 1.0, 36)
-# Of each tensor of each batch; enough to know its tail to one in a hundred thousand.
+# Samples per tensor and batch. They describe the tail of the distribution to one in 100,000.
 SAMPLES = 20_000
 BATCH = 8
-# A channel that is nought throughout would have no range.
+# The minimum width of a range, for a channel of zeros.
 SMALLEST = 1e-6
 
 
 def rounding_error(values: Array, low: float, high: float) -> float:
-    """Mean squared error of `values` in STEPS steps from `low` to `high`, of which one is nought."""
+    """Return the mean squared error of `values` rounded to STEPS steps from `low` to `high`. Zero is a step."""
     step = (high - low) / STEPS
     nought = np.round(-low / step)
     rounded = np.clip(np.round(values / step) + nought, 0, STEPS)
@@ -44,15 +44,15 @@ def rounding_error(values: Array, low: float, high: float) -> float:
 
 
 def best_range(values: Array) -> tuple[float, float]:
-    """The part of the span of `values` with the least error: what lies outside is cut off, the rest rounded finer."""
+    """Return the range with the least error: values outside are clipped, and those inside are rounded more finely."""
     low, high = min(0.0, float(values.min())), max(SMALLEST, float(values.max()))
     return min(((low * cut, high * cut) for cut in CUTS), key=lambda span: rounding_error(values, *span))
 
 
 def calibrate(network: Network, pictures: Array, image_range: tuple[float, float], seed: int = 0) -> dict[str, Any]:
-    """Ranges of all tensors that convolutions of `network` read, from float32 `pictures` [n, height, width, 3].
+    """Return the ranges of all convolution inputs of `network`, from float32 `pictures` [n, height, width, 3].
 
-    `image_range` is what a black and a white pixel become: with 256 steps between them, the input loses nothing.
+    `image_range` is the value of a black and of a white pixel. With 256 steps between them the input is exact.
     """
     random = np.random.default_rng(seed)
     seen: dict[str, list[Array]] = {}
@@ -60,13 +60,13 @@ def calibrate(network: Network, pictures: Array, image_range: tuple[float, float
         for name, values in tensors.items():
             chosen = random.integers(0, values.size, SAMPLES)
             seen.setdefault(name, []).append(np.append(values[chosen], [values.min(), values.max()]))
-    # Few digits, so that another machine's last bits choose no other graph.
+    # Few digits, so that small differences between computers do not change the graph.
     found = {name: best_range(np.concatenate(parts)) for name, parts in seen.items()}
     return {name: [float(f"{end:.4g}") for end in span] for name, span in found.items()} | {"image": list(image_range)}
 
 
 def _read_tensors(network: Network, pictures: Array) -> Iterator[dict[str, Array]]:
-    """What the convolutions of the float32 network read, flat and by name, batch by batch."""
+    """Yield the inputs of all convolutions of the float32 network, flat and by name, batch by batch."""
     import tensorflow as tf
 
     def tensors(image: Any) -> dict[str, Any]:
@@ -96,15 +96,15 @@ def quantized_features(network: Network, image: Any, ranges: Ranges) -> Any:
 def _rounded_kernel(convolution: Convolution) -> Any:
     import tensorflow as tf
 
-    # A depthwise kernel has its channels next to last, and FakeQuant wants them last.
+    # FakeQuant needs the channels last; in a depthwise kernel they are next to last.
     kernel = convolution.kernel[..., 0] if convolution.depthwise else convolution.kernel
     largest = np.abs(kernel).max(axis=tuple(range(kernel.ndim - 1)))
     room = np.maximum(WEIGHT_ROOM * largest, SMALLEST).astype(np.float32)
-    # Rounded here already: of two numbers that are all but as near, the two runtimes would not always choose the same.
+    # Rounded here too: for a number halfway between two steps, the two runtimes could choose different ones.
     step = room / WEIGHT_STEPS
     kernel = np.round(kernel / step) * step
     rounded = tf.quantization.fake_quant_with_min_max_vars_per_channel(
         tf.constant(kernel), tf.constant(-room), tf.constant(room), narrow_range=True
     )
-    # OpenVINO knows the weights of a depthwise convolution through this operation, and not through a slice.
+    # OpenVINO recognises the weights of a depthwise convolution through expand_dims, but not through a slice.
     return tf.expand_dims(rounded, -1) if convolution.depthwise else rounded

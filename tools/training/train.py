@@ -1,15 +1,14 @@
-"""Trains a two-class head on an EfficientNet-Lite backbone and writes a versioned SavedModel.
+"""Trains a two-class head on an EfficientNet-Lite backbone, and writes a SavedModel version.
 
     python -m tools.training.train DATA --model prev_trained_models/CAT-DOG
 
-DATA holds train/{class}/ and val/{class}/ with photos, the classes named as in labels.txt (in any case), and
-perhaps INDEX.csv with the columns path and source. The backbone keeps its ImageNet weights; the head is a logistic
-regression on the pooled features of several views of each training photo, and on what ImageNet's own classifier
-says of dogs against cats (see animals.py). Weights and activations of the backbone are rounded to 8 bits (see
-quantization.py), and the head is fitted on what the rounded backbone sees. A temperature is fitted on left-out sources.
-Photos are prepared by the preprocess service's own functions, with the recipe of its config.yaml. Of several penalties
-the one is taken that does best on sources that the head was not trained on (leave one source out). Features are kept in
---cache: a stopped run goes on.
+DATA contains train/{class}/ and val/{class}/ with photos. The classes have the names of labels.txt, in any case. DATA
+may contain INDEX.csv with the columns path and source. The backbone keeps its ImageNet weights, rounded to 8 bits, as
+are its activations (see quantization.py). The head is a logistic regression. Its inputs are the pooled features of
+several views of each training photo from the rounded backbone, and the odds of ImageNet's own classifier for dogs and
+cats (see animals.py). Photos are prepared with the preprocess service's own functions and the recipe of its
+config.yaml. Of several penalties the best on left-out sources is chosen (leave one source out); the temperature is
+fitted there too. Features are cached in --cache, so a stopped run can be continued.
 """
 
 import argparse
@@ -40,13 +39,13 @@ Array = NDArray[np.float32]
 
 
 class TrainError(Exception):
-    """Training can't go on; the message says why."""
+    """Training can't continue; the message says why."""
 
 
 def export(network: Network, ranges: Ranges, chosen: Chosen, config: Config, target: Path) -> None:
-    """Writes the SavedModel: rounded backbone, mean over places, ImageNet's odds, head, temperature, softmax.
+    """Write the SavedModel: rounded backbone, mean pooling, ImageNet's odds, head, temperature, softmax.
 
-    Beside the float32 input it takes pixels, which it scales by the recipe's own numbers.
+    Beside the float32 input it has a uint8 input of pixels, which the graph scales with the recipe's numbers.
     """
     # Softmax over (-z/2, z/2) is the logistic function of z.
     scaled = chosen.head.kernel / chosen.temperature
@@ -67,7 +66,7 @@ def export(network: Network, ranges: Ranges, chosen: Chosen, config: Config, tar
 
 
 def fingerprint(config: Config, weights: Path, variant: str) -> dict[str, object]:
-    """What the features of a photo depend on, beside the photo and the seed."""
+    """Return everything that a photo's features depend on, except the photo and the seed."""
     code = [Path(inspect.getfile(part)) for part in (features, quantization, views, decode_image)]
     return {
         "variant": variant,
@@ -78,7 +77,7 @@ def fingerprint(config: Config, weights: Path, variant: str) -> dict[str, object
 
 
 def feature_model(features_of: Callable[[Any], Any], config: Config, cache: Path, base: Mapping[str, object]) -> Path:
-    """The backbone alone, `features_of` an image, as a SavedModel in `cache`, written once for each `base`."""
+    """Return the backbone as a SavedModel in `cache`, written once per `base`; `features_of` builds its output."""
     key = hashlib.sha256(json.dumps(dict(base), sort_keys=True).encode()).hexdigest()[:16]
     target = cache / f"backbone-{key}"
     if not target.is_dir():
@@ -90,15 +89,15 @@ def feature_model(features_of: Callable[[Any], Any], config: Config, cache: Path
 def read_examples(
     options: argparse.Namespace, config: Config, labels: Sequence[str], network: Network, weights: Path
 ) -> tuple[Examples, Examples, Ranges]:
-    """Features of the training photos (all views) and of the validation photos (as served), and the ranges."""
+    """Return the features of the training photos (all views) and validation photos (as served), and the ranges."""
     index = options.index or photos.find_index(options.data)
-    # Both folders are looked through first: a missing val must not show after minutes of work.
+    # Both folders are checked first, so that a missing val is reported at once.
     found = {part: photos.find_photos(options.data / part, labels, index) for part in ("train", "val")}
     base = fingerprint(config, weights, options.variant)
     base["ranges"] = ranges = calibrated(network, found["train"], config, options.cache, base)
     model = feature_model(lambda image: quantized_features(network, image, ranges), config, options.cache, base)
     examples = []
-    # Parts of a photo are taken from the whole of it.
+    # The random views of training photos are cut from the complete photo, so it is decoded in full size.
     for part, look, picture in (("train", views.training_views, None), ("val", views.plain_view, config.picture)):
         extraction = features.Extraction(
             model,
@@ -115,7 +114,7 @@ def read_examples(
 
 
 def report_broken(part: str, result: features.Features) -> None:
-    """Names the photos that could not be read; raises TrainError where a class has none left."""
+    """Print the photos that could not be read; raises TrainError if a class has no readable ones."""
     if result.broken:
         print(f"{part}: skipped {len(result.broken)} broken photos", file=sys.stderr)
     for name, reason in result.broken.items():
@@ -125,7 +124,7 @@ def report_broken(part: str, result: features.Features) -> None:
 
 
 def show(title: str, shares: Mapping[str, Proportion]) -> None:
-    """A table of shares."""
+    """Print a table of shares."""
     print(f"\n{title}")
     width = max(map(len, shares))
     for name, share in shares.items():
@@ -133,11 +132,11 @@ def show(title: str, shares: Mapping[str, Proportion]) -> None:
 
 
 def train(options: argparse.Namespace) -> Path:
-    """The whole of it; the version folder that was written. Raises TrainError and what the modules raise."""
+    """Train and return the version folder. Raises TrainError and the errors of the used modules."""
     config = read_config(options.config)
     labels = photos.read_labels(options.model / "labels.txt")
     if len(labels) != 2:
-        raise TrainError(f"{options.model / 'labels.txt'}: {len(labels)} classes, but this head tells two apart")
+        raise TrainError(f"{options.model / 'labels.txt'}: {len(labels)} classes, but this head needs two")
     target: Path = options.model / str(options.version or next_version(options.model))
     if target.exists():
         raise TrainError(f"{target} exists already: choose another --version or move it away")
@@ -158,31 +157,31 @@ def train(options: argparse.Namespace) -> Path:
 
 
 def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
-    """The command line."""
+    """Return the options of the command line."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", type=Path, help="folder with train/{class}/ and val/{class}/")
     model = PROJECT / "prev_trained_models" / "CAT-DOG"
-    parser.add_argument("--model", type=Path, default=model, help="folder with labels.txt that gets the version")
+    parser.add_argument("--model", type=Path, default=model, help="model folder with labels.txt, for the new version")
     parser.add_argument("--version", type=int, help="number of the version folder (default: the next free one)")
     parser.add_argument("--variant", choices=VARIANTS, default="lite2", help="backbone (default: %(default)s)")
     parser.add_argument("--weights", type=Path, help="the backbone's .pth (default: the installed package's)")
     parser.add_argument("--config", type=Path, help="config.yaml with the picture recipe (default: the service's)")
     parser.add_argument("--index", type=Path, help="INDEX.csv (default: the one in the folder or its parent)")
-    parser.add_argument("--penalty", type=float, nargs="+", default=[0.3], help="strengths to try")
+    parser.add_argument("--penalty", type=float, nargs="+", default=[0.3], help="L2 penalties to try (default: 0.3)")
     parser.add_argument(
-        "--source-exponent", type=float, default=1.0, help="a source of n photos counts as n to this power"
+        "--source-exponent", type=float, default=1.0, help="a source of n photos counts as n to this power (default: 1)"
     )
     most = 2 + views.RANDOM_VIEWS
-    parser.add_argument("--views", type=int, default=2, choices=range(1, most + 1), help="how many of each photo")
+    parser.add_argument("--views", type=int, default=2, choices=range(1, most + 1), help="views per photo (default: 2)")
     cache = PROJECT / ".build" / "features"
-    parser.add_argument("--cache", type=Path, default=cache, help="where features are kept (default: %(default)s)")
+    parser.add_argument("--cache", type=Path, default=cache, help="folder for features (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads (default: %(default)s)")
-    parser.add_argument("--seed", type=int, default=0, help="of the random views (default: %(default)s)")
+    parser.add_argument("--seed", type=int, default=0, help="seed of the random views (default: %(default)s)")
     return parser.parse_args(arguments)
 
 
 def main(arguments: list[str] | None = None) -> int:
-    """0, or 2 with one line that says what is wrong."""
+    """Return 0, or 2 after an error message of one line."""
     try:
         train(parse_arguments(arguments))
     except (
@@ -198,7 +197,7 @@ def main(arguments: list[str] | None = None) -> int:
         print(f"train: {exc}", file=sys.stderr)
         return 2
     except KeyboardInterrupt:
-        print("train: stopped; the same command goes on from here", file=sys.stderr)
+        print("train: stopped; the same command continues from here", file=sys.stderr)
         return 130
     return 0
 

@@ -1,7 +1,7 @@
-"""Random views of a training photo: what a head must not depend on.
+"""Random views of a training photo, so that the head does not depend on framing, light and sharpness.
 
-Small animals in big pictures, off-centre ones, odd light and soft copies are where a head trained on one source
-fails on another, so each view changes framing, light and sharpness at once.
+A head trained on one source fails on others with small or off-centre animals, unusual light and soft copies. So each
+view changes framing, light and sharpness at once.
 """
 
 import numpy as np
@@ -10,12 +10,12 @@ from PIL import Image, ImageEnhance, ImageFilter, ImageOps
 Picture = Image.Image
 Random = np.random.Generator
 
-# How many random views: with more of them, or with some that show the animal smaller, left-out sources did worse.
+# Number of random views. With more, or with smaller animals, the accuracy on left-out sources was lower.
 RANDOM_VIEWS = 2
 
 
 def closer(image: Picture, random: Random) -> Picture:
-    """A random part of the photo: 35 to 100 % of its area, its shape changed by up to a third."""
+    """Return a random part of the photo: 35 to 100 % of its area, with its aspect ratio changed by up to a third."""
     area = random.uniform(0.35, 1.0) * image.width * image.height
     aspect = image.width / image.height * np.exp(random.uniform(-0.29, 0.29))
     width = min(image.width, max(1, round(np.sqrt(area * aspect))))
@@ -26,7 +26,7 @@ def closer(image: Picture, random: Random) -> Picture:
 
 
 def recolour(image: Picture, random: Random) -> Picture:
-    """Brightness and contrast changed by up to 40 %, colour by up to 60 %; one in ten without colour."""
+    """Change brightness and contrast by up to 40 %, colour by up to 60 %; one in ten becomes grey."""
     for enhancer, strength in (
         (ImageEnhance.Brightness, 0.4),
         (ImageEnhance.Contrast, 0.4),
@@ -37,12 +37,12 @@ def recolour(image: Picture, random: Random) -> Picture:
 
 
 def soften(image: Picture, random: Random) -> Picture:
-    """Three in ten blurred by 0.3 to 1.2 pixels: the sources' copies differ most in sharpness."""
+    """Blur three in ten by 0.3 to 1.2 pixels, because the sources differ most in sharpness."""
     return image.filter(ImageFilter.GaussianBlur(random.uniform(0.3, 1.2))) if random.random() < 0.3 else image
 
 
 def training_views(image: Picture, random: Random) -> list[Picture]:
-    """The RGB photo itself, its mirror image, and RANDOM_VIEWS random parts of it."""
+    """Return the RGB photo itself, its mirror image, and RANDOM_VIEWS random parts of it."""
     views = [image, ImageOps.mirror(image)]
     for _ in range(RANDOM_VIEWS):
         view = closer(image, random)
@@ -52,5 +52,5 @@ def training_views(image: Picture, random: Random) -> list[Picture]:
 
 
 def plain_view(image: Picture, random: Random) -> list[Picture]:
-    """The photo as it is served."""
+    """Return the photo as it is served."""
     return [image]

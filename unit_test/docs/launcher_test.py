@@ -119,7 +119,7 @@ class ServeTest(unittest.TestCase):
             model.kill()
             self.check_that_all_end(started, family)
             self.assertEqual(started.process.returncode, 1)
-            self.assertIn("a service ended by itself", started.output())
+            self.assertIn("a service has ended", started.output())
 
 
 class SuperviseTest(unittest.TestCase):
@@ -174,10 +174,10 @@ class PortsTest(unittest.TestCase):
                     )
                     self.assertEqual(done.returncode, 1)
                     self.assertEqual(done.stderr.count("\n"), 1, done.stderr)
-                    self.assertIn(f"port {port} is taken by process {holder.pid} (", done.stderr)
+                    self.assertIn(f"port {port} is used by process {holder.pid} (", done.stderr)
                     self.assertIn(Path(sys.executable).name, done.stderr)
                     end = "taskkill /F /PID" if os.name == "nt" else "kill"
-                    self.assertIn(f"End it: {end} {holder.pid} - or take another port: {option} PORT", done.stderr)
+                    self.assertIn(f"End it: {end} {holder.pid} - or use another port: {option} PORT", done.stderr)
             holder.communicate("\n")
 
     def test_what_is_no_port_is_refused(self) -> None:

@@ -244,7 +244,7 @@ environment.set_up(environment.{layer}, "a-command")
         self.write_locks("", "")
         done = self.set_up("SERVE", "requirements.lock/venv")
         self.assertIn("Problem: ", done.stderr)
-        self.assertIn("can't be made", done.stderr)
+        self.assertIn("can't be created", done.stderr)
 
     def test_a_python_without_a_build_of_tensorflow_serves_and_is_told_what_the_rest_needs(self) -> None:
         self.write_locks("", "")

@@ -56,7 +56,7 @@ class StrangeFilesTest(unittest.TestCase):
         path = self.folder / "saved_model.pb"
         path.unlink()
         os.mkfifo(path)
-        with self.assertRaisesRegex(errors.StartError, "is no file"):
+        with self.assertRaisesRegex(errors.StartError, "is not a file"):
             saved_model.read_message(self.folder)
 
     def test_a_folder_in_the_place_of_the_graph_is_named(self) -> None:
@@ -68,12 +68,12 @@ class StrangeFilesTest(unittest.TestCase):
         path = self.folder / "saved_model.pb"
         os.truncate(path, SPARSE)
         with mock.patch.object(model_files, "free_bytes", return_value=None):
-            self.refused(f"has {SPARSE} bytes, and a graph can have {2**31 - 1} at most")
+            self.refused(f"has {SPARSE} bytes; a graph can have at most {2**31 - 1}")
 
     def test_files_larger_than_the_memory_that_is_free_are_not_loaded(self) -> None:
         os.truncate(self.folder / "variables" / "variables.data-00000-of-00001", SPARSE)
         with mock.patch.object(model_files, "free_bytes", return_value=SPARSE - 1):
-            exc = self.refused("take 10240 MiB, and 10239 MiB of memory are free")
+            exc = self.refused("have 10240 MiB, but only 10239 MiB of memory are free")
         self.assertEqual(exc.code, grpc.StatusCode.RESOURCE_EXHAUSTED)
         with mock.patch.object(model_files, "free_bytes", return_value=2 * SPARSE):
             saved_model.read_saved_model(self.folder, 1)
@@ -107,7 +107,7 @@ class LinksTest(unittest.TestCase):
         saved_model.read_saved_model(folder, 1, refuse_unsafe=True)
 
     def refused(self, folder: Path) -> None:
-        with self.assertRaisesRegex(errors.StartError, "is a link to what lies outside of the model's base path"):
+        with self.assertRaisesRegex(errors.StartError, "is a link to a place outside of the model's base path"):
             self.read(folder)
         saved_model.read_saved_model(folder, 1)
 

@@ -310,7 +310,7 @@ class StopTest(unittest.TestCase):
             self.predictions.Predict(request, timeout=0.3)
         self.assertEqual(caught.exception.code(), grpc.StatusCode.DEADLINE_EXCEEDED)
         self.assertLess(self.stop(), 3)
-        self.assertIn("Cut off a computation", self.server.output())
+        self.assertIn("Stopping although a computation runs", self.server.output())
 
     def test_new_calls_are_refused_while_old_ones_finish(self) -> None:
         call = self.predictions.Predict.future(predict_request(STEPS), timeout=TIMEOUT_S)

@@ -202,7 +202,7 @@ class ExitWhenStuckTest(OverloadTestCase):
         self.begin(1).result()
         call = self.begin(ENDLESS)
         self.assertEqual(self.server.process.wait(TIMEOUT_S), 1, self.server.output())
-        self.assertIn("a call computes for more than 1 s (--stuck_call_seconds): ending", self.server.output())
+        self.assertIn("a call computes for more than 1 s (--stuck_call_seconds): exiting", self.server.output())
         self.assertEqual(call.code(), grpc.StatusCode.UNAVAILABLE)
 
 

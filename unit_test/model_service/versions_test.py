@@ -198,7 +198,7 @@ class HostileVersionsTest(VersionsTest):
         "variables of nothing": (lambda folder: (folder / HostileVersionsTest.VARIABLES).write_bytes(b""), "."),
         "a link to elsewhere": (
             lambda folder: (folder / "assets.extra").symlink_to(tempfile.gettempdir()),
-            "assets.extra is a link to what lies outside",
+            "assets.extra is a link to a place outside",
         ),
     }
 

@@ -65,7 +65,7 @@ class MemoryOfTest(unittest.TestCase):
             "an_input_longer_than_its_part": b"\x12\x02\x0a\x05aaaaa",
         }
         for case, message in cases.items():
-            with self.subTest(case), self.assertRaisesRegex(errors.ServingError, "no PredictRequest"):
+            with self.subTest(case), self.assertRaisesRegex(errors.ServingError, "not a valid PredictRequest"):
                 wire_format.memory_of(message)
 
 

@@ -171,7 +171,7 @@ class WatchTest(unittest.TestCase):
         self.assertLess(megabytes, 200)
 
     def test_what_takes_too_much_or_too_long_is_killed_with_its_children(self) -> None:
-        for program, limit_s, why in (("x = b'x' * 80_000_000", 60, "MB"), ("x = 0", 0.1, "not over")):
+        for program, limit_s, why in (("x = b'x' * 80_000_000", 60, "MB"), ("x = 0", 0.1, "took more than")):
             with self.subTest(why):
                 process = self.process(f"{program}; import time; print(flush=True); time.sleep(60)")
                 target = watch.Target("a service", process.pid, free_port(), 60.0)

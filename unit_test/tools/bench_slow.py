@@ -23,7 +23,7 @@ class LimitTest(unittest.TestCase):
         found = json.loads(done.stdout)
         self.assertEqual(found["best"], max(found["rates"], key=found["rates"].__getitem__))
         self.assertTrue(all(rate > 0 for rate in found["rates"].values()))
-        self.assertEqual(found["steps_ms"].keys(), {"decode", "fit", "network"})
+        self.assertEqual(found["steps_ms"].keys(), {"decode", "resize", "network"})
 
 
 class SlowRivalsTest(unittest.TestCase):

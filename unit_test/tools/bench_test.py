@@ -43,7 +43,7 @@ PRINTED = """Running 1s test @ http://127.0.0.1:1/predict
 
 
 def sample(rate: float = 100.0, milliseconds: float = 10.0, errors: int = 0) -> samples.Sample:
-    """A stretch of load in which percentile p took p times `milliseconds`."""
+    """A load in which percentile p took p times `milliseconds`."""
     return samples.Sample(rate, [milliseconds * percent for percent in range(1, 100)], 1000, errors)
 
 
@@ -58,7 +58,7 @@ def results(**changes: Any) -> bench_report.Results:
     other = contestants.Contestant("another", "the best", "/predict", {})
     found = {ours.name: [turn(90), turn(110)], other.name: [turn(50), turn(50)]}
     run = {"rates": {"slow": 80.0, "fast": 125.0}, "best": "fast", "cpu_ms": 4.0, "megabytes": 50.0}
-    limits = [run | {"steps_ms": {"decode": 100.0, "fit": 50.0, "network": 250.0}}] * 2
+    limits = [run | {"steps_ms": {"decode": 100.0, "resize": 50.0, "network": 250.0}}] * 2
     plan = turns.Plan(seconds=4, rate=30)
     made = bench_report.Results([ours, other], found, limits, None, plan, "CAT-DOG version 1", 2)
     return dataclasses.replace(made, **changes)
@@ -184,7 +184,7 @@ class ReportTest(unittest.TestCase):
         found = bench_report.ratios(results())
         self.assertAlmostEqual(found["throughput at 32 clients to the limit's"], 0.8)
         self.assertAlmostEqual(found["throughput at 32 clients to that of another"], 2.0)
-        self.assertAlmostEqual(found["p50 at 1 client to decode, fit and network alone"], 1.25)
+        self.assertAlmostEqual(found["p50 at 1 client to decode, resize and network alone"], 1.25)
         self.assertAlmostEqual(found["p99 to p50 at 32 clients"], 1.98)
 
     def test_whoever_answers_nothing_is_infinitely_slower(self) -> None:
@@ -264,7 +264,7 @@ class EnvironmentsTest(unittest.TestCase):
         with contextlib.redirect_stderr(io.StringIO()) as told, contextlib.redirect_stdout(io.StringIO()) as first:
             failures = environments.install_all(["broken", "sound"])
         self.assertEqual(list(failures), ["broken"])
-        self.assertIn("Left out, broken: pip could not install broken.txt", told.getvalue())
+        self.assertIn("Left out: broken: pip could not install broken.txt", told.getvalue())
         self.assertIn("Installing sound", first.getvalue())
         with contextlib.redirect_stdout(io.StringIO()) as second:
             self.assertEqual(environments.install_all(["sound"]), {})

@@ -22,7 +22,7 @@ class SlowChaosTest(unittest.TestCase):
         ended = run_tool("chaos", "--starts", 2)
         self.assertEqual(ended.returncode, 0, ended.stdout + ended.stderr)
         self.assertRegex(
-            ended.stdout, r"2 starts and ends under load: [1-9]\d* predictions right, .* 0 stuck or failed"
+            ended.stdout, r"2 starts and stops under load: [1-9]\d* right predictions, .* 0 stuck or failed"
         )
 
 

@@ -1,4 +1,4 @@
-"""Ratios side by side are those of the same turn, and no stretch is counted that should not be."""
+"""Ratios side by side are those of the same turn, and no load is counted that should not be."""
 
 import contextlib
 import io

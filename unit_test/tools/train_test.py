@@ -89,7 +89,7 @@ class TrainTest(FolderCase):
             "val: no such folder": lambda: without("val"),
             "no folder 'dog' in it": lambda: without("train/dog"),
             "the folder of class 'Dog' holds no photos": only_texts,
-            "3 classes, but this head tells two apart": three_labels,
+            "3 classes, but this head needs two": three_labels,
             "exists already": taken,
         }
         for words, spoil in cases.items():

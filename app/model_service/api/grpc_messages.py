@@ -1,8 +1,8 @@
-"""Reads gRPC's messages: only where there is room for them, and parses none that would take much more than it brings.
+"""Receives and parses gRPC messages within a memory limit.
 
-gRPC itself would read as many messages of the largest size as come, and parse them in the event loop, before any code
-of ours runs. A method that is declared as one that takes a stream of bytes is called when the metadata of a call has
-come, before its message; on the wire the two are the same.
+By default gRPC reads any number of messages of the largest size and parses them in the event loop, before our code
+runs. To prevent this, each method is declared with a stream of bytes as its request. Such a method is called when the
+metadata has arrived and the message has not. The bytes on the wire are the same.
 """
 
 import asyncio
@@ -19,10 +19,10 @@ from serving_common.tensorflow_protos import DecodeError
 
 logger = logging.getLogger(__name__)
 
-# For all requests but those that hold tensors.
+# The limit of requests without tensors.
 MAX_SMALL_BYTES = 64 << 10
 
-# TensorFlow Serving cuts its texts here: they travel in a header, and gRPC drops headers of more than 8 KiB.
+# TensorFlow Serving cuts its texts at this length. They are sent in a header; gRPC drops headers of more than 8 KiB.
 _MAX_TEXT = 1024
 _TRUNCATED = "...TRUNCATED"
 
@@ -30,12 +30,12 @@ Method = Callable[..., Awaitable[Any]]
 
 
 def cut(text: str) -> str:
-    """Return at most the first 1024 characters of a text, and a sign where there are more."""
+    """Return the first 1024 characters of `text`, with "...TRUNCATED" if it is longer."""
     return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + _TRUNCATED
 
 
 def ends_with_status(method: Method) -> Method:
-    """Make a ServingError the status of the call, and anything unexpected INTERNAL, with the details in the log."""
+    """Turn a ServingError into the status of the call. Any other exception becomes INTERNAL and is logged."""
 
     @functools.wraps(method)
     async def call(requests: Any, context: Any) -> Any:
@@ -54,16 +54,16 @@ def ends_with_status(method: Method) -> Method:
 
 
 class Receiver:
-    """Reads one message of each call, where `memory` has a place for it."""
+    """Receives the message of each call after `memory` has reserved a place for it."""
 
     def __init__(self, memory: MessageMemory) -> None:
         self._memory = memory
 
     async def receive(self, context: Any) -> tuple[bytes, Reservation]:
-        """Return the message, and its reservation, which is the caller's to release.
+        """Return the message and its reservation. The caller must release the reservation.
 
-        Raises ServingError: RESOURCE_EXHAUSTED where there is no place, or the message comes slowly while others
-        wait for its place; INVALID_ARGUMENT where the client sends none.
+        Raises ServingError: RESOURCE_EXHAUSTED if there is no place, or if the message arrives slowly while others
+        wait for its place; INVALID_ARGUMENT if the client sends no message.
         """
         reservation = await self._memory.start_reading(context.peer())
         try:
@@ -73,7 +73,8 @@ class Receiver:
             raise
 
     async def _read(self, context: Any, reservation: Reservation) -> bytes:
-        # One that never comes ends with its connection, within a minute; here a timer would cost more than all else.
+        # No timer here: it would cost more than all the rest. If the message never comes, the call ends with its
+        # connection, within a minute.
         task = asyncio.current_task()
         reservation.stop = task.cancel if task else None
         try:
@@ -89,12 +90,12 @@ class Receiver:
         return message
 
     def small(self, request: Any, method: Method) -> Any:
-        """Return the handler of a method whose request, of this class, is small; it gets that and the context."""
+        """Return the handler of a method with a small request of class `request`; `method` gets (request, context)."""
 
         @functools.wraps(method)
         async def call(_requests: Any, context: Any) -> Any:
             message, reservation = await self.receive(context)
-            # What is as small as this is not counted; some of these calls last.
+            # Small messages are not counted. Some of these calls last long (health watches).
             reservation.release()
             if len(message) > MAX_SMALL_BYTES:
                 text = f"The message has {len(message)} bytes: this method takes at most {MAX_SMALL_BYTES}"
@@ -106,20 +107,20 @@ class Receiver:
         return grpc.stream_unary_rpc_method_handler(ends_with_status(call), response_serializer=serialize)
 
     def stream(self, request: Any, method: Method) -> Any:
-        """The same for a method that writes a stream of answers."""
+        """Return the same for a method that streams its answers."""
         handler = self.small(request, method).stream_unary
         return grpc.stream_stream_rpc_method_handler(handler, response_serializer=serialize)
 
 
 def serialize(message: Any) -> bytes:
-    """Return a message as it goes over the wire."""
+    """Return the wire format of a protobuf message."""
     data: bytes = message.SerializeToString()
     return data
 
 
 def parse(request: Any, message: bytes) -> Any:
-    """Return the message as one of the class `request`; raises ServingError INVALID_ARGUMENT."""
+    """Return `message` as an object of class `request`; raises ServingError INVALID_ARGUMENT."""
     try:
         return request.FromString(message)
     except DecodeError as exc:
-        raise invalid_argument(f"The message is no {request.DESCRIPTOR.name}") from exc
+        raise invalid_argument(f"The message is not a valid {request.DESCRIPTOR.name}") from exc

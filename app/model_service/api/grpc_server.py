@@ -20,15 +20,15 @@ from serving_common.tensorflow_protos import get_model_metadata_pb2, get_model_s
 
 logger = logging.getLogger(__name__)
 
-# How far the health service may lag behind the truth: as long as TensorFlow Serving's manager takes between two looks.
-_FOLLOW_S = 0.1
+# How often the health service is updated, in seconds; TensorFlow Serving's manager has the same interval.
+_UPDATE_S = 0.1
 
-# Connections and calls of one connection at a time; clients queue further calls by themselves.
+# Limits for connections, and for concurrent calls on one connection. gRPC clients queue further calls themselves.
 MAX_CONNECTIONS = 1024
 MAX_STREAMS = 100
-# What may come of a message before it is its turn: a picture, for it to be there then.
+# How much of a message may arrive before its call reads it: enough for one photo.
 UNREAD_BYTES = 256 << 10
-# The metadata of a call: the ids of 32 requests that came as one, a few names.
+# Metadata of one call: the ids of 32 requests in one batch, and a few other entries.
 MAX_METADATA_BYTES = 16 << 10
 
 
@@ -44,7 +44,7 @@ class PredictionService:
         self._receiver = receiver
 
     def handlers(self) -> dict[str, Any]:
-        """Return what answers each method."""
+        """Return a gRPC handler for each method."""
         predict = grpc.stream_unary_rpc_method_handler(ends_with_status(self.predict), response_serializer=serialize)
         metadata = self._receiver.small(get_model_metadata_pb2.GetModelMetadataRequest, self.get_model_metadata)
         others = grpc.stream_unary_rpc_method_handler(ends_with_status(_unimplemented))
@@ -79,7 +79,7 @@ class PredictionService:
         ):
             record.batch_size = prediction.batch_size(request)
             predict = partial(prediction.predict, server_context.servables, request, server_context.max_bytes)
-            # From here on the threads release it: they may compute for longer than the client waits.
+            # From here on the executor's thread releases it: the computation may take longer than the client waits.
             response = await server_context.executor.submit(
                 context.time_remaining(),
                 partial(record.compute, predict),
@@ -103,7 +103,7 @@ class ModelService:
         self._receiver = receiver
 
     def handlers(self) -> dict[str, Any]:
-        """Return what answers each method."""
+        """Return a gRPC handler for each method."""
         status = self._receiver.small(get_model_status_pb2.GetModelStatusRequest, self.get_model_status)
         others = grpc.stream_unary_rpc_method_handler(ends_with_status(_unimplemented))
         return {"GetModelStatus": status, "HandleReloadConfigRequest": others}
@@ -119,23 +119,23 @@ class GrpcServer:
     def __init__(self, server_context: ServerContext, with_health: bool) -> None:
         self._server = grpc.aio.server(
             options=[
-                # Otherwise a second server on the same port would start and take half of the calls.
+                # Otherwise a second server could start on the same port and would get half of the calls.
                 ("grpc.so_reuseport", 0),
                 ("grpc.max_receive_message_length", server_context.max_bytes),
                 ("grpc.max_send_message_length", server_context.max_bytes),
-                # It would let each call send megabytes before anybody reads them.
+                # Otherwise each call could send megabytes before its handler reads them.
                 ("grpc.http2.bdp_probe", 0),
                 ("grpc.http2.lookahead_bytes", UNREAD_BYTES),
                 ("grpc.max_metadata_size", MAX_METADATA_BYTES),
                 ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
                 ("grpc.max_concurrent_streams", MAX_STREAMS),
                 ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
-                # Clients may look as often as this whether the server is still there, also while they only watch its
-                # health; gRPC's own limit, one ping in 5 minutes, ends the connection of those that want to know.
+                # Clients may ping every second, also while they only watch the health. gRPC's default is one ping in
+                # 5 minutes and closes the connection of a client that pings more often.
                 ("grpc.http2.min_ping_interval_without_data_ms", 1000),
                 ("grpc.keepalive_permit_without_calls", 1),
-                # A client looks anew for the addresses behind a name only when a connection ends: so each ends now and
-                # then, in order and after its calls, and a server that has joined gets its share.
+                # A client resolves a host name again only when a connection ends. So each connection is closed
+                # regularly, after its calls have ended, and a new server gets its share of the load.
                 ("grpc.max_connection_age_ms", 30_000),
                 ("grpc.max_connection_age_grace_ms", 30_000),
             ]
@@ -156,19 +156,19 @@ class GrpcServer:
             [grpc.method_handlers_generic_handler(name, handlers) for name, handlers in services.items()]
         )
         self._readiness = server_context.readiness
-        self._following: asyncio.Task[None] | None = None
+        self._updating: asyncio.Task[None] | None = None
 
     async def open(self, address: str) -> None:
-        """Listen on `host:port`; raises StartError where that is taken."""
+        """Listen on `host:port`; raises StartError if the port is taken."""
         try:
             self._server.add_insecure_port(address)
         except RuntimeError as exc:
             raise StartError(f"gRPC can't listen on {address}: the port is taken; choose another --port.") from exc
         await self._server.start()
-        self._following = asyncio.create_task(self._follow())
+        self._updating = asyncio.create_task(self._update_health())
 
-    async def _follow(self) -> None:
-        """Keep grpc.health.v1 at what is true: its watchers want to be told, so it can't be worked out when asked."""
+    async def _update_health(self) -> None:
+        """Update grpc.health.v1 regularly: its watchers expect a message at each change."""
         reported = health_pb2.HealthCheckResponse.SERVING
         while True:
             failing = self._readiness.failing()
@@ -178,14 +178,14 @@ class GrpcServer:
                 logger.log(logging.WARNING if failing else logging.INFO, "Health: %s", failing or "serving again")
                 self._health.set(state)
                 reported = state
-            await asyncio.sleep(_FOLLOW_S)
+            await asyncio.sleep(_UPDATE_S)
 
     def announce_end(self) -> None:
-        """Report NOT_SERVING from now on, so that load balancers turn away."""
-        if self._following:
-            self._following.cancel()
+        """Report NOT_SERVING from now on, so that load balancers choose other servers."""
+        if self._updating:
+            self._updating.cancel()
         self._health.set(health_pb2.HealthCheckResponse.NOT_SERVING)
 
     async def stop(self, grace_s: float) -> None:
-        """Take no more calls; cut off what is still open after `grace_s` seconds. A later call may shorten it."""
+        """Accept no more calls; cancel those that still run after `grace_s` seconds. A later call may shorten this."""
         await self._server.stop(grace_s)

@@ -1,7 +1,7 @@
 """`grpc.health.v1.Health`: one state for the whole server, under all names of its services.
 
-The servicer of the package grpcio-health-checking keeps a lock while it writes to a watcher: one that doesn't take its
-answer would hold up the news for all.
+The package grpcio-health-checking holds a lock while it writes to a watcher. There, one watcher that does not read its
+answer would delay the state of all others.
 """
 
 import asyncio
@@ -11,7 +11,7 @@ from grpc_health.v1 import health_pb2
 
 from model_service.errors import not_found, resource_exhausted
 
-# The whole server, both services by their full names, and by the short ones that TensorFlow Serving registers.
+# "" is the whole server. Then both services: by their full names, and by the short ones that TensorFlow Serving uses.
 HEALTH_SERVICES = (
     "",
     "tensorflow.serving.PredictionService",
@@ -19,14 +19,14 @@ HEALTH_SERVICES = (
     "PredictionService",
     "ModelService",
 )
-# A connection, and so a watch, ends within a minute; then its client comes anew.
+# A connection, and so a watch, ends within a minute. Then the client connects again.
 MAX_WATCHES = 256
 
 States = health_pb2.HealthCheckResponse
 
 
 class HealthService:
-    """Tells the state that was last set, and its watchers each change of it."""
+    """Returns the current state, and sends each change to the watchers."""
 
     def __init__(self) -> None:
         self._state = States.SERVING
@@ -34,7 +34,7 @@ class HealthService:
         self._watches = 0
 
     def set(self, state: int) -> None:
-        """Be in this state from now on, and tell it."""
+        """Change the state and notify the watchers."""
         self._state = state
         changed, self._changed = self._changed, asyncio.Event()
         changed.set()
@@ -46,9 +46,9 @@ class HealthService:
         return States(status=self._state)
 
     async def watch(self, request: Any, context: Any) -> None:
-        """Answer Health.Watch, until the client goes; raises ServingError RESOURCE_EXHAUSTED where too many watch."""
+        """Answer Health.Watch until the client disconnects; raises ServingError RESOURCE_EXHAUSTED at MAX_WATCHES."""
         if self._watches >= MAX_WATCHES:
-            raise resource_exhausted(f"{MAX_WATCHES} watch the health already")
+            raise resource_exhausted(f"The limit of {MAX_WATCHES} health watches is reached: try again later")
         self._watches += 1
         try:
             told = None

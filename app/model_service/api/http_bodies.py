@@ -1,4 +1,4 @@
-"""Reads the bodies of HTTP requests: within bounds of size and time, and where there is memory for them."""
+"""Reads the bodies of HTTP requests within limits of size, time and memory."""
 
 import asyncio
 import zlib
@@ -10,12 +10,12 @@ from model_service.api.json_limits import memory_of
 from model_service.errors import ServingError, invalid_argument
 from model_service.prediction.message_memory import MessageMemory, Reservation, slow
 
-# How long a body may take to come, also where nobody waits for its room.
+# Time limit of a body, in seconds, also if no other request waits for its memory.
 READ_S = 10.0
 
 
 class HttpError(ServingError):
-    """An error for which HTTP has a status of its own."""
+    """An error with an HTTP status of its own."""
 
     def __init__(self, status: int, code: grpc.StatusCode, message: str) -> None:
         super().__init__(code, message)
@@ -23,11 +23,11 @@ class HttpError(ServingError):
 
 
 async def read_body(request: Request, memory: MessageMemory, max_bytes: int) -> tuple[bytes, Reservation]:
-    """Return the body, JSON, unpacked if it came as gzip, and the memory that is reserved for reading it.
+    """Return the body (JSON, decompressed if it is gzip) and its memory reservation.
 
-    The reservation is the caller's to release. Raises ServingError without reading on: 413 for a body over `max_bytes`
-    as it came or unpacked, or that would take too much memory, 408 for one that comes too slowly, INVALID_ARGUMENT for
-    broken gzip, RESOURCE_EXHAUSTED where there is no room.
+    The caller must release the reservation. Raises ServingError at once: HTTP 413 if the body has more than
+    `max_bytes`, compressed or not, or if parsing would take too much memory; 408 if it arrives too slowly;
+    INVALID_ARGUMENT if the gzip is invalid; RESOURCE_EXHAUSTED if there is not enough memory.
     """
     reservation = memory.start_body(":".join(map(str, request.client or ())))
     try:
@@ -54,13 +54,13 @@ async def _received(request: Request, reservation: Reservation, max_bytes: int) 
                 size += len(part)
                 if size > max_bytes:
                     raise too_large(max_bytes)
-                # Twice: the parts, and the whole that is made of them.
+                # Twice: for the parts and for the joined body.
                 await reservation.grow(2 * size)
                 parts.append(part)
     except TimeoutError:
         if reservation.is_stopped:
             raise slow() from None
-        text = f"The body did not come within {READ_S:g} s"
+        text = f"The body did not arrive within {READ_S:g} s"
         raise HttpError(408, grpc.StatusCode.DEADLINE_EXCEEDED, text) from None
     except ClientDisconnect:
         raise client_gone() from None
@@ -72,14 +72,14 @@ async def _make_room(reservation: Reservation, size: int) -> None:
         raise HttpError(
             413,
             grpc.StatusCode.RESOURCE_EXHAUSTED,
-            f"Reading this JSON would take {size} bytes of memory, more than the {reservation.memory.most} that there "
-            "are for one request (--max_message_bytes): send fewer values at a time, or use gRPC",
+            f"Parsing this JSON would take {size} bytes of memory, and one request may take {reservation.memory.most} "
+            "(--max_message_bytes): send fewer values at a time, or use gRPC",
         )
     await reservation.grow(size)
 
 
 def unzipped(body: bytes, max_bytes: int) -> bytes:
-    """Return what is packed in a gzip body; raises ServingError where that is broken or has more than `max_bytes`."""
+    """Return the decompressed body; raises ServingError if the gzip is invalid or holds more than `max_bytes`."""
     unpacker = zlib.decompressobj(zlib.MAX_WBITS | 16)
     try:
         unpacked = unpacker.decompress(body, max_bytes + 1)
@@ -88,16 +88,16 @@ def unzipped(body: bytes, max_bytes: int) -> bytes:
     if len(unpacked) > max_bytes:
         raise too_large(max_bytes)
     if not unpacker.eof:
-        raise invalid_argument("The body is not valid gzip (it is cut off)")
+        raise invalid_argument("The body is not valid gzip (it is incomplete)")
     return unpacked
 
 
 def too_large(max_bytes: int) -> HttpError:
-    """Return the error that says that a body is over the limit, as it came or once it is unpacked."""
+    """Return an error (HTTP 413): the body exceeds the limit, compressed or not."""
     text = f"The body is larger than {max_bytes} bytes (--max_message_bytes)"
     return HttpError(413, grpc.StatusCode.RESOURCE_EXHAUSTED, text)
 
 
 def client_gone() -> ServingError:
-    """Return the error that ends a call whose client has gone: nobody reads it; the status is what is counted."""
-    return ServingError(grpc.StatusCode.CANCELLED, "The client has gone")
+    """Return the error of a call whose client has disconnected. Nobody reads it; only its status is counted."""
+    return ServingError(grpc.StatusCode.CANCELLED, "The client has disconnected")

@@ -1,7 +1,7 @@
-"""The JSON of a predict request to arrays, in TensorFlow Serving's row (`instances`) and column (`inputs`) formats.
+"""Converts the JSON of a predict request to arrays. TensorFlow Serving's two formats are supported.
 
-Row format has one JSON value per example, column format one per input. A dense tensor is nested lists, bytes are
-`{"b64": "..."}`, and NaN, Infinity and -Infinity are written as such, which Python's parser takes as well.
+The row format (`instances`) has one JSON value per example, the column format (`inputs`) one per input. A dense tensor
+is a nested list. Bytes are `{"b64": "..."}`. NaN, Infinity and -Infinity are allowed; Python's parser accepts them.
 """
 
 import base64
@@ -20,12 +20,12 @@ from model_service.models.saved_model import Signature, TensorSpec
 from model_service.models.tensors import KINDS, Array, Kind
 from model_service.prediction.validation import check_tensor
 
-# Errors quote the value that is at fault; a whole image as a list of numbers helps nobody.
+# Errors quote the invalid value. This limits the quote, for example of a whole image as a list of numbers.
 _MAX_QUOTE = 256
-# TensorFlow's own limit is higher, numpy's is 64.
+# numpy's limit; TensorFlow's is higher.
 _MAX_RANK = 64
 _TYPE_NAMES = {dict: "Object", list: "Array", str: "String", int: "Number", float: "Number", type(None): "Null"}
-# What a leaf may be, by numpy's kind of the input's type. (In Python a bool is an int too, but not in JSON.)
+# The Python types that a value may have, by numpy's kind of the input. (In Python a bool is an int; in JSON it is not.)
 _LEAF_TYPES: dict[str, set[type]] = {"f": {int, float}, "i": {int}, "u": {int}, "b": {bool}}
 _PARSE_ERRORS = {
     "Expecting value": "Invalid value",
@@ -34,7 +34,7 @@ _PARSE_ERRORS = {
 
 
 def parse(body: bytes) -> dict[str, Any]:
-    """Return the JSON object that a predict request is; raises ServingError."""
+    """Return the JSON object of a predict request; raises ServingError if the body is not valid."""
     if not body:
         raise invalid_argument("JSON Parse error: The document is empty")
     check_surrogates(body)
@@ -45,7 +45,7 @@ def parse(body: bytes) -> dict[str, Any]:
         raise invalid_argument(f"JSON Parse error: {text}. at offset: {exc.pos}") from exc
     except UnicodeDecodeError as exc:
         raise invalid_argument(f"JSON Parse error: Invalid encoding in string. at offset: {exc.start}") from exc
-    except (RecursionError, ValueError) as exc:  # ValueError: a number of thousands of digits
+    except (RecursionError, ValueError) as exc:  # ValueError: a number with thousands of digits
         raise invalid_argument("JSON Parse error: a value is too long or too deeply nested.") from exc
     if not isinstance(document, dict):
         raise invalid_argument(f"JSON Value: {_quote(document)} Is not object")
@@ -53,7 +53,7 @@ def parse(body: bytes) -> dict[str, Any]:
 
 
 def signature_name(document: Mapping[str, Any]) -> str:
-    """Return the document's `signature_name`, empty where it has none; raises ServingError."""
+    """Return the document's `signature_name`, or "" if it has none; raises ServingError if it is not a string."""
     name = document.get("signature_name", "")
     if not isinstance(name, str):
         raise invalid_argument(
@@ -63,7 +63,7 @@ def signature_name(document: Mapping[str, Any]) -> str:
 
 
 def to_inputs(document: Mapping[str, Any], signature: Signature) -> tuple[dict[str, Array], bool]:
-    """Return an array for each input, and whether they came in row format; raises ServingError."""
+    """Return one array per input, and whether the request has the row format; raises ServingError."""
     if "instances" not in document:
         if "inputs" not in document:
             raise invalid_argument("Missing 'inputs' or 'instances' key")
@@ -102,7 +102,7 @@ def _from_rows(rows: list[Any], signature: Signature) -> dict[str, Array]:
             "tensorinfo_map"
         )
     if not named:
-        # As one array, which takes a tenth of the time; what is wrong with a row, the rows tell one by one.
+        # One conversion for all rows takes a tenth of the time. If it fails, the loop below finds the wrong row.
         with suppress(ServingError):
             return {alias: _dense(rows, spec) for alias, spec in signature.inputs.items()}
     columns: dict[str, _Column] = {}
@@ -139,9 +139,9 @@ def _named_row(row: Any, number: int, named: bool, signature: Signature) -> Mapp
 
 
 class _Column:
-    """The values of one input, row by row, all of the shape of the first of `rows`.
+    """The values of one input, row by row. All `rows` rows must have the shape of the first one.
 
-    Raises ServingError where that is not the signature's.
+    Raises ServingError if that shape is not the signature's.
     """
 
     def __init__(self, spec: TensorSpec, first: Any, rows: int) -> None:
@@ -152,7 +152,7 @@ class _Column:
         self._flat: list[Any] = []
 
     def append(self, value: Any) -> None:
-        """Take a row; raises ServingError where it has another shape, or a value that the type can't hold."""
+        """Add a row; raises ServingError if it has another shape, or a value that the type can't hold."""
         shape = _shape_of(value)
         flat: list[Any] = []
         _flatten(value, shape, 0, flat)
@@ -168,7 +168,7 @@ class _Column:
 
 
 def _dense(value: Any, spec: TensorSpec) -> Array:
-    """Return nested lists as an array, whose shape is first compared with the signature's."""
+    """Return nested lists as an array. The shape is compared with the signature's first."""
     kind, shape = KINDS[spec.dtype], _shape_of(value)
     check_tensor(kind.dtype, shape, spec)
     flat: list[Any] = []
@@ -177,7 +177,7 @@ def _dense(value: Any, spec: TensorSpec) -> Array:
 
 
 def _shape_of(value: Any) -> tuple[int, ...]:
-    """Return the shape of nested lists: the first element at each level says how long the lists of it are."""
+    """Return the shape of nested lists. The first element of each level gives the length of the next."""
     shape: list[int] = []
     while isinstance(value, list):
         shape.append(len(value))
@@ -210,7 +210,7 @@ def _flatten(value: Any, shape: tuple[int, ...], level: int, flat: list[Any]) ->
 
 
 def _values(flat: list[Any], kind: Kind) -> list[Any]:
-    """Return the leaves as numpy takes them; raises ServingError for one that the type can't hold."""
+    """Return the values in a form that numpy accepts; raises ServingError for a value that the type can't hold."""
     if kind.is_string:
         return [_bytes(leaf) for leaf in flat]
     if kind.dtype.kind == "c":
@@ -218,7 +218,7 @@ def _values(flat: list[Any], kind: Kind) -> list[Any]:
             grpc.StatusCode.UNIMPLEMENTED, f"Conversion of JSON Value: {_quote(flat[:1])} to type: {kind.name}"
         )
     allowed = _LEAF_TYPES[kind.dtype.kind]
-    # In most requests every leaf has a right type: then the set tells so without looking at each again.
+    # In most requests all types are right. Then the set shows this without a check of each value.
     if not set(map(type, flat)) <= allowed:
         raise _type_error(next(leaf for leaf in flat if type(leaf) not in allowed), kind)
     for leaf in _out_of_range(flat, kind):
@@ -282,7 +282,7 @@ def _quote(value: Any) -> str:
 
 
 def _pieces(value: Any) -> Iterator[str]:
-    """Yield the JSON of a value, of which nothing is made before it is wanted."""
+    """Yield the JSON of a value piece by piece, so that a long quote is never built as a whole."""
     if isinstance(value, dict):
         yield "{"
         for number, (key, item) in enumerate(value.items()):

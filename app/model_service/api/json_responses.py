@@ -1,4 +1,4 @@
-"""Arrays to the JSON of a predict response: one value per example (row format) or per output (column format)."""
+"""Converts arrays to the JSON of a predict response: one value per example (rows) or per output (columns)."""
 
 import base64
 import json
@@ -10,18 +10,18 @@ import numpy as np
 from model_service.errors import invalid_argument, resource_exhausted
 from model_service.models.tensors import Array
 
-# Each takes some 100 bytes of memory while it becomes text.
+# A value takes about 100 bytes of memory while it is converted to text.
 MAX_VALUES = 500_000
 
 
 def render(results: Mapping[str, Array], is_row_format: bool) -> bytes:
-    """Return the body of the answer: `predictions`, one per example, or `outputs`, one per output.
+    """Return the body: `predictions` with one value per example, or `outputs` with one value per output.
 
-    Raises ServingError where the outputs can't be cut into examples, or have more than MAX_VALUES values.
+    Raises ServingError if the outputs have no common batch size, or more than MAX_VALUES values.
     """
     count = sum(array.size for array in results.values())
     if count > MAX_VALUES:
-        raise resource_exhausted(f"The outputs have {count} values, more than the {MAX_VALUES} of an answer in JSON")
+        raise resource_exhausted(f"The outputs have {count} values; an answer in JSON can have {MAX_VALUES}")
     columns = {alias: _to_lists(alias, results[alias]) for alias in sorted(results)}
     if not is_row_format:
         answer: Any = {"outputs": columns if len(columns) > 1 else next(iter(columns.values()))}
@@ -62,9 +62,9 @@ def _to_lists(alias: str, array: Array) -> Any:
 
 
 def _shortest(value: Any) -> float:
-    """Return the value with six digits if these say it exactly, else with as many as its type needs.
+    """Return the value with 6 significant digits if that is exact, else with 9 (float32) or 17 (float64).
 
-    As a double, the float32 nearest to 0.2 would be printed as 0.20000000298023224.
+    Without this, the float32 nearest to 0.2 would be printed as the double 0.20000000298023224.
     """
     text = f"{value:.6g}"
     if value.dtype.type(text) != value:
@@ -75,5 +75,5 @@ def _shortest(value: Any) -> float:
 def _text(value: bytes, as_bytes: bool) -> Any:
     if as_bytes:
         return {"b64": base64.b64encode(value).decode()}
-    # JSON has no other bytes than UTF-8; who needs them names the output *_bytes.
+    # JSON strings hold UTF-8 only. For other bytes an output's name must end in _bytes.
     return value.decode(errors="replace")

@@ -1,4 +1,4 @@
-"""The REST API: TensorFlow Serving's paths, bodies and texts, and /livez and /readyz beside them."""
+"""The REST API: TensorFlow Serving's paths, bodies and error texts, and /livez and /readyz."""
 
 import asyncio
 import logging
@@ -55,7 +55,7 @@ _MAX_VERSION = 2**63 - 1
 
 
 class RestApi:
-    """The ASGI application; each handler parses, makes one call and renders."""
+    """The ASGI application. `timeout_s` is the time limit of a predict request, in seconds."""
 
     def __init__(self, server_context: ServerContext, timeout_s: float) -> None:
         self._server_context = server_context
@@ -136,7 +136,7 @@ class RestApi:
                 async with asyncio.timeout(self._timeout_s):
                     body, reservation = await read_body(request, self._server_context.messages, self._max_bytes)
                     compute = partial(record.compute, partial(predict, self._servables, spec, body, record))
-                    # From here on the threads release it: they may compute for longer than the client waits.
+                    # From here on the executor's thread releases it: it may compute longer than the client waits.
                     computation = self._server_context.executor.submit(
                         self._timeout_s, compute, reservation.client, reservation.release, not reservation.is_small
                     )
@@ -147,7 +147,7 @@ class RestApi:
 
 
 async def _while_client_waits(request: Request, call: Coroutine[Any, Any, bytes]) -> bytes:
-    """Return what `call` returns; cancels it and raises ServingError CANCELLED once nobody waits for it."""
+    """Return the result of `call`; if the client disconnects, cancel it and raise ServingError CANCELLED."""
     answer = asyncio.create_task(call)
     gone = asyncio.create_task(_client_leaves(request))
     try:
@@ -161,13 +161,13 @@ async def _while_client_waits(request: Request, call: Coroutine[Any, Any, bytes]
 
 
 async def _client_leaves(request: Request) -> None:
-    """Return when the connection ends; the body has been read, so nothing else is left to come."""
+    """Return when the connection ends. The body has been read, so no other message is expected."""
     while (await request.receive())["type"] != "http.disconnect":
         pass
 
 
 def predict(servables: Servables, spec: model_pb2.ModelSpec, body: bytes, record: RequestRecord) -> bytes:
-    """Answer a predict request: JSON in, JSON out; raises ServingError. Takes the CPU: not for the event loop."""
+    """Answer a predict request: JSON in, JSON out; raises ServingError. It uses the CPU: run it in a thread."""
     document = json_requests.parse(body)
     name = json_requests.signature_name(document)
     with servables.use(spec) as servable:
@@ -186,13 +186,13 @@ def _batch_size(inputs: Mapping[str, Array]) -> int | None:
 
 
 def _path(request: Request) -> str:
-    # As it was sent: %2F in a name is not a slash.
+    # Not decoded: %2F in a name is not a slash.
     raw: bytes = request.scope["raw_path"]
     return raw.decode("ascii", "replace").partition("?")[0]
 
 
 def _counted_as(match: re.Match[str] | None) -> tuple[str, str]:
-    """Return the model and the API that a request counts under; only a POST names its API."""
+    """Return the labels for the metrics: the model, and the API, which only a POST has."""
     if match is None:
         return "", ""
     is_post = match.re is _POST
@@ -202,7 +202,7 @@ def _counted_as(match: re.Match[str] | None) -> tuple[str, str]:
 def _spec(match: re.Match[str]) -> model_pb2.ModelSpec:
     spec = model_pb2.ModelSpec(name=unquote(match["name"]))
     if match["version"] is not None:
-        # As text first: Python refuses to read a number of thousands of digits.
+        # Check the length first: Python refuses to convert thousands of digits.
         digits = match["version"].lstrip("0") or "0"
         if len(digits) > len(str(_MAX_VERSION)) or int(digits) > _MAX_VERSION:
             raise invalid_argument(f"Failed to convert version: {match['version']} to numeric.")

@@ -1,4 +1,4 @@
-"""Runs the REST API on uvicorn, in the event loop that the gRPC server runs in."""
+"""Runs the REST API on uvicorn, in the event loop of the gRPC server."""
 
 import asyncio
 import contextlib
@@ -12,14 +12,14 @@ from model_service.api.http_protocol import IDLE_S, LimitedHttpProtocol
 from model_service.api.rest_api import RestApi
 from model_service.errors import StartError
 
-# How often to look whether uvicorn listens, which it doesn't tell.
+# How often to check whether uvicorn listens; it has no event for this.
 _POLL_S = 0.005
 
 
 class _Server(uvicorn.Server):
-    """Uvicorn without its signal handlers: one place in the process decides when both APIs stop.
+    """Uvicorn without its signal handlers: model_server.py decides when both APIs stop.
 
-    Connections of `open_connections` that are silent for too long are ended.
+    It closes connections of `open_connections` that are idle for too long.
     """
 
     def __init__(self, config: uvicorn.Config, open_connections: set[LimitedHttpProtocol]) -> None:
@@ -27,7 +27,7 @@ class _Server(uvicorn.Server):
         self._open_connections = open_connections
 
     async def on_tick(self, counter: int) -> bool:
-        """Look at the connections once a second; see uvicorn."""
+        """Check the connections once a second; uvicorn calls this every 0.1 s."""
         if counter % 10 == 0:
             now = asyncio.get_running_loop().time()
             for connection in list(self._open_connections):
@@ -36,7 +36,7 @@ class _Server(uvicorn.Server):
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:
-        """Leave the signals alone."""
+        """Do not install signal handlers."""
         yield
 
 
@@ -51,18 +51,18 @@ class RestServer:
             lifespan="off",
             ws="none",
             log_config=None,
-            # A warning is what anybody can cause: one line for each invalid request.
+            # uvicorn warns of each invalid request, so any client could fill the log.
             log_level="error",
             access_log=False,
             server_header=False,
-            timeout_keep_alive=IDLE_S,  # type: ignore[arg-type]  # any number will do
+            timeout_keep_alive=IDLE_S,  # type: ignore[arg-type]  # a float works too
             timeout_graceful_shutdown=int(drain_s),
         )
         self._server = _Server(config, open_connections)
         self._serving: asyncio.Task[None] | None = None
 
     async def open(self, claimed: socket.socket) -> None:
-        """Listen on the claimed socket; raises StartError if another program was quicker."""
+        """Listen on the bound socket; raises StartError if another program listens on the port already."""
         try:
             claimed.listen()
         except OSError as exc:
@@ -74,7 +74,7 @@ class RestServer:
             await asyncio.sleep(_POLL_S)
 
     async def close(self) -> None:
-        """Take no more requests and finish those under way."""
+        """Accept no more requests and finish the running ones."""
         self._server.should_exit = True
         if self._serving:
             await self._serving

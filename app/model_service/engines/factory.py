@@ -1,7 +1,7 @@
-"""Chooses what computes each signature: OpenVINO wherever it is exact, TensorFlow for the rest.
+"""Chooses the engine of each signature: OpenVINO if it computes the signature exactly, else TensorFlow.
 
-OpenVINO compiles each signature by itself, which takes time and memory: those that nobody may ever call wait for their
-first call (LazyEngine). All that TensorFlow serves shares one session.
+OpenVINO compiles each signature separately, which costs time and memory. So a signature that may never be called is
+compiled at its first call (LazyEngine). All signatures that TensorFlow computes share one session.
 """
 
 import logging
@@ -20,9 +20,9 @@ logger = logging.getLogger(__name__)
 
 
 def load_engines(model: SavedModel, threads: Threads, at_load: Container[str]) -> dict[str, Engine]:
-    """Return an engine for each signature that can be served; raises StartError where one can't be loaded.
+    """Return an engine for each signature that can be served; raises StartError if one can't be loaded.
 
-    What OpenVINO computes is compiled now where it is named in `at_load`, and else when its first call comes.
+    OpenVINO compiles the signatures named in `at_load` now, and each other one at its first call.
     """
     engines: dict[str, Engine] = {}
     session: tensorflow_engine.Session | None = None

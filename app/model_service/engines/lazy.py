@@ -1,4 +1,4 @@
-"""A signature that is compiled when its first call comes, and takes no memory before."""
+"""An engine that is compiled at its first call and uses no memory before."""
 
 import logging
 import threading
@@ -17,13 +17,13 @@ logger = logging.getLogger(__name__)
 
 
 class LazyEngine:
-    """A signature that OpenVINO can compute, compiled when its first call comes.
+    """A signature that OpenVINO can compute, compiled at its first call.
 
-    Until then it takes no memory: its files are read again, and have to be what they were.
+    The first call reads the model's files again. They must not have changed since the model was loaded.
     """
 
     def __init__(self, model: SavedModel, signature: Signature, threads: Threads) -> None:
-        """Read the signature and let it go again; raises openvino_engine.Unsupported."""
+        """Read the signature without keeping it; raises openvino_engine.Unsupported."""
         openvino_engine.check(model, signature)
         self._digest = digest(model.folder)
         self._model = model
@@ -34,13 +34,13 @@ class LazyEngine:
 
     @property
     def infer_requests(self) -> int:
-        """See Engine; none before the first call: a warm-up has nothing to touch."""
+        """See Engine. It is 0 before the first call, so a warm-up does not compile the signature."""
         return self._engine.infer_requests if self._engine else 0
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
-        """See Engine; the first call compiles, and those that come meanwhile wait for it.
+        """See Engine. The first call compiles; calls that arrive meanwhile wait for it.
 
-        Raises ServingError FAILED_PRECONDITION where that fails; the next call tries again.
+        Raises ServingError FAILED_PRECONDITION if that fails. The next call tries again.
         """
         return self._compiled().run(inputs, outputs)
 
@@ -57,7 +57,7 @@ class LazyEngine:
         folder = self._model.folder
         try:
             if digest(folder) != self._digest:
-                raise StartError(f"{folder} has changed since it was loaded: bring what is new as a new version.")
+                raise StartError(f"{folder} has changed since it was loaded: add the new files as a new version.")
             return openvino_engine.load(self._model, self._signature, self._threads)
         except (OSError, StartError, openvino_engine.Unsupported) as exc:
             logger.error("%s: can't be compiled at its first call: %s", self._signature.name, exc)
@@ -66,7 +66,7 @@ class LazyEngine:
             trim_malloc()
 
     def _failure(self) -> ServingError:
-        # Of the server's folders a client learns nothing.
+        # Clients must not see the server's folders.
         return failed_precondition(
             f"Serving signature key \"{self._signature.name}\" can't be loaded any more: the server's log says why."
         )

@@ -1,10 +1,10 @@
-"""Computes a signature with OpenVINO, where OpenVINO computes what TensorFlow would.
+"""Computes a signature with OpenVINO, if OpenVINO's result is the same as TensorFlow's.
 
-OpenVINO's CPU plugin computes 64-bit numbers in 32 bits (2**40 + 1 comes out as 1, 1e300 as 3.4e38), lets small
-integers saturate that in TensorFlow wrap around, knows no strings, and reads some graphs with inputs missing. So a
-signature is taken only where its inputs and outputs are of types that this leaves alone, and where what was compiled
-has exactly the signature's inputs and outputs. (Inside the graph nobody looks: 64-bit steps between float32 input and
-float32 output are computed in 32 bits.)
+OpenVINO's CPU plugin differs from TensorFlow in four ways. It computes 64-bit numbers in 32 bits (2**40 + 1 becomes 1,
+1e300 becomes 3.4e38). Small integers saturate instead of wrapping around. It has no strings. It reads some graphs with
+inputs missing. So a signature is accepted only if its inputs and outputs have types without these differences, and if
+the compiled model has exactly the signature's inputs and outputs. Types inside the graph are not checked: 64-bit steps
+between float32 input and float32 output are computed in 32 bits.
 """
 
 import ctypes
@@ -36,18 +36,18 @@ from model_service.models.tensors import KINDS, Array, type_name
 from serving_common.tensorflow_protos import types_pb2
 
 _EXACT = frozenset({types_pb2.DT_FLOAT, types_pb2.DT_HALF, types_pb2.DT_INT32, types_pb2.DT_BOOL})
-# Pixels come as uint8, and what is done with them is done in float32.
+# Pixels are uint8; the graph converts them to float32.
 _EXACT_INPUTS = _EXACT | {types_pb2.DT_UINT8}
-# An int64 result of such inputs is a position or a count (ArgMax, TopK, Shape), which 32 bits hold.
+# From such inputs an int64 result is a position or a count (ArgMax, TopK, Shape), which fits into 32 bits.
 _EXACT_OUTPUTS = _EXACT | {types_pb2.DT_INT64}
 
 
-# A big network keeps all cores busy with one call anyway, and its weights fill the memory.
+# A larger network is compiled once: one call keeps all cores busy, and a second copy of its weights costs much memory.
 _MOST_BYTES_TWICE = 64 << 20
 
-# How long after a big call its memory is kept for the next one.
+# How long the memory of a large call is kept for the next one.
 _KEPT_S = 5.0
-# Every one that is in use: see `release_memory`.
+# All engines in use; see `release_memory`.
 _engines: "weakref.WeakSet[OpenVinoEngine]" = weakref.WeakSet()
 
 
@@ -56,10 +56,10 @@ class Unsupported(Exception):
 
 
 class OpenVinoEngine:
-    """A signature, compiled, and its infer requests, each of which computes one call at a time.
+    """A compiled signature and its infer requests, each of which computes one call at a time.
 
-    `throughput_model` is compiled for calls side by side; `latency_model`, where there is one, for a call that has the
-    machine to itself.
+    `throughput_model` is compiled for parallel calls. `latency_model`, if there is one, is compiled for a single call
+    that uses all cores.
     """
 
     def __init__(
@@ -75,7 +75,7 @@ class OpenVinoEngine:
         self._inputs = inputs
         self._outputs = outputs
         self._throughput_requests: queue.SimpleQueue[Any] = queue.SimpleQueue()
-        # One more: see InferenceExecutor.
+        # The additional one is for the executor's additional thread; see InferenceExecutor.
         for _ in range(callers + 1):
             self._throughput_requests.put(throughput_model.create_infer_request())
         self._latency_request = latency_model.create_infer_request() if latency_model else None
@@ -88,22 +88,23 @@ class OpenVinoEngine:
         _engines.add(self)
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
-        """See Engine; waits for a free infer request and gives up the interpreter lock meanwhile."""
+        """See Engine. It waits for a free infer request; the GIL is released while it computes."""
         self._note_size(sum(array.nbytes for array in inputs.values()))
         with self._request() as request:
             try:
                 for alias, index in self._inputs.items():
                     request.set_input_tensor(index, self._tensor(inputs[alias]))
                 request.infer()
-                # A copy: the request's memory belongs to the next caller.
+                # A copy, because the next caller uses the same infer request.
                 return {alias: request.get_output_tensor(self._outputs[alias]).data.copy() for alias in outputs}
             except RuntimeError as exc:
                 raise invalid_argument(without_folders(_cause(exc))) from exc
 
     def release_memory(self) -> bool:
-        """Free what a call larger than the first took, once there has been none for a while; whether there was any.
+        """Free the memory of calls that were larger than the first one; return whether there was any.
 
-        OpenVINO keeps the memory of the largest call for ever. The next call takes anew what it needs, in milliseconds.
+        It does so 5 s after the last such call. OpenVINO itself keeps the memory of the largest call for ever. The
+        next call allocates what it needs, which takes milliseconds.
         """
         if self._grown_at is None or time.monotonic() - self._grown_at < _KEPT_S:
             return False
@@ -121,7 +122,7 @@ class OpenVinoEngine:
     @contextmanager
     def _request(self) -> Iterator[Any]:
         with self._lock:
-            # The first calls, those of the warm-up, go through all infer requests.
+            # During the warm-up all infer requests are used once, so that each has allocated its memory.
             is_warm = not 0 < self._begun < self.infer_requests
             is_lone = self._latency_request is not None and not self._active and is_warm
             self._begun += 1
@@ -136,22 +137,22 @@ class OpenVinoEngine:
                 self._active -= 1
 
     def _tensor(self, array: Array) -> Any:
-        """Lend `array` to OpenVINO, which only reads it; it must live until the inference has ended."""
+        """Return a tensor that shares the memory of `array`, which must live until the inference has ended."""
         if not array.flags.c_contiguous:
             return self._openvino.Tensor(array, shared_memory=False)
         return self._openvino.Tensor(array if array.flags.writeable else _writeable_view(array), shared_memory=True)
 
 
 def _writeable_view(array: Array) -> Array:
-    """Return the same memory under another flag: OpenVINO takes no memory that can't be written, as a message's can't,
-    and a copy of a picture costs as much as a tenth of a small network."""
+    """Return the same memory as a writable array. OpenVINO accepts no read-only memory, and the bytes of a message are
+    read-only. A copy of one photo would cost a tenth of the time of a small network."""
     address, _ = array.__array_interface__["data"]
     memory = (ctypes.c_char * array.nbytes).from_address(address)
     return np.ndarray(array.shape, array.dtype, memoryview(memory))
 
 
 def release_memory() -> bool:
-    """Free the memory of big calls that ended a while ago, in all engines; whether there was any."""
+    """Free the memory of large calls in all engines, see OpenVinoEngine; return whether there was any."""
     return any([engine.release_memory() for engine in list(_engines)])
 
 
@@ -170,10 +171,10 @@ def load(model: SavedModel, signature: Signature, threads: Threads) -> OpenVinoE
 
 
 def check(model: SavedModel, signature: Signature) -> None:
-    """Read `signature` as `load` does, but neither compile nor keep it; raises Unsupported.
+    """Check that OpenVINO can read `signature`, without compiling it; raises Unsupported.
 
-    What OpenVINO can't compute shows when it is read. (Asking the CPU plugin too, with `query_model`, takes as long as
-    compiling.)
+    Reading shows what OpenVINO can't compute. The CPU plugin's `query_model` would check more, but takes as long as
+    compiling.
     """
     _check_types(signature)
     openvino = import_openvino()
@@ -184,7 +185,7 @@ def check(model: SavedModel, signature: Signature) -> None:
 
 @contextmanager
 def _read(core: Any, model: SavedModel, signature: Signature) -> Iterator[Any]:
-    """Yield the graph of `signature`; what OpenVINO refuses in this block, too, is raised as Unsupported."""
+    """Yield the graph of `signature`. OpenVINO's errors while it is read or used in the block become Unsupported."""
     try:
         with _folder_with_default(model, signature) as folder:
             yield core.read_model(str(folder))
@@ -193,9 +194,9 @@ def _read(core: Any, model: SavedModel, signature: Signature) -> Iterator[Any]:
 
 
 def _settings(threads: int, streams: int) -> dict[str, object]:
-    # Without the precision hint, a CPU that has bfloat16 would use it and miss TensorFlow's numbers by 1e-2.
+    # Without this hint a CPU with bfloat16 uses it, and the results differ from TensorFlow's by 1e-2.
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": streams}
-    # Bound to a core each, threads would wait for it where others use it, and another one is free.
+    # A pinned thread would wait for its core while other programs use it, even if another core is idle.
     return {**settings, "ENABLE_CPU_PINNING": False}
 
 
@@ -213,14 +214,14 @@ def _check_types(signature: Signature) -> None:
 def import_openvino() -> ModuleType:
     """Return the package openvino without its conversion tools.
 
-    These report every import to Google Analytics, without asking. The package works without them, and its import
+    Those tools report every import to Google Analytics without asking. The package works without them, and the import
     takes a quarter of the time.
     """
     sys.modules.setdefault("openvino.tools.ovc", None)  # type: ignore[arg-type]  # None forbids an import
     import openvino
 
-    # The first array that its bindings meet makes them look for numpy: two threads that come with theirs at once then
-    # wait for ever, one with the interpreter's lock for the other, which wants that to go on. So here, by one thread.
+    # The first array makes the bindings import numpy. Two threads that do this at the same time deadlock: one holds the
+    # GIL, and the other waits for it. So one thread does it here.
     openvino.Tensor(np.zeros(1, np.float32))
     module: ModuleType = openvino
     return module
@@ -228,7 +229,7 @@ def import_openvino() -> ModuleType:
 
 @contextmanager
 def _folder_with_default(model: SavedModel, signature: Signature) -> Iterator[Path]:
-    """Yield a SavedModel folder in which `signature` goes by the only name that OpenVINO reads."""
+    """Yield a SavedModel folder in which `signature` is the default signature, the only one that OpenVINO reads."""
     if signature.name == DEFAULT_SIGNATURE:
         yield model.folder
         return
@@ -240,7 +241,7 @@ def _folder_with_default(model: SavedModel, signature: Signature) -> Iterator[Pa
 
 
 def match_ports(openvino: ModuleType, ports: Sequence[Any], specs: Mapping[str, TensorSpec]) -> dict[str, int]:
-    """Return for each alias the index of its port; raises Unsupported unless they fit one to one."""
+    """Return the index of each alias's port; raises Unsupported unless ports and `specs` match one to one."""
     found: dict[str, int] = {}
     for index, port in enumerate(ports):
         for alias in port.get_names() & specs.keys():
@@ -248,7 +249,7 @@ def match_ports(openvino: ModuleType, ports: Sequence[Any], specs: Mapping[str, 
             found[alias] = index
     if found.keys() != specs.keys() or len(set(found.values())) != len(ports):
         read = sorted(alias for port in ports for alias in port.get_names())
-        raise Unsupported(f"OpenVINO reads {read} where the signature has {sorted(specs)}")
+        raise Unsupported(f"OpenVINO reads {read}, but the signature has {sorted(specs)}")
     return found
 
 
@@ -262,6 +263,6 @@ def _check_port(openvino: ModuleType, port: Any, spec: TensorSpec) -> None:
 
 
 def _cause(exc: RuntimeError) -> str:
-    """Return the part of OpenVINO's report that names a reason: the last line that says anything."""
+    """Return the last line of OpenVINO's error that is not empty: it names the reason."""
     lines = [line.strip() for line in str(exc).splitlines() if line.strip()]
     return one_line(lines[-1]) if lines else "no reason given"

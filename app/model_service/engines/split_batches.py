@@ -1,4 +1,4 @@
-"""Computes a big batch in parts: the memory that a network needs grows with the rows that it computes at a time."""
+"""Computes a large batch in parts, because a network's memory grows with the number of rows that it computes."""
 
 from collections.abc import Mapping, Sequence
 from itertools import pairwise
@@ -10,15 +10,15 @@ from model_service.models.engine import Engine
 from model_service.models.saved_model import Signature
 from model_service.models.tensors import Array
 
-# Whatever type it has, inside the network a number is a float32.
+# Inside the network a number is a float32, whatever the type of the input.
 _BYTES = 4
 
 
 class SplitEngine:
-    """An engine that is given inputs of `max_bytes` at a time, counted as float32; a single row may have more.
+    """An engine that computes at most `max_bytes` of input at a time, counted as float32. One row is never split.
 
-    Only where the signature leaves the first dimension of all inputs and outputs open: so rows are computed apart, as
-    in a batch of TensorFlow Serving's.
+    It splits only if the first dimension of all inputs and outputs is unknown (-1). Then the rows are independent, as
+    in TensorFlow Serving's batching.
     """
 
     def __init__(self, engine: Engine, signature: Signature, max_bytes: int) -> None:
@@ -47,7 +47,7 @@ class SplitEngine:
         for start, end in pairwise(ends):
             part = self._engine.run({alias: array[start:end] for alias, array in inputs.items()}, outputs)
             if any(len(array) != end - start for array in part.values()):
-                # What the signature leaves open is not the number of rows.
+                # The unknown dimension is not the batch size: compute the whole batch, and do not split later ones.
                 self._can_split = False
                 return self._engine.run(inputs, outputs)
             parts.append(part)

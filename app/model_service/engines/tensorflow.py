@@ -1,4 +1,4 @@
-"""Computes a signature with TensorFlow itself, as TensorFlow Serving does: a session that feeds and fetches by name."""
+"""Computes a signature with TensorFlow itself, as TensorFlow Serving does: one session, feeds and fetches by name."""
 
 import logging
 import os
@@ -15,13 +15,13 @@ from serving_common.tensorflow_protos import load_tensorflow
 
 logger = logging.getLogger(__name__)
 
-# TensorFlow's error codes are gRPC's.
+# TensorFlow's error codes are the same as gRPC's.
 _STATUS_CODES = {code.value[0]: code for code in grpc.StatusCode}
 
 
 @dataclass(frozen=True)
 class Session:
-    """TensorFlow, imported, and the one session in which a model's graph, variables and tables live."""
+    """The module tensorflow, and the session with a model's graph, variables and tables."""
 
     tensorflow: Any
     session: Any
@@ -30,9 +30,9 @@ class Session:
 def open_session(model: SavedModel, threads: int) -> Session:
     """Import TensorFlow and load the model into a session.
 
-    Raises TensorFlowMissing where it isn't installed, and StartError where it can't load the model either.
+    Raises TensorFlowMissing if it isn't installed, and StartError if it can't load the model.
     """
-    # Its C++ half writes what it does to stderr, several lines of it; errors still come through.
+    # TensorFlow's C++ code logs several lines to stderr at its start. Level 2 leaves only errors.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
     tensorflow: Any = load_tensorflow()
     tensorflow.get_logger().setLevel("ERROR")
@@ -45,13 +45,13 @@ def open_session(model: SavedModel, threads: int) -> Session:
     except StartError:
         raise
     except Exception as exc:
-        # TensorFlow's own errors, and whatever else its loader meets in a message that no exporter has written.
+        # Also other exceptions than TensorFlow's own: its loader does not check every malformed message.
         raise StartError(f"{model.folder} can't be loaded ({one_line(exc)}): export the model again.") from exc
     return Session(tensorflow, session)
 
 
 class TensorFlowEngine:
-    """One signature of a session."""
+    """One signature of a session; `infer_requests` is the number of parallel calls."""
 
     def __init__(self, session: Session, signature: Signature, infer_requests: int) -> None:
         self._session = session.session

@@ -1,19 +1,20 @@
-"""TensorFlow's operations that do nothing but compute, on what they are given and what the model keeps in memory.
+"""TensorFlow's operations that only compute, from their inputs and from what the model keeps in memory.
 
-Chosen from the registry of TensorFlow 2.21, each in one of these kinds: arithmetic, arrays, strings, pictures and
-sound from memory, networks, quantisation, sparse and ragged tensors, linear algebra, random numbers, variables, tables
-and lists in memory, calls, branches and loops.
-Left out although they compute, since a harmless use can't be told from another:
+They are chosen from the registry of TensorFlow 2.21, in these groups: arithmetic, arrays, strings, pictures and sound
+in memory, networks, quantization, sparse and ragged tensors, linear algebra, random numbers, variables, tables and
+lists in memory, calls, branches and loops.
 
-- what takes a file's name in an attribute or an input: ReadFile, ImmutableConst, DecodeProtoV2 (`descriptor_source`),
+These are not in the list. Some of them also compute, but a safe use can't be told from an unsafe one:
+
+- operations with a file name in an attribute or input: ReadFile, ImmutableConst, DecodeProtoV2 (`descriptor_source`),
   FixedUnigramCandidateSampler (`vocab_file`), GenerateVocabRemapping, every reader, data set, summary and checkpoint;
-- what writes elsewhere than to a tensor: WriteFile, Print, PrintV2 (`output_stream` may be a file), DebugIdentity
+- operations that write something other than a tensor: WriteFile, Print, PrintV2 (to `output_stream`), DebugIdentity
   (`debug_urls`), Copy (`debug_ops_spec`);
-- what calls code that is no graph: PyFunc, EagerPyFunc, XlaCallModule and XlaCustomCall (JAX exports with these);
-- what talks to others: Send, Recv, Rpc, RemoteCall, collectives, TPUs;
-- what ends the process or waits for ever: Abort, queues, barriers, stages, mutexes;
-- what makes objects out of bytes: ParseTensor, DeserializeIterator, UncompressElement;
-- what only training needs: optimizers, most gradients.
+- calls of code that is not a graph: PyFunc, EagerPyFunc, XlaCallModule and XlaCustomCall (JAX exports use these);
+- network communication: Send, Recv, Rpc, RemoteCall, collectives, TPUs;
+- operations that end the process or may wait for ever: Abort, queues, barriers, stages, mutexes;
+- operations that create objects from bytes: ParseTensor, DeserializeIterator, UncompressElement;
+- operations that only training needs: optimizers, most gradients.
 """
 
 ALLOWED = frozenset(

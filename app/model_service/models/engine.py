@@ -1,4 +1,4 @@
-"""What computes a signature of a model."""
+"""The interface of the engines, which compute signatures."""
 
 from collections.abc import Mapping, Sequence
 from typing import Protocol
@@ -7,14 +7,14 @@ from model_service.models.tensors import Array
 
 
 class Engine(Protocol):
-    """Computes one signature; may be called from several threads at once."""
+    """Computes one signature. Several threads may call it at the same time."""
 
     @property
     def infer_requests(self) -> int:
-        """How many calls it computes at the same time; each has its own state that a warm-up should touch."""
+        """How many calls it computes at the same time. Each of them has its own memory, which a warm-up allocates."""
 
     def run(self, inputs: Mapping[str, Array], outputs: Sequence[str]) -> dict[str, Array]:
-        """Return the named outputs for one array per input.
+        """Return the outputs in `outputs` by alias; `inputs` has an array for each input of the signature.
 
-        Raises ServingError where the graph refuses the inputs.
+        Raises ServingError if the graph rejects the inputs.
         """

@@ -1,4 +1,4 @@
-"""How much memory this process could still take: of the machine's, and of what its control groups allow."""
+"""How much memory this process can still allocate: on the machine, and within its control groups."""
 
 import contextlib
 import re
@@ -11,9 +11,10 @@ MACHINE = Path("/proc/meminfo")
 
 
 def free_bytes(machine: Path = MACHINE, membership: Path = MEMBERSHIP, groups: Path = GROUPS) -> int | None:
-    """Return how much memory this process could still take: of the machine's, and of what its control groups allow.
+    """Return how many bytes this process can still allocate: the least of what the machine and its groups have left.
 
-    None where the system doesn't say. (Kernel documentation: cgroup-v2.rst, memory.max; version 1: memory.rst.)
+    None if the system has no such information. Source: kernel documentation, cgroup-v2.rst (memory.max), and memory.rst
+    for version 1.
     """
     found = [*_of_machine(machine)]
     for name, _ in control_groups("memory", membership):
@@ -29,9 +30,9 @@ def _of_machine(machine: Path) -> Iterator[int]:
 
 
 def _of_group(folder: Path, limit: str, usage: str) -> Iterator[int]:
-    # Where there is no limit, the file says "max", or isn't there.
+    # Without a limit the file contains "max", or does not exist.
     with contextlib.suppress(OSError, ValueError):
         most, used = (int((folder / file).read_text(encoding="ascii")) for file in (limit, usage))
-        # Of files that were read the system keeps what would else be free.
+        # The page cache counts as used, but the system can free its inactive part.
         kept = re.findall(r"^(?:total_)?inactive_file (\d+)$", (folder / "memory.stat").read_text(), re.MULTILINE)
         yield most - used + max(map(int, kept), default=0)

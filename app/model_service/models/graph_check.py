@@ -1,14 +1,13 @@
-"""Refuses a graph that could do anything but compute: what `--refuse_unsafe_operations` does with a SavedModel.
+"""Checks that a SavedModel's graph only computes: `--refuse_unsafe_operations`.
 
-TensorFlow's operations read and write files, call Python, open connections and end the process; a SavedModel may use
-any of them, at its load already. A list of those that are forbidden would be out of date with TensorFlow's next
-release, so this is a list of those that are allowed (allowed_operations.py). The loader itself needs four more. Each of
-them is allowed only in the part of the graph where the loader uses it, and only with the file name that the loader
-passes in:
+TensorFlow's operations can read and write files, call Python, open connections and end the process. A SavedModel may
+use any of them, also while it is loaded. A list of forbidden operations would be incomplete after TensorFlow's next
+release. So there is a list of allowed ones (allowed_operations.py). TensorFlow's loader needs four more. They are
+allowed only in the part of the graph where the loader uses them, and only with the file name that the loader passes:
 
-- RestoreV2 reads the variables; the name of their file is the tensor that the graph's `saver_def` names.
-- InitializeTableFromTextFile reads an asset, in what is run once at the load; its name is the tensor of the asset.
-- SaveV2 and MergeV2Checkpoints write variables: every export has them, and nothing that a server runs reaches them.
+- RestoreV2 reads the variables. Its file name is the tensor that the graph's `saver_def` names.
+- InitializeTableFromTextFile reads an asset when the model is loaded. Its file name is the tensor of the asset.
+- SaveV2 and MergeV2Checkpoints write variables. Every export has them, but nothing that a server runs may reach them.
 """
 
 from collections import Counter, defaultdict
@@ -20,7 +19,7 @@ from model_service.errors import StartError, one_line
 from model_service.models.allowed_operations import ALLOWED
 from serving_common.tensorflow_protos import DecodeError, meta_graph_pb2
 
-# What a server runs of a graph, and under which of these an operation with a file may be reached.
+# The parts of a graph that a server runs, and in which of them an operation with a file is allowed (None: nowhere).
 _SERVING, _INIT, _RESTORE = "serving", "init", "restore"
 _WITH_FILES = {
     "RestoreV2": _RESTORE,
@@ -29,7 +28,7 @@ _WITH_FILES = {
     "SaveV2": None,
     "MergeV2Checkpoints": None,
 }
-# Which input of these is the file's name.
+# Which input of these operations is the file name.
 _FILE_INPUT = {"RestoreV2": 0, "InitializeTableFromTextFile": 1, "InitializeTableFromTextFileV2": 1}
 _CALLS = frozenset({"PartitionedCall", "StatefulPartitionedCall"})
 _HARMLESS_USES = frozenset({"ReadVariableOp", "VarIsInitializedOp", "DisableCopyOnRead"})
@@ -38,12 +37,12 @@ _INIT_SIGNATURE = "__saved_model_init_op"
 _INIT_COLLECTIONS = ("saved_model_main_op", "legacy_init_op")
 _ASSET_COLLECTION = "saved_model_assets"
 
-# The main graph, among the functions' names.
+# Stands for the main graph among the names of functions.
 _MAIN = ""
 
 
 def check_graph(graph: meta_graph_pb2.MetaGraphDef) -> None:
-    """Raise StartError if the graph, or a function of it, has an operation that is not known to only compute."""
+    """Raise StartError if the graph or one of its functions has an operation that may do more than compute."""
     _Check(graph).check()
 
 
@@ -65,9 +64,9 @@ class _Check:
             if node.op in _WITH_FILES:
                 special.append((place, node))
             elif node.op not in ALLOWED and node.op not in self._functions:
-                raise _refused(place, node, "it is not known to do nothing but compute")
+                raise _refused(place, node, "it may do more than compute")
         for function in self._functions:
-            # TensorFlow refuses it too; here it would make the operation pass for a call.
+            # TensorFlow rejects this too. Here the check would take the operation for a call of the function.
             if function in _WITH_FILES or not function:
                 raise StartError(f"The graph has a function with the name of an operation, {_quoted(function)}.")
         if not special and not self._graph.asset_file_def:
@@ -128,7 +127,7 @@ class _Check:
                 yield name, node
 
     def _reach(self, roots: Iterable[str]) -> tuple[set[str], set[str]]:
-        """The nodes of the main graph that run when `roots` are asked for, and the functions that these call."""
+        """Return the nodes of the main graph that run for the outputs `roots`, and the functions that these call."""
         nodes: set[str] = set()
         functions: set[str] = set()
         pending = [_node(root) for root in roots]
@@ -152,7 +151,7 @@ class _Check:
         yield from _named_functions(node.attr)
 
     def _comes_from(self, place: str, tensor: str, role: str) -> bool:
-        """Whether `tensor` can be nothing but a file's name that the loader passes in for `role`, passed on."""
+        """Return whether the value of `tensor` is always a file name that the loader passes in for `role`."""
         pending, seen = [(place, tensor)], self._proven[role]
         while pending:
             one = pending.pop()
@@ -165,7 +164,7 @@ class _Check:
         return True
 
     def _sources(self, place: str, tensor: str, files: set[str]) -> list[tuple[str, str]] | None:
-        """Where the value of `tensor` is from: nowhere for one of `files`, None where that can't be told."""
+        """Return the tensors that `tensor` gets its value from: none for one of `files`, None if that is not known."""
         if place:
             arguments = [argument.name for argument in self._functions[place].signature.input_arg]
             if tensor not in arguments or not self._callers[place]:
@@ -185,7 +184,7 @@ class _Check:
         return self._assigned(_node(node.input[0])) if node.op == "ReadVariableOp" else None
 
     def _assigned(self, handle: str) -> list[tuple[str, str]] | None:
-        """What the variable can hold, None where that can't be told: TensorFlow 2 keeps the name of an asset in one."""
+        """Return the values of a variable, None if not known. TensorFlow 2 keeps an asset's name in a variable."""
         if handle not in self._nodes or self._variables[_variable(self._nodes[handle])] != 1:
             return None
         assigned = []
@@ -206,7 +205,7 @@ def _named_functions(attributes: Any) -> Iterator[str]:
 
 def _serving_roots(graph: meta_graph_pb2.MetaGraphDef) -> Iterator[str]:
     for signature in graph.signature_def.values():
-        # One without a number is an operation and no tensor: no client can ask for it.
+        # A name without a number is an operation and no tensor. No client can request it.
         yield from (info.name for info in signature.outputs.values() if ":" in info.name)
 
 
@@ -231,24 +230,24 @@ def _assets(graph: meta_graph_pb2.MetaGraphDef) -> list[Any]:
 
 
 def _is_plain(name: str) -> bool:
-    """Whether a file of this name lies below the folder in which it is looked for."""
+    """Return whether a file with this name is inside the folder in which TensorFlow looks for it."""
     path = PurePosixPath(name)
     return bool(name) and "\\" not in name and "://" not in name and not path.is_absolute() and ".." not in path.parts
 
 
 def _variable(handle: Any) -> str:
-    """Return by what name a handle finds its variable: the shared one, or its own where it has none."""
+    """Return the name of a handle's variable: its shared name, or the handle's own if it has none."""
     shared: bytes = handle.attr["shared_name"].s if "shared_name" in handle.attr else b""
     return shared.decode(errors="replace") or handle.name
 
 
 def _node(tensor: str) -> str:
-    """Return the name of the node that a tensor, or a control dependency, comes from."""
+    """Return the name of the node that computes a tensor, or that a control dependency names."""
     return tensor.removeprefix("^").partition(":")[0]
 
 
 def _quoted(name: str) -> str:
-    # The graph's author chose it, and it stands in the log.
+    # The author of the graph chose this name, and it is logged: make it short and one line.
     return f'"{one_line(name[:100])}"'
 
 

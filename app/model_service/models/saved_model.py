@@ -1,4 +1,4 @@
-"""Finds and reads a SavedModel on disk: its versions, its `serve` graph and its signatures."""
+"""Finds the versions of a SavedModel on disk, and reads the `serve` graph and the signatures of one."""
 
 import hashlib
 import logging
@@ -21,11 +21,11 @@ from serving_common.tensorflow_protos import DecodeError, get_model_metadata_pb2
 
 logger = logging.getLogger(__name__)
 
-# The tag that exporters put on the graph meant for serving.
+# Exporters put this tag on the graph for serving.
 SERVE_TAG = "serve"
 DEFAULT_SIGNATURE = "serving_default"
 
-# Of a default that stands in for an input, as of one that a request brings (--max_message_bytes).
+# Limit of a signature's default input, in bytes; --max_message_bytes limits the input of a request.
 _MAX_DEFAULT_BYTES = 64 << 20
 
 _VARIABLE_OPS = frozenset({"VarHandleOp", "VariableV2", "Variable"})
@@ -33,7 +33,7 @@ _VARIABLE_OPS = frozenset({"VarHandleOp", "VariableV2", "Variable"})
 
 @dataclass(frozen=True)
 class TensorSpec:
-    """One input or output: `name` is the graph's tensor, `dtype` a DataType number, -1 an unknown dimension."""
+    """An input or output. `name` is the tensor in the graph, `dtype` a DataType number, -1 an unknown dimension."""
 
     alias: str
     name: str
@@ -41,7 +41,7 @@ class TensorSpec:
     shape: tuple[int, ...] | None
 
     def accepts(self, shape: tuple[int, ...]) -> bool:
-        """Whether a tensor of this shape agrees with every dimension that is known."""
+        """Return whether `shape` matches all known dimensions."""
         if self.shape is None:
             return True
         return len(shape) == len(self.shape) and all(
@@ -51,7 +51,7 @@ class TensorSpec:
 
 @dataclass(frozen=True)
 class Signature:
-    """One callable of the model; `defaults` are inputs that a request may leave out."""
+    """A function of the model. `defaults` has values for inputs that a request may omit."""
 
     name: str
     inputs: Mapping[str, TensorSpec]
@@ -60,16 +60,16 @@ class Signature:
 
     @property
     def is_servable(self) -> bool:
-        """Whether it maps dense tensors to dense tensors; the `__saved_model_init_op` entry, for one, does not."""
+        """Whether all inputs and outputs are dense tensors; `__saved_model_init_op`, for example, has none."""
         tensors = [*self.inputs.values(), *self.outputs.values()]
         return bool(self.outputs) and all(":" in spec.name and spec.dtype in KINDS for spec in tensors)
 
 
 @dataclass(frozen=True)
 class SavedModel:
-    """One version of a model as it lies on disk; `signature_defs` is what GetModelMetadata answers.
+    """One version of a model on disk. `signature_defs` is the answer to GetModelMetadata.
 
-    `is_checked` says that its graph was checked (graph_check.py) and may be run only as it was checked.
+    With `is_checked`, graph_check.py has checked the graph, and only this checked graph may be run.
     """
 
     folder: Path
@@ -80,7 +80,7 @@ class SavedModel:
 
 
 def latest_version(model_name: str, base_path: Path) -> tuple[int, Path]:
-    """Return the highest version below `base_path` and its folder; raises StartError where there is none."""
+    """Return the highest version in `base_path` and its folder; raises StartError if there is none."""
     versions = find_versions(model_name, base_path)
     if not versions:
         raise StartError(no_versions(model_name, base_path))
@@ -91,10 +91,10 @@ def latest_version(model_name: str, base_path: Path) -> tuple[int, Path]:
 
 
 def find_versions(model_name: str, base_path: Path) -> dict[int, list[Path]]:
-    """Return the version folders below `base_path` by their number, those that share one with the shortest name first.
+    """Return the folders of each version in `base_path`. If a version has several, the shortest name comes first.
 
-    A version is named by the digits 0 to 9 alone, `0001` is 1, and is a folder or a link to one.
-    Raises StartError where `base_path` itself is missing or can't be listed.
+    A version is a folder, or a link to one, whose name has only the digits 0 to 9; `0001` is version 1.
+    Raises StartError if `base_path` is missing or can't be read.
     """
     found: dict[int, list[Path]] = {}
     try:
@@ -110,7 +110,7 @@ def find_versions(model_name: str, base_path: Path) -> dict[int, list[Path]]:
 
 
 def duplicates(versions: Mapping[int, list[Path]]) -> list[str]:
-    """Return a line for each version that several folders are named for: TensorFlow Serving warns of them too."""
+    """Return a warning for each version with several folders, as TensorFlow Serving does."""
     return [
         f"Duplicate version directories detected. Version {version} will be loaded from {first}, "
         f"and not from {', '.join(map(str, others))}"
@@ -120,7 +120,7 @@ def duplicates(versions: Mapping[int, list[Path]]) -> list[str]:
 
 
 def no_versions(model_name: str, base_path: Path) -> str:
-    """Return TensorFlow Serving's line about a base path without a version."""
+    """Return TensorFlow Serving's message for a base path without versions."""
     return (
         f"No versions of servable {model_name} found under base path {base_path}. "
         "Did you forget to name your leaf directory as a number (eg. '/1/')?"
@@ -134,10 +134,9 @@ def _is_version(path: Path) -> bool:
 def read_saved_model(folder: Path, version: int, refuse_unsafe: bool = False) -> SavedModel:
     """Read the signatures of the SavedModel in `folder`.
 
-    Raises StartError where the file is missing, broken or has no graph for serving, or where variables are
-    missing: what a copy that is still under way, or was cut off, looks like; where a file can't be one of a model
-    (model_files.py); and with `refuse_unsafe` where the graph could do anything but compute (graph_check.py), or a
-    link leads out of the base path.
+    Raises StartError in these cases: the file is missing or broken, or has no graph for serving; variables are missing
+    (the folder is still being copied, or the copy was interrupted); a file fails the checks of model_files.py. With
+    `refuse_unsafe` also if the graph fails the check of graph_check.py, or if a link leads out of the base path.
     """
     check_files(folder, folder.parent if refuse_unsafe else None)
     graph = serving_graph(read_message(folder), folder)
@@ -151,7 +150,7 @@ def read_saved_model(folder: Path, version: int, refuse_unsafe: bool = False) ->
         )
     definitions = get_model_metadata_pb2.SignatureDefMap()
     for name, definition in graph.signature_def.items():
-        # A copy: a part of a message keeps the whole message, weights included, in memory.
+        # A copy: a reference to a part would keep the whole message in memory, with the weights.
         definitions.signature_def[name].CopyFrom(definition)
     signatures = {name: _signature(name, one) for name, one in definitions.signature_def.items()}
     return SavedModel(folder, version, signatures, definitions, refuse_unsafe)
@@ -159,10 +158,10 @@ def read_saved_model(folder: Path, version: int, refuse_unsafe: bool = False) ->
 
 @contextmanager
 def checked_copy(model: SavedModel) -> Iterator[Path]:
-    """Yield a folder to load the model from, with nothing in it but the one graph that was checked.
+    """Yield a folder to load the model from. If the model is checked, it holds only the checked graph.
 
-    A loader reads the file anew, which may be another one by now, and may choose another graph of those in it.
-    Where nothing is to be checked, the folder is the model's own. Raises StartError.
+    TensorFlow's loader reads the file again. The file may have changed since the check, or the loader may choose
+    another graph in it. Without a check the folder is the model's own. Raises StartError.
     """
     if not model.is_checked:
         yield model.folder
@@ -177,7 +176,7 @@ def checked_copy(model: SavedModel) -> Iterator[Path]:
 
 @contextmanager
 def rewritten(source: Path, message: saved_model_pb2.SavedModel) -> Iterator[Path]:
-    """Yield a folder in which the SavedModel of `source` has another `saved_model.pb`."""
+    """Yield a temporary folder with the SavedModel of `source`, but with `message` as its `saved_model.pb`."""
     with tempfile.TemporaryDirectory(prefix="model_") as name:
         folder = Path(name)
         (folder / "saved_model.pb").write_bytes(message.SerializeToString())
@@ -192,12 +191,12 @@ def _link(source: Path, target: Path) -> None:
     try:
         os.symlink(source.resolve(), target, target_is_directory=True)
     except OSError:
-        # On Windows only administrators and developers may make links.
+        # Windows allows links only to administrators and developers.
         shutil.copytree(source, target)
 
 
 def read_message(folder: Path) -> saved_model_pb2.SavedModel:
-    """Parse `saved_model.pb`; raises StartError where that can't be done."""
+    """Parse `saved_model.pb`; raises StartError if that fails."""
     path = folder / "saved_model.pb"
     try:
         return saved_model_pb2.SavedModel.FromString(read_graph_file(path))
@@ -208,7 +207,7 @@ def read_message(folder: Path) -> saved_model_pb2.SavedModel:
 
 
 def serving_graph(message: saved_model_pb2.SavedModel, folder: Path) -> meta_graph_pb2.MetaGraphDef:
-    """Return the part of the message that is tagged for serving; raises StartError where there is none."""
+    """Return the graph with the tag "serve"; raises StartError if there is none."""
     for graph in message.meta_graphs:
         if list(graph.meta_info_def.tags) == [SERVE_TAG]:
             return graph
@@ -220,9 +219,9 @@ def serving_graph(message: saved_model_pb2.SavedModel, folder: Path) -> meta_gra
 
 
 def digest(folder: Path) -> bytes:
-    """Return the SHA-256 of the graph and the variables in `folder`, by which to see whether they are still the same.
+    """Return the SHA-256 of the graph and the variables in `folder`, to detect changes.
 
-    Raises StartError where one can't be read.
+    Raises StartError if a file can't be read.
     """
     whole = hashlib.sha256()
     for path in (folder / "saved_model.pb", *sorted((folder / "variables").glob("variables.*"))):

@@ -1,4 +1,4 @@
-"""The models that are served, found by the ModelSpec of a request, and what became of each version."""
+"""The versions that are served, found by the ModelSpec of a request, and the status of every version."""
 
 import logging
 import threading
@@ -22,13 +22,13 @@ AVAILABLE = State.Value("AVAILABLE")
 UNLOADING = State.Value("UNLOADING")
 END = State.Value("END")
 
-# The one name under which all names are counted that were never served.
+# In metrics this name stands for all models that were never served.
 OTHERS = "(others)"
 
 
 @dataclass(frozen=True)
 class Servable:
-    """One loaded version of a model: what it is, and an engine for each signature that can be called."""
+    """A loaded version of a model, with an engine for each signature that can be called."""
 
     name: str
     model: SavedModel
@@ -36,18 +36,18 @@ class Servable:
 
     @property
     def version(self) -> int:
-        """The number of the folder it was loaded from."""
+        """The version number, which is the name of its folder."""
         return self.model.version
 
     def signature(self, name: str) -> Signature | None:
-        """Return the callable signature of that name; an empty name means `serving_default`."""
+        """Return the signature with this name if it can be called; "" means `serving_default`."""
         wanted = name or DEFAULT_SIGNATURE
         return self.model.signatures[wanted] if wanted in self.engines else None
 
 
 @dataclass(frozen=True)
 class VersionStatus:
-    """What GetModelStatus says of one version: a State, and why where it failed."""
+    """The status of a version in GetModelStatus: a State, and an error code and message if it failed."""
 
     version: int
     state: int
@@ -56,27 +56,27 @@ class VersionStatus:
 
 
 class Servables:
-    """Every version that is available, by model name; one thread may change them while all others look and use."""
+    """All available versions, by model name. One thread may change them while other threads use them."""
 
     def __init__(self, *servables: Servable) -> None:
         self._lock = threading.Lock()
         self._versions: dict[str, dict[int, Servable]] = {}
         self._statuses: dict[str, dict[int, VersionStatus]] = {}
-        # By identity: the same version may be loaded anew while a call still uses the old copy.
+        # Keyed by identity: a version may be loaded again while a call still uses the old copy.
         self._uses: Counter[int] = Counter()
-        # How often a version of each model could not be loaded.
+        # How many loads failed, per model.
         self.load_failures: Counter[str] = Counter()
         for servable in servables:
             self.add(servable)
 
     def find(self, spec: model_pb2.ModelSpec) -> Servable:
-        """Return the version the spec asks for, the highest where it names none; raises ServingError."""
+        """Return the requested version, or the highest if `spec` names none; raises ServingError."""
         with self._lock:
             return self._find(spec)
 
     @contextmanager
     def use(self, spec: model_pb2.ModelSpec) -> Iterator[Servable]:
-        """Find a version to compute with: it counts as loaded until the call has ended. Raises ServingError."""
+        """Yield the requested version. It stays loaded until the block ends. Raises ServingError."""
         with self._lock:
             servable = self._find(spec)
             self._uses[id(servable)] += 1
@@ -87,13 +87,13 @@ class Servables:
                 self._release(servable)
 
     def add(self, servable: Servable) -> None:
-        """Serve a version from now on."""
+        """Make a version available."""
         with self._lock:
             self._versions.setdefault(servable.name, {})[servable.version] = servable
             self._set_status(servable.name, VersionStatus(servable.version, AVAILABLE))
 
     def unload(self, name: str, version: int) -> None:
-        """Give a version to no more calls; it ends when the last of those that use it does."""
+        """Make a version unavailable. It ends when the last call that uses it has ended."""
         logger.info("Quiescing servable version %s", label(name, version))
         with self._lock:
             servable = self._versions[name].pop(version)
@@ -102,34 +102,34 @@ class Servables:
                 self._end(servable)
 
     def set_status(self, name: str, status: VersionStatus) -> None:
-        """Say what becomes of a version that is not available."""
+        """Set the status of a version that is not available."""
         with self._lock:
             self._set_status(name, status)
-            # One that is no longer wanted has not failed.
+            # CANCELLED: the version was replaced before it was loaded. That is no failure.
             if status.code not in (StatusCode.OK, StatusCode.CANCELLED):
                 self.load_failures[name] += 1
 
     def available(self, name: str) -> list[int]:
-        """Return the numbers of the versions that are served."""
+        """Return the numbers of the available versions."""
         with self._lock:
             return list(self._versions.get(name, {}))
 
     def names(self) -> list[str]:
-        """Return the models of which a version was ever to be served."""
+        """Return all models that have or had a version."""
         with self._lock:
             return list(self._statuses)
 
     def label(self, name: str) -> str:
-        """Return what calls of this model count under in the metrics: one name for all that was never served here."""
+        """Return the model's label in the metrics: its name, or OTHERS for a model that was never served."""
         return name if not name or name in self._statuses else OTHERS
 
     def loaded(self) -> dict[str, int]:
-        """Return the version that each model answers with, for those that have one."""
+        """Return the version that each model answers with. Models without one are left out."""
         with self._lock:
             return {name: max(versions) for name, versions in self._versions.items() if versions}
 
     def statuses(self, spec: model_pb2.ModelSpec) -> list[VersionStatus]:
-        """Return what GetModelStatus reports, newest first; a label is ignored. Raises ServingError."""
+        """Return the statuses for GetModelStatus, newest version first. A label is ignored. Raises ServingError."""
         with self._lock:
             statuses = dict(self._statuses.get(spec.name, {}))
         if spec.WhichOneof("version_choice") == "version":
@@ -165,7 +165,7 @@ class Servables:
 
     def _end(self, servable: Servable) -> None:
         logger.info("Done unloading servable version %s", label(servable.name, servable.version))
-        # It may be back already, loaded anew.
+        # The version may be available again, loaded a second time.
         if self._statuses[servable.name][servable.version].state == UNLOADING:
             self._set_status(servable.name, VersionStatus(servable.version, END))
 
@@ -174,5 +174,5 @@ class Servables:
 
 
 def label(name: str, version: int) -> str:
-    """Return how TensorFlow Serving's log names a version."""
+    """Return a version's name in the format of TensorFlow Serving's log."""
     return f"{{name: {name} version: {version}}}"

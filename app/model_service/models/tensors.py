@@ -1,4 +1,4 @@
-"""TensorProto to numpy and back, with the exact rules of TensorFlow's `Tensor::FromProto`."""
+"""Converts TensorProto to numpy and back, with the rules of TensorFlow's `Tensor::FromProto`."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -11,16 +11,16 @@ from serving_common.tensorflow_protos import tensor_pb2, types_pb2
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-# So many values are Python's own objects at a time, which take ten times the memory of an array's.
+# How many values are converted at a time. As Python objects they take ten times the memory of an array.
 _PART = 1 << 16
 
 
 @dataclass(frozen=True)
 class Kind:
-    """One tensor type: TensorFlow's short name, numpy's dtype, and the TensorProto field that holds values.
+    """One tensor type: TensorFlow's short name, numpy's dtype, and the TensorProto field for its values.
 
-    `stored` is the dtype of one item of that field where it differs from the tensor's own: small integers travel
-    as int32, half floats as the integers of their bits, a complex number as two floats.
+    `stored` is the dtype of the values in that field if it differs: small integers are stored as int32, half floats
+    as the integers of their bits, a complex number as two floats.
     """
 
     number: int
@@ -31,7 +31,7 @@ class Kind:
 
     @property
     def is_string(self) -> bool:
-        """Whether the values are bytes of any length."""
+        """Whether the values are byte strings."""
         return self.dtype == np.object_
 
 
@@ -63,7 +63,7 @@ KINDS = {
 
 
 def type_name(number: int) -> str:
-    """Return the name TensorFlow prints for a DataType number: `float`, `uint8`, `string`..."""
+    """Return TensorFlow's name for a DataType number: `float`, `uint8`, `string`..."""
     return types_pb2.DataType.Name(number).removeprefix("DT_").lower() if number in _NUMBERS else str(number)
 
 
@@ -72,7 +72,7 @@ _NUMBERS = frozenset(types_pb2.DataType.values())
 
 @dataclass(frozen=True)
 class Unread:
-    """A tensor of which all is known but the values of its typed field."""
+    """A tensor whose type, shape and content length are checked, and whose values are not converted yet."""
 
     tensor: tensor_pb2.TensorProto
     kind: Kind
@@ -80,10 +80,10 @@ class Unread:
     content: bytes
 
     def to_array(self) -> Array:
-        """Return the values as an array of the tensor's own shape and dtype; strings as an object array of bytes.
+        """Return the values as an array with the tensor's shape and dtype. Strings are an object array of bytes.
 
-        Raw `tensor_content` gives a read-only view. Of the typed values too many are cut off, too few are filled up
-        with the last one, and none at all means zeros.
+        `tensor_content` gives a read-only view without a copy. In a typed field, too many values are cut off, too few
+        are filled up with the last one, and none at all means zeros.
         """
         if self.content:
             values = np.frombuffer(self.content, self.kind.dtype.newbyteorder("<"))
@@ -92,21 +92,21 @@ class Unread:
 
 
 def size_of(tensor: tensor_pb2.TensorProto) -> int:
-    """Return how many bytes the tensor takes as an array; of a string only what points to it counts.
+    """Return the size of the tensor as an array, in bytes. A string counts as one pointer.
 
-    Raises ValueError for an unknown type and for a shape that is not fully known.
+    Raises ValueError for an unknown type, and for a shape that is not fully known.
     """
     kind, shape = _kind_and_shape(tensor)
     return prod(shape) * kind.dtype.itemsize
 
 
 def read(tensor: tensor_pb2.TensorProto) -> Unread:
-    """Check everything about a tensor that needs no conversion.
+    """Check type, shape and content length of a tensor without converting it.
 
-    Raises ValueError as `size_of` does, and for content of another length than the shape says.
+    Raises ValueError as `size_of` does, and if the length of `tensor_content` does not match the shape.
     """
     kind, shape = _kind_and_shape(tensor)
-    # Read once: each time gives a new copy.
+    # Read it once: protobuf makes a copy at each access.
     content = tensor.tensor_content
     expected = prod(shape) * kind.dtype.itemsize
     if content and (kind.is_string or len(content) != expected):
@@ -117,8 +117,8 @@ def read(tensor: tensor_pb2.TensorProto) -> Unread:
 def to_array(tensor: tensor_pb2.TensorProto, max_bytes: int) -> Array:
     """Return the tensor as an array, see Unread.to_array.
 
-    Raises ValueError as `read` does, and for a tensor of more than `max_bytes` (a shape of a few bytes can ask for any
-    amount of memory).
+    Raises ValueError as `read` does, and if the array would have more than `max_bytes`. (A few bytes of shape can
+    request any amount of memory.)
     """
     size = size_of(tensor)
     if size > max_bytes:
@@ -137,7 +137,7 @@ def _kind_and_shape(tensor: tensor_pb2.TensorProto) -> tuple[Kind, tuple[int, ..
 
 
 def _from_values(values: Sequence[Any], count: int, kind: Kind) -> Array:
-    """Return `count` of the values, the last one repeated where there are fewer."""
+    """Return `count` values; if there are fewer, the last one is repeated."""
     size = kind.dtype.itemsize // kind.stored.itemsize if kind.dtype.kind == "c" else 1
     given = min(count, len(values) // size)
     array = np.zeros(count, kind.dtype)
@@ -158,14 +158,14 @@ def _converted(values: Array, kind: Kind) -> Array:
         return values.astype(np.uint16).view(np.float16)
     if kind.dtype.kind == "c":
         return values.view(kind.dtype)
-    # Like the C++ cast: values that don't fit lose their upper bits.
+    # As a C++ cast does: values that don't fit lose their upper bits.
     return values.astype(kind.dtype)
 
 
 def to_tensor(array: Array, number: int) -> tensor_pb2.TensorProto:
-    """Return `array` as a TensorProto of the DataType `number`, its values in the typed field.
+    """Return `array` as a TensorProto of the DataType `number`, with its values in the typed field.
 
-    Typed fields are what TensorFlow Serving sends by default, and clients read `float_val` of the answer.
+    TensorFlow Serving sends typed fields by default, and clients read `float_val` of the answer.
     """
     kind = KINDS[number]
     tensor = tensor_pb2.TensorProto(dtype=number)

@@ -1,7 +1,7 @@
-"""Follows the model's folder: a new version is loaded beside the old one and takes its place.
+"""Watches the model's folder: a new version is loaded beside the old one and then replaces it.
 
-As in TensorFlow Serving the highest version is the one wanted, what is served is not given up before the wanted one
-is ready, and a version that can't be loaded is tried again a few times. All of it happens in one thread of its own.
+As in TensorFlow Serving, the highest version is the target, the old version is served until the target is ready, and a
+version that can't be loaded is tried again a few times. All of this runs in a thread of its own.
 """
 
 import logging
@@ -19,7 +19,7 @@ from model_service.models.servables import END, LOADING, Servable, Servables, Ve
 
 logger = logging.getLogger(__name__)
 
-# How often to look whether it is time for something: TensorFlow Serving's manager does so as often.
+# How often the thread checks whether something is due, in seconds; TensorFlow Serving's manager has the same interval.
 _TICK_S = 0.1
 
 Load = Callable[[int, Path], Servable]
@@ -27,7 +27,7 @@ Load = Callable[[int, Path], Servable]
 
 @dataclass(frozen=True)
 class Schedule:
-    """How often to look into the folder and how often to try a version again; times in seconds."""
+    """How often to poll the folder and to retry a load. `poll_s` and `retry_s` are seconds."""
 
     poll_s: float
     retries: int
@@ -36,7 +36,7 @@ class Schedule:
 
 @dataclass
 class LoadAttempt:
-    """A version that is wanted and not loaded yet; `at` is when to try next, on the monotonic clock."""
+    """A target version that is not loaded yet. `at` is the time of the next attempt, on the monotonic clock."""
 
     version: int
     folder: Path
@@ -45,7 +45,7 @@ class LoadAttempt:
 
 
 class VersionPoller:
-    """Keeps the highest version in `base_path` served as the model `name`; `load` loads and warms up one version."""
+    """Keeps the highest version in `base_path` served as the model `name`. `load` loads and warms up one version."""
 
     def __init__(self, servables: Servables, name: str, base_path: Path, load: Load, schedule: Schedule) -> None:
         self._servables = servables
@@ -61,14 +61,14 @@ class VersionPoller:
         self.is_loading = False
 
     def start(self) -> None:
-        """Begin to poll, unless the schedule says that the start was the only time to look."""
+        """Start to poll, unless the interval is 0 or less."""
         if self._schedule.poll_s > 0:
             self._poll_at = time.monotonic() + self._schedule.poll_s
-            # A daemon: the end of the process doesn't wait for a model that nobody will use.
+            # A daemon thread, so that the process can end while a version is loaded.
             threading.Thread(target=self._run, name="version poller", daemon=True).start()
 
     def stop(self) -> None:
-        """Begin nothing new; a version that is being loaded is not waited for."""
+        """Stop polling. It does not wait for a version that is being loaded."""
         self._stop.set()
 
     def _run(self) -> None:
@@ -76,11 +76,11 @@ class VersionPoller:
             try:
                 self.step(time.monotonic())
             except Exception:
-                # Whatever it is, what is served now goes on, and so does the polling.
+                # Whatever the error is, the current version is still served, and the polling goes on.
                 logger.exception("The folder of versions could not be followed")
 
     def step(self, now: float) -> None:
-        """Do what is due at `now` on the monotonic clock; takes as long as loading a version does."""
+        """Do what is due at `now` on the monotonic clock. It takes as long as loading a version."""
         if now >= self._poll_at:
             self._poll_at = now + self._schedule.poll_s
             self._poll(now)
@@ -91,12 +91,12 @@ class VersionPoller:
         try:
             versions = find_versions(self._name, self._base_path)
         except StartError as exc:
-            # It may be a file system that is away for a moment: no reason to stop serving.
+            # The file system may be unavailable for a moment, so the current version is still served.
             logger.error("%s", exc)
             return
         warnings = duplicates(versions)
         for text in warnings:
-            # Once, not at each look.
+            # Warn once, not at each poll.
             if text not in self._warned:
                 logger.warning("%s", text)
         self._warned = warnings
@@ -109,13 +109,13 @@ class VersionPoller:
         if newest in self._servables.available(self._name):
             self._set_target(None)
         elif self._attempt and newest == self._attempt.version:
-            # Of folders with the same number another may be the first by now.
+            # The version may have several folders; the first of them may have changed.
             self._attempt.folder = versions[newest][0]
         elif newest != self._given_up:
             self._set_target(LoadAttempt(newest, versions[newest][0], now))
 
     def _set_target(self, attempt: LoadAttempt | None) -> None:
-        """Forget what was wanted before: a version that failed may come back mended, under the same number."""
+        """Replace the target. Then a failed version can be loaded again, after it was repaired under its number."""
         if self._attempt:
             text = "No longer wanted before it could be loaded"
             status = VersionStatus(self._attempt.version, END, StatusCode.CANCELLED, text)

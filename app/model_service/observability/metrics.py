@@ -1,4 +1,4 @@
-"""What is counted and timed while the server runs: TensorFlow Serving's metrics by its names, and a few of ours."""
+"""The metrics: TensorFlow Serving's, by their names, and a few of our own."""
 
 import threading
 import time
@@ -23,22 +23,22 @@ from serving_common.tensorflow_protos import ParseError, descriptor_pb2, descrip
 
 DEFAULT_PATH = "/monitoring/prometheus/metrics"
 
-# Names of models come from requests, also made-up ones: no more series than this, or strangers could fill the memory.
+# Requests can name any model. Without this limit, invented names could fill the memory.
 MAX_SERIES = 1000
 
 _REQUEST_COUNT = ":tensorflow:serving:request_count"
 
-# Microseconds, up to 25 minutes: TensorFlow Serving's own.
+# Upper bounds of TensorFlow Serving's buckets, in microseconds, up to 25 minutes.
 _LATENCIES_US = [10 * 1.8**power for power in range(33)]
-# Seconds, from a thread that is free to a deadline that has passed.
+# Seconds, from no wait to the default deadline.
 _QUEUE_S = (0.0001, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10, 30)
 _BATCH_SIZES = (1, 2, 3, 4, 8, 16, 32, 64, 128, 256, 512, 1024)
 
 
 def read_path(config_file: str) -> str | None:
-    """Return the path that a `--monitoring_config_file` asks for the metrics at; None where it asks for none.
+    """Return the path for the metrics that a `--monitoring_config_file` sets; None if it does not enable them.
 
-    Raises StartError where the file can't be read or is no MonitoringConfig.
+    Raises StartError if the file can't be read or is no MonitoringConfig.
     """
     if not config_file:
         return None
@@ -50,7 +50,7 @@ def read_path(config_file: str) -> str | None:
         return None
     path: str = config.prometheus_config.path or DEFAULT_PATH
     if not path.startswith("/"):
-        raise StartError(f"--monitoring_config_file={config_file}: the path must begin with a slash, not be {path}.")
+        raise StartError(f"--monitoring_config_file={config_file}: the path must begin with a slash, but it is {path}.")
     return path
 
 
@@ -76,7 +76,7 @@ SomeMetric = TypeVar("SomeMetric", Counter, Histogram)
 
 
 class LabeledMetric(Generic[SomeMetric]):
-    """A metric with at most MAX_SERIES series: what comes on top counts under the model OTHERS; for any thread."""
+    """A metric with at most MAX_SERIES series; further ones count under the model OTHERS. Any thread may use it."""
 
     def __init__(self, metric: SomeMetric) -> None:
         self.metric: SomeMetric = metric
@@ -84,8 +84,8 @@ class LabeledMetric(Generic[SomeMetric]):
         self._series: dict[tuple[str, ...], SomeMetric] = {}
 
     def labels(self, *values: str) -> SomeMetric:
-        """Return the series with these values of the labels."""
-        # Without the lock, and kept here: the library takes a lock and converts each value.
+        """Return the series with these label values."""
+        # This cache needs no lock for a known series. The library takes a lock and converts each value.
         found = self._series.get(values)
         if found is None:
             with self._lock:
@@ -96,7 +96,7 @@ class LabeledMetric(Generic[SomeMetric]):
 
 
 class Monitoring:
-    """Everything that is measured, from all threads; `path` is where it can be read, if anywhere."""
+    """All metrics; any thread may update them. `path` is the HTTP path where they are read, None if there is none."""
 
     def __init__(self, path: str | None = None) -> None:
         self.path = path
@@ -119,7 +119,7 @@ class Monitoring:
 
     @contextmanager
     def request(self, model_name: str, api: str, entrypoint: str) -> Iterator[None]:
-        """Count the request that the block answers, by how it ends, and time it if it is answered well."""
+        """Count the request that the block answers, by its status; measure its time if it succeeds."""
         began = time.perf_counter()
         try:
             yield
@@ -131,7 +131,7 @@ class Monitoring:
 
     @contextmanager
     def warmup(self, folder: Path) -> Iterator[None]:
-        """Time the warm-up of the version in `folder`, which the block does."""
+        """Measure the time of the warm-up in the block; `folder` is the version's, as the metric shows it."""
         began = time.perf_counter()
         code = StatusCode.OK
         try:
@@ -143,19 +143,20 @@ class Monitoring:
             self._warmup.labels(str(folder), code.name).observe((time.perf_counter() - began) * 1e6)
 
     def waited(self, seconds: float) -> None:
-        """Take down for how long a prediction waited until it was computed."""
+        """Record how long a prediction waited before it was computed."""
         self._queue.observe(seconds)
 
     def timed(self, engine: Engine, model_name: str) -> "TimedEngine":
-        """Return an engine that reports how long each of its calls computes."""
+        """Return an engine that records the time of each call."""
         return TimedEngine(engine, self._runtime, self._batch, model_name)
 
     def page(self, executor: InferenceExecutor, servables: Servables, readiness: Readiness) -> str:
-        """Return everything as Prometheus reads it."""
+        """Return all metrics in Prometheus' text format."""
         registry = CollectorRegistry(auto_describe=False)
         registry.register(_Page(self._measured(), executor, servables, readiness))
         page = generate_latest(registry).decode()
-        # The library ends the name of each counter in _total: mended here in descriptions, in `_Page` in samples.
+        # The library appends _total to a counter's name. Here it is removed in HELP and TYPE, in `_Page` in the
+        # samples.
         for word in ("HELP", "TYPE"):
             page = page.replace(f"# {word} {_REQUEST_COUNT}_total ", f"# {word} {_REQUEST_COUNT} ", 1)
         return page
@@ -166,7 +167,7 @@ class Monitoring:
 
 
 class _Page(Collector):
-    """What is measured, and the state of the server at this moment."""
+    """All metrics, and the present state of the server."""
 
     def __init__(
         self,
@@ -186,15 +187,15 @@ class _Page(Collector):
                 metric.samples = [
                     sample._replace(name=_REQUEST_COUNT) if sample.name == f"{_REQUEST_COUNT}_total" else sample
                     for sample in metric.samples
-                    # Prometheus' text format has no such thing; TensorFlow Serving neither.
+                    # Prometheus' text format has no _created samples, and TensorFlow Serving has none.
                     if not sample.name.endswith("_created")
                 ]
                 yield metric
         executor = self._executor
         yield GaugeMetricFamily("model_server_queue_length", "Predictions that wait.", executor.waiting)
-        yield GaugeMetricFamily("model_server_computing", "Predictions that compute.", executor.computing)
-        yield GaugeMetricFamily("model_server_longest_call_seconds", "The longest of these.", executor.longest())
-        yield GaugeMetricFamily("model_server_ready", "1: requests may be sent.", int(not self._readiness.failing()))
+        yield GaugeMetricFamily("model_server_computing", "Predictions that are computed.", executor.computing)
+        yield GaugeMetricFamily("model_server_longest_call_seconds", "Time of the longest one.", executor.longest())
+        yield GaugeMetricFamily("model_server_ready", "1: the server is ready.", int(not self._readiness.failing()))
         yield CounterMetricFamily("model_server_rejected", "Predictions that found the queue full.", executor.rejected)
         yield CounterMetricFamily("model_server_expired", "Predictions past their deadline.", executor.expired)
         yield CounterMetricFamily("model_server_cancelled", "Predictions whose client went away.", executor.cancelled)
@@ -209,14 +210,14 @@ class _Page(Collector):
 
 
 def _histogram(name: str, text: str, buckets: Sequence[float], labels: Sequence[str]) -> LabeledMetric[Histogram]:
-    # Six digits, as TensorFlow Serving writes them.
+    # Six digits, as in TensorFlow Serving.
     limits = [float(f"{limit:g}") for limit in buckets]
     return LabeledMetric(Histogram(name, text, labels, buckets=limits, registry=None))
 
 
 @dataclass(frozen=True)
 class TimedEngine:
-    """An engine that is timed, and whose batches are counted; not where they fail, as in TensorFlow Serving."""
+    """An engine whose calls and batch sizes are measured. Failed calls are not, as in TensorFlow Serving."""
 
     engine: Engine
     runtime: LabeledMetric[Histogram]
@@ -232,7 +233,7 @@ class TimedEngine:
         """See Engine."""
         began = time.perf_counter()
         results = self.engine.run(inputs, outputs)
-        # TensorFlow Serving calls whatever runs a SavedModel TF1, and dashboards ask for that.
+        # TensorFlow Serving labels every SavedModel with TF1, and dashboards select this label.
         self.runtime.labels(self.model_name, "Predict", "TF1").observe((time.perf_counter() - began) * 1e6)
         rows = max((array.shape[0] for array in inputs.values() if array.ndim), default=1)
         self.batch.labels(self.model_name).observe(rows)

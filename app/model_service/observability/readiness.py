@@ -1,13 +1,13 @@
-"""Whether requests should be sent here: the one answer behind grpc.health.v1 and /readyz."""
+"""Whether the server is ready, for grpc.health.v1 and /readyz."""
 
 from model_service.models.servables import Servables
 from model_service.prediction.executor import InferenceExecutor
 
 
 class Readiness:
-    """Looks at the real state whenever it is asked.
+    """Computes the state at each question.
 
-    A call that computes for more than `stuck_s` seconds is a sign of an engine that is stuck; at 0 none is.
+    An engine is stuck if a call computes for more than `stuck_s` seconds; with 0 it never is.
     """
 
     def __init__(self, servables: Servables, executor: InferenceExecutor, model_name: str, stuck_s: float) -> None:
@@ -19,11 +19,11 @@ class Readiness:
 
     @property
     def is_stuck(self) -> bool:
-        """Whether a call computes for so long that it will hardly end."""
+        """Whether an engine is stuck: its call will probably never end."""
         return bool(self._stuck_s) and self._executor.longest() > self._stuck_s
 
     def failing(self) -> str:
-        """Return why no requests should be sent here, or nothing where all is well."""
+        """Return why the server is not ready, or "" if it is."""
         if self.is_stopping:
             return "the server is stopping"
         if not self._servables.available(self._model_name):

@@ -1,4 +1,4 @@
-"""The threads in which models compute, so that the event loop never waits for them."""
+"""The threads in which models compute, so that the event loop is never blocked."""
 
 import asyncio
 import time
@@ -13,9 +13,9 @@ from model_service.errors import ServingError, deadline_exceeded, forget_frames,
 
 Result = TypeVar("Result")
 
-# A client gives up at its deadline, which lies this much before ours at most: the time that its request travelled.
+# A client's deadline is earlier than ours, by at most the time that its request travelled: 0.1 s.
 _EARLY_S = 0.1
-# TensorFlow Serving's text where its queue, that of its batches, is full.
+# TensorFlow Serving's text when its batching queue is full.
 _FULL = "The batch scheduling queue to which this task was submitted is full"
 
 
@@ -25,7 +25,7 @@ def _nothing() -> None:
 
 @dataclass(frozen=True, eq=False)
 class _Pending:
-    """A computation in the queue; `deadline` is on the clock of `time.monotonic`, None: there is none."""
+    """A call in the queue. `deadline` is on the clock of `time.monotonic`; None means no deadline."""
 
     compute: Callable[[], Any]
     client: str
@@ -36,16 +36,16 @@ class _Pending:
 
 
 class InferenceExecutor:
-    """A fixed number of threads, and a queue of bounded length.
+    """A fixed number of threads, and a queue with a limited length.
 
-    What waits stands in the event loop and not before the threads: so a cancelled computation leaves nothing behind.
-    Clients (connections) take turns: next is a computation of the client for which the fewest run. Where all threads
-    run long computations, one more thread is there for short ones.
+    The queue is in the event loop and not in the thread pool, so a cancelled call leaves nothing behind. Clients
+    (connections) take turns: the next call is one of the client with the fewest running calls. If all threads run long
+    calls, one additional thread runs short ones.
     """
 
     def __init__(self, count: int, max_waiting: int) -> None:
         self._threads = ThreadPoolExecutor(count + 1, thread_name_prefix="inference")
-        # With the one more in use: -1.
+        # It is -1 while the additional thread runs.
         self._free = count
         self._long = 0
         self._max_waiting = max_waiting
@@ -67,11 +67,13 @@ class InferenceExecutor:
         on_done: Callable[[], None] = _nothing,
         is_long: bool = False,
     ) -> Result:
-        """Return what `compute` returns; cancelling the caller drops a computation that has not begun.
+        """Return the result of `compute`. If the caller is cancelled before `compute` begins, it is never called.
 
-        `on_done` is called once, when no thread runs the computation any more nor will: that can be later than the end
-        of the caller. Raises ServingError DEADLINE_EXCEEDED if `remaining` seconds (None: no limit) have passed before
-        it begins, and at once UNAVAILABLE where the queue is full and no client has more in it than this one.
+        `client` is the connection. `is_long` excludes the call from the additional thread. `on_done` is called once,
+        when no thread runs `compute` or will run it; that may be after the caller has ended. Raises ServingError
+        DEADLINE_EXCEEDED if `compute` has not begun within `remaining` seconds (None: no limit). Raises UNAVAILABLE at
+        once if the queue is full, unless another client has more calls in it: then that client's newest call is
+        rejected.
         """
         if self._free <= 0 and self.waiting >= self._max_waiting:
             self.rejected += 1
@@ -88,7 +90,7 @@ class InferenceExecutor:
             answer: Result = await pending.answer
             return answer
         except asyncio.CancelledError:
-            # gRPC cancels a call for either reason.
+            # gRPC cancels a call in both cases: the client disconnected, or its deadline has passed.
             if pending in self._queue:
                 self._discard(pending)
             raise
@@ -98,7 +100,7 @@ class InferenceExecutor:
                 self._idle.set()
 
     def _evict_for(self, client: str) -> bool:
-        """Reject the newest computation of the client that has most in the queue, if it has more than `client`."""
+        """Reject the newest waiting call of the client with the most waiting calls, if it has more than `client`."""
         waiting = Counter(pending.client for pending in self._queue)
         if not waiting:
             return False
@@ -121,13 +123,13 @@ class InferenceExecutor:
             self.cancelled += 1
 
     def _dispatch(self) -> None:
-        """Start what waits, as far as threads are free."""
+        """Start waiting calls while threads are free."""
         while self._queue:
             self._discard_expired()
             candidates = self._candidates()
             if not candidates:
                 return
-            # The first of these, where several clients have as few.
+            # If several clients have the same number of running calls, their first call in the queue is next.
             pending = min(candidates, key=lambda pending: self._running_by_client[pending.client])
             self._queue.remove(pending)
             self._start(pending)
@@ -148,19 +150,20 @@ class InferenceExecutor:
         token = object()
 
         def run() -> None:
-            # One word to the loop at the end of all: each wakes it, and takes the interpreter from the other threads.
+            # One callback for the result and the end: each wakes the event loop and takes the GIL from other threads.
             try:
                 result = pending.compute()
             except BaseException as exc:
                 if isinstance(exc, ServingError):
                     forget_frames(exc)
                 result = exc
-            # A thread that outlasts the loop has nobody left to tell.
+            # If the event loop has been closed, nobody waits for the result.
             with suppress(RuntimeError):
                 loop.call_soon_threadsafe(end, result)
 
         def end(result: Any) -> None:
-            # Now that the thread is free, not when the caller ended: it may have gone, and nothing can interrupt it.
+            # Here and not when the caller ends: nothing can interrupt the thread, so it may run longer than the caller
+            # waits.
             del self._started[token]
             self._free += 1
             self._long -= pending.is_long
@@ -183,24 +186,24 @@ class InferenceExecutor:
 
     @property
     def waiting(self) -> int:
-        """How many tasks wait for a thread."""
+        """How many calls wait for a thread."""
         return len(self._queue)
 
     @property
     def computing(self) -> int:
-        """How many calls compute, be it for callers that have gone: nothing can interrupt them."""
+        """How many calls are computed, also for clients that have disconnected: nothing can interrupt them."""
         return len(self._started)
 
     def longest(self) -> float:
-        """Return for how many seconds the oldest of the calls that compute has done so; 0 where none does."""
+        """Return for how many seconds the longest-running call has been computed; 0 if there is none."""
         return max((time.monotonic() - started for started in self._started.values()), default=0.0)
 
     async def wait_until_idle(self) -> None:
-        """Return when no caller waits for a call any more."""
+        """Return when no caller waits for a result."""
         await self._idle.wait()
 
     def close(self) -> None:
-        """Let the threads end; calls that have not begun are dropped."""
+        """Let the threads end after their running calls. Calls that have not begun are dropped."""
         self._threads.shutdown(wait=False, cancel_futures=True)
 
 

@@ -1,6 +1,6 @@
-"""How much memory messages may take together, from the moment that they are read until they are computed.
+"""Limits the memory of all messages together, from when they are read until they are computed.
 
-Everything here belongs to the event loop's thread.
+Only the thread of the event loop may use this module.
 """
 
 import asyncio
@@ -11,24 +11,24 @@ from dataclasses import dataclass, field
 
 from model_service.errors import ServingError, resource_exhausted
 
-# How long a message waits for room before it is refused.
+# How long a message waits for memory before it is rejected.
 WAIT_S = 2.0
-# A message that has taken longer than this to come makes room where others wait.
+# A message that has been read for longer than this is stopped if another one waits for its memory.
 SLOW_S = 0.2
-# How often those that wait look for a slow one.
-_LOOK_S = 0.05
-# How many may wait to be read; what has come of them already is not counted.
+# How often a waiting message looks for such a slow one.
+_CHECK_S = 0.05
+# How many messages may wait. The bytes of them that gRPC has already received are not counted as memory.
 MAX_WAITING = 64
 
-FULL = "The messages at work take all memory that there is for them (--max_total_message_bytes): try again later"
-_SLOW = "The message came slowly, and others wait for its room: try again"
+FULL = "The messages use all the memory that they may use (--max_total_message_bytes): try again later"
+_SLOW = "The message arrived too slowly while others waited for its memory: try again"
 
 
 @dataclass(eq=False)
 class Reservation:
-    """What one message of a client (a connection) may take: `size` bytes, and before that perhaps a place to be read.
+    """The memory of one message of `client` (a connection): `size` bytes, or a place for a message of unknown size.
 
-    `stop` ends the reading.
+    `since` is when the reading began, on the monotonic clock. `stop` cancels the reading.
     """
 
     memory: "MessageMemory"
@@ -39,32 +39,34 @@ class Reservation:
     is_stopped: bool = False
 
     async def grow(self, size: int) -> None:
-        """Take `size` bytes in all, waiting for room; see MessageMemory. A place to be read is given up."""
+        """Change the reservation to `size` bytes and release its place. It waits for memory; see MessageMemory."""
         await self.memory.wait_for_room(self, size)
 
     @property
     def is_small(self) -> bool:
-        """Whether it is of those that some memory is kept for, and a thread: they don't take long."""
+        """Whether it may use the memory and the thread that are kept for small messages."""
         return self.size <= self.memory.small
 
     def is_read(self) -> None:
-        """Say that the message is there: its client can no longer hold it up."""
+        """Record that the whole message has been read: its client can no longer delay it."""
         self.stop = None
         self.memory.bodies.pop(self, None)
 
     def release(self) -> None:
-        """Give everything back; more than once does no harm."""
+        """Release everything. Further calls change nothing."""
         self.is_read()
         self.memory.free(self)
 
 
 class MessageMemory:
-    """`limit` bytes for all messages, none of which is `largest` as it comes, nor takes more than four times that.
+    """At most `limit` bytes for all messages. A message has at most `largest` bytes on the wire, and four times that
+    in memory.
 
-    Some of it is for messages whose size shows only when they are there, which have a place each; some only for small
-    ones. Whoever waits goes before those whose clients have more places or more that waits, and then before those that
-    came earlier: so who stalls gains nothing by many calls. What finds no room within `WAIT_S` seconds raises
-    ServingError RESOURCE_EXHAUSTED; what would never find any does so at once.
+    One part of `limit` is for messages of unknown size; each of them has a place of `largest` bytes. Another part is
+    only for small messages. If several messages wait, the next is one of the client with the fewest places, then with
+    the fewest waiting messages, then the newest one. So a client that stalls gains nothing from many calls. A message
+    that has to wait for more than `WAIT_S` raises ServingError RESOURCE_EXHAUSTED. One that could never be stored
+    raises it at once.
     """
 
     def __init__(self, limit: int, largest: int) -> None:
@@ -75,11 +77,11 @@ class MessageMemory:
         self._places = (limit - self._for_all) // largest
         self._readers: dict[Reservation, None] = {}
         self.bodies: dict[Reservation, None] = {}
-        self._taken = self._peak = 0
+        self._used = self._peak = 0
         self._waiting: dict[Reservation, tuple[Callable[[], bool], asyncio.Future[None]]] = {}
 
     async def start_reading(self, client: str) -> Reservation:
-        """Return a reservation with a place, for a message of unknown size."""
+        """Return a reservation with a place, for a message of unknown size. It waits for a free place."""
         reservation = Reservation(self, client)
 
         def take_place() -> bool:
@@ -97,7 +99,7 @@ class MessageMemory:
         return reservation
 
     def start_body(self, client: str) -> Reservation:
-        """Return a reservation for a message that comes in parts, for which it grows."""
+        """Return an empty reservation for a message that arrives in parts; it grows with them."""
         reservation = Reservation(self, client)
         self.bodies[reservation] = None
         return reservation
@@ -106,13 +108,13 @@ class MessageMemory:
         """See Reservation.grow."""
         if size > self.most:
             raise resource_exhausted(
-                f"The message would take {size} bytes of memory, more than the {self.most} that one may take "
+                f"The message would take {size} bytes of memory, and one message may take {self.most} "
                 "(--max_message_bytes): send less at a time, and numbers as tensor_content"
             )
         limit = self._for_all if size <= self.small else self._for_big
 
         def take_room() -> bool:
-            if self._taken - reservation.size + size > limit:
+            if self._used - reservation.size + size > limit:
                 return False
             self._set(reservation, size)
             self._readers.pop(reservation, None)
@@ -124,27 +126,27 @@ class MessageMemory:
             self._serve()
 
     def free(self, reservation: Reservation) -> None:
-        """Take back all that a reservation has."""
+        """Release the bytes and the place of a reservation."""
         self._set(reservation, 0)
         self._readers.pop(reservation, None)
         self._serve()
 
     def _set(self, reservation: Reservation, size: int) -> None:
-        self._taken += size - reservation.size
-        self._peak = max(self._peak, self._taken)
+        self._used += size - reservation.size
+        self._peak = max(self._peak, self._used)
         reservation.size = size
 
     def note(self, size: int) -> None:
-        """Take down that a message of this size came, whether it is refused or not; see `peak`."""
+        """Record that a message of this size arrived, accepted or not; see `peak`."""
         self._peak = max(self._peak, size)
 
     def peak(self) -> int:
-        """Return the most bytes that messages took at a time, once read, since it was last asked for."""
-        peak, self._peak = self._peak, self._taken
+        """Return the most bytes that messages have used at a time since the last call of `peak`."""
+        peak, self._peak = self._peak, self._used
         return peak
 
     async def _wait(self, reservation: Reservation, take: Callable[[], bool], holders: dict[Reservation, None]) -> None:
-        """Wait until `take` succeeds; the slowest of `holders` makes room."""
+        """Wait until `take` succeeds. Meanwhile slow messages among `holders` are stopped to free their memory."""
         if take():
             return
         latest = time.monotonic() + WAIT_S
@@ -157,20 +159,20 @@ class MessageMemory:
                 if reservation.is_stopped or time.monotonic() > latest:
                     raise resource_exhausted(FULL)
                 _stop_slowest(holders, reservation)
-                await asyncio.wait([done], timeout=_LOOK_S)
+                await asyncio.wait([done], timeout=_CHECK_S)
             done.result()
         finally:
             self._waiting.pop(reservation, None)
 
     def _refuse_one(self) -> None:
-        """Refuse the one that has waited for the longest of the client that waits most often."""
+        """Reject the longest-waiting message of the client with the most waiting messages."""
         ((greediest, _),) = Counter(waiting.client for waiting in self._waiting).most_common(1)
         oldest = min((one for one in self._waiting if one.client == greediest), key=lambda one: one.since)
         _, done = self._waiting.pop(oldest)
         done.set_exception(resource_exhausted(FULL))
 
     def _serve(self) -> None:
-        """Give those that wait what has become free."""
+        """Give the free memory to waiting messages."""
         while self._waiting and self._serve_one():
             pass
 
@@ -187,7 +189,7 @@ class MessageMemory:
 
 
 def slow() -> ServingError:
-    """Return the error of a message that was stopped."""
+    """Return the error of a message that was stopped because it was slow."""
     return resource_exhausted(_SLOW)
 
 

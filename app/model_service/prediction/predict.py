@@ -1,7 +1,7 @@
-"""The calls of both APIs, without either: request message in, response message out, ServingError where refused.
+"""The methods of both APIs, independent of gRPC and HTTP: request message in, response message out, or a ServingError.
 
-The checks come in TensorFlow Serving's order and with its texts. One it doesn't have: the dtype and shape of every
-input are compared with the signature before anything runs, so that the text can say what was expected.
+The checks have TensorFlow Serving's order and texts. One check is additional: dtype and shape of every input are
+compared with the signature before the computation, so that the error can say what was expected.
 """
 
 from collections.abc import Mapping, Sequence
@@ -16,7 +16,7 @@ from serving_common.tensorflow_protos import get_model_metadata_pb2, get_model_s
 
 
 def predict(servables: Servables, request: predict_pb2.PredictRequest, max_bytes: int) -> predict_pb2.PredictResponse:
-    """Answer PredictionService.Predict; no input may take more than `max_bytes` of memory. Raises ServingError."""
+    """Answer PredictionService.Predict. Inputs and outputs may take `max_bytes` of memory each. Raises ServingError."""
     validation.check_has_spec(request)
     with servables.use(request.model_spec) as servable:
         signature = servable.signature(request.model_spec.signature_name)
@@ -48,7 +48,7 @@ def _response(
 
 
 def size_of(request: predict_pb2.PredictRequest, most: int) -> int:
-    """Return how many bytes the inputs take as arrays, at most `most`: those that take more are refused later."""
+    """Return the size of all inputs as arrays, in bytes, at most `most`: larger requests are rejected later."""
     try:
         return min(sum(map(tensors.size_of, request.inputs.values())), most)
     except ValueError:
@@ -56,7 +56,7 @@ def size_of(request: predict_pb2.PredictRequest, most: int) -> int:
 
 
 def batch_size(request: predict_pb2.PredictRequest) -> int | None:
-    """Return the first dimension of the first input, which by custom counts the examples; None where it has none."""
+    """Return the first dimension of the first input, usually the number of examples; None if it has no dimension."""
     for alias in sorted(request.inputs)[:1]:
         for dimension in request.inputs[alias].tensor_shape.dim[:1]:
             size: int = dimension.size
@@ -67,7 +67,7 @@ def batch_size(request: predict_pb2.PredictRequest) -> int | None:
 def run(
     servable: Servable, signature: Signature, inputs: Mapping[str, Array], outputs: Sequence[str]
 ) -> dict[str, Array]:
-    """Return the named outputs for `inputs`, the signature's defaults standing in for what is left out."""
+    """Return `outputs` as arrays, by alias. The signature's defaults replace missing inputs. Raises ServingError."""
     complete = {**signature.defaults, **inputs}
     for alias, spec in signature.inputs.items():
         validation.check_tensor(complete[alias].dtype, complete[alias].shape, spec)
@@ -77,7 +77,7 @@ def run(
 def metadata(
     servables: Servables, request: get_model_metadata_pb2.GetModelMetadataRequest
 ) -> get_model_metadata_pb2.GetModelMetadataResponse:
-    """Answer PredictionService.GetModelMetadata: every signature of the model, as it was exported."""
+    """Answer PredictionService.GetModelMetadata with all signatures of the model, as they were exported."""
     validation.check_has_spec(request)
     if not request.metadata_field:
         raise invalid_argument("GetModelMetadataRequest must specify at least one metadata_field")
@@ -95,14 +95,14 @@ def metadata(
 def status(
     servables: Servables, request: get_model_status_pb2.GetModelStatusRequest
 ) -> get_model_status_pb2.GetModelStatusResponse:
-    """Answer ModelService.GetModelStatus: every version that was ever to be served, newest first."""
+    """Answer ModelService.GetModelStatus with every version that is or was served, newest first."""
     validation.check_has_spec(request)
     response = get_model_status_pb2.GetModelStatusResponse()
     for version in servables.statuses(request.model_spec):
         entry = response.model_version_status.add(version=version.version, state=version.state)
-        # OK without a text is how a message without content reads; but it has to be there.
+        # An empty status message means OK, but the field must be present.
         entry.status.SetInParent()
-        # TensorFlow's error codes are gRPC's.
+        # TensorFlow's error codes are the same as gRPC's.
         entry.status.error_code = version.code.value[0]
         entry.status.error_message = version.message
     return response

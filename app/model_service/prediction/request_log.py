@@ -1,4 +1,4 @@
-"""One prediction on its way through the server, and what is told of it at its end: a line in the log, and spans."""
+"""Records one prediction from its arrival to its end; then writes a log line and exports spans."""
 
 import logging
 import time
@@ -12,11 +12,11 @@ from model_service.errors import code_of
 
 Result = TypeVar("Result")
 
-# As much of a client's own words as the log takes: the ids of 32 requests that came as one call, each of 32
-# hexadecimal digits and a comma.
+# Limits for a client's own text in the log. The id may be a list of 32 ids with 32 hexadecimal digits and a comma each:
+# the preprocess service sends them with a batch.
 _MAX_ID = 32 * 33
 _MAX_NAME = 128
-# What of the metadata a span is made from; OpenTelemetry reads no more of the longest.
+# A span needs these entries of the metadata. OpenTelemetry reads at most 512 characters of the longest one.
 _TRACE_HEADERS = ("traceparent", "tracestate")
 _MAX_TRACE = 512
 
@@ -24,9 +24,9 @@ logger = logging.getLogger("call")
 
 
 class RequestRecord:
-    """What is known of one prediction; the times are seconds on the clock of `time.perf_counter`, None: not yet.
+    """The data of one prediction. Times are seconds on the clock of `time.perf_counter`; None means not yet.
 
-    `metadata` is that of the gRPC call, or the HTTP headers, with names in lower case; of it the trace's is kept.
+    `metadata` are the gRPC metadata or the HTTP headers, with names in lower case. Only those of the trace are kept.
     """
 
     def __init__(self, entrypoint: str, model_name: str, metadata: Mapping[str, str]) -> None:
@@ -44,7 +44,7 @@ class RequestRecord:
         self.ended: float | None = None
 
     def compute(self, function: Callable[[], Result]) -> Result:
-        """Return what `function` does, and take down when that began and ended: for the thread that computes."""
+        """Return the result of `function` and record when it began and ended. The computing thread calls this."""
         self.began = time.perf_counter()
         try:
             return function()
@@ -52,11 +52,11 @@ class RequestRecord:
             self.computed = time.perf_counter()
 
     def at_ns(self, seconds: float) -> int:
-        """Return the nanoseconds since 1970 of a moment on the clock of `time.perf_counter`."""
+        """Convert a time of `time.perf_counter` to nanoseconds since 1970."""
         return self.arrived_ns + int((seconds - self.arrived) * 1e9)
 
     def fields(self) -> dict[str, object]:
-        """Return what stands in the log; times are microseconds, and None where it never came to that."""
+        """Return the fields of the log line. Times are microseconds; None if the prediction did not get that far."""
         return {
             "request_id": self.request_id,
             "model": self.model_name,
@@ -71,10 +71,9 @@ class RequestRecord:
 
 
 class RequestLogger:
-    """Logs every request when it ends.
+    """Logs every prediction at its end.
 
-    `export` makes its spans and returns the id of their trace; `waited` is told for how many seconds it waited to be
-    computed.
+    `export` exports its spans and returns the id of their trace. `waited` gets the seconds before its computation.
     """
 
     def __init__(
@@ -89,7 +88,7 @@ class RequestLogger:
 
     @contextmanager
     def record(self, entrypoint: str, model_name: str, metadata: Mapping[str, str]) -> Iterator[RequestRecord]:
-        """Follow the request that the block answers."""
+        """Yield the record of the prediction that the block answers."""
         record = RequestRecord(entrypoint, model_name, metadata)
         try:
             yield record

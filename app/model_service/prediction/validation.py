@@ -1,4 +1,4 @@
-"""What a request must be before anything runs: the checks of TensorFlow Serving, in its texts."""
+"""Checks a request before it is computed. The texts are TensorFlow Serving's."""
 
 from collections.abc import Mapping, Sequence
 from typing import Any
@@ -23,7 +23,7 @@ def check_has_spec(
 
 
 def check_aliases(signature: Signature, sent: Sequence[str]) -> None:
-    """Raise ServingError unless the inputs sent are the signature's, all but those that have a default."""
+    """Raise ServingError unless `sent` are the inputs of the signature. Inputs with a default may be missing."""
     extra = sorted(set(sent) - signature.inputs.keys())
     missing = sorted(signature.inputs.keys() - set(sent) - signature.defaults.keys())
     if len(sent) > len(signature.inputs) or len(sent) < len(signature.inputs) - len(signature.defaults):
@@ -47,10 +47,10 @@ def check_aliases(signature: Signature, sent: Sequence[str]) -> None:
 
 
 def read_tensors(tensors: Mapping[str, tensor_pb2.TensorProto], max_bytes: int) -> dict[str, Unread]:
-    """Return the tensors by alias, not yet converted.
+    """Return the checked tensors by alias; they are not converted to arrays yet.
 
-    Raises ServingError for one that is none, and where all together would take more than `max_bytes` as arrays: their
-    values may be left out, so that a few bytes ask for any amount.
+    Raises ServingError for an invalid tensor, and if all arrays together would take more than `max_bytes`. A tensor may
+    omit its values, so a few bytes can request any amount of memory.
     """
     read: dict[str, Unread] = {}
     size = 0
@@ -66,7 +66,7 @@ def read_tensors(tensors: Mapping[str, tensor_pb2.TensorProto], max_bytes: int) 
 
 
 def requested_outputs(signature: Signature, output_filter: Sequence[str]) -> list[str]:
-    """Return the outputs that are asked for, all where none is named; raises ServingError for a wrong name."""
+    """Return the requested outputs, or all if none is requested; raises ServingError for a wrong name."""
     wanted: list[str] = []
     for alias in output_filter:
         if alias not in signature.outputs:
@@ -81,7 +81,7 @@ def requested_outputs(signature: Signature, output_filter: Sequence[str]) -> lis
 
 
 def check_tensor(dtype: np.dtype[Any], shape: tuple[int, ...], spec: TensorSpec) -> None:
-    """Raise ServingError unless dtype and shape of an input are the signature's."""
+    """Raise ServingError unless dtype and shape of an input match the signature."""
     expected = KINDS[spec.dtype]
     if dtype != expected.dtype:
         sent = next(kind.name for kind in KINDS.values() if kind.dtype == dtype)

@@ -1,4 +1,4 @@
-"""Runs a model before anyone waits for it: the requests that came with it, or else one made up of zeros."""
+"""Runs a model before it is served: with the requests in its warm-up file, or with zeros."""
 
 import logging
 import struct
@@ -27,13 +27,13 @@ _CHECKSUM = struct.Struct("<I")
 
 
 def warm_up(servable: Servable, iterations: int, max_bytes: int) -> None:
-    """Replay the model's warm-up file `iterations` times, or run each signature once on zeros where it has none.
+    """Replay the model's warm-up file `iterations` times. Without a file, run each signature on zeros.
 
-    The first request of a signature, or its zeros, run at least as often as its engine has infer requests. No input
-    may take more than `max_bytes`, as none of a client's may.
+    The first request of a signature, or its zeros, run at least once per infer request of its engine. As for clients,
+    no input may take more than `max_bytes`.
 
-    Raises StartError if the file is broken or a request of it fails, or if the model can't even compute zeros of
-    a shape that its signature gives in full.
+    Raises StartError if the file is broken or one of its requests fails. Also if the model fails on zeros, and its
+    signature gives the full shape.
     """
     path = servable.model.folder / WARMUP_FILE
     if path.is_file():
@@ -48,7 +48,7 @@ def warm_up(servable: Servable, iterations: int, max_bytes: int) -> None:
 def called_signatures(model: SavedModel) -> Collection[str]:
     """Return the names of the signatures that the model's warm-up file calls.
 
-    All of the model's, where there is no file or one that says nothing: one that is broken is for `warm_up` to tell.
+    Without a file, or if the file is broken or empty, these are all signatures. `warm_up` reports a broken file.
     """
     path = model.folder / WARMUP_FILE
     called: set[str] = set()
@@ -63,7 +63,7 @@ def _replay(servable: Servable, path: Path, iterations: int, max_bytes: int) -> 
     touched: set[str] = set()
     try:
         for request in _requests(path):
-            # Of the recorded model_spec only the signature counts.
+            # Only the recorded signature is used, not the recorded name and version.
             request.model_spec.name = servable.name
             request.model_spec.ClearField("version_choice")
             for _ in range(max(iterations, _untouched_infer_requests(servable, request, touched))):
@@ -73,7 +73,7 @@ def _replay(servable: Servable, path: Path, iterations: int, max_bytes: int) -> 
 
 
 def _untouched_infer_requests(servable: Servable, request: predict_pb2.PredictRequest, touched: set[str]) -> int:
-    """Return how many calls it takes until each slot has allocated its own memory: none after the first record."""
+    """Return how many calls let each infer request allocate its memory; 0 after the first record of a signature."""
     signature = servable.signature(request.model_spec.signature_name)
     if signature is None or signature.name in touched:
         return 0
@@ -96,9 +96,9 @@ def _requests(path: Path) -> Iterator[predict_pb2.PredictRequest]:
 
 
 def read_records(content: bytes, path: Path) -> Iterator[bytes]:
-    """Yield the records of a TFRecord file: length, its checksum, data, its checksum, all little-endian.
+    """Yield the records of a TFRecord file. Each is a length, its checksum, the data, its checksum; little-endian.
 
-    Raises StartError, naming `path`, where the framing or a checksum is wrong.
+    Raises StartError, which names `path`, if the framing or a checksum is wrong.
     """
     position = 0
     while position < len(content):
@@ -116,9 +116,9 @@ def _checked(content: bytes, start: int, size: int, path: Path) -> tuple[bytes, 
 
 
 def masked_crc32c(data: bytes) -> int:
-    """Return the CRC-32C of `data`, rotated and shifted as TFRecord stores it.
+    """Return the CRC-32C of `data`, rotated and offset as TFRecord stores it.
 
-    (A checksum stored among the data that it covers would otherwise weaken the next one.)
+    The mask is necessary because the CRC of data that contains its own CRC is weak.
     """
     crc: int = google_crc32c.value(data)
     return ((crc >> 15 | crc << 17) + 0xA282EAD8) & 0xFFFFFFFF
@@ -130,7 +130,7 @@ def _run_on_zeros(servable: Servable, signature: Signature, max_bytes: int) -> N
         return
     inputs = {alias: _zeros(spec) for alias, spec in signature.inputs.items()}
     try:
-        # Each slot has memory of its own, which its first call allocates.
+        # Each infer request allocates its memory at its first call.
         for _ in range(servable.engines[signature.name].infer_requests):
             prediction.run(servable, signature, inputs, list(signature.outputs))
     except ServingError as exc:
@@ -148,10 +148,10 @@ def _zeros(spec: TensorSpec) -> Array:
 
 
 def _ones(spec: TensorSpec) -> tuple[int, ...]:
-    """The signature's shape, with 1 for each dimension that it leaves open."""
+    """Return the shape of the signature with 1 for each unknown dimension."""
     return tuple(1 if size < 0 else size for size in spec.shape or ())
 
 
 def _is_sure(spec: TensorSpec) -> bool:
-    """Whether zeros are surely valid: nothing but the batch is unknown, and no string could want a meaning."""
+    """Return whether zeros are surely valid: the input is no string, and only its batch size is unknown."""
     return not KINDS[spec.dtype].is_string and spec.shape is not None and all(size >= 0 for size in spec.shape[1:])

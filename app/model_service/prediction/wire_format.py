@@ -1,19 +1,19 @@
-"""What a serialized PredictRequest would take in memory, found without parsing it.
+"""Estimates the memory of a serialized PredictRequest without parsing it.
 
-A parser makes an object of every field: of two bytes on the wire some tens or hundreds in memory. So the fields are
-counted first; the values of a tensor, which are nearly all of an honest message, are stepped over.
+A parser creates an object for each field, so two bytes on the wire may become hundreds in memory. That is why the
+fields are counted first. The values of tensors are skipped; in a normal message they are nearly all of its bytes.
 """
 
 from collections.abc import Iterator
 
 from model_service.errors import invalid_argument
 
-# For all of a message but the values of its tensors: names, shapes, options.
+# Limit for everything except the values of tensors: names, shapes, options.
 MAX_OTHER_BYTES = 64 << 10
-# Each string of a tensor is one, and each number that is not packed with the others.
+# Each string of a tensor is a field, and so is each number that is not packed.
 MAX_FIELDS = 50_000
 
-# Bytes in memory for each byte on the wire, at the most: the message, its parsed form, and what Python reads of it.
+# Upper limits, in bytes of memory per byte on the wire: the message, its parsed form, and Python's copies.
 _OTHER_EXPANSION = 32
 _CONTENT_EXPANSION = 3
 _STRING_EXPANSION = 3
@@ -23,20 +23,20 @@ _INPUTS = 2
 _MAP_VALUE = 2
 _TENSOR_CONTENT = 4
 _STRING_VAL = 8
-# The same for TensorProto's packed numbers, by field. An integer of 4 or 8 bytes may be one byte on the wire, and a
-# list that grows takes up to twice what it holds.
+# The same for the packed numbers of a TensorProto, by field number. A number of 4 or 8 bytes may have one byte on the
+# wire, and a list that grows allocates up to twice its size.
 _PACKED_EXPANSION = {5: 3, 6: 3, 7: 11, 9: 3, 10: 19, 11: 4, 12: 3, 13: 11, 16: 11, 17: 19}
 
 _VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
-_MALFORMED = "The message is no PredictRequest"
+_MALFORMED = "The message is not a valid PredictRequest"
 
 
 def memory_of(message: bytes) -> int:
-    """Return how many bytes of memory this PredictRequest takes at most while it is read, itself included.
+    """Return an upper limit of the memory for reading this PredictRequest, in bytes, with the message itself.
 
-    The arrays that are made of its tensors come on top.
+    The arrays that are made of its tensors are not included.
 
-    Raises ServingError INVALID_ARGUMENT where it is none, or has more fields or names than any has.
+    Raises ServingError INVALID_ARGUMENT if it is no PredictRequest, or if it has too many fields or bytes of names.
     """
     return _Scan(message).memory
 
@@ -73,17 +73,15 @@ class _Scan:
                 self.memory += size * (_PACKED_EXPANSION[number] - 1)
             elif kind == _LENGTH_DELIMITED:
                 self._count_other(size)
-            # All else is one number, which counts as a field.
+            # Everything else is a single number; it is counted as a field.
 
     def _count_other(self, size: int) -> None:
         self._other += size + 2
         if self._other > MAX_OTHER_BYTES:
-            raise invalid_argument(
-                f"The request has more than {MAX_OTHER_BYTES} bytes of names, shapes and options beside its values"
-            )
+            raise invalid_argument(f"The request has more than {MAX_OTHER_BYTES} bytes of names, shapes and options")
 
     def _walk(self, position: int, end: int) -> Iterator[tuple[int, int, int, int]]:
-        """Yield number and kind of each field in this part of the message, and where its content starts and ends."""
+        """Yield number, wire type, start and end of each field in this part of the message."""
         while position < end:
             self._fields += 1
             if self._fields > MAX_FIELDS:

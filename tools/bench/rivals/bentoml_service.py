@@ -1,8 +1,8 @@
-"""The same in BentoML.
+"""The same service in BentoML.
 
 bentoml serve bentoml_service:Classifier --port PORT
 
-Tried: one to four workers, one to three calls in each, one or two streams of the engine; contestants.py has the best.
+Measured settings: one to four workers, one to three calls in each, one or two streams. contestants.py has the best.
 """
 
 from typing import Any
@@ -19,12 +19,12 @@ ASKED = classifier.settings()
     workers=ASKED["workers"],
     threads=ASKED["calls"],
     traffic={"timeout": 60},
-    # Both cost time, and nobody asks for them here.
+    # Both cost time and are not needed here.
     logging={"access": {"enabled": False}},
     metrics={"enabled": False},
 )
 class Classifier:
-    """Base64 in, label out; a plain function, which BentoML runs in a thread."""
+    """Base64 in, label out. It is a plain function, which BentoML runs in a thread."""
 
     def __init__(self) -> None:
         self._predict = classifier.load(ASKED)
@@ -32,6 +32,6 @@ class Classifier:
 
     @bentoml.api(route="/predict")  # type: ignore[untyped-decorator]  # nor is BentoML
     def predict(self, image_b64: str) -> dict[str, Any]:
-        """One photo."""
+        """Classify one photo."""
         pictures: NDArray[np.float32] = self._prepare(image_b64)[None]
         return classifier.answer(self._predict(pictures)[0], ASKED["labels"])

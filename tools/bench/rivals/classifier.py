@@ -1,8 +1,8 @@
-"""What all rivals share: a photo made the model's input as anyone would, and the model in either engine.
+"""Shared by the other servers: a simple preprocessing, and the model in TensorFlow or OpenVINO.
 
-Each rival runs in an environment of its own, so nothing of this project is imported here. The bench hands everything
-over in the environment variable `RIVAL`, as JSON: `model` (a version folder), `labels`, the recipe of `picture`,
-`runtime` (`tensorflow` or `openvino`), `threads` for one call and `streams`, calls computed side by side.
+Each server runs in an environment of its own, so nothing of this project is imported here. The environment variable
+`RIVAL` holds the settings as JSON: `model` (a version folder), `labels`, the recipe `picture`, `runtime` (`tensorflow`
+or `openvino`), `threads` of one call, and `streams`, the number of parallel calls.
 """
 
 import base64
@@ -17,18 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageOps
 
-# A batch of pictures in, `[batch, classes]` of probabilities out; may be called from several threads at once.
+# Pictures in, float32 [batch, height, width, 3]; probabilities out, [batch, classes]. Several threads may call it.
 Predict = Callable[[NDArray[np.float32]], NDArray[np.float32]]
 
 
 def settings() -> dict[str, Any]:
-    """What the bench asks for."""
+    """Return the settings of the bench."""
     found: dict[str, Any] = json.loads(os.environ["RIVAL"])
     return found
 
 
 class Preparation:
-    """Base64 to float32 `[height, width, 3]`."""
+    """Converts base64 to float32 `[height, width, 3]`."""
 
     def __init__(self, recipe: dict[str, Any], draft: bool = True) -> None:
         self._size = (recipe["width"], recipe["height"])
@@ -38,7 +38,7 @@ class Preparation:
         self._draft = draft
 
     def __call__(self, image_b64: str) -> NDArray[np.float32]:
-        """Raises ValueError or OSError where it is no picture."""
+        """Return the picture; raises ValueError or OSError if it is not an image."""
         image: Image.Image = Image.open(io.BytesIO(base64.b64decode(image_b64)))
         if self._draft:
             image.draft("RGB", (2 * self._size[0], 2 * self._size[1]))
@@ -47,13 +47,13 @@ class Preparation:
 
 
 def answer(probabilities: NDArray[np.float32], labels: list[str]) -> dict[str, Any]:
-    """What goes back to the client, in the tutorial's words."""
+    """Return the answer for the client, with the tutorial's field names."""
     best = int(probabilities.argmax())
     return {"status": "Success", "pet_type": labels[best], "model_conf": round(100 * float(probabilities[best]), 2)}
 
 
 def load(asked: dict[str, Any]) -> Predict:
-    """The model, warm, in the runtime that is asked for."""
+    """Return the model in the requested runtime, after one warm-up call."""
     predict = {"tensorflow": _load_tensorflow, "openvino": _load_openvino}[asked["runtime"]](asked)
     recipe = asked["picture"]
     predict(np.zeros((1, recipe["height"], recipe["width"], 3), np.float32))
@@ -80,13 +80,13 @@ def _load_tensorflow(asked: dict[str, Any]) -> Predict:
 def _load_openvino(asked: dict[str, Any]) -> Predict:
     import openvino
 
-    # By one thread: two that bring its bindings their first array at once wait for each other for ever.
+    # In one thread: two threads that make the first array at the same time deadlock in OpenVINO's bindings.
     openvino.Tensor(np.zeros(1, np.float32))
     wanted = {
         "INFERENCE_PRECISION_HINT": "f32",
         "INFERENCE_NUM_THREADS": asked["threads"] * asked["streams"],
         "NUM_STREAMS": asked["streams"],
-        # Each of several processes would bind its threads to the same cores.
+        # Otherwise several processes would pin their threads to the same cores.
         "ENABLE_CPU_PINNING": False,
     }
     compiled = openvino.Core().compile_model(asked["model"], "CPU", wanted)

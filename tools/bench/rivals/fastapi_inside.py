@@ -1,8 +1,8 @@
-"""One FastAPI process with the engine inside: no second service, no wire between them, no bounds.
+"""One FastAPI process that contains the engine: no second service, no gRPC, no limits.
 
 python fastapi_inside.py PORT
 
-A stream of the engine for each core, since one process can let several calls compute side by side.
+The engine has one stream per core, so several calls are computed in parallel.
 """
 
 import asyncio
@@ -17,13 +17,13 @@ from pydantic import BaseModel
 
 
 class Photo(BaseModel):
-    """A photo in base64."""
+    """The request: a photo in base64."""
 
     image_b64: str
 
 
 def create_app(asked: dict[str, Any]) -> FastAPI:
-    """Decodes and computes in as many threads as the engine computes calls, and one that is ready when one ends."""
+    """Return the app. It has one thread per stream of the engine, and one more, so that the next photo is ready."""
     predict = classifier.load(asked)
     prepare = classifier.Preparation(asked["picture"])
     threads = ThreadPoolExecutor(asked["streams"] + 1)

@@ -1,9 +1,9 @@
-"""The same in LitServe.
+"""The same service in LitServe.
 
 python litserve_server.py PORT
 
-Tried: one to four workers, one or two threads, batches, the fast queue, one to three HTTP servers (the
-default, as many as workers, is no slower); contestants.py has the best.
+Measured settings: one to four workers, one or two threads, batches, the fast queue, one to three HTTP servers (the
+default, one per worker, is not slower). contestants.py has the best.
 """
 
 import os
@@ -20,25 +20,25 @@ from numpy.typing import NDArray
 Arrays = NDArray[np.float32]
 
 
-class Api(litserve.LitAPI):  # type: ignore[misc]  # LitServe is not there when types are checked
+class Api(litserve.LitAPI):  # type: ignore[misc]  # LitServe is not installed where types are checked
     """Base64 in, label out."""
 
     def setup(self, device: str) -> None:
-        """In each worker."""
+        """Load the model in each worker."""
         self._asked = classifier.settings()
         self._prepare = classifier.Preparation(self._asked["picture"])
         self._load = classifier.load(self._asked)
 
     def decode_request(self, request: dict[str, str], **_: Any) -> Arrays:
-        """JSON to the model's input."""
+        """Convert the JSON to the model's input."""
         return self._prepare(request["image_b64"])
 
     def predict(self, x: Arrays, **_: Any) -> Arrays:
-        """One picture, or a batch of them."""
+        """Classify one picture or a batch."""
         return self._load(x if x.ndim == 4 else x[None])
 
     def encode_response(self, output: Arrays, **_: Any) -> dict[str, Any]:
-        """Probabilities of one picture to JSON."""
+        """Convert the probabilities of one picture to JSON."""
         return classifier.answer(output.reshape(-1), self._asked["labels"])
 
 

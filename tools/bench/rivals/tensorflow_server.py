@@ -1,8 +1,8 @@
-"""TensorFlow's own runtime behind the gRPC API of TensorFlow Serving: the embedded model server without OpenVINO.
+"""The embedded model server with TensorFlow in place of OpenVINO.
 
     python tensorflow_server.py --port=8500 ... (all flags of model_server.py)
 
-It stands in for TensorFlow Serving, which is to be had as a container only: the same kernels, in a Python process.
+It stands for TensorFlow Serving, which exists only as a container: the same kernels, in a Python process.
 """
 
 import sys
@@ -16,7 +16,7 @@ from model_service.engines import openvino as openvino_engine
 
 
 def refuse(*_: object) -> NoReturn:
-    """Leave the signature to TensorFlow."""
+    """Reject every signature, so that TensorFlow computes it."""
     raise openvino_engine.Unsupported("this server is for TensorFlow's runtime")
 
 

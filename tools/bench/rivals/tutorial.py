@@ -1,9 +1,9 @@
-"""The way of most tutorials: FastAPI, all of TensorFlow for a few messages, a blocking call inside `async def`.
+"""The way of most tutorials: FastAPI, all of TensorFlow imported for a few messages, a blocking call in `async def`.
 
     python tutorial.py PORT MODEL_SERVER_PORT
 
-Written from the description of the course that this project began with: the photo is checked, decoded, scaled,
-normalised and sent to TensorFlow Serving over gRPC, all of it in the handler.
+It follows the description of the course from which this project started. The handler checks, decodes, scales and
+normalises the photo and sends it to TensorFlow Serving over gRPC.
 """
 
 import base64
@@ -28,20 +28,20 @@ TIMEOUT_S = 10.0
 
 
 class Status(StrEnum):
-    """How it went."""
+    """The status of an answer."""
 
     SUCCESS = "Success"
     FAILED = "Failed"
 
 
 class Photo(BaseModel):
-    """A photo in base64."""
+    """The request: a photo in base64."""
 
     image_b64: str
 
 
 class ModelRunner:
-    """Asks the model server, and waits for it."""
+    """Calls the model server and blocks until it answers."""
 
     def __init__(self, asked: dict[str, Any], port: str) -> None:
         self._labels = asked["labels"]
@@ -56,7 +56,7 @@ class ModelRunner:
         self._input = asked["input"]
 
     def predict(self, image_b64: str) -> dict[str, Any]:
-        """Label and confidence of one photo."""
+        """Return label and confidence of one photo."""
         pictures = self._prepare(image_b64)[np.newaxis]
         self._request.inputs[self._input].CopyFrom(tf.make_tensor_proto(pictures, shape=pictures.shape))
         result = self._stub.Predict(self._request, TIMEOUT_S)
@@ -64,7 +64,7 @@ class ModelRunner:
 
 
 def is_image(image_b64: str) -> bool:
-    """Whether it is base64 of something that Pillow opens."""
+    """Return whether it is base64 of an image that Pillow can open."""
     try:
         Image.open(io.BytesIO(base64.b64decode(image_b64))).verify()
     except (binascii.Error, UnidentifiedImageError):
@@ -73,7 +73,7 @@ def is_image(image_b64: str) -> bool:
 
 
 def create_app(runner: ModelRunner) -> FastAPI:
-    """The one route of the course."""
+    """Return the app with the route of the course."""
     app = FastAPI()
 
     @app.post("/cat-dog_classification")

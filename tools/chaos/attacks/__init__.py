@@ -1,1 +1,1 @@
-"""The fault suite's attacks: whether others are still answered, and memory stays, while somebody means harm."""
+"""The attacks of the fault suite: do other clients still get answers, and does memory stay within its limits?"""

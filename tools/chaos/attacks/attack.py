@@ -1,4 +1,4 @@
-"""One attack under way: what it sends, what it is answered, and the bounds that the pair has to keep meanwhile."""
+"""One attack while it runs: what it sends, the answers, and the promises of the pair."""
 
 import contextlib
 import json
@@ -12,40 +12,40 @@ from typing import Any
 
 from tools.chaos.attacks.wire import Answer, Cut, Wire
 
-# What the containers get (app/docker-compose.embedded.yml), in MB.
+# The memory limits of the containers (app/docker-compose.embedded.yml), in MB.
 MEMORY = {"preprocess service": 700.0, "model server": 512.0}
 PHOTO_S = 1.0
 LIVEZ_S = 0.25
 ANSWER_S = 12.0
 IDLE_S = 12.0
-# Of one core: what both services use when nobody asks for anything.
+# CPU use of an idle pair, as a share of one core.
 IDLE_SHARE = 0.05
 BACK_S = 30.0
 MAY_KEEP = 1.2
-# Lines of the log are written together, up to a tenth of a second late; a sum of refusals once a second.
+# Log lines are written up to 0.1 s late, and rejections are summed up once a second.
 LOG_DELAY_S = 1.5
-# No status of a service that knows what it does.
+# A service must never answer with this status.
 DEFECT = 500
 
 
 @dataclass(frozen=True)
 class Pace:
-    """How long each attack goes on, by what its bounds in seconds are multiplied, for a machine that others use, and
-    in which time a picture's sender asks to be answered; None: in the service's own."""
+    """The duration of each attack, the factor for its time limits on a busy machine, and the time limit that each
+    picture's request asks for (None: the service's own)."""
 
     seconds: float = 3.0
     slack: float = 1.0
     timeout_ms: int | None = None
 
 
-# The tests run beside other tests, on machines of any speed: what these bounds tell from a hang is ten seconds long.
+# The tests run beside other tests on any machine. Even with this factor, a hang of ten seconds is found.
 SHORT = Pace(seconds=1.0, slack=4.0, timeout_ms=3000)
 
 
 @dataclass(frozen=True)
 class Case:
-    """An attack by name, and what it may do to others: seconds until a small photo is answered beside it, None where
-    it comes from so many connections that nothing is promised. ``prepare`` makes beforehand what takes long to make."""
+    """An attack. ``photo_s`` is the time limit for small photos of other clients, in seconds; None if the attack has
+    too many connections for a promise. ``prepare`` creates slow test data before the attack."""
 
     name: str
     run: Callable[["Attack"], None]
@@ -60,7 +60,7 @@ class Case:
 
 @dataclass
 class Report:
-    """What came of an attack: megabytes and seconds by the name of a service."""
+    """The result of an attack; megabytes and seconds by the name of a service."""
 
     name: str
     requests: int = 0
@@ -90,7 +90,7 @@ def attack(
     photo_s: float | None = PHOTO_S,
     prepare: Callable[[], object] = lambda: None,
 ) -> Callable[[Any], Any]:
-    """Register an attack; ``short``: the tests run it too."""
+    """Register an attack; with ``short`` the tests run it too."""
 
     def register(run: Callable[["Attack"], None]) -> Callable[["Attack"], None]:
         CASES[name] = Case(name, run, short, photo_s, prepare)
@@ -100,7 +100,7 @@ def attack(
 
 
 class Attack:
-    """What a case works with: the ports, ways to send, and a report that notes what was answered."""
+    """The tools of an attack: ports, ways to send, and the report."""
 
     def __init__(self, case: Case, ports: dict[str, int], pace: Pace, log: Path) -> None:
         self.report = Report(case.name)
@@ -112,28 +112,28 @@ class Attack:
         self._lock = threading.Lock()
 
     def for_a_while(self, send: Callable[[], object]) -> None:
-        """Do it again and again, at least once, until the time of an attack is over."""
+        """Call ``send`` again and again for the duration of an attack, at least once."""
         end = time.monotonic() + self.pace.seconds
         send()
         while time.monotonic() < end:
             send()
 
     def post(self, body: bytes, media_type: str, path: str = "/predict", wire: Wire | None = None) -> None:
-        """Send a whole request to the preprocess service, and note its answer."""
+        """Send a complete request to the preprocess service, and record its answer."""
         head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\n"
         if self.pace.timeout_ms:
             head += f"X-Request-Timeout-Ms: {self.pace.timeout_ms}\r\n"
         self.exchange(head.encode() + b"\r\n" + body, self.http_port, wire)
 
     def exchange(self, request: bytes, port: int, wire: Wire | None = None, may_cut: bool = False) -> None:
-        """Send bytes, on a connection of their own if none is given, and note the answer.
+        """Send bytes and record the answer. Without ``wire`` a new connection is used.
 
-        ``may_cut``: the service may also close the connection without one.
+        With ``may_cut`` the service may also close the connection without an answer.
         """
         began = time.monotonic()
         own = wire or Wire(port, ANSWER_S * max(1.0, self.pace.slack) + 1)
         try:
-            # Refused while it still came in: then the answer is there all the same.
+            # If the service rejects it early, sending fails, but there is still an answer.
             with contextlib.suppress(OSError):
                 own.send(request)
             self.note_sent(len(request))
@@ -147,15 +147,15 @@ class Attack:
                 own.close()
 
     def json_logging(self) -> int:
-        """How many lines the preprocess service has written to its log."""
+        """Return the number of lines in the preprocess service's log."""
         time.sleep(LOG_DELAY_S)
         return self._log.read_bytes().count(b"\n")
 
     def at_once(self, count: int, send: Callable[[int], object]) -> None:
-        """Have so many senders, each in a thread."""
+        """Call ``send`` in ``count`` threads at the same time."""
 
         def run(number: int) -> None:
-            # Where nobody listens any more, the watcher knows why.
+            # If no service listens any more, the watcher reports the reason.
             with contextlib.suppress(OSError):
                 send(number)
 
@@ -172,7 +172,7 @@ class Attack:
             self.last_byte = time.monotonic()
 
     def note(self, answer: Answer, seconds: float) -> None:
-        """Put an answer down; one that is a defect, has no reason in it or came too late breaks the promise."""
+        """Record an answer. An internal error, a missing reason or a late answer is a broken promise."""
         self.count(str(answer.status))
         if answer.status == DEFECT or answer.status < 200:
             self.promise(False, f"answered with {answer.status}: {answer.body[:200]!r}")
@@ -182,7 +182,7 @@ class Attack:
             self.promise(False, f"answered only after {seconds:.1f} s")
 
     def note_cut(self, text: str, is_fine: bool) -> None:
-        """Put down that a connection ended without an answer."""
+        """Record a connection that ended without an answer."""
         self.count(text)
         self.promise(is_fine, f"no answer: {text}")
 
@@ -192,14 +192,14 @@ class Attack:
             self.report.answers = dict(self._answers)
 
     def promise(self, is_kept: bool, text: str) -> None:
-        """Note that a promise was broken, unless it was kept; the same one only once."""
+        """Record a broken promise, unless ``is_kept``; each text only once."""
         with self._lock:
             if not is_kept and text not in self.report.broken:
                 self.report.broken.append(text)
 
 
 def _tells_why(body: bytes) -> bool:
-    """Whether it is a refusal of either service's form."""
+    """Return whether the body is an error message of one of the services."""
     with contextlib.suppress(ValueError):
         answer = json.loads(body)
         return isinstance(answer, dict) and bool(answer.get("msg") or answer.get("error"))

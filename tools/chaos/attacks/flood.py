@@ -1,4 +1,4 @@
-"""Ways to attack by the connection instead of by what is sent: many, slow, silent, or without an end."""
+"""Attacks by connections and not by content: many, slow, silent or endless ones."""
 
 import contextlib
 import resource
@@ -8,14 +8,14 @@ from collections.abc import Sequence
 
 from tools.chaos.attacks.attack import Attack
 
-# Files that this program may need: each connection is one.
+# The number of open files that this program may need: one per connection.
 FILES = 4096
 TICK_S = 0.1
 CONNECT_S = 5.0
 
 
 def more_files() -> None:
-    """Raise the number of connections that this program may have, as far as the system lets it."""
+    """Raise the limit of open files of this program as far as the system allows."""
     soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
     wanted = FILES if hard == resource.RLIM_INFINITY else min(FILES, hard)
     if soft < wanted:
@@ -23,7 +23,7 @@ def more_files() -> None:
 
 
 def connect(port: int, count: int, stack: contextlib.ExitStack) -> list[socket.socket]:
-    """So many connections, closed when the stack is."""
+    """Return ``count`` connections; ``stack`` closes them."""
     more_files()
     found = []
     for _ in range(count):
@@ -34,7 +34,7 @@ def connect(port: int, count: int, stack: contextlib.ExitStack) -> list[socket.s
 
 
 def send_some(connection: socket.socket, data: bytes) -> int:
-    """What of it goes without waiting; -1 where the other side has closed."""
+    """Send as many bytes as possible without waiting; return their number, -1 if the connection is closed."""
     try:
         return connection.send(data)
     except BlockingIOError:
@@ -44,7 +44,7 @@ def send_some(connection: socket.socket, data: bytes) -> int:
 
 
 def hold(one: Attack, port: int, count: int, head: bytes, seconds: float) -> None:
-    """Open connections, send each a beginning, and keep all of them silent; those that are closed are opened anew."""
+    """Open connections, send ``head`` on each, and keep them silent. Closed ones are replaced."""
     with contextlib.ExitStack() as stack:
         open_ones: list[socket.socket] = []
         end = time.monotonic() + seconds
@@ -59,7 +59,7 @@ def hold(one: Attack, port: int, count: int, head: bytes, seconds: float) -> Non
 
 
 def _is_over(connection: socket.socket) -> bool:
-    """Whether the other side has closed it, after an answer or without."""
+    """Return whether the service has closed the connection, with or without an answer."""
     try:
         while connection.recv(1 << 16):
             pass
@@ -72,7 +72,7 @@ def _is_over(connection: socket.socket) -> bool:
 
 
 def trickle(one: Attack, port: int, count: int, head: bytes, bytes_a_second: int, seconds: float) -> None:
-    """Have each of many connections send a body at this pace, in small parts."""
+    """Send a body on each of many connections, slowly and in small parts."""
     part = bytes(int(bytes_a_second * TICK_S))
     with contextlib.ExitStack() as stack:
         open_ones: list[socket.socket] = []
@@ -89,9 +89,9 @@ def trickle(one: Attack, port: int, count: int, head: bytes, bytes_a_second: int
 
 
 def stream(one: Attack, port: int, head: bytes, part: bytes, seconds: float, limit: int = 300_000_000) -> None:
-    """From one connection: a beginning, and then a part again and again, until it is no longer taken or time is over.
+    """Send ``head`` and then ``part`` again and again on one connection, until the time or ``limit`` bytes are reached.
 
-    Where the service has closed the connection a new one is opened: whoever means harm does not go away.
+    If the service closes the connection, a new one is opened, as an attacker would do.
     """
     end, sent = time.monotonic() + seconds, 0
     while time.monotonic() < end and sent < limit:
@@ -106,7 +106,7 @@ def stream(one: Attack, port: int, head: bytes, part: bytes, seconds: float, lim
 
 
 def at_leisure(one: Attack, port: int, bodies: Sequence[bytes], seconds: float) -> None:
-    """Send each of these on a connection of its own, as far as it is taken, and then nothing more."""
+    """Send each body on its own connection as far as it is accepted. Then keep the connections open."""
     with contextlib.ExitStack() as stack:
         waiting = dict(zip(connect(port, len(bodies), stack), bodies, strict=True))
         end = time.monotonic() + seconds

@@ -1,4 +1,4 @@
-"""Attacks on the preprocess service's HTTP: what comes before any picture is looked at."""
+"""Attacks on the preprocess service's HTTP server, before a picture is decoded."""
 
 import contextlib
 
@@ -10,14 +10,14 @@ from tools.load import PHOTOS, as_json
 HOST = b" HTTP/1.1\r\nHost: x\r\n"
 POST = b"POST /predict" + HOST
 CHUNKED = b"Transfer-Encoding: chunked\r\n\r\n"
-# What one body may have (limits.body_bytes).
+# The limit of a body (limits.body_bytes).
 BODY = 20_000_000
 MANY_S = 2.0
 BLOCK = 1 << 16
 
 
 def long(one: Attack) -> float:
-    """Seconds of an attack that needs some to do harm."""
+    """Return the seconds of an attack that needs more time than others."""
     return 3 * one.pace.seconds
 
 
@@ -28,14 +28,14 @@ def request(body: bytes, media_type: str = "application/json", path: str = "/pre
 
 @attack("http: trailers without end", short=True)
 def trailers(one: Attack) -> None:
-    """Lines behind the last chunk are headers, and kept; the limit of a head has ended before. No key is needed."""
+    """Trailers are headers after the last chunk, and are stored. The limit of the headers does not count them."""
     head = b"POST /livez" + HOST + CHUNKED + b"0\r\n"
     flood.stream(one, one.http_port, head, b"a:b\r\n" * (BLOCK // 5), long(one))
 
 
 @attack("http: a trailer that is taken for a header", short=True)
 def trailer_as_header(one: Attack) -> None:
-    """A proxy sets and strips headers, not trailers: what comes in one must not count as the request's own."""
+    """A proxy sets and removes headers, but no trailers. So a trailer must not count as a header of the request."""
     body = as_json(PHOTOS[0].read_bytes())
     chunk = b"%x\r\n" % len(body) + body + b"\r\n0\r\n"
     head = POST + b"Content-Type: application/json\r\n" + CHUNKED
@@ -44,69 +44,69 @@ def trailer_as_header(one: Attack) -> None:
         one.note_sent(len(head + chunk))
         answer = wire.answer()
     one.note(answer, 0.0)
-    one.promise(b"smuggled" not in answer.headers + answer.body, "X-Request-ID of a trailer was taken")
+    one.promise(b"smuggled" not in answer.headers + answer.body, "X-Request-ID of a trailer was accepted")
 
 
 @attack("http: a chunk's extension without end")
 def extension(one: Attack) -> None:
-    """The line that says how long a chunk is may say more, and nobody says how much more."""
+    """The line with a chunk's length may have an extension of any length."""
     flood.stream(one, one.http_port, POST + CHUNKED + b"1;", b"a" * BLOCK, long(one))
 
 
 @attack("http: 20 MB in chunks of a byte")
 def one_byte_chunks(one: Attack) -> None:
-    """Each chunk is an event of its own in the server, and a part of the body that is kept by itself."""
+    """Each chunk is an event in the server, and its data may be stored separately."""
     head = POST + b"Content-Type: image/jpeg\r\n" + CHUNKED
     flood.stream(one, one.http_port, head, b"1\r\na\r\n" * (BLOCK // 6), long(one), 6 * BODY)
 
 
 @attack("http: 300 silent POSTs", photo_s=MANY_S, short=True)
 def silent_posts(one: Attack) -> None:
-    """A body is announced and does not come: each holds a place for as long as it is waited for."""
+    """A body is announced and does not arrive. Each request holds a place until it times out."""
     flood.hold(one, one.http_port, 300, POST + b"Content-Length: 1000\r\n\r\n", long(one))
 
 
 @attack("http: 300 connections at 10 KB a second", photo_s=MANY_S, short=True)
 def slow_bodies(one: Attack) -> None:
-    """Never silent, and never done: a time-out for silence does not end them."""
+    """They are never silent and never complete, so a timeout for silence does not end them."""
     head = POST + b"Content-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % BODY
     flood.trickle(one, one.http_port, 300, head, 10_000, long(one))
 
 
 @attack("http: eight bodies of 20 MB that stop before their end", photo_s=MANY_S)
 def stalled_bodies(one: Attack) -> None:
-    """They fill the memory that all bodies may take together, and keep it."""
+    """They use the memory for all bodies and keep it."""
     body = POST + b"Content-Type: image/jpeg\r\nContent-Length: %d\r\n\r\n" % BODY + bytes(BODY - 1000)
     flood.at_leisure(one, one.http_port, [body] * 8, long(one))
 
 
 @attack("http: 1,000 half-open heads", photo_s=MANY_S)
 def half_open(one: Attack) -> None:
-    """As many connections as may be open, each in the middle of its head."""
+    """The maximum number of connections, each in the middle of its headers."""
     flood.hold(one, one.http_port, 1000, POST + b"X: ", long(one))
 
 
 @attack("http: a header without end")
 def long_header(one: Attack) -> None:
-    """Whoever waits for the end of the line has to keep it."""
+    """The server has to store a line until its end."""
     flood.stream(one, one.http_port, POST + b"X: ", b"a" * BLOCK, one.pace.seconds)
 
 
 @attack("http: headers without end")
 def many_headers(one: Attack) -> None:
-    """Short lines: what is kept of each is many times its size."""
+    """Short lines: each needs much more memory than its size."""
     flood.stream(one, one.http_port, POST, b"a:b\r\n" * (BLOCK // 5), one.pace.seconds)
 
 
 @attack("http: a path without end")
 def long_path(one: Attack) -> None:
-    """The first line of the head has to be bounded, too."""
+    """The request line needs a limit too."""
     flood.stream(one, one.http_port, b"GET /", b"a" * BLOCK, one.pace.seconds)
 
 
 @attack("http: a head of 30 KB that is all languages")
 def languages(one: Attack) -> None:
-    """What language a refusal is written in is looked for in a list that its sender wrote."""
+    """The language of an error message is looked up in this list, which the client wrote."""
     wire = Wire(one.http_port, ANSWER_S)
     one_head = b"GET /nothing" + HOST + b"Accept-Language: " + b"a;q=0.1," * 3700 + b"b\r\n\r\n"
     one.for_a_while(lambda: one.exchange(one_head, one.http_port, wire))
@@ -115,25 +115,25 @@ def languages(one: Attack) -> None:
 
 @attack("http: 20 MB of JSON: [],[],[]")
 def json_lists(one: Attack) -> None:
-    """Each pair of brackets is an object of Python's, 30 times as large."""
+    """Each pair of brackets becomes a Python object that is 30 times as large."""
     one.for_a_while(lambda: one.exchange(request(b'{"image_b64": [' + b"[]," * 6_600_000 + b"[]]}"), one.http_port))
 
 
 @attack("http: 20 MB of JSON: brackets in brackets")
 def json_depth(one: Attack) -> None:
-    """No comma to count; whoever follows them in a function for each falls off the stack."""
+    """There is no comma to count. A recursive parser overflows its stack."""
     one.for_a_while(lambda: one.exchange(request(b'{"image_b64": ' + b"[" * 19_000_000), one.http_port))
 
 
 @attack("http: 20 MB of JSON: one number")
 def json_number(one: Attack) -> None:
-    """To read a number of n digits takes n * n steps, unless somebody has thought of it."""
+    """Parsing a number of n digits takes n * n steps without a limit."""
     one.for_a_while(lambda: one.exchange(request(b'{"image_b64": ' + b"9" * 19_000_000 + b"}"), one.http_port))
 
 
 @attack("http: 20 MB of JSON: unknown names")
 def json_names(one: Attack) -> None:
-    """A refusal names the first that is unknown; an object is made for each."""
+    """The error message names the first unknown field, but an object is created for each."""
     names = b",".join(b'"%06d":0' % number for number in range(1000))
     body = b'{"image_b64": {' + b",".join([names] * 1800) + b"}}"
     one.for_a_while(lambda: one.exchange(request(body), one.http_port))
@@ -141,7 +141,7 @@ def json_names(one: Attack) -> None:
 
 @attack("http: 20 MB of base64 in lines of one letter")
 def short_lines(one: Attack) -> None:
-    """Split at the line ends it takes 15 times as much memory."""
+    """If the text is split at line ends, it takes 15 times as much memory."""
     body = b'{"image_b64": "' + b"A\\n" * 6_600_000 + b'"}'
     one.for_a_while(lambda: one.exchange(request(body), one.http_port))
 
@@ -153,20 +153,20 @@ def form(one: Attack, content: bytes, boundary: str = "b") -> None:
 
 @attack("http: a form of 200,000 parts")
 def form_parts(one: Attack) -> None:
-    """Each part is read by Python, and has a file of its own in memory, before somebody counts them."""
+    """Each part is parsed in Python and gets a file in memory before the parts are counted."""
     part = b'--b\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\nx\r\n'
     form(one, part * 200_000 + b"--b--\r\n")
 
 
 @attack("http: a form of a million headers")
 def form_headers(one: Attack) -> None:
-    """The headers of a part are no head of a request: what limits that does not limit these."""
+    """The limit of request headers does not apply to the headers of a part."""
     form(one, b"--b\r\n" + b"a: b\r\n" * 3_000_000 + b"\r\nx\r\n--b--\r\n")
 
 
 @attack("http: a form that nearly ends all the time")
 def form_boundaries(one: Attack) -> None:
-    """What may be the boundary, but for its last letter, makes a parser go back each time."""
+    """Text that differs from the boundary only in its last character makes a parser search again each time."""
     boundary = "b" * 60
     part = b'\r\nContent-Disposition: form-data; name="file"; filename="a"\r\n\r\n'
     content = b"--" + boundary.encode() + part + (b"\r\n--" + b"b" * 59) * 300_000
@@ -175,7 +175,7 @@ def form_boundaries(one: Attack) -> None:
 
 @attack("http: the same path in other words", photo_s=None)
 def other_paths(one: Attack) -> None:
-    """`/%70redict` and `http://x/predict` are `/predict`; an admission that compares letters lets them pass."""
+    """`/%70redict` and `http://x/predict` mean `/predict`. Admission by comparing the text would miss them."""
     photo = PHOTOS[1].read_bytes()
     for path in ("/%70redict", "http://x/predict"):
 
@@ -185,12 +185,12 @@ def other_paths(one: Attack) -> None:
         before = one.report.answers.get("200", 0)
         one.at_once(300, ask)
         answered = one.report.answers.get("200", 0) - before
-        one.promise(answered < 300, f"{path}: 300 at once, and none was refused")
+        one.promise(answered < 300, f"{path}: 300 at once, and none was rejected")
 
 
 @attack("http: invalid requests, each on its connection")
 def invalid(one: Attack) -> None:
-    """18 bytes each, of which each may write a line of 300 into the log, at once, and fill the disk."""
+    """Each has 18 bytes and may write 300 bytes into the log, which could fill the disk."""
     before = one.json_logging()
 
     def send() -> None:
@@ -204,11 +204,11 @@ def invalid(one: Attack) -> None:
 
 @attack("http: the page, ten thousand times, and nobody reads it")
 def unread(one: Attack) -> None:
-    """Answers to requests that were sent in one go pile up where nobody takes them."""
+    """Many requests are sent at once and the answers are never read, so they pile up in the server."""
     flood.at_leisure(one, one.http_port, [(b"GET /" + HOST + b"\r\n") * 10_000] * 8, long(one))
 
 
 @attack("http: a hundred thousand requests in one go")
 def pipelined(one: Attack) -> None:
-    """Each has to wait for the answer of the one before; what waits has to be bounded."""
+    """Each request waits for the answer before it. The number of waiting requests needs a limit."""
     flood.at_leisure(one, one.http_port, [(b"GET /livez" + HOST + b"\r\n") * 100_000], long(one))

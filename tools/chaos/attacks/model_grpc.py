@@ -1,4 +1,4 @@
-"""Attacks on the model server's gRPC, as by a neighbour in its network: messages written byte by byte."""
+"""Attacks on the model server's gRPC API from its own network. The messages are written byte by byte."""
 
 import contextlib
 import time
@@ -13,11 +13,11 @@ from tools.training.export import PIXELS_NAME, PIXELS_SIGNATURE
 PREDICT = "/tensorflow.serving.PredictionService/Predict"
 METADATA = "/tensorflow.serving.PredictionService/GetModelMetadata"
 STATUS = "/tensorflow.serving.ModelService/GetModelStatus"
-# Less than the largest message that is taken, 64 MiB.
+# Below 64 MiB.
 LARGE = 60_000_000
-# What a server never answers that knows what it does, and what it never leaves a caller with.
+# Status codes that the server must never answer with.
 DEFECTS = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN, grpc.StatusCode.DEADLINE_EXCEEDED}
-# But for a message that can't be read: gRPC's own answer in Python and in C++.
+# Except for a message that can't be parsed: gRPC's own answer in Python and in C++.
 UNREADABLE = {grpc.StatusCode.INTERNAL, grpc.StatusCode.UNKNOWN}
 UINT8 = 4
 
@@ -33,7 +33,7 @@ def varint(number: int) -> bytes:
 
 
 def part(field: int, content: bytes) -> bytes:
-    """A field of bytes, text or another message."""
+    """Return a field with bytes, text or another message."""
     return varint(field << 3 | 2) + varint(len(content)) + content
 
 
@@ -42,12 +42,12 @@ def number(field: int, value: int) -> bytes:
 
 
 def spec(name: bytes = b"CAT-DOG", signature: bytes = PIXELS_SIGNATURE.encode()) -> bytes:
-    """A request's `model_spec`, its first field."""
+    """Return a request's `model_spec`, its first field."""
     return part(1, part(1, name) + part(3, signature))
 
 
 def one_input(tensor: bytes, name: bytes = PIXELS_NAME.encode()) -> bytes:
-    """An entry of the map `inputs`."""
+    """Return an entry of the map `inputs`."""
     return part(2, part(1, name) + part(2, tensor))
 
 
@@ -65,7 +65,7 @@ def channel(one: Attack) -> Iterator[Any]:
 def call(
     one: Attack, made: Any, request: bytes, method: str = PREDICT, squeezed: bool = False, may_be: Codes = frozenset()
 ) -> None:
-    """Send bytes as they are, and note the status; ``may_be``: those of ``DEFECTS`` that are none here."""
+    """Send bytes and record the status. ``may_be`` are codes of ``DEFECTS`` that are allowed here."""
     began = time.monotonic()
     compression = grpc.Compression.Gzip if squeezed else None
     one.note_sent(len(request))
@@ -90,7 +90,7 @@ def again_and_again(one: Attack, request: bytes, method: str = PREDICT, callers:
 
 @attack("grpc: 54 bytes that are 388 pictures, four at once", short=True)
 def shape_without_values(one: Attack) -> None:
-    """A tensor of [388,240,240,3] without values is 67 MB of zeros, and what a network makes of them."""
+    """A tensor of [388,240,240,3] without values means 67 MB of zeros, and much more memory in the network."""
     request = spec() + one_input(number(1, UINT8) + shape(388, 240, 240, 3))
     again_and_again(one, request, callers=4)
 
@@ -103,44 +103,44 @@ def shape_from_one(one: Attack) -> None:
 
 @attack("grpc: three million names of inputs", short=True)
 def input_names(one: Attack) -> None:
-    """Each is an entry of a map; all of them are sorted, quoted and compared, in the thread that answers others."""
+    """Each is an entry of a map. They are sorted, quoted and compared in the event loop's thread."""
     names = b"".join(part(2, part(1, b"%07d" % count)) for count in range(3_000_000))
     again_and_again(one, spec() + names)
 
 
 @attack("grpc: 15 million empty dimensions")
 def dimensions(one: Attack) -> None:
-    """Two bytes in a message, 50 in memory."""
+    """Two bytes each in the message, 50 in memory."""
     again_and_again(one, spec() + one_input(number(1, UINT8) + part(2, b"\x12\0" * 15_000_000)))
 
 
 @attack("grpc: 30 million empty strings")
 def strings(one: Attack) -> None:
-    """Two bytes in a message, an object each in memory."""
+    """Two bytes each in the message, an object each in memory."""
     again_and_again(one, spec() + one_input(number(1, 7) + shape(30_000_000) + b"\x42\0" * 30_000_000))
 
 
 @attack("grpc: 60 million numbers of a byte")
 def numbers(one: Attack) -> None:
-    """Numbers of any size are written as short as they are; in memory each has four bytes, and 30 in Python."""
+    """A small number takes one byte in the message, four in memory, and 30 in Python."""
     again_and_again(one, spec() + one_input(number(1, UINT8) + shape(LARGE) + part(7, bytes(LARGE))))
 
 
 @attack("grpc: 30 million names of outputs")
 def output_names(one: Attack) -> None:
-    """What is asked for is a list, too."""
+    """The list of requested outputs can be long too."""
     again_and_again(one, spec() + b"\x1a\0" * 30_000_000)
 
 
 @attack("grpc: 16 messages of 50 MB at once", photo_s=2.0)
 def large_messages(one: Attack) -> None:
-    """Each is no more than one may be; together they are more than the server may have."""
+    """Each has an allowed size, but together they exceed the memory limit."""
     again_and_again(one, spec() + one_input(number(1, UINT8) + part(4, bytes(50_000_000))), callers=16)
 
 
 @attack("grpc: 16 messages of 50 MB at once, squeezed to 50 KB", photo_s=2.0)
 def squeezed_messages(one: Attack) -> None:
-    """The length that is checked is the one before a message is unpacked."""
+    """The checked length is that of the compressed message."""
     request = spec() + one_input(number(1, UINT8) + part(4, bytes(50_000_000)))
 
     def send(_: int) -> None:
@@ -152,7 +152,7 @@ def squeezed_messages(one: Attack) -> None:
 
 @attack("grpc: model names of 50 MB")
 def long_names(one: Attack) -> None:
-    """A name is counted, logged and traced; whoever keeps it whole keeps it for ever."""
+    """A name is counted, logged and traced. If it is stored in full, it stays in memory."""
     for count in range(4):
         with channel(one) as made:
             call(one, made, spec(b"%d" % count + b"x" * 50_000_000))
@@ -160,7 +160,7 @@ def long_names(one: Attack) -> None:
 
 @attack("grpc: names of 50 MB in other calls")
 def long_names_elsewhere(one: Attack) -> None:
-    """Status and metadata ask for a model, too; and the name of a signature is as long as anybody wants."""
+    """Status and metadata requests have a model name too, and the name of a signature has no limit."""
     text = b"x" * 50_000_000
     with channel(one) as made:
         call(one, made, spec(text), STATUS)
@@ -172,7 +172,7 @@ def long_names_elsewhere(one: Attack) -> None:
 
 @attack("grpc: thousands of different model names")
 def many_names(one: Attack) -> None:
-    """Each may become a line of the metrics page, which nobody ever clears."""
+    """Each could become a line of the metrics page, and stay there."""
     counter = iter(range(10**9))
     with channel(one) as made:
         one.for_a_while(lambda: call(one, made, spec(b"%0500d" % next(counter))))
@@ -180,7 +180,7 @@ def many_names(one: Attack) -> None:
 
 @attack("grpc: messages in messages, 10,000 deep")
 def depth(one: Attack) -> None:
-    """Fields that nobody knows are kept; whoever reads them in a function for each level falls off the stack."""
+    """Unknown fields are kept. A recursive parser overflows its stack."""
     request = spec() + b"\x9b\x06" * 10_000 + b"\x9c\x06" * 10_000
     with channel(one) as made:
         one.for_a_while(lambda: call(one, made, request, may_be=UNREADABLE))
@@ -188,5 +188,5 @@ def depth(one: Attack) -> None:
 
 @attack("grpc: 60 MB of fields that nobody knows")
 def unknown_fields(one: Attack) -> None:
-    """They are kept, as an answer to a later version; each is an object."""
+    """Unknown fields are kept for later versions of a message; each is an object."""
     again_and_again(one, spec() + b"\x98\x06\x01" * 20_000_000)

@@ -1,4 +1,4 @@
-"""The pair that is attacked: started once, asked whether it is still as it was, and started anew where it is not."""
+"""The attacked pair. It is started once, checked after each attack, and restarted if it broke a promise."""
 
 import contextlib
 import time
@@ -22,13 +22,13 @@ from tools.chaos.attacks.watch import Photo, Seen, Target, Tree, Watcher, ask
 from tools.chaos.stage import Process, Stage, answers, free_port
 from tools.load import PHOTOS, Load
 
-# No attack is allowed more of this machine, in MB and seconds.
+# The pair is killed above these limits, in MB and seconds.
 ABORT_MEGABYTES = 1500.0
 ABORT_S = 40.0
-# Over which it is measured whether a service is idle.
+# CPU use is measured over this time to decide whether the pair is idle.
 IDLE_WINDOW_S = 0.5
 READY_S = 30.0
-# Before memory is compared: as many at once as a busy day has, so that batches of all sizes were met; and a rest.
+# Load before the first measurement of memory: as many clients as at peak times, so that batches of all sizes occur.
 CLIENTS = 32
 WARM_S = 2.0
 SETTLE_S = 1.5
@@ -36,7 +36,7 @@ QUIET_S = 3.0
 
 
 def small_photos() -> list[Photo]:
-    """Ten small photos as people send them; two are no JPEG, so that they take another way to the decoder."""
+    """Return ten usual small photos. Two are not JPEG, because other formats are decoded in other processes."""
     photos = [Photo(path.name, path.read_bytes(), "image/jpeg") for path in PHOTOS]
     for name in ("png", "webp"):
         file = BytesIO()
@@ -46,14 +46,14 @@ def small_photos() -> list[Photo]:
 
 
 def usual_photo() -> Photo:
-    """One as large as a phone's: what the service has in memory after it is what it has on any usual day."""
+    """Return a photo as large as a phone's, so that the start memory is that of normal use."""
     file = BytesIO()
     Image.effect_noise((400, 300), 60).resize((4000, 3000)).convert("RGB").save(file, "JPEG")
     return Photo("4000 x 3000", file.getvalue(), "image/jpeg")
 
 
 class Pair:
-    """Both services on one stage, and the watcher that looks at them."""
+    """Both services on one stage, and the watcher."""
 
     def __init__(self) -> None:
         self._stack = contextlib.ExitStack()
@@ -86,7 +86,7 @@ class Pair:
         self.start = self.megabytes()
 
     def _warm_up(self) -> None:
-        """Have it answer photos of all usual kinds: memory is compared with what it is after these."""
+        """Send usual photos of all kinds. Later memory is compared with that after these."""
         end = time.monotonic() + READY_S
         while not answers(f"http://127.0.0.1:{self.ports['http']}/readyz") and time.monotonic() < end:
             time.sleep(0.05)
@@ -98,13 +98,13 @@ class Pair:
         time.sleep(SETTLE_S)
 
     def quiet(self) -> Seen:
-        """What others are answered while nobody attacks: what this machine can do, with whatever else it does now."""
+        """Measure other clients' answers without an attack, to know what this machine can do at present."""
         self._watcher.begin(ABORT_S)
         time.sleep(QUIET_S)
         return self._watcher.end()
 
     def restart(self) -> None:
-        """A new pair in place of one that an attack has left its traces on."""
+        """Replace the pair by a new one."""
         self._stack.close()
         self._stack = contextlib.ExitStack()
         self._start()
@@ -113,7 +113,7 @@ class Pair:
         return {name: tree.megabytes() for name, tree in self.trees.items()}
 
     def run(self, case: Case, pace: Pace) -> Report:
-        """Attack it, and look what comes of that."""
+        """Run an attack and return the report."""
         one = Attack(case, self.ports, pace, self._services["preprocess service"].log)
         case.prepare()
         before = {name: tree.cpu_seconds() for name, tree in self.trees.items()}
@@ -126,7 +126,7 @@ class Pair:
         judge(case, one, seen)
         one.report.start = self.start
         if seen.killed:
-            # All else comes from that.
+            # All other broken promises follow from this.
             one.report.broken = [seen.killed]
         else:
             self._rest(one)
@@ -137,7 +137,7 @@ class Pair:
         return one.report
 
     def _rest(self, one: Attack) -> None:
-        """After the attack: is it idle in time, is its memory back, does it answer?"""
+        """Check the pair after the attack: idle in time, memory released, photos answered."""
         report, since = one.report, one.last_byte
         slack = one.pace.slack
         while self._is_busy():
@@ -155,14 +155,14 @@ class Pair:
             time.sleep(0.5)
         for name, limit in limits.items():
             megabytes = report.back[name]
-            one.promise(megabytes <= limit, f"{name}: {megabytes:.0f} MB are left of {self.start[name]:.0f} before")
+            one.promise(megabytes <= limit, f"{name}: {megabytes:.0f} MB, but {self.start[name]:.0f} MB before it")
         for name, service in self._services.items():
             one.promise(not service.has_ended(), f"the {name} has ended")
         seconds, outcome = ask(self.ports["http"], "POST", "/predict", self._photos[0].body, "image/jpeg")
         one.promise(outcome == "200", f"a small photo after the attack: {outcome} after {seconds:.1f} s")
 
     def _is_busy(self) -> bool:
-        """Whether a service uses more than a little of a core, over a short time."""
+        """Return whether a service uses more CPU than when it is idle."""
         before = {name: tree.cpu_seconds() for name, tree in self.trees.items()}
         time.sleep(IDLE_WINDOW_S)
         limit = IDLE_SHARE * IDLE_WINDOW_S
@@ -170,7 +170,7 @@ class Pair:
 
 
 def judge(case: Case, one: Attack, seen: Seen) -> None:
-    """Compare what was measured during an attack with what is promised."""
+    """Compare the measurements during an attack with the promises."""
     report, slack = one.report, one.pace.slack
     report.peaks, report.photos = seen.peaks, len(seen.photos)
     report.slowest_photo, report.slowest_livez = seen.slowest_photo, seen.slowest_livez

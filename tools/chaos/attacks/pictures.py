@@ -1,4 +1,4 @@
-"""Attacks by pictures: one case for each hostile picture, and some for many of them."""
+"""Attacks with pictures: one case per hostile picture, and some with many at once."""
 
 import functools
 import json
@@ -9,12 +9,12 @@ from tools.chaos.attacks.attack import ANSWER_S, Attack, attack
 from tools.chaos.attacks.wire import Wire
 from tools.chaos.hostile import Hostile, load_all
 
-# As many as one batch may have (limits.batch_items).
+# The limit of a batch (limits.batch_items).
 BATCH = 32
 
 
 def send_one_after_the_other(one: Attack, picture: Hostile, least: int = 1) -> None:
-    """From one connection, for a while."""
+    """Send the picture on one connection, one after the other."""
     wire, body = Wire(one.http_port, ANSWER_S * one.pace.slack + 1), picture.make()
     for _ in range(least - 1):
         one.post(body, picture.media_type, wire=wire)
@@ -23,7 +23,7 @@ def send_one_after_the_other(one: Attack, picture: Hostile, least: int = 1) -> N
 
 
 def register(picture: Hostile) -> None:
-    """The case of one picture: sent again and again from one connection."""
+    """Register a case that sends one picture again and again on one connection."""
     run = functools.partial(send_one_after_the_other, picture=picture)
     run.__doc__ = picture.make.__doc__
     attack(picture.name, short=picture.is_short, prepare=picture.make)(run)
@@ -47,36 +47,36 @@ HIDDEN = ("TIFF: tile of 20,000 x 20,000 in 16 x 16, no pixels", "AVIF: 144 MP t
 
 
 def ready(*names: str) -> Callable[[], object]:
-    """What makes these pictures."""
+    """Return a function that creates these pictures."""
     return lambda: [PICTURES[name].make() for name in names]
 
 
 @attack("pictures: 144 bytes of TIFF, fifty times", short=True, prepare=ready(REFUSED))
 def fifty(one: Attack) -> None:
-    """Each is refused, and may leave its 400 MB behind until some collection of garbage."""
+    """Each is rejected. Its 400 MB may stay in memory until a garbage collection."""
     send_one_after_the_other(one, PICTURES[REFUSED], least=50)
 
 
 @attack("pictures: the largest of each format, four at once", photo_s=None, prepare=ready(*LARGEST))
 def largest_at_once(one: Attack) -> None:
-    """Each may be all that there is room for; from four connections they come together."""
+    """Each may need all the memory for pictures; four connections send them at the same time."""
     at_once(one, LARGEST)
 
 
 @attack("pictures: hidden sizes, four at once", photo_s=None, prepare=ready(*HIDDEN))
 def hidden_at_once(one: Attack) -> None:
-    """Each says that it is of 16 x 16 pixels: nobody has to wait for room, if the header is believed."""
+    """Each claims 16 x 16 pixels. If the header is believed, none of them waits for memory."""
     at_once(one, HIDDEN * 2)
 
 
 @attack("pictures: slow ones, four at once", photo_s=None, prepare=ready(SLOW_FOR_ALL))
 def slow_at_once(one: Attack) -> None:
-    """More than there are cores; each would take all of its own for longer than a request may last."""
+    """More pictures than cores. Each needs more time than a request may take."""
     at_once(one, [SLOW_FOR_ALL] * 4)
 
 
 def at_once(one: Attack, names: Sequence[str]) -> None:
-    """From as many connections."""
+    """Send each picture from a connection of its own, at the same time."""
 
     def send(number: int) -> None:
         picture = PICTURES[names[number]]
@@ -86,7 +86,7 @@ def at_once(one: Attack, names: Sequence[str]) -> None:
 
 
 def send_batch(one: Attack, name: str) -> None:
-    """As many as one request can hold."""
+    """Send as many copies as one batch may have."""
     text = b64encode(PICTURES[name].make()).decode()
     body = json.dumps({"images_b64": [text] * BATCH}).encode()
     one.for_a_while(lambda: one.post(body, "application/json", "/predict/batch"))
@@ -94,17 +94,17 @@ def send_batch(one: Attack, name: str) -> None:
 
 @attack("batch: 32 flat AVIFs of 51 MP", short=True, prepare=ready(FLAT))
 def batch_of_flat_pictures(one: Attack) -> None:
-    """A request of 42 KB with 1.6 gigapixels in it: seconds of decoding that others may have to wait for."""
+    """A request of 42 KB with 1.6 gigapixels takes seconds to decode, and other clients may have to wait."""
     send_batch(one, FLAT)
 
 
 @attack("batch: 32 slow JPEGs", prepare=ready(SLOW))
 def batch_of_slow_pictures(one: Attack) -> None:
-    """Each of them would take longer than the request may."""
+    """Each of them needs more time than the whole request may take."""
     send_batch(one, SLOW)
 
 
 @attack("batch: 32 TIFFs of 144 bytes", prepare=ready(REFUSED))
 def batch_of_refused_pictures(one: Attack) -> None:
-    """Each is refused by itself, within one request."""
+    """Each is rejected separately within one request."""
     send_batch(one, REFUSED)

@@ -1,9 +1,9 @@
-"""Sends files that are refused, thousands of them, of all kinds; whether the service is as large as before.
+"""Sends thousands of files that are rejected, and checks that memory does not grow.
 
     python run.py chaos --attacks --refused 10000
 
-A refusal is the path that nobody measures: an exception that is kept keeps what was decoded with it. The first hundred
-warm up; the promise is that the memory of the preprocess service is then within ``MAY_GROW`` until the end.
+Rejections are easily forgotten in tests: an exception that is kept also keeps what was decoded. The first hundred files
+are a warm-up. Promise: after it, the memory of the preprocess service grows by at most the factor ``MAY_GROW``.
 """
 
 import random
@@ -24,12 +24,12 @@ from tools.chaos.hostile import heif, load_all
 from tools.load import PHOTOS
 
 FIRST = 100
-# In how many parts the rest is sent: of few files in few, as memory is read after a pause behind each.
+# Number of parts; after each part memory is measured, which takes a pause. For few files there are few parts.
 PARTS = 10
 FEW, FEW_PARTS = 1000, 2
 MAY_GROW = 1.1
 SETTLE_S = 2.0
-# Hostile pictures that are refused after a short time: broken, or of more pixels than are taken.
+# Hostile pictures that are rejected quickly, because they are broken or too large.
 QUICK = (
     "TIFF: 51 MP of RGBA 16 bit, cut off, 150 bytes",
     "TIFF: BigTIFF with 2^60 tags",
@@ -49,7 +49,7 @@ FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF")
 
 @dataclass
 class Refused:
-    """Megabytes after the first files and after each part of the rest, how often each status came, what was broken."""
+    """Megabytes after the first files and after each part, the number of answers by status, and the broken promises."""
 
     megabytes: list[float] = field(default_factory=list)
     statuses: Counter[int] = field(default_factory=Counter)
@@ -65,7 +65,7 @@ class Refused:
 
 
 def files(seed: int = 1) -> Iterator[tuple[bytes, str]]:
-    """Files without end, and their media types: cut off, with wrong bytes, of no kind, hostile."""
+    """Yield an endless series of files and their media types: cut off, with wrong bytes, random, hostile."""
     chance = random.Random(seed)
     sound = [(PHOTOS[0].read_bytes(), "image/jpeg"), (heif.SAMPLE.read_bytes(), "image/heif")]
     for name in FORMATS:
@@ -91,7 +91,7 @@ def files(seed: int = 1) -> Iterator[tuple[bytes, str]]:
 
 
 def run(count: int, is_quiet: bool = False) -> Refused:
-    """Send ``FIRST`` files, and then ``count`` more that are refused, to a pair of its own."""
+    """Send ``FIRST`` files, and then ``count`` more that are rejected, to a new pair."""
     told = Refused()
     with Pair() as pair, tqdm(total=FIRST + count, unit="file", desc="refused", disable=is_quiet) as progress:
         wire, stream, tree = Wire(pair.ports["http"], ANSWER_S), files(), pair.trees["preprocess service"]
@@ -102,7 +102,7 @@ def run(count: int, is_quiet: bool = False) -> Refused:
                 data, media_type = next(stream)
                 status = send(wire, data, media_type)
                 told.statuses[status] += 1
-                # Some of those with wrong bytes are pictures all the same.
+                # Some files with wrong bytes are still valid pictures.
                 if status != 200:
                     refused += 1
                     progress.update()
@@ -113,13 +113,13 @@ def run(count: int, is_quiet: bool = False) -> Refused:
 
 
 def settled(tree: Tree) -> float:
-    """Memory when the service has had time to give back what it does not need."""
+    """Return the memory after a pause in which the service can release some."""
     time.sleep(SETTLE_S)
     return tree.megabytes()
 
 
 def send(wire: Wire, data: bytes, media_type: str) -> int:
-    """The status of the answer; 599 where there is none."""
+    """Return the status of the answer; 599 if there is none."""
     head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Type: {media_type}\r\nContent-Length: {len(data)}\r\n\r\n"
     try:
         wire.send(head.encode() + data)

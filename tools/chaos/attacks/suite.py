@@ -1,4 +1,4 @@
-"""Runs the attacks, and prints a line for each."""
+"""Runs the attacks and prints one line for each."""
 
 import json
 from collections.abc import Sequence
@@ -21,13 +21,13 @@ HEADER = (
 
 
 def choose(words: Sequence[str], short: bool) -> list[Case]:
-    """The cases whose names hold any of these words, in the order in which they stand in the files."""
+    """Return the attacks whose names contain one of these words, in the order of their definition."""
     cases = [case for case in CASES.values() if case.is_short or not short]
     return [case for case in cases if not words or any(word in case.name for word in words)]
 
 
 def run(chosen: Sequence[Case], pace: Pace, is_json: bool) -> int:
-    """Run these against one pair, a new one after each that broke a promise; the exit status."""
+    """Run attacks against a pair; return the exit status. After a broken promise the pair is restarted."""
     reports = []
     with Pair() as pair:
         if not is_json:
@@ -48,7 +48,7 @@ def run(chosen: Sequence[Case], pace: Pace, is_json: bool) -> int:
 
 
 def line(report: Report) -> str:
-    """The row of an attack in the table, with what was broken below it."""
+    """Return the row of an attack in the table, and the broken promises below it."""
     services = []
     for name in ("preprocess service", "model server"):
         peak, back = report.peaks.get(name, 0.0), report.back.get(name, 0.0)
@@ -63,7 +63,7 @@ def line(report: Report) -> str:
 
 
 def tell_refused(told: refused.Refused) -> int:
-    """What came of files that were refused; the exit status."""
+    """Print the result of the rejected files; return the exit status."""
     statuses = ", ".join(f"{count} {status}" for status, count in sorted(told.statuses.items()))
     first, rest = told.megabytes[0], told.megabytes[1:]
     print(f"{statuses}; {first:.1f} MB after the first {refused.FIRST}, then {', '.join(f'{one:.1f}' for one in rest)}")

@@ -1,7 +1,7 @@
-"""Watches a pair of services while it is attacked: its memory, what others are answered, whether it comes to rest.
+"""Watches a pair during an attack: its memory, and the answers to other clients.
 
-A process of its own, so that whatever the attack costs its sender delays none of this. It also ends an attack that has
-gone too far, by killing the services, before it harms the machine.
+It is a process of its own, so that the attack's own CPU use does not delay it. It also kills the services if an attack
+exceeds the limits for this machine.
 """
 
 import contextlib
@@ -17,17 +17,17 @@ from pathlib import Path
 import psutil
 
 SAMPLE_S = 0.05
-# How often new processes of a service are looked for: that reads what the system says of all processes.
-LOOK_S = 0.2
+# How often new child processes are looked for. This is slow, because it reads the list of all processes.
+CHECK_S = 0.2
 PHOTO_EVERY_S = 0.15
 LIVEZ_EVERY_S = 0.1
-# More than anybody waits for an answer.
+# Longer than the time limit of any answer.
 PATIENCE_S = 15.0
 
 
 @dataclass(frozen=True)
 class Target:
-    """A service: its first process, the port that answers GET /livez, and at how many megabytes it is killed."""
+    """A service: its first process, its HTTP port, and the memory above which it is killed."""
 
     name: str
     pid: int
@@ -37,7 +37,7 @@ class Target:
 
 @dataclass(frozen=True)
 class Photo:
-    """A small photo as it is sent, and in a word which."""
+    """A small photo with a name, as it is sent."""
 
     name: str
     body: bytes
@@ -46,7 +46,7 @@ class Photo:
 
 @dataclass
 class Seen:
-    """What was measured during an attack; megabytes and seconds by the name of a service, answers in seconds."""
+    """The measurements during an attack: megabytes by service, seconds of each answer, failures."""
 
     peaks: dict[str, float] = field(default_factory=dict)
     photos: list[float] = field(default_factory=list)
@@ -64,11 +64,11 @@ class Seen:
 
 
 def resident(process: psutil.Process) -> tuple[int, int]:
-    """Bytes of a process: its share of pages that belong to no file, and all those that do.
+    """Return two sizes in bytes: the proportional share of anonymous pages, and the resident pages of files.
 
-    The first are shared only with processes that it was forked from or has forked; the second, programs and libraries,
-    with anybody, and those of one service have the same ones (proc(5), smaps_rollup). Elsewhere than on Linux: what
-    only this process has, and nothing.
+    Anonymous pages are shared only within a process tree. The pages of files are programs and libraries, which all
+    processes share; those of one service use the same ones (proc(5), smaps_rollup). On systems other than Linux: the
+    memory of this process alone, and 0.
     """
     if not psutil.LINUX:
         return process.memory_full_info().uss, 0
@@ -82,7 +82,7 @@ def resident(process: psutil.Process) -> tuple[int, int]:
 
 
 class Tree:
-    """The processes of a service: the first, and all that it has started."""
+    """The processes of a service: the first, and all its descendants."""
 
     def __init__(self, pid: int) -> None:
         self._first = psutil.Process(pid)
@@ -90,9 +90,9 @@ class Tree:
         self._looked = 0.0
 
     def megabytes(self) -> float:
-        """What is resident, in 10^6 bytes; pages that the processes share count once, whoever else shares them."""
+        """Return the resident memory in 10^6 bytes. Pages that the processes share count once."""
         now = time.monotonic()
-        if now - self._looked > LOOK_S:
+        if now - self._looked > CHECK_S:
             self._looked = now
             with contextlib.suppress(psutil.NoSuchProcess):
                 self._children = self._first.children(recursive=True)
@@ -104,7 +104,7 @@ class Tree:
         return (own + of_files) / 1e6
 
     def cpu_seconds(self) -> float:
-        """Used so far, by those that have ended meanwhile too."""
+        """Return the CPU seconds so far, with processes that have ended."""
         total = 0.0
         with contextlib.suppress(psutil.NoSuchProcess):
             for process in (self._first, *self._first.children(recursive=True)):
@@ -121,10 +121,10 @@ class Tree:
 
 
 class Watcher:
-    """Starts and stops the watching; use as a context manager, whose end ends the process."""
+    """Controls the watching process. It is a context manager and ends the process after the block."""
 
     def __init__(self, targets: Sequence[Target], photo_port: int, photos: Sequence[Photo]) -> None:
-        # Not forked: a program with threads may hold a lock of theirs.
+        # Not forked: another thread of this program could hold a lock at that time.
         context = multiprocessing.get_context("spawn")
         self._ours, theirs = context.Pipe()
         arguments = (theirs, list(targets), photo_port, list(photos))
@@ -141,19 +141,19 @@ class Watcher:
         self._process.kill()
 
     def begin(self, limit_s: float) -> None:
-        """Watch from now on; after ``limit_s`` seconds the services are killed, as a hang ends nobody's wait."""
+        """Start to watch. After ``limit_s`` seconds the services are killed, so that no hang blocks the suite."""
         self._ours.send(limit_s)
         self._ours.recv()
 
     def end(self) -> Seen:
-        """What was seen since ``begin``; waits for the last answers."""
+        """Return the measurements since ``begin``, after the last answers."""
         self._ours.send(None)
         seen: Seen = self._ours.recv()
         return seen
 
 
 def _serve(pipe: Connection, targets: Sequence[Target], photo_port: int, photos: Sequence[Photo]) -> None:
-    """The process's main function: watch between ``begin`` and ``end``, until the other side closes."""
+    """The main function of the process: watch between ``begin`` and ``end``, until the pipe is closed."""
     pipe.send(True)
     with contextlib.suppress(EOFError, KeyboardInterrupt):
         while True:
@@ -176,12 +176,12 @@ def _serve(pipe: Connection, targets: Sequence[Target], photo_port: int, photos:
 
 
 def _sample(seen: Seen, pipe: Connection, targets: Sequence[Target], limit_s: float) -> None:
-    """Read the memory until ``end`` comes, or until there is reason to kill the services."""
+    """Measure memory until ``end`` is called, or until a limit is exceeded and the services are killed."""
     trees = {target.name: (target, Tree(target.pid)) for target in targets}
     end = time.monotonic() + limit_s
     is_over = False
     while not is_over:
-        # Once more after the end, however short it was.
+        # Once more after the end, also if the attack was very short.
         is_over = pipe.poll(SAMPLE_S)
         for name, (target, tree) in trees.items():
             megabytes = tree.megabytes()
@@ -189,7 +189,7 @@ def _sample(seen: Seen, pipe: Connection, targets: Sequence[Target], limit_s: fl
             if megabytes > target.abort_megabytes:
                 seen.killed = f"{name} was killed at {megabytes:.0f} MB"
         if time.monotonic() > end:
-            seen.killed = seen.killed or f"the services were killed, as the attack was not over after {limit_s:.0f} s"
+            seen.killed = seen.killed or f"the services were killed: the attack took more than {limit_s:.0f} s"
         if seen.killed:
             for _, tree in trees.values():
                 tree.kill()
@@ -220,7 +220,7 @@ def _ask_livez(seen: Seen, is_over: threading.Event, target: Target) -> None:
 
 
 def ask(port: int, method: str, path: str, body: bytes = b"", content_type: str = "") -> tuple[float, str]:
-    """One request on a connection of its own: the seconds until its answer is complete, and its status or the error."""
+    """Send one request on a new connection; return the seconds to the complete answer, and the status or error."""
     began = time.monotonic()
     connection = http.client.HTTPConnection("127.0.0.1", port, timeout=PATIENCE_S)
     try:

@@ -1,4 +1,4 @@
-"""A connection on which anything can be sent: whatever an attacker would, and no library does."""
+"""A TCP connection on which any bytes can be sent, also invalid ones."""
 
 import re
 import socket
@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 
 class Cut(OSError):
-    """The connection ended, or was silent for too long, before an answer was complete."""
+    """The connection ended or was silent for too long before the answer was complete."""
 
 
 @dataclass(frozen=True)
@@ -17,7 +17,7 @@ class Answer:
 
 
 class Wire:
-    """A TCP connection to a port of this machine; no wait is longer than ``patience`` seconds."""
+    """A TCP connection to a local port; each wait takes at most ``patience`` seconds."""
 
     def __init__(self, port: int, patience: float) -> None:
         self._port = port
@@ -30,17 +30,17 @@ class Wire:
         self._socket.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
 
     def reconnect(self) -> None:
-        """Begin anew; raises OSError where nobody listens any more."""
+        """Open the connection again; raises OSError if no program listens."""
         self.close()
         self._came = b""
         self._connect()
 
     def send(self, data: bytes) -> None:
-        """All of it; raises OSError where it is no longer taken."""
+        """Send all bytes; raises OSError if the connection is closed."""
         self._socket.sendall(data)
 
     def answer(self) -> Answer:
-        """The next answer; raises Cut."""
+        """Return the next answer; raises Cut."""
         head = self._until(b"\r\n\r\n")
         status = int(head.split(b" ", 2)[1])
         length = re.search(rb"(?im)^content-length: *(\d+)", head)

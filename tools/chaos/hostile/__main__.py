@@ -1,9 +1,9 @@
-"""Decodes each hostile picture alone, as the service's own decoder does, and prints what it takes.
+"""Decodes each hostile picture in a process of its own, with the service's decoder, and prints time and memory.
 
     python -m tools.chaos.hostile [words of a name]
 
-For each: its bytes, the seconds of CPU and the megabytes at most beyond what an idle decoder has, both together and for
-each byte sent, and what came of it. A decoder that takes more than 4 GB or 60 s is ended.
+For each picture it prints the size in bytes, the CPU and wall seconds, the peak memory in MB above that of an idle
+decoder, and the result. A decoder that needs more than 4 GB or 60 s is ended.
 """
 
 import resource
@@ -20,7 +20,7 @@ SECONDS = 60
 
 
 def decode(data: bytes) -> str:
-    """What the service would make of it, in a word."""
+    """Return the service's result for the picture in a few words."""
     config = read_config(None)
     try:
         image = decode_image(data, config.limits.pixels, config.picture)
@@ -30,11 +30,11 @@ def decode(data: bytes) -> str:
 
 
 def child() -> None:
-    """Decode what comes on stdin, after a picture that loads what is loaded once."""
+    """Decode the picture on stdin, after another one that loads the libraries."""
     resource.setrlimit(resource.RLIMIT_AS, (MEMORY_BYTES, MEMORY_BYTES))
     data = sys.stdin.buffer.read()
     decode(b"GIF89a")
-    # The most that it has had is forgotten (proc(5), clear_refs).
+    # Reset the peak memory (proc(5), clear_refs).
     Path("/proc/self/clear_refs").write_text("5")
     before, began, used = megabytes("VmRSS"), time.monotonic(), time.process_time()
     outcome = decode(data)

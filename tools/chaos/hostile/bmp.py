@@ -1,15 +1,15 @@
-"""BMP: Pillow unpacks its run-length encoding in Python."""
+"""BMP: Pillow decodes its run-length encoding in Python."""
 
 import struct
 
 from tools.chaos.hostile import hostile
 
-# Commands of the run-length encoding, after a zero.
+# Commands of the run-length encoding.
 END_OF_LINE, END_OF_BITMAP = b"\0\0", b"\0\1"
 
 
 def bmp(width: int, height: int, bits: int, compression: int, data: bytes) -> bytes:
-    """A file with a palette of grey levels."""
+    """Return a file with a palette of grey levels."""
     colours = 1 << bits if bits <= 8 else 0
     palette = b"".join(bytes([level % 256]) * 3 + b"\0" for level in range(colours))
     at = 14 + 40 + len(palette)
@@ -20,7 +20,7 @@ def bmp(width: int, height: int, bits: int, compression: int, data: bytes) -> by
 
 @hostile("BMP: one row of 51 MP that ends after a pixel")
 def empty_row() -> bytes:
-    """What the row lacks is filled up byte by byte, in Python: seconds, from a kilobyte."""
+    """Pillow fills up the row byte by byte in Python: seconds for one kilobyte."""
     return bmp(50_900_000, 1, 8, 1, b"\1\0" + END_OF_LINE + END_OF_BITMAP)
 
 
@@ -32,29 +32,29 @@ def empty_rows() -> bytes:
 
 @hostile("BMP: 10 MP in runs of one pixel")
 def short_runs() -> bytes:
-    """Twice as many bytes as pixels: Python goes round once for each of ten million."""
+    """There are two bytes per pixel, so Python's loop runs ten million times."""
     return bmp(3140, 3140, 8, 1, (b"\1\7" * 3140 + END_OF_LINE) * 3140)
 
 
 @hostile("BMP: 51 MP by runs of 4 bits")
 def four_bits() -> bytes:
-    """In the form of 16 colours each pixel is added by itself: 255 rounds for two bytes."""
+    """With 16 colours each pixel is added separately: 255 iterations for two bytes."""
     return bmp(7140, 7140, 4, 2, (b"\xff\x12" * 28 + END_OF_LINE) * 7140)
 
 
 @hostile("BMP: 51 MP by jumps over nothing")
 def jumps() -> bytes:
-    """A jump of 255 rows is four bytes, and makes as many pixels as that."""
+    """A jump over 255 rows has four bytes and creates the pixels of all these rows."""
     return bmp(7140, 7140, 8, 1, b"\0\2\0\xff" * 30)
 
 
 @hostile("BMP: jumps over 255 rows of 51 million pixels")
 def wide_jump() -> bytes:
-    """The picture has one row; room is made for 255, 13 GB, by whoever does not look."""
+    """The picture has one row. Without a check, memory for 255 rows is allocated: 13 GB."""
     return bmp(50_900_000, 1, 8, 1, b"\0\2\0\x14")
 
 
 @hostile("BMP: 51 MP of 32 bits, of which none came")
 def no_pixels() -> bytes:
-    """Room is made for all before it is known that none will come."""
+    """Memory for all pixels is allocated before their absence is noticed."""
     return bmp(7140, 7140, 32, 0, bytes(100))

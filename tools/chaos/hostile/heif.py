@@ -1,4 +1,4 @@
-"""HEIF: no encoder is at hand, so the pixels of a sample are put into other files, or told to be more than they are."""
+"""HEIF: there is no encoder, so the files are made from a sample picture, with other sizes or structures."""
 
 import struct
 from collections.abc import Sequence
@@ -25,7 +25,7 @@ def full_box(name: bytes, *contents: bytes, version: int = 0, flags: int = 0) ->
 
 @dataclass(frozen=True)
 class Item:
-    """A picture of a file: its kind, its bytes, its properties (numbers of them, from 1), and what it is made of."""
+    """An item of the file: its kind, its data, the numbers of its properties (from 1), and the items it consists of."""
 
     kind: bytes
     data: bytes
@@ -34,7 +34,7 @@ class Item:
 
 
 def heif(items: Sequence[Item], properties: Sequence[bytes]) -> bytes:
-    """A file with these pictures, numbered from 1, of which the last is shown; the same bytes lie there only once."""
+    """Return a file with these items, numbered from 1. The last one is the picture. Equal data is stored once."""
     data = dict.fromkeys(item.data for item in items)
     first = box(b"ftyp", b"heic", bytes(4), b"mif1heic")
     infos = [
@@ -83,7 +83,7 @@ def size(width: int, height: int) -> bytes:
 
 
 def sample() -> tuple[bytes, bytes]:
-    """The sample's decoder settings (the box `hvcC`) and its coded picture."""
+    """Return the sample's decoder settings (box `hvcC`) and its coded picture."""
     file = SAMPLE.read_bytes()
     at = file.index(b"hvcC") - 4
     length = struct.unpack(">I", file[at : at + 4])[0]
@@ -92,7 +92,7 @@ def sample() -> tuple[bytes, bytes]:
 
 
 def with_coded_size(settings: bytes, width: int, height: int) -> bytes:
-    """The decoder settings, but for the size of what is coded (H.265, 7.3.2.2); sides are multiples of 8."""
+    """Return the decoder settings with another coded size (H.265, 7.3.2.2). The sides are multiples of 8."""
     at, count = 8 + 23, settings[8 + 22]
     parts = [settings[8:at]]
     for _ in range(count):
@@ -109,11 +109,11 @@ def with_coded_size(settings: bytes, width: int, height: int) -> bytes:
 def _resized(unit: bytes, width: int, height: int) -> bytes:
     payload = unit[2:].replace(b"\0\0\3", b"\0\0")
     text = "".join(f"{byte:08b}" for byte in payload)
-    # Ids and flags, then the general profile and its level.
+    # Id and flags, then the general profile and level.
     fixed = 8 + 96
     at = fixed
     numbers = []
-    # The set's id, the colours' subsampling, width and height.
+    # The id of the set, the chroma format, width and height.
     for _ in range(4):
         zeros = text.index("1", at) - at
         numbers.append(int(text[at + zeros : at + 2 * zeros + 1], 2) - 1)
@@ -125,7 +125,7 @@ def _resized(unit: bytes, width: int, height: int) -> bytes:
     changed = bits.add(int(rest, 2), len(rest)).to_bytes()
     escaped = bytearray()
     for byte in changed:
-        # Bytes that could be taken for the beginning of a unit are marked.
+        # An additional byte marks values that would look like the start of a unit.
         if byte <= 3 and escaped[-2:] == b"\0\0":
             escaped.append(3)
         escaped.append(byte)
@@ -133,12 +133,12 @@ def _resized(unit: bytes, width: int, height: int) -> bytes:
 
 
 def grid(columns: int, rows: int, width: int, height: int) -> bytes:
-    """What an item of the kind `grid` holds: its parts, and the size of the whole."""
+    """Return the data of an item of kind `grid`: the number of tiles, and the size of the whole."""
     return struct.pack(">BBBBII", 0, 1, rows - 1, columns - 1, width, height)
 
 
 def tiled(columns: int, rows: int, width: int, height: int, told: tuple[int, int]) -> bytes:
-    """A grid of the sample; ``told`` is the size that the file's header gives."""
+    """Return a grid of the sample; ``told`` is the size in the file's header."""
     settings, data = sample()
     count = columns * rows
     whole = Item(b"grid", grid(columns, rows, width, height), [3], range(1, count + 1))
@@ -147,34 +147,34 @@ def tiled(columns: int, rows: int, width: int, height: int, told: tuple[int, int
 
 @hostile("HEIF: 51 MP out of one small picture, 368 times")
 def repeated() -> bytes:
-    """A grid whose tiles are all the same 30 KB: each is decoded by itself."""
+    """All tiles of the grid have the same data of 30 KB, but each is decoded."""
     whole = 16 * SHOWN[0], 23 * SHOWN[1]
     return tiled(16, 23, *whole, whole)
 
 
 @hostile("HEIF: a grid of 129 MP that says that it is of 16 x 16")
 def hidden_grid() -> bytes:
-    """A grid has its size in two places."""
+    """A grid has its size in two places, and they differ."""
     return tiled(25, 38, 25 * SHOWN[0], 38 * SHOWN[1], (16, 16))
 
 
 @hostile("HEIF: 144 MP that say that they are 16 x 16")
 def hidden_size() -> bytes:
-    """The size in the file's header is not what the decoder is told by the picture's own."""
+    """The size in the file's header differs from that in the coded picture."""
     settings, data = sample()
     return heif([Item(b"hvc1", data, [1, 2])], [with_coded_size(settings, 12_000, 12_000), size(16, 16)])
 
 
 @hostile("HEIF: 51 MP of which one strip was coded")
 def mostly_missing() -> bytes:
-    """The decoder makes room for all, and fills it with grey."""
+    """The decoder allocates memory for all of it and fills it with grey."""
     settings, data = sample()
     return heif([Item(b"hvc1", data, [1, 2])], [with_coded_size(settings, 7136, 7136), size(7132, 7132)])
 
 
 @hostile("HEIF: grids within grids")
 def nested() -> bytes:
-    """Each of ten levels is made of four of the one below it: a million pictures to decode, for one."""
+    """Each of ten levels consists of four items of the level below: a million pictures to decode."""
     settings, data = sample()
     items = [Item(b"hvc1", data, [1, 2])] * 4
     for level in range(1, 11):
@@ -185,7 +185,7 @@ def nested() -> bytes:
 
 @hostile("HEIF: a grid that is a part of itself")
 def loop() -> bytes:
-    """Whoever follows the parts never ends."""
+    """A decoder that follows the parts never ends."""
     settings, data = sample()
     whole = Item(b"grid", grid(1, 2, 452, 600), [3], [1, 2])
     return heif([Item(b"hvc1", data, [1, 2]), whole], [settings, size(*SHOWN), size(452, 600)])

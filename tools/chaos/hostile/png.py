@@ -9,7 +9,7 @@ from tools.chaos.hostile import hostile
 SIGNATURE = b"\x89PNG\r\n\x1a\n"
 GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6
 SIDE = 7136
-# What Pillow unpacks of one text at most.
+# Pillow's limit for one decompressed text.
 TEXT_BYTES = 1 << 20
 
 
@@ -26,7 +26,7 @@ def png(chunks: Iterable[bytes]) -> bytes:
 
 
 def rows(width_bytes: int, height: int, kind: int = 0) -> bytes:
-    """The pixels of a picture, packed: rows of zeros, each with the filter ``kind``."""
+    """Return the compressed pixels: rows of zeros, each with the filter ``kind``."""
     packer = zlib.compressobj(9)
     row = bytes([kind]) + bytes(width_bytes)
     parts = [packer.compress(row) for _ in range(height)]
@@ -35,26 +35,26 @@ def rows(width_bytes: int, height: int, kind: int = 0) -> bytes:
 
 @hostile("PNG: 51 MP, cut off at 90 %")
 def cut_off() -> bytes:
-    """Refused when nearly all is decoded; whoever keeps the refusal may keep the picture."""
+    """It is rejected after most of it was decoded. If the error is kept, the picture may be kept too."""
     data = rows(SIDE * 3, SIDE)
     return SIGNATURE + header(SIDE, SIDE, 8, RGB) + data[: len(data) * 9 // 10]
 
 
 @hostile("PNG: 51 MP of RGBA 16 bit, filter of Paeth")
 def paeth() -> bytes:
-    """The most bytes a pixel, and the slowest of the filters: each byte is guessed from three others."""
+    """The maximum of bytes per pixel, and the slowest filter: each byte depends on three others."""
     return png([header(SIDE, SIDE, 16, RGBA), rows(SIDE * 8, SIDE, 4)])
 
 
 @hostile("PNG: 51 MP of grey 16 bit")
 def grey_16() -> bytes:
-    """Two bytes a pixel that are widened to four before anything is made smaller."""
+    """Two bytes per pixel, which become four before the picture is reduced."""
     return png([header(SIDE, SIDE, 16, GREY), rows(SIDE * 2, SIDE)])
 
 
 @hostile("PNG: 51 MP of palette with transparent colours")
 def transparent_palette() -> bytes:
-    """One byte a pixel that becomes four, since neither numbers of colours nor transparent ones can be averaged."""
+    """One byte per pixel becomes four, because neither palette indexes nor transparent colours can be averaged."""
     palette, transparency = chunk(b"PLTE", bytes(768)), chunk(b"tRNS", bytes(range(256)))
     return png([header(SIDE, SIDE, 8, PALETTE), palette, transparency, rows(SIDE, SIDE)])
 
@@ -81,7 +81,7 @@ def interlaced() -> bytes:
 
 @hostile("PNG: a thin picture of 3 x 17 million")
 def thin() -> bytes:
-    """As many pixels as are taken, in rows of three: what is paid for each row is paid 17 million times."""
+    """The maximum number of pixels in rows of three, so the cost per row occurs 17 million times."""
     packer = zlib.compressobj(9)
     block = bytes(4 * 3 + 1) * 100_000
     parts = [packer.compress(block) for _ in range(169)]
@@ -91,13 +91,13 @@ def thin() -> bytes:
 
 @hostile("PNG: a million chunks")
 def chunks() -> bytes:
-    """Pillow reads each in Python, and keeps those that it does not know."""
+    """Pillow parses each in Python, and keeps unknown ones."""
     return png([header(16, 16, 8, RGB), chunk(b"prVt", b"") * 1_600_000, rows(48, 16)])
 
 
 @hostile("PNG: 60 texts that unpack to a megabyte each")
 def texts() -> bytes:
-    """A thousand times their size; each is kept, as bytes and as text."""
+    """Each becomes a thousand times as large, and is kept as bytes and as text."""
     packed = zlib.compress(bytes(TEXT_BYTES - 1), 9)
     parts = [chunk(b"zTXt", b"%d\0\0" % number + packed) for number in range(60)]
     return png([header(16, 16, 8, RGB), *parts, rows(48, 16)])
@@ -105,7 +105,7 @@ def texts() -> bytes:
 
 @hostile("PNG: texts without end, in a compressed form")
 def international_texts() -> bytes:
-    """As above in the other form, until Pillow's own limit of 64 MB refuses the picture."""
+    """As above in the other form, until Pillow's own limit of 64 MB rejects the picture."""
     packed = zlib.compress(bytes(TEXT_BYTES - 1), 9)
     parts = [chunk(b"iTXt", b"%d\0\1\0\0\0" % number + packed) for number in range(2_000)]
     return png([header(16, 16, 8, RGB), *parts, rows(48, 16)])
@@ -113,14 +113,14 @@ def international_texts() -> bytes:
 
 @hostile("PNG: 15,000 colour profiles of a megabyte")
 def profiles() -> bytes:
-    """Only the last is kept, but each is unpacked: 15 GB, from 17 MB."""
+    """Only the last is kept, but each is decompressed: 15 GB from 17 MB."""
     packed = zlib.compress(bytes(TEXT_BYTES - 1), 9)
     return png([header(16, 16, 8, RGB), chunk(b"iCCP", b"x\0\0" + packed) * 15_000, rows(48, 16)])
 
 
 @hostile("PNG: EXIF of 5,000 tags in the same 4 MB")
 def exif_overlapping() -> bytes:
-    """No limit of a segment here: each tag is all of the EXIF data, 20 GB together."""
+    """PNG has no limit for a segment: each tag is all of the EXIF data, 20 GB together."""
     tags = b"".join(struct.pack("<HHII", tag, 7, 4_000_000, 8) for tag in range(1000, 6000))
     data = b"II*\0\x08\0\0\0" + struct.pack("<H", 5000) + tags + bytes(4_000_000)
     return png([header(16, 16, 8, RGB), chunk(b"eXIf", data), rows(48, 16)])
@@ -128,19 +128,19 @@ def exif_overlapping() -> bytes:
 
 @hostile("PNG: two sizes, the large one after the small one")
 def two_sizes() -> bytes:
-    """Whoever checks the first and decodes the last has 900 megapixels."""
+    """If the first size is checked and the last one decoded, 900 megapixels pass."""
     return png([header(16, 16, 8, RGB), header(30_000, 30_000, 8, RGB), rows(90_000, 200)])
 
 
 @hostile("PNG: a large size after the pixels")
 def late_size() -> bytes:
-    """The rest of the file is read after the pixels: a size in there comes too late to be checked."""
+    """The rest of the file is read after the pixels, when it is too late to check a size."""
     return png([header(16, 16, 8, RGB), rows(48, 16), header(30_000, 30_000, 8, RGB), rows(48, 16)])
 
 
 @hostile("PNG: 100,000 frames (APNG)")
 def frames() -> bytes:
-    """Only the first is looked at; a decoder that looks for the others takes long."""
+    """Only the first frame is used, but a decoder that looks for the others takes long."""
     control = struct.pack(">IIIIIHHBB", 0, 16, 16, 0, 0, 1, 10, 0, 0)
     parts = [chunk(b"acTL", struct.pack(">II", 100_001, 0)), chunk(b"fcTL", control), rows(48, 16)]
     pixels = zlib.compress(bytes(49 * 16))
@@ -150,7 +150,7 @@ def frames() -> bytes:
 
 @hostile("PNG: pixels of 20 GB for a picture of 16 x 16")
 def too_many_pixels() -> bytes:
-    """All that is packed behind the last row is to be ignored, not unpacked."""
+    """The compressed data after the last row should be ignored and not decompressed."""
     packer = zlib.compressobj(9)
     block = bytes(1 << 24)
     part = b"".join(packer.compress(block) for _ in range(100)) + packer.flush()

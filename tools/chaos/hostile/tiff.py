@@ -1,4 +1,4 @@
-"""TIFF: the format with the most ways to say one thing and mean another."""
+"""TIFF: the format with the most ways to contradict itself."""
 
 import lzma
 import struct
@@ -16,11 +16,11 @@ TILE_WIDTH, TILE_HEIGHT, TILE_OFFSETS, TILE_BYTES, EXTRA_SAMPLES = 322, 323, 324
 RAW, LZW, JPEG, DEFLATE, LZMA = 1, 5, 7, 8, 34925
 GREY, RGB, CMYK = 1, 2, 5
 
-# Where the picture's own bytes begin: right behind the header. The directory comes after them.
+# The picture's data begins directly after the header. The directory comes after the data.
 DATA = 8
-# Little more than 50.9 megapixels, as many as are promised to be taken.
+# The side of a square of 50.9 megapixels, the limit.
 SIDE = 7136
-# A picture of 16 x 16 whose pixels are the first bytes behind the header.
+# A picture of 16 x 16 whose pixels are the first bytes after the header.
 SMALL: Mapping[int, tuple[int, Sequence[int]]] = {
     WIDTH: (LONG, [16]),
     HEIGHT: (LONG, [16]),
@@ -32,12 +32,12 @@ SMALL: Mapping[int, tuple[int, Sequence[int]]] = {
     STRIP_BYTES: (LONG, [256]),
     ROWS_PER_STRIP: (LONG, [16]),
 }
-# A tag, its type, how many values, and where they lie in the file.
+# Tag, type, number of values, and their position in the file.
 Entry = tuple[int, int, int, int]
 
 
 def tiff(tags: Mapping[int, tuple[int, Sequence[int]]], data: bytes = b"", entries: Sequence[Entry] = ()) -> bytes:
-    """A file of one directory: ``tags`` with their values, and ``entries`` as they are, wherever they point."""
+    """Return a file with one directory: ``tags`` with their values, and ``entries`` unchanged, with any position."""
     data += b"\0" * (len(data) % 2)
     directory_at = DATA + len(data)
     values_at = directory_at + 2 + 12 * (len(tags) + len(entries)) + 4
@@ -67,7 +67,7 @@ def picture(
     compression: int = DEFLATE,
     more: Mapping[int, tuple[int, Sequence[int]]] | None = None,
 ) -> bytes:
-    """A picture in one strip."""
+    """Return a picture in one strip."""
     tags: dict[int, tuple[int, Sequence[int]]] = {
         WIDTH: (LONG, [width]),
         HEIGHT: (LONG, [height]),
@@ -83,7 +83,7 @@ def picture(
 
 
 def zeros(count: int) -> bytes:
-    """As many zero bytes, deflated to a thousandth; made without having all of them."""
+    """Return ``count`` zero bytes, deflated to a thousandth. They are never in memory as a whole."""
     packer = zlib.compressobj(9)
     block = bytes(1 << 20)
     parts = [packer.compress(block) for _ in range(count >> 20)]
@@ -92,19 +92,19 @@ def zeros(count: int) -> bytes:
 
 @hostile("TIFF: 51 MP of RGBA 16 bit, cut off, 150 bytes")
 def cut_off() -> bytes:
-    """Refused, as it has no pixels; 400 MB were prepared for them, and whoever keeps the refusal may keep these."""
+    """It is rejected because it has no pixels. 400 MB were allocated for them. If the error is kept, they are too."""
     return picture(SIDE, SIDE, [16] * 4, RGB, bytes(10), DEFLATE, {EXTRA_SAMPLES: (SHORT, [2])})
 
 
 @hostile("TIFF: tile of 20,000 x 20,000 in 16 x 16, no pixels", short=True)
 def tile_without_pixels() -> bytes:
-    """The header tells the picture's size; a decoder needs room for the tile, 1.2 GB."""
+    """The header has the size of the picture; a decoder needs memory for the tile, 1.2 GB."""
     return _tile(b"x")
 
 
 @hostile("TIFF: tile of 20,000 x 20,000 in 16 x 16, complete")
 def tile_complete() -> bytes:
-    """The same, and the tile's pixels are there: nothing is broken, all 1.2 GB are filled."""
+    """The same with the tile's pixels: nothing is broken, and all 1.2 GB are filled."""
     return _tile(zeros(20_000 * 20_000 * 3))
 
 
@@ -128,40 +128,40 @@ def _tile(data: bytes) -> bytes:
 
 @hostile("TIFF: 51 MP of RGBA 16 bit, complete")
 def rgba_16() -> bytes:
-    """Valid, and eight bytes a pixel on their way to four."""
+    """Valid, with eight bytes per pixel that become four."""
     return picture(SIDE, SIDE, [16] * 4, RGB, zeros(SIDE * SIDE * 8), DEFLATE, {EXTRA_SAMPLES: (SHORT, [2])})
 
 
 @hostile("TIFF: 51 MP of CMYK 16 bit, complete")
 def cmyk_16() -> bytes:
-    """As RGBA; and then it is brought to RGB, in another picture."""
+    """As RGBA, and then converted to RGB in another picture."""
     return picture(SIDE, SIDE, [16] * 4, CMYK, zeros(SIDE * SIDE * 8))
 
 
 @hostile("TIFF: 51 MP of RGB 16 bit, complete")
 def rgb_16() -> bytes:
-    """Six bytes a pixel on their way to four."""
+    """Six bytes per pixel that become four."""
     return picture(SIDE, SIDE, [16] * 3, RGB, zeros(SIDE * SIDE * 6))
 
 
 @hostile("TIFF: 51 MP of 32-bit floats with a predictor")
 def floats() -> bytes:
-    """Four bytes a pixel that are reordered by the decoder, and converted twice afterwards."""
+    """Four bytes per pixel, reordered by the decoder and then converted twice."""
     more = {PREDICTOR: (SHORT, [3]), 339: (SHORT, [3])}
     return picture(SIDE, SIDE, [32], GREY, zeros(SIDE * SIDE * 4), DEFLATE, more)
 
 
 @hostile("TIFF: 51 MP by LZW")
 def lzw() -> bytes:
-    """The slowest of the old compressions: each code is looked up, and written backwards from its end."""
+    """The slowest of the old compressions: each code is looked up, and its string is written backwards."""
     return picture(SIDE, SIDE, [16] * 4, CMYK, _lzw_zeros(SIDE * SIDE * 8), LZW, {PREDICTOR: (SHORT, [2])})
 
 
 def _lzw_zeros(count: int) -> bytes:
-    """As many zero bytes as LZW of TIFF packs them: runs that grow by one, until the table of 4094 is full."""
+    """Return ``count`` zero bytes as TIFF's LZW codes: each code is a longer run, until the table has 4094 entries."""
     bits, done = [f"{256:09b}"], 0
     while done < count:
-        # The codes of one round: a zero, then each time the string that has just been added to the table.
+        # The codes of one round: a zero, then each time the string that was just added to the table.
         bits.append(f"{0:09b}")
         done += 1
         for number in range(258, 4094):
@@ -180,9 +180,9 @@ def _lzw_zeros(count: int) -> bytes:
 
 @hostile("TIFF: LZMA whose dictionary is of 4 GB")
 def dictionary() -> bytes:
-    """Two bytes say how much memory the decoder is to have for what it looks back at."""
+    """Two bytes set the size of the decoder's dictionary."""
     data = bytearray(lzma.compress(bytes(256), check=lzma.CHECK_CRC32, filters=[{"id": lzma.FILTER_LZMA2}]))
-    # The block's header: its length, flags, the filter and the size of its properties, the dictionary; then a checksum.
+    # The header of the block: length, flags, filter, size of its properties, dictionary, then a checksum.
     data[16] = 40
     end = 12 + 4 * data[12]
     data[end : end + 4] = struct.pack("<I", zlib.crc32(data[12:end]))
@@ -191,13 +191,13 @@ def dictionary() -> bytes:
 
 @hostile("TIFF: JPEG of 51 MP with 90 scans")
 def embedded_jpeg() -> bytes:
-    """A JPEG within a strip has no limits but those that the TIFF decoder sets it."""
+    """The limits for JPEG files do not apply to a JPEG in a strip, except in the TIFF decoder itself."""
     return picture(SIDE, SIDE, [8], GREY, jpeg.grey_scans(SIDE, 90), JPEG)
 
 
 @hostile("TIFF: 500,000 strips of one row, all in the same place")
 def strips() -> bytes:
-    """Each strip is an object in Python, and a decoder that is started and ended; in the list it is two bytes."""
+    """Each strip is a Python object, and a decoder is started for it; in the list a strip has two bytes."""
     count = 500_000
     data = struct.pack("<H", DATA) * count
     tags: dict[int, tuple[int, Sequence[int]]] = {
@@ -209,13 +209,13 @@ def strips() -> bytes:
         SAMPLES: (SHORT, [1]),
         ROWS_PER_STRIP: (LONG, [1]),
     }
-    # Offsets and lengths are one list: all strips begin at byte 8, and are 8 bytes long.
+    # Offsets and lengths are the same list: all strips begin at byte 8 and have 8 bytes.
     return tiff(tags, data, [(STRIP_OFFSETS, SHORT, count, DATA), (STRIP_BYTES, SHORT, count, DATA)])
 
 
 @hostile("TIFF: 5,000 tags that all point to the same 4 MB")
 def overlapping_tags() -> bytes:
-    """Each tag's value is read, and kept: 20 GB from 4 MB."""
+    """The value of each tag is read and kept: 20 GB from 4 MB."""
     size = 4_000_000
     entries = [(tag, 7, size, DATA) for tag in range(1000, 6000)]
     return tiff(SMALL, bytes(size), entries)
@@ -223,7 +223,7 @@ def overlapping_tags() -> bytes:
 
 @hostile("TIFF: a resolution of a million fractions")
 def fractions() -> bytes:
-    """Each fraction of 8 bytes becomes an object of Python's numbers of several hundred."""
+    """Each fraction of 8 bytes becomes a Python object of several hundred."""
     count = 1_000_000
     entries = [(X_RESOLUTION, RATIONAL, count, DATA), (296, SHORT, 1, 2)]
     return tiff(SMALL, struct.pack("<2I", 3, 7) * count, entries)
@@ -231,18 +231,18 @@ def fractions() -> bytes:
 
 @hostile("TIFF: a directory that is its own successor")
 def loop() -> bytes:
-    """Whoever counts the pictures of the file by following the directories never ends."""
+    """A decoder that counts the pictures by following the directories never ends."""
     file = picture(16, 16, [8], GREY, bytes(256), RAW)
     directory_at = struct.unpack("<I", file[4:8])[0]
     count = struct.unpack("<H", file[directory_at : directory_at + 2])[0]
     end = directory_at + 2 + 12 * count
-    # The EXIF and GPS directories are the picture's own, too.
+    # The EXIF and GPS directories are the picture's own directory, too.
     return file[:end] + struct.pack("<I", directory_at) + file[end + 4 :]
 
 
 @hostile("TIFF: 100,000 pages")
 def pages() -> bytes:
-    """Only the first is looked at; a decoder that looks for the others takes long."""
+    """Only the first page is used, but a decoder that looks for the others takes long."""
     one = struct.pack("<HHHII", 1, WIDTH, LONG, 1, 1)
     chain = b"".join(one + struct.pack("<I", DATA + 256 + (number + 1) * 18) for number in range(100_000))
     first = picture(16, 16, [8], GREY, bytes(256) + chain, RAW)
@@ -253,7 +253,7 @@ def pages() -> bytes:
 
 @hostile("TIFF: BigTIFF with 2^60 tags")
 def big_tiff() -> bytes:
-    """The count of tags has 64 bits; whoever believes it goes through all of them."""
+    """The number of tags has 64 bits. A decoder that believes it reads for ever."""
     head = struct.pack("<2sHHHQ", b"II", 43, 8, 0, 16)
     tag = struct.pack("<HHQQ", 65_000, 7, 1_000_000, 24)
     return head + struct.pack("<Q", 1 << 60) + tag * 50_000

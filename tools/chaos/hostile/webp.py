@@ -1,4 +1,4 @@
-"""WebP: its lossless form can say with no bits at all that all pixels are alike."""
+"""WebP: in its lossless form, pixels that are all equal take no bits."""
 
 import struct
 from io import BytesIO
@@ -8,9 +8,9 @@ from PIL import Image
 from tools.chaos.hostile import hostile
 from tools.chaos.hostile.bits import Bits
 
-# As much as is promised to be taken of this format: half of the pixels of others.
+# The side of the limit for this format, which is half of the pixels of others.
 SIDE = 5049
-# How a code of a single symbol, 0, is written; no bit is spent on it afterwards.
+# A prefix code with the single symbol 0; it uses no further bits.
 ONE_SYMBOL = (1, 4)
 
 
@@ -23,12 +23,12 @@ def webp(*chunks: bytes) -> bytes:
 
 
 def start(width: int, height: int) -> Bits:
-    """The head of a lossless picture with transparency."""
+    """Return the header of a lossless picture with transparency."""
     return Bits(lowest_first=True).add(0x2F, 8).add(width - 1, 14).add(height - 1, 14).add(1, 1).add(0, 3)
 
 
 def codes(bits: Bits, green: int = 0) -> Bits:
-    """Five codes of one symbol: green, red, blue, alpha and distance."""
+    """Add five codes with one symbol each: green, red, blue, alpha and distance."""
     bits.add(0b101, 3).add(green, 8)
     for _ in range(4):
         bits.add(*ONE_SYMBOL)
@@ -36,21 +36,21 @@ def codes(bits: Bits, green: int = 0) -> Bits:
 
 
 def flat(width: int, height: int) -> bytes:
-    """A transparent picture without transforms, cache, or more than one group of codes."""
+    """Return a transparent picture without transforms and cache, and with one group of codes."""
     return codes(start(width, height).add(0, 1).add(0, 1).add(0, 1)).to_bytes()
 
 
 @hostile("WEBP: 25 MP in 40 bytes", short=True)
 def few_bytes() -> bytes:
-    """All pixels alike take no bits; a decoder of animations, which Pillow's is, has the picture four times over."""
+    """Equal pixels take no bits. Pillow's decoder is one for animations, which stores the picture four times."""
     return webp(chunk(b"VP8L", flat(SIDE, SIDE)))
 
 
 @hostile("WEBP: 25 MP in 50 bytes, with all transforms")
 def transforms() -> bytes:
-    """Each pixel is guessed from its neighbours by the slowest rule, and its colours from each other."""
+    """Each pixel is predicted from its neighbours by the slowest rule, and its colours from each other."""
     bits = start(SIDE, SIDE)
-    # Predictor and colour, each with a small picture of blocks of 512 pixels; then green.
+    # Predictor and colour transform, each with a small picture of blocks of 512 pixels; then green.
     for kind, green in ((0, 13), (1, 1)):
         codes(bits.add(1, 1).add(kind, 2).add(7, 3).add(0, 1), green)
     bits.add(1, 1).add(2, 2)
@@ -59,12 +59,13 @@ def transforms() -> bytes:
 
 @hostile("WEBP: 65,536 groups of codes")
 def groups() -> bytes:
-    """Each block of 4 x 4 pixels has five codes of its own, in 20 bits, and a decoder has a table for each: 400 MB."""
+    """Each block of 4 x 4 pixels has five codes in 20 bits, and a decoder creates a table for each: 400 MB."""
     bits = start(1024, 1024).add(0, 1).add(0, 1)
-    # Groups by blocks of 4; a picture of 256 x 256 says which: no cache, green and red by 8 bits, the rest by none.
+    # Groups per block of 4. A picture of 256 x 256 selects them: no cache, 8 bits for green and red, no bits for the
+    # rest.
     bits.add(1, 1).add(0, 3).add(0, 1)
     for symbols in (280, 256):
-        # A code for lengths: two symbols, 0 (no code) and 8, of one bit each. Then the lengths of all symbols.
+        # A code for code lengths: two symbols, 0 (no code) and 8, with one bit each. Then the lengths of all symbols.
         bits.add(0, 1).add(12 - 4, 4)
         for length in (0, 0, 1, 0, 0, 0, 0, 0, 0, 0, 0, 1):
             bits.add(length, 3)
@@ -80,14 +81,14 @@ def groups() -> bytes:
 
 @hostile("WEBP: 25 MP with losses")
 def lossy() -> bytes:
-    """The other form, of flat blocks: each is guessed, transformed and filtered all the same."""
+    """The lossy form, with flat blocks: each is still predicted, transformed and filtered."""
     file = BytesIO()
     Image.new("RGB", (SIDE, SIDE), (90, 120, 40)).save(file, "WEBP", quality=0, method=0)
     return file.getvalue()
 
 
 def extended(width: int, height: int, animated: bool = True) -> bytes:
-    """The head of a file that has more than one picture: the size of the canvas."""
+    """Return the header of a file with more than one picture: the size of the canvas."""
     flags = 0x12 if animated else 0x10
     return chunk(b"VP8X", struct.pack("<I", flags) + _three(width - 1) + _three(height - 1))
 
@@ -97,7 +98,7 @@ def _three(number: int) -> bytes:
 
 
 def frame(width: int, height: int) -> bytes:
-    """One of the pictures, in the upper left corner of the canvas."""
+    """Return a frame in the upper left corner of the canvas."""
     head = bytes(6) + _three(width - 1) + _three(height - 1) + _three(1) + b"\0"
     return chunk(b"ANMF", head + chunk(b"VP8L", flat(width, height)))
 
@@ -107,13 +108,13 @@ ANIMATION = chunk(b"ANIM", bytes(6))
 
 @hostile("WEBP: canvas of 16,384 x 16,384, frame of 1 x 1")
 def large_canvas() -> bytes:
-    """A decoder makes room for the canvas, twice, before anybody has asked for the size."""
+    """A decoder allocates the canvas twice before its size can be checked."""
     return webp(extended(16_384, 16_384), ANIMATION, frame(1, 1))
 
 
 @hostile("WEBP: canvas of 16 x 16, picture of 16,383 x 16,383")
 def small_canvas() -> bytes:
-    """The canvas is what the header tells; the picture is what is decoded."""
+    """The header has the size of the canvas, but the picture is decoded."""
     return webp(extended(16, 16, animated=False), chunk(b"VP8L", flat(16_383, 16_383)))
 
 
@@ -125,11 +126,11 @@ def large_frame() -> bytes:
 
 @hostile("WEBP: 100,000 frames")
 def frames() -> bytes:
-    """Only the first is looked at; a list is made of all."""
+    """Only the first frame is used, but all of them are listed."""
     return webp(extended(16, 16), ANIMATION, frame(16, 16) * 100_000)
 
 
 @hostile("WEBP: cut off, 25 MP")
 def cut_off() -> bytes:
-    """Refused; the canvas was there already."""
+    """It is rejected after the canvas was allocated."""
     return webp(extended(SIDE, SIDE), ANIMATION, frame(SIDE, SIDE))[:-8]
