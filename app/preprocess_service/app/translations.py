@@ -14,6 +14,22 @@ MESSAGES: dict[str, dict[Language, str]] = {
         "en": "Image base64 invalid. Send the picture's bytes as base64, nothing else.",
         "pt": "Base64 da imagem inválido. Envie os bytes da imagem em base64, nada mais.",
     },
+    "base64_data_url": {
+        "en": "Image base64 invalid: the data: URL has no ';base64,'. Write its content in base64, behind that.",
+        "pt": "Base64 da imagem inválido: falta ';base64,' na URL data:. Escreva o conteúdo em base64 depois disso.",
+    },
+    "base64_quoted": {
+        "en": "Image base64 invalid: it begins with a quotation mark, as b'...' does. Send the text without: "
+        "in Python, base64.b64encode(data).decode().",
+        "pt": "Base64 da imagem inválido: começa com aspas, como em b'...'. Envie o texto sem elas: em Python, "
+        "base64.b64encode(data).decode().",
+    },
+    "base64_blanks": {
+        "en": "Image base64 invalid: it has blanks where base64 has '+'. Decoding a form or URL makes them. "
+        "Write '+' as %2B there, or send JSON.",
+        "pt": "Base64 da imagem inválido: há espaços onde o base64 tem '+'. A decodificação de um "
+        "formulário ou URL os cria. Escreva '+' como %2B ali, ou envie JSON.",
+    },
     "image_empty": {
         "en": "There is no picture: it has 0 bytes. Send the file's bytes.",
         "pt": "Não há imagem: são 0 bytes. Envie os bytes do arquivo.",
