@@ -15,13 +15,11 @@ The HTTP API has a fuzzer of its own. With a pair running (python run.py serve),
     fuzzing/bin/schemathesis --config-file unit_test/preprocess_service/schemathesis.toml \\
         run http://127.0.0.1:7998/openapi.json --max-time 600 --workers 2 \\
         --continue-on-failure --generation-database none --warnings off
-
-An ST201 for a form that holds nothing but `file` is no finding: an unknown field was meant to be in it, of a value that
-leaves nothing in the form as it is sent, such as an empty list.
 """
 
 import argparse
 import asyncio
+import gzip
 import io
 import json
 import logging
@@ -41,16 +39,15 @@ import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]
 import numpy as np
 
 # What is not instrumented here is not seen by the fuzzer; C is not in any case.
-with atheris.instrument_imports(
-    include=["PIL", "pi_heif", "puremagic", "python_multipart", "starlette.formparsers", "preprocess_service.app"]
-):
+with atheris.instrument_imports(include=["PIL", "pi_heif", "puremagic", "python_multipart", "preprocess_service.app"]):
     import pi_heif
     import puremagic  # noqa: F401 - imported first here, so that it is instrumented
-    import starlette.formparsers  # noqa: F401 - likewise
     from PIL import Image, ImageFile, PngImagePlugin  # noqa: F401 - likewise
 
     from preprocess_service.app import utils
     from preprocess_service.app.api import request_body
+    from preprocess_service.app.errors import Overloaded
+    from preprocess_service.app.server.incoming_bodies import IncomingBodies, IncomingBody
     from tools.service import PROJECT, ServiceError, read_config
 from starlette.requests import Request
 
@@ -85,12 +82,13 @@ def base64(data: bytes) -> None:
 
 
 def body(data: bytes) -> None:
-    """A request's body, the media type in its first line; sent in two parts."""
-    media_type, _, content = data.partition(b"\n")
+    """A request's body, the media type in its first line, before a tab its Content-Encoding; sent in two parts."""
+    first, _, content = data.partition(b"\n")
     parts = [content[: len(content) // 2], content[len(content) // 2 :]]
     for read in (request_body.read_photo, request_body.read_batch):
         try:
-            photos = EVENTS.run_until_complete(read(request(media_type, parts), CONFIG.limits, unlimited))
+            room = IncomingBody(IncomingBodies(CONFIG.limits, max_reading=1, overloaded=Overloaded))
+            photos = EVENTS.run_until_complete(read(request(first, parts), CONFIG.limits, room))
         except ServiceError as exc:
             check_answer(exc)
             continue
@@ -101,12 +99,10 @@ def body(data: bytes) -> None:
                 raise Finding(f"a photo that is {type(item)}")
 
 
-def unlimited(count: int) -> None:
-    """Room for these bytes beside those of other requests: there are none."""
-
-
-def request(media_type: bytes, parts: list[bytes]) -> Request:
+def request(first: bytes, parts: list[bytes]) -> Request:
     """A POST of these parts."""
+    coding, _, media_type = first.rpartition(b"\t")
+    headers = [(b"content-type", media_type), (b"content-encoding", coding)]
     messages: list[dict[str, Any]] = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
     messages.append({"type": "http.request", "body": b"", "more_body": False})
     waiting = iter(messages)
@@ -114,7 +110,7 @@ def request(media_type: bytes, parts: list[bytes]) -> Request:
     async def receive() -> dict[str, Any]:
         return next(waiting)
 
-    return Request({"type": "http", "method": "POST", "path": "/", "headers": [(b"content-type", media_type)]}, receive)
+    return Request({"type": "http", "method": "POST", "path": "/", "headers": headers}, receive)
 
 
 def check_answer(error: ServiceError) -> None:
@@ -226,6 +222,9 @@ def made_texts() -> Iterator[bytes]:
         b"multipart/form-data; boundary=b; charset=utf-16\n" + photo_part.replace(b"file", b"foto") + b"--b--\r\n",
         b"multipart/form-data; boundary=b; charset=utf-7\n" + photo_part.replace(b"file", b"+2AA-") + b"--b--\r\n",
         b"multipart/form-data\n" + photo_part,
+        b"gzip\timage/gif\n" + gzip.compress(b"GIF89a", mtime=0),
+        b"deflate\timage/gif\n" + zlib.compress(b"GIF89a"),
+        b"application/json\n" + '{"image_b64": "QUJD"}'.encode("utf-16"),
     ):
         yield b"\x02" + content
 

@@ -184,21 +184,6 @@ class AppServerTest(unittest.TestCase):
                 self.assertEqual(self.post(**arguments).status_code, 200)
                 np.testing.assert_array_equal(self.runner.pixels, expected)
 
-    def test_a_bad_form_is_refused_and_the_field_named(self) -> None:
-        for name, arguments, word in (
-            ("no file", {"files": {"file": (None, "text")}}, "multipart"),
-            ("another field", {"files": {"photo": ("cat.jpg", b"x")}}, "'photo'"),
-            ("two files", {"files": [("file", ("1.jpg", b"x")), ("file", ("2.jpg", b"x"))]}, "multipart"),
-            ("no boundary", {"data": b"x", "headers": {"Content-Type": "multipart/form-data"}}, "multipart"),
-            (
-                "half a form",
-                {"data": b"--b\r\n", "headers": {"Content-Type": "multipart/form-data; boundary=b"}},
-                "one",
-            ),
-        ):
-            with self.subTest(name):
-                self.check_refusal(self.post(**arguments), 422, "invalid_request", word)
-
     def test_an_empty_picture_is_refused(self) -> None:
         response = self.post(data=b"", headers={"Content-Type": "image/jpeg"})
         self.check_refusal(response, 400, "invalid_image", "0 bytes")

@@ -84,7 +84,7 @@ async def predict(request: Request) -> Response:
     with admission.body(reservation_of(request)) as body:
         async with context.deadline():
             with admission.reading(body), context.reading():
-                photo = await read_photo(request, pipeline.config.limits, body.reserve)
+                photo = await read_photo(request, pipeline.config.limits, body)
             context.bytes = len(photo)
             with admission.acquire():
                 prediction = await cancel_on_disconnect(request, pipeline.classify(photo, context))
@@ -108,7 +108,7 @@ async def predict_batch(request: Request) -> Response:
     with admission.body(reservation_of(request)) as body:
         async with context.deadline():
             with admission.reading(body), context.reading():
-                photos = await read_batch(request, pipeline.config.limits, body.reserve)
+                photos = await read_batch(request, pipeline.config.limits, body)
             context.bytes = sum(len(photo) for photo in photos if not isinstance(photo, ServiceError))
             with admission.acquire(len(photos)):
                 predictions = await cancel_on_disconnect(request, gather(answer(photo) for photo in photos))
