@@ -27,6 +27,7 @@ from preprocess_service.app.api.exception_handlers import HANDLERS, on_service_e
 from preprocess_service.app.api.routes import add_routes
 from preprocess_service.app.config import Config, ConfigError, load_config
 from preprocess_service.app.inference.pipeline import Pipeline, Runner
+from preprocess_service.app.middleware import cors
 from preprocess_service.app.middleware.api_key import ApiKeyMiddleware, ApiKeys
 from preprocess_service.app.middleware.client_address import client_addresses
 from preprocess_service.app.middleware.request_context import RequestContextMiddleware
@@ -38,10 +39,6 @@ from preprocess_service.app.server.uvicorn_server import Server
 from serving_common.json_logging import configure_json_logging
 from serving_common.malloc import configure_malloc
 from serving_common.sockets import allow_open_files, bind, join
-
-# What pages from elsewhere may send beyond what any page may, and read.
-CORS_HEADERS = ["Authorization", "X-API-Key", "Content-Type", "X-Request-ID", "X-Request-Timeout-Ms"]
-EXPOSED_HEADERS = ["Content-Language", "Retry-After", "Server-Timing", "WWW-Authenticate", "X-Request-ID"]
 
 
 def create_app(config: Config, runner: Runner, tracing: Tracing | None = None) -> FastAPI:
@@ -95,9 +92,9 @@ def add_security_middleware(app: FastAPI, config: Config) -> None:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=config.server.cors_origins,
-            allow_methods=["GET", "POST"],
-            allow_headers=CORS_HEADERS,
-            expose_headers=EXPOSED_HEADERS,
+            allow_methods=cors.METHODS,
+            allow_headers=cors.SENT_HEADERS,
+            expose_headers=cors.EXPOSED_HEADERS,
         )
 
 

@@ -10,6 +10,7 @@ import httptools
 from preprocess_service.app.config import Config
 from preprocess_service.app.errors import HeadersTooLarge, InvalidHttp, Overloaded, RequestTimeout
 from preprocess_service.app.middleware.client_address import client_addresses
+from preprocess_service.app.middleware.cors import EXPOSED_HEADERS
 from preprocess_service.app.observability.metrics import Metrics
 from preprocess_service.app.server.admission import LIMITED_PATHS, AdmissionController
 from preprocess_service.app.server.prerendered_errors import PrerenderedError
@@ -26,6 +27,7 @@ BUFFERED_BYTES = 32_000_000
 # The share of it that is in use after an eviction, and what a connection has to buffer to be evicted for it.
 BUFFERED_SHARE_AFTER_EVICTION = 0.8
 MIN_EVICTED_BYTES = 4096
+_EXPOSED_HEADERS = ", ".join(EXPOSED_HEADERS).encode()
 
 
 class Peer(Protocol):
@@ -72,13 +74,14 @@ class ConnectionLimits:
         return known
 
     def headers_error(
-        self, method: bytes, url: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]
+        self, size: int, method: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]
     ) -> PrerenderedError | None:
-        """Why a request is rejected for its line and headers, whose names are in lower case; None: it is not."""
-        size, hosts = len(url), 0
-        for name, value in headers:
-            size += len(name) + len(value)
-            hosts += name == b"host"
+        """Why a request is rejected for its line and headers, whose names are in lower case; None: it is not.
+
+        Args:
+            size: bytes of the line and the headers.
+        """
+        hosts = [name for name, _ in headers].count(b"host")
         if size > self.limits.header_bytes:
             return self.headers_too_large
         if version not in VERSIONS or hosts > 1 or (not hosts and version == "1.1") or method == b"CONNECT":
@@ -108,9 +111,9 @@ class ConnectionLimits:
         origin = headers.get(b"origin")
         if origin is None or not self._origins & {origin, b"*"}:
             return b""
-        return (
-            b"access-control-allow-origin: %b\r\naccess-control-expose-headers: retry-after\r\nvary: origin\r\n"
-            % origin
+        return b"access-control-allow-origin: %b\r\naccess-control-expose-headers: %b\r\nvary: origin\r\n" % (
+            origin,
+            _EXPOSED_HEADERS,
         )
 
     def add(self, peer: Peer) -> bool:
