@@ -70,7 +70,7 @@ class KeysTest(DoorsTest):
                 ("POST", path)
                 for path in ("/predict", "/cat-dog_classification", "/predict/batch", "/static/../predict")
             ),
-            *(("GET", path) for path in ("/model", "/metrics", "/no-such-thing", "/livez/", "//predict", "/static")),
+            *(("GET", path) for path in ("/model", "/metrics", "/no-such-thing", "/livez//", "//predict", "/static")),
             ("HEAD", "/predict"),
         ):
             with self.subTest(path, method=method):

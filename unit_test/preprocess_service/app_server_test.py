@@ -309,8 +309,9 @@ class AppServerTest(unittest.TestCase):
         self.assertTrue(parts)
         for part in parts:
             with self.subTest(part):
-                self.assertTrue(part.startswith("/"))
-                self.assertEqual(requests.get(f"{self.url}{part}", timeout=5).status_code, 200)
+                # Relative, so that they are found below any prefix.
+                self.assertRegex(part, "^static")
+                self.assertEqual(requests.get(f"{self.url}/{part}", timeout=5).status_code, 200)
 
     def test_the_page_its_parts_and_the_samples_are_served_under_a_strict_policy(self) -> None:
         response = requests.get(f"{self.url}/", timeout=5)

@@ -189,12 +189,15 @@ class AdmissionTest(ConnectionTest):
                     b"http://elsewhere/%70redict?a",
                     b"/predict%2Fbatch",
                     b"/cat%2ddog_classification",
+                    b"/predict/",
+                    b"/predict%2F?a",
+                    b"/predict/batch/",
                 ),
             ):
                 with self.subTest(target):
                     sent = WHOLE.replace(b"/predict", target).replace(b"Host", b"Connection: close\r\nHost")
                     self.assertEqual(self.statuses(sent), [503])
-            for target in (b"//predict", b"/predict/", b"/predict;a", b"/./predict", b"/predict%00", b"/%c1%b0redict"):
+            for target in (b"//predict", b"/predict//", b"/predict;a", b"/./predict", b"/predict%00", b"/%c1%b0redict"):
                 with self.subTest(target):
                     sent = WHOLE.replace(b"/predict", target).replace(b"Host", b"Connection: close\r\nHost")
                     self.assertEqual(self.statuses(sent), [404])
@@ -256,10 +259,10 @@ class RequestTest(ConnectionTest):
     def test_nobody_is_sent_to_the_host_that_was_named(self) -> None:
         self.serve()
         for target in (
-            b"/docs/",
+            b"/docs//",
             b"/static",
             b"/samples",
-            b"/livez/",
+            b"/livez//",
             b"/static/../docs/",
             b"//docs",
             b"/static-offline-docs",

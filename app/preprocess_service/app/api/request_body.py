@@ -96,7 +96,7 @@ def _text(item: JsonValue, number: int) -> Photo | ServiceError:
 
 
 def _media_type(request: Request) -> str:
-    return request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    return (request.headers.get("content-type") or "application/json").partition(";")[0].strip().lower()
 
 
 def _kind(request: Request) -> str:

@@ -59,7 +59,12 @@ class ConnectionLimits:
         self.headers_too_large = PrerenderedError(HeadersTooLarge())
         self.invalid_http = PrerenderedError(InvalidHttp())
         self.open: set[Peer] = set()
-        self._routes = {path.encode(): path for path in LIMITED_PATHS}
+        self._routes = {
+            f"{prefix}{path}{slash}".encode(): path
+            for prefix in ("", config.server.root_path)
+            for path in LIMITED_PATHS
+            for slash in ("", "/")
+        }
         self._buffered = 0
         self._origins = {origin.encode() for origin in config.server.cors_origins}
         self._addresses = client_addresses(config.server.log_client_address, config.server.trusted_proxies)
