@@ -2,13 +2,16 @@
 
 import asyncio
 import codecs
+import contextlib
 import gzip
 import io
 import json
 import os
+import time
 import tracemalloc
 import unittest
 import zlib
+from collections.abc import Iterator
 from typing import Any
 
 import numpy as np
@@ -290,6 +293,26 @@ class RoomForPackedTest(BodyTest):
         self.assertLess(len(body), 10_000)
         self.check_refused(self.post(body, JSON | {"Content-Encoding": "gzip"}), 503, "overloaded")
         self.check_taken(gzip.compress(TEXT.encode()), JSON | {"Content-Encoding": "gzip"})
+
+
+class RateOfPackedTest(BodyTest):
+    def settings(self) -> Any:
+        return settings(body_grace_seconds=0.5, body_bytes_per_second=5000, deadline_seconds=600)
+
+    def test_one_that_is_slow_is_ended_whatever_it_is_unpacked_to(self) -> None:
+        packed = gzip.compress(b'{"image_b64": "' + b" " * 19_000_000 + b'"}')
+
+        def parts() -> Iterator[bytes]:
+            # Each is unpacked to some 100 KB; 1,000 bytes a second come.
+            for start in range(0, len(packed), 100):
+                yield packed[start : start + 100]
+                time.sleep(0.1)
+
+        # The connection may be ended while it is still being sent.
+        with contextlib.suppress(requests.ConnectionError):
+            self.check_refused(self.post(parts(), JSON | {"Content-Encoding": "gzip"}), 408, "request_timeout")
+        text = requests.get(f"{self.url}/metrics", timeout=30).text
+        self.assertIn('catdog_failures_total{code="request_timeout"} 1.0', text)
 
 
 class JsonTest(BodyTest):
