@@ -10,7 +10,7 @@ import httptools
 from preprocess_service.app.config import Config
 from preprocess_service.app.errors import HeadersTooLarge, InvalidHttp, Overloaded, RequestTimeout
 from preprocess_service.app.middleware.client_address import client_addresses
-from preprocess_service.app.middleware.cors import EXPOSED_HEADERS
+from preprocess_service.app.middleware.cors import answer_headers
 from preprocess_service.app.observability.metrics import Metrics
 from preprocess_service.app.server.admission import LIMITED_PATHS, AdmissionController
 from preprocess_service.app.server.prerendered_errors import PrerenderedError
@@ -27,7 +27,6 @@ BUFFERED_BYTES = 32_000_000
 # The share of it that is in use after an eviction, and what a connection has to buffer to be evicted for it.
 BUFFERED_SHARE_AFTER_EVICTION = 0.8
 MIN_EVICTED_BYTES = 4096
-_EXPOSED_HEADERS = ", ".join(EXPOSED_HEADERS).encode()
 
 
 class Peer(Protocol):
@@ -66,7 +65,7 @@ class ConnectionLimits:
             for slash in ("", "/")
         }
         self._buffered = 0
-        self._origins = {origin.encode() for origin in config.server.cors_origins}
+        self._origins = config.server.cors_origins
         self._addresses = client_addresses(config.server.log_client_address, config.server.trusted_proxies)
         self._metrics = metrics
 
@@ -114,12 +113,14 @@ class ConnectionLimits:
     def cors_headers(self, headers: Mapping[bytes, bytes]) -> bytes:
         """What lets a page from elsewhere read an error, where it may; the app does the same for all other answers."""
         origin = headers.get(b"origin")
-        if origin is None or not self._origins & {origin, b"*"}:
+        if origin is None:
+            # As nearly all: a rejection must cost little.
             return b""
-        return b"access-control-allow-origin: %b\r\naccess-control-expose-headers: %b\r\nvary: origin\r\n" % (
-            origin,
-            _EXPOSED_HEADERS,
-        )
+        allowed = answer_headers(origin.decode("latin-1"), self._origins)
+        if not allowed:
+            return b""
+        lines = [f"{name.lower()}: {value}\r\n" for name, value in allowed.items()]
+        return "".join([*lines, "vary: origin\r\n"]).encode("latin-1")
 
     def add(self, peer: Peer) -> bool:
         """Take in a new connection; return whether there is room for it.
