@@ -1,7 +1,8 @@
 """Fuzzes the preprocess service's decoders, guided by coverage (atheris, on Linux).
 
-    python -m venv fuzzing && fuzzing/bin/pip install -r requirements.txt atheris==3.0.0 fuzzing/bin/python -m
-    tools.fuzz_decoder --seconds 600 fuzzing/bin/python -m tools.fuzz_decoder --seeds FOLDER --corpus FOLDER
+    python -m venv fuzzing && fuzzing/bin/pip install -r requirements.txt atheris==3.0.0
+    fuzzing/bin/python -m tools.fuzz_decoder --seconds 600
+    fuzzing/bin/python -m tools.fuzz_decoder --seeds FOLDER --corpus FOLDER
     fuzzing/bin/python -m tools.fuzz_decoder --input crash-0123456789abcdef
 
 Photos, base64, JSON and forms are processed as in the service, but without the network and the model. A finding is an
@@ -10,16 +11,15 @@ MB for one input. It ends the run with status 77 and is saved as crash-* in the 
 
 The HTTP API has another fuzzer. With a running pair (python run.py serve), for ten minutes:
 
-    fuzzing/bin/pip install schemathesis==4.32.5 fuzzing/bin/schemathesis --config-file
-    unit_test/preprocess_service/schemathesis.toml \\ run http://127.0.0.1:7998/openapi.json --max-time 600 --workers 2
-    \\ --continue-on-failure --generation-database none --warnings off
-
-An ST201 for a form that has only the field `file` is no finding. The form was meant to have an unknown field too, but
-the field's value, for example an empty list, is not visible in the form that is sent.
+    fuzzing/bin/pip install schemathesis==4.32.5
+    fuzzing/bin/schemathesis --config-file unit_test/preprocess_service/schemathesis.toml \\
+        run http://127.0.0.1:7998/openapi.json --max-time 600 --workers 2 \\
+        --continue-on-failure --generation-database none --warnings off
 """
 
 import argparse
 import asyncio
+import gzip
 import io
 import json
 import logging
@@ -39,16 +39,15 @@ import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]
 import numpy as np
 
 # The fuzzer sees only instrumented Python modules, and no C code.
-with atheris.instrument_imports(
-    include=["PIL", "pi_heif", "puremagic", "python_multipart", "starlette.formparsers", "preprocess_service.app"]
-):
+with atheris.instrument_imports(include=["PIL", "pi_heif", "puremagic", "python_multipart", "preprocess_service.app"]):
     import pi_heif
     import puremagic  # noqa: F401 - imported first here, so that it is instrumented
-    import starlette.formparsers  # noqa: F401 - likewise
     from PIL import Image, ImageFile, PngImagePlugin  # noqa: F401 - likewise
 
     from preprocess_service.app import utils
     from preprocess_service.app.api import request_body
+    from preprocess_service.app.errors import Overloaded
+    from preprocess_service.app.server.incoming_bodies import IncomingBodies, IncomingBody
     from tools.service import PROJECT, ServiceError, read_config
 from starlette.requests import Request
 
@@ -83,12 +82,16 @@ def base64(data: bytes) -> None:
 
 
 def body(data: bytes) -> None:
-    """Read a request body that is sent in two parts. The first line of `data` is its media type."""
-    media_type, _, content = data.partition(b"\n")
+    """Read a request body that is sent in two parts.
+
+    The first line of `data` is its Content-Encoding, a tab, and its media type. The first two may be missing.
+    """
+    first, _, content = data.partition(b"\n")
     parts = [content[: len(content) // 2], content[len(content) // 2 :]]
     for read in (request_body.read_photo, request_body.read_batch):
         try:
-            photos = EVENTS.run_until_complete(read(request(media_type, parts), CONFIG.limits, unlimited))
+            room = IncomingBody(IncomingBodies(CONFIG.limits, max_reading=1, overloaded=Overloaded))
+            photos = EVENTS.run_until_complete(read(request(first, parts), CONFIG.limits, room))
         except ServiceError as exc:
             check_answer(exc)
             continue
@@ -99,12 +102,10 @@ def body(data: bytes) -> None:
                 raise Finding(f"a photo that is {type(item)}")
 
 
-def unlimited(count: int) -> None:
-    """Accept any number of bytes: there are no other requests here."""
-
-
-def request(media_type: bytes, parts: list[bytes]) -> Request:
-    """Return a POST request with these parts."""
+def request(first: bytes, parts: list[bytes]) -> Request:
+    """Return a POST request with these parts. `first` is a coding and a tab, which may be missing, and a media type."""
+    coding, _, media_type = first.rpartition(b"\t")
+    headers = [(b"content-type", media_type), (b"content-encoding", coding)]
     messages: list[dict[str, Any]] = [{"type": "http.request", "body": part, "more_body": True} for part in parts]
     messages.append({"type": "http.request", "body": b"", "more_body": False})
     waiting = iter(messages)
@@ -112,7 +113,7 @@ def request(media_type: bytes, parts: list[bytes]) -> Request:
     async def receive() -> dict[str, Any]:
         return next(waiting)
 
-    return Request({"type": "http", "method": "POST", "path": "/", "headers": [(b"content-type", media_type)]}, receive)
+    return Request({"type": "http", "method": "POST", "path": "/", "headers": headers}, receive)
 
 
 def check_answer(error: ServiceError) -> None:
@@ -224,6 +225,9 @@ def made_texts() -> Iterator[bytes]:
         b"multipart/form-data; boundary=b; charset=utf-16\n" + photo_part.replace(b"file", b"foto") + b"--b--\r\n",
         b"multipart/form-data; boundary=b; charset=utf-7\n" + photo_part.replace(b"file", b"+2AA-") + b"--b--\r\n",
         b"multipart/form-data\n" + photo_part,
+        b"gzip\timage/gif\n" + gzip.compress(b"GIF89a", mtime=0),
+        b"deflate\timage/gif\n" + zlib.compress(b"GIF89a"),
+        b"application/json\n" + '{"image_b64": "QUJD"}'.encode("utf-16"),
     ):
         yield b"\x02" + content
 

@@ -1,7 +1,8 @@
 """Writes the lock files: version and SHA-256 of every package that pip installs, also those that packages need.
 
-    python run.py lock                          after a change of a pin in a requirements file python -m tools.lock
-    --upgrade              use the newest versions of packages without a pin python -m tools.lock --upgrade-package NAME
+    python run.py lock                          after a change of a pin in a requirements file
+    python -m tools.lock --upgrade              use the newest versions of packages without a pin
+    python -m tools.lock --upgrade-package NAME
 
 Each requirements file is written by hand and has a generated lock file beside it. A lock file is valid for Linux, macOS
 and Windows and for every Python that run.py accepts. The lock files of the containers use the versions of the root's

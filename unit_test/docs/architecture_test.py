@@ -22,7 +22,7 @@ KNOWN_BY = {
     "tensorflow_serving": {"serving_common.tensorflow_protos"},
     "pi_heif": {f"{SERVICE}.utils"},
     "puremagic": {f"{SERVICE}.utils"},
-    "pybase64": {f"{SERVICE}.utils"},
+    "pybase64": {f"{SERVICE}.imaging.base64_text"},
     "yaml": {f"{SERVICE}.config"},
     "prometheus_client": {f"{SERVICE}.observability.metrics", "model_service.observability.metrics"},
     "openvino": {"model_service.engines.openvino"},

@@ -110,14 +110,14 @@ class ProxyTest(unittest.TestCase):
 
     def test_a_request_arrives_under_our_name_and_with_the_address_that_it_comes_from(self) -> None:
         forged = {"Host": "evil.example", "X-Forwarded-For": "6.6.6.6", "X-Forwarded-Proto": "https"}
-        forged |= {"Forwarded": "for=6.6.6.6", "X-Real-IP": "6.6.6.6"}
+        forged |= {"Forwarded": "for=6.6.6.6", "X-Real-IP": "6.6.6.6", "X-Forwarded-Prefix": "/evil"}
         status, headers, _ = self.ask("POST", "/predict", b"photo", forged | {"X-API-Key": "key"})
         self.assertEqual((status, headers.get_all("X-Request-ID")), (200, ["of-the-service"]))
         ((path, seen, body),) = self.asked()
         self.assertEqual((path, body), ("/predict", b"photo"))
         self.assertEqual(seen["host"], "preprocess-service")
         self.assertEqual((seen["x-forwarded-for"], seen["x-forwarded-proto"]), ("127.0.0.1", "http"))
-        self.assertLessEqual({"forwarded", "x-real-ip"} & seen.keys(), set())
+        self.assertLessEqual({"forwarded", "x-real-ip", "x-forwarded-prefix"} & seen.keys(), set())
         self.assertEqual(seen["x-api-key"], "key")
 
     def test_what_comes_after_the_last_chunk_is_no_header(self) -> None:

@@ -3,6 +3,8 @@
 import base64
 import gzip
 import json
+import socket
+import time
 import unittest
 from typing import Any, ClassVar
 
@@ -10,7 +12,7 @@ import grpc
 import numpy as np
 import requests
 
-from model_service.api import rest_api
+from model_service.api import http_protocol, rest_api
 from unit_test import processes
 from unit_test.model_service.fixtures import expected, shared_server
 
@@ -187,6 +189,68 @@ class PredictTest(RestTestCase):
                 response = self.call("POST", "/v1/models/CAT-DOG:predict", data=body, headers=headers)
                 self.assertEqual(response.status_code, 400)
                 self.assertIn("not valid gzip", response.json()["error"])
+
+
+class ConnectionTest(RestTestCase):
+    def setUp(self) -> None:
+        host, port = self.server.url.removeprefix("http://").split(":")
+        self.connection = self.enterContext(socket.create_connection((host, int(port)), timeout=TIMEOUT_S))
+        self.connection.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+    def read(self) -> tuple[int, Any]:
+        """Return the status and the body of the next answer on the connection."""
+        head = b""
+        while not head.endswith(b"\r\n\r\n"):
+            head += self.connection.recv(1)
+        left = int(head.lower().partition(b"content-length: ")[2].split()[0])
+        body = b""
+        while len(body) < left:
+            body += self.connection.recv(left - len(body))
+        return int(head.split()[1]), json.loads(body)
+
+    def test_a_request_to_change_the_protocol_is_ignored(self) -> None:
+        """Every stock HTTP client of Java asks for h2c; its body and the next request must not be lost."""
+        images = expected("image")[0]["image"].tolist()
+        body = json.dumps({"instances": images}).encode()
+        head = b"POST /v1/models/CAT-DOG:predict HTTP/1.1\r\nHost: x\r\n"
+        length = b"Content-Length: %d\r\n\r\n" % len(body) + body
+        chunked = b"Transfer-Encoding: chunked\r\n\r\n%x\r\n%b\r\n0\r\n\r\n" % (len(body), body)
+        after = b"GET /livez HTTP/1.1\r\nHost: x\r\n\r\n"
+        for upgrade in (
+            b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n",
+            b"Upgrade: websocket\r\nConnection: keep-alive, upgrade\r\nSec-WebSocket-Version: 13\r\n",
+            b"Upgrade: h2c\r\n",
+            b"",
+        ):
+            for framed in (length, chunked):
+                sent = head + upgrade + framed
+                end = sent.index(b"\r\n\r\n") + 4
+                for cut in (0, 40, end - 2, end, end + 1, len(sent)):
+                    with self.subTest(upgrade, framed=framed[:20], cut=cut):
+                        whole = sent + after.replace(b"Host", upgrade + b"Host")
+                        for part in filter(None, (whole[:cut], whole[cut:])):
+                            # So that they come apart.
+                            self.connection.sendall(part)
+                            time.sleep(0.002)
+                        status, answer = self.read()
+                        self.assertEqual((status, len(answer["predictions"])), (200, len(images)))
+                        self.assertEqual(self.read()[0], 200)
+
+    def test_what_names_no_host_or_too_much_is_refused(self) -> None:
+        most = http_protocol.MAX_HEADER_BYTES
+        for name, sent, status in (
+            ("no_host", b"GET /livez HTTP/1.1\r\n\r\n", 400),
+            ("two_hosts", b"GET /livez HTTP/1.1\r\nHost: x\r\nHost: x\r\n\r\n", 400),
+            ("old", b"GET /livez HTTP/1.0\r\n\r\n", 200),
+            ("a_tunnel", b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n\r\n", 400),
+            ("blanks", b"GET /livez HTTP/1.1\r\nHost: x\r\nA:" + b" " * most + b"b\r\n\r\n", 431),
+            ("a_path", b"GET /" + b"x" * most + b" HTTP/1.1\r\nHost: x\r\n\r\n", 431),
+            ("just_over", b"GET /livez HTTP/1.1\r\nHost: x\r\nA: " + b"b" * (most - 34) + b"\r\n\r\n", 431),
+        ):
+            with self.subTest(name):
+                self.setUp()
+                self.connection.sendall(sent)
+                self.assertEqual(self.read()[0], status)
 
 
 class SeveralOutputsTest(RestTestCase):

@@ -36,7 +36,7 @@ class AdmissionControllerTest(unittest.TestCase):
         with patch.object(admission.time, "monotonic", return_value=100.0) as now:
             it = make(in_flight=2)
             silent, fast = it.reserve(), it.reserve()
-            fast.reserve(100_000)
+            fast.receive(100_000)
             now.return_value += 2 * admission.RESERVATION_GRACE_SECONDS
             self.assertIsNotNone(it.reserve())
             self.assertIsNone(it.reserve())

@@ -32,7 +32,7 @@ class FormTest(unittest.TestCase):
         for charset, name in (
             ("utf-7", "+2AA-"),  # half of a surrogate pair, which no answer in UTF-8 can hold
             ("unicode_escape", r"\ud800"),
-            ("undefined", "file"),  # Python's codec that always fails
+            ("undefined", "foto"),  # Python's codec that always fails
             ("idna", "xn--a-\x7f"),
             ("rot13", "svyr"),
             ("no-such-charset", "foto"),

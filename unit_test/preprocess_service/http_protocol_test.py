@@ -3,20 +3,29 @@
 import re
 import socket
 import time
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 from unittest.mock import patch
 
 import requests
 
 from preprocess_service.app import app_server, config
+from preprocess_service.app.middleware import cors
 from preprocess_service.app.server import admission, connection_limits, http_protocol, received_bytes
-from unit_test.preprocess_service.app_server_test import FakeRunner, settings
+from unit_test.preprocess_service.app_server_test import FakeRunner, HeldRunner, settings
 from unit_test.preprocess_service.http_server import serving
 from unit_test.preprocess_service.uvicorn_server_test import BODY, HEAD, LIVEZ, WHOLE, SocketTest, whole
 
 CHUNKED = HEAD + b"Transfer-Encoding: chunked\r\n"
 MALFORMED = b"meow\r\n\r\n"
 KEY = "0123456789abcdef"
+UPGRADES = (
+    b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n",
+    b"Upgrade: websocket\r\nConnection: keep-alive, upgrade\r\nSec-WebSocket-Version: 13\r\n"
+    b"Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n",
+    b"Connection: Upgrade\r\nUpgrade: TLS/1.0, HTTP/2.0\r\nUpgrade: irc\r\n",
+    b"Upgrade: h2c\r\n",
+)
 
 
 def chunks(body: bytes, size: int) -> bytes:
@@ -170,12 +179,15 @@ class AdmissionTest(ConnectionTest):
                     b"http://elsewhere/%70redict?a",
                     b"/predict%2Fbatch",
                     b"/cat%2ddog_classification",
+                    b"/predict/",
+                    b"/predict%2F?a",
+                    b"/predict/batch/",
                 ),
             ):
                 with self.subTest(target):
                     sent = WHOLE.replace(b"/predict", target).replace(b"Host", b"Connection: close\r\nHost")
                     self.assertEqual(self.statuses(sent), [503])
-            for target in (b"//predict", b"/predict/", b"/predict;a", b"/./predict", b"/predict%00", b"/%c1%b0redict"):
+            for target in (b"//predict", b"/predict//", b"/predict;a", b"/./predict", b"/predict%00", b"/%c1%b0redict"):
                 with self.subTest(target):
                     sent = WHOLE.replace(b"/predict", target).replace(b"Host", b"Connection: close\r\nHost")
                     self.assertEqual(self.statuses(sent), [404])
@@ -235,10 +247,10 @@ class RequestTest(ConnectionTest):
     def test_nobody_is_sent_to_the_host_that_was_named(self) -> None:
         self.serve()
         for target in (
-            b"/docs/",
+            b"/docs//",
             b"/static",
             b"/samples",
-            b"/livez/",
+            b"/livez//",
             b"/static/../docs/",
             b"//docs",
             b"/static-offline-docs",
@@ -283,17 +295,106 @@ class RequestTest(ConnectionTest):
 
     def test_who_asks_for_another_protocol_is_answered_in_this_one(self) -> None:
         self.serve()
-        upgrade = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
         client = self.connect()
-        photo = WHOLE.replace(b"Host", upgrade + b"Host")
-        # In one part, and in several.
-        for parts in (
-            (photo + LIVEZ.replace(b"Host", upgrade + b"Host") + LIVEZ,),
-            (photo[:300], photo[300:] + LIVEZ + LIVEZ),
+        client.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        chunked = CHUNKED + b"\r\n" + chunks(BODY, 5000) + b"0\r\nDigest: x\r\n\r\n"
+        for upgrade in (*UPGRADES, b""):
+            for request in (WHOLE, chunked):
+                photo = request.replace(b"Host", upgrade + b"Host")
+                sent = photo + LIVEZ.replace(b"Host", upgrade + b"Host") + LIVEZ
+                head = photo.index(b"\r\n\r\n") + 4
+                # All in one part, and cut in each place that matters.
+                for cut in (0, 1, 40, head - 50, head - 2, head, head + 1, len(photo) - 1, len(photo)):
+                    with self.subTest(upgrade, request=request[:90], cut=cut):
+                        for part in filter(None, (sent[:cut], sent[cut:])):
+                            client.sendall(part)
+                        self.assertEqual([self.read_answer(client)[0] for _ in range(3)], [200, 200, 200])
+
+    def test_what_no_request_may_do_it_may_not_do_with_an_upgrade_either(self) -> None:
+        self.serve(header_bytes=10_000)
+        for name, sent, status, code in (
+            ("no host", LIVEZ.replace(b"Host: x", UPGRADES[0].strip()), 400, "invalid_http"),
+            (
+                "large",
+                LIVEZ.replace(b"Host", UPGRADES[0] + b"A: " + b"b" * 10_000 + b"\r\nHost"),
+                431,
+                "headers_too_large",
+            ),
+            ("many", LIVEZ.replace(b"Host", UPGRADES[0] + b"a:b\r\n" * 101 + b"Host"), 431, "headers_too_large"),
+            ("a tunnel", b"CONNECT x:443 HTTP/1.1\r\nHost: x\r\n" + UPGRADES[1] + b"\r\n", 400, "invalid_http"),
+            ("a broken chunk", CHUNKED + UPGRADES[0] + b"\r\nzz", 400, "invalid_http"),
         ):
-            for part in parts:
-                client.sendall(part)
-            self.assertEqual([self.read_answer(client)[0] for _ in range(3)], [200, 200, 200])
+            with self.subTest(name):
+                self.check_refusal(self.ask(sent), status, code)
+        self.check_alive()
+
+    def test_the_line_and_the_headers_are_counted_as_they_come(self) -> None:
+        self.serve(header_bytes=10_000)
+        line, end = b"GET /livez HTTP/1.1\r\n", b"Host: x\r\nConnection: close\r\n\r\n"
+        room = 10_000 - len(line + end)
+        for name, headers, status in (
+            ("all that there is room for", b"A: " + b"b" * (room - 5) + b"\r\n", 200),
+            ("one more", b"A: " + b"b" * (room - 4) + b"\r\n", 431),
+            ("many", (b"A: " + b"b" * (room // 50 - 4) + b"\r\n") * 50, 431),
+            ("blanks", b"A:" + b" " * room + b"b\r\n", 431),
+            ("blanks behind", b"A: b" + b"\t" * room + b"\r\n", 431),
+        ):
+            with self.subTest(name):
+                self.assertEqual(self.statuses(line + headers + end), [status])
+        target = b"GET /livez?" + b"a" * room
+        self.assertEqual(self.statuses(line.replace(b"GET /livez", target) + end), [431])
+        body = HEAD + b"A:" + b" " * room + b"b\r\nContent-Length: %d\r\n\r\n" % len(BODY) + BODY
+        self.assertEqual(self.statuses(body), [431])
+        # A large body in one part with its headers is none of them.
+        self.assertEqual(self.statuses(WHOLE.replace(b"Host", b"Connection: close\r\nHost")), [200])
+
+    def test_a_page_from_elsewhere_reads_every_refusal_like_an_answer(self) -> None:
+        self.serve_with(SERVICE_CORS_ORIGINS="https://example.org")
+        origin = b"Origin: https://example.org\r\n"
+        for name, sent, status in (
+            ("an answer", LIVEZ.replace(b"Host", b"Connection: close\r\n" + origin + b"Host"), 200),
+            ("no host", b"GET / HTTP/1.1\r\n" + origin + b"\r\n", 400),
+            ("a broken chunk", CHUNKED + origin + b"\r\nzz", 400),
+            ("large headers", LIVEZ.replace(b"Host", origin + b"A: " + b"b" * 40_000 + b"\r\nHost"), 431),
+            ("many headers", LIVEZ.replace(b"Host", origin + b"a:b\r\n" * 200 + b"Host"), 431),
+            ("a large body", HEAD + origin + b"Connection: close\r\nContent-Length: 99999999\r\n\r\n", 413),
+            (
+                "no route",
+                LIVEZ.replace(b"livez", b"cats").replace(b"Host", b"Connection: close\r\n" + origin + b"Host"),
+                404,
+            ),
+        ):
+            with self.subTest(name):
+                head = self.ask(sent).partition(b"\r\n\r\n")[0].decode().lower()
+                self.assertTrue(head.startswith(f"http/1.1 {status} "), head)
+                self.assertIn("x-request-id: ", head)
+                self.assertIn("access-control-allow-origin: https://example.org", head)
+                exposed = head.partition("access-control-expose-headers: ")[2].partition("\r\n")[0]
+                self.assertEqual(exposed, ", ".join(cors.EXPOSED_HEADERS).lower())
+
+    def test_so_it_reads_that_there_is_no_place_or_no_time(self) -> None:
+        shipped = config.load_config({"SERVICE_CORS_ORIGINS": "*"})
+        limits = shipped.limits.model_copy(update={"in_flight": 1, "header_seconds": 0.5})
+        runner = HeldRunner()
+        app = app_server.create_app(shipped.model_copy(update={"limits": limits}), runner)
+        self.url = self.enterContext(serving(app))
+        host, port = self.url.removeprefix("http://").split(":")
+        self.address = host, int(port)
+        origin = b"Origin: https://example.org\r\n"
+        with ThreadPoolExecutor(1) as senders:
+            held = senders.submit(requests.post, f"{self.url}/predict", BODY)
+            self.assertTrue(runner.wait_for(1))
+            for sent, status in (
+                (WHOLE.replace(b"Host", b"Connection: close\r\n" + origin + b"Host"), 503),
+                (LIVEZ.replace(b"Host", origin + b"Host")[:-2], 408),
+            ):
+                with self.subTest(status):
+                    head = self.ask(sent).partition(b"\r\n\r\n")[0].decode().lower()
+                    self.assertTrue(head.startswith(f"http/1.1 {status} "), head)
+                    self.assertIn("access-control-allow-origin: https://example.org", head)
+                    self.assertRegex(head, "access-control-expose-headers: [^\r]*x-request-id")
+            runner.release()
+            self.assertEqual(held.result().status_code, 200)
 
     def test_what_is_no_request_is_one_line_a_second_in_the_log(self) -> None:
         self.serve()

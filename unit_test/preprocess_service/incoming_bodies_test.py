@@ -34,6 +34,7 @@ class BodiesTest(unittest.IsolatedAsyncioTestCase):
         await asyncio.sleep(0)
         for body, size in zip(started, sizes, strict=True):
             if size:
+                body.receive(size)
                 body.reserve(size)
         return started, tasks
 
@@ -79,7 +80,7 @@ class BodiesTest(unittest.IsolatedAsyncioTestCase):
         it = make(3)
         (_, slow, _), tasks = await self.start(it, 20_000, 100, 20_000)
         self.now.return_value += 0.1
-        slow.reserve(100)
+        slow.receive(100)
         _, more = await self.start(it, 0)
         self.assertEqual(await self.ended(tasks + more), [False, True, False, False])
 

@@ -3,7 +3,7 @@
 import json
 from typing import Any
 
-from serving_common.uvicorn_protocol import UvicornProtocol
+from serving_common.uvicorn_protocol import UvicornProtocol, has_long_head
 
 # Of what is not the body of a request: its headers, and what stands between and after the parts of a body.
 MAX_HEADER_BYTES = 16 << 10
@@ -25,7 +25,7 @@ class LimitedHttpProtocol(UvicornProtocol):
         super().__init__(*arguments, **named)
         self._open = open_connections
         self._is_rejected = False
-        self._is_in_headers = self._is_in_body = False
+        self._is_in_headers = self._is_in_body = self._has_long_head = False
         # What has come since the last part of a body.
         self._other_bytes = 0
         # Since when it has been waiting, for a request or for the rest of one.
@@ -46,6 +46,7 @@ class LimitedHttpProtocol(UvicornProtocol):
         if self._is_rejected:
             return
         self._other_bytes += len(data)
+        self._has_long_head = not (self._is_in_headers or self._is_in_body) and has_long_head(data, MAX_HEADER_BYTES)
         super().data_received(data)
         if self._other_bytes > MAX_HEADER_BYTES and (self._is_in_headers or self._is_in_body):
             self._reject_headers()
@@ -74,8 +75,10 @@ class LimitedHttpProtocol(UvicornProtocol):
         self._since = self.loop.time()
         if self._is_rejected:
             return
-        if len(self.url) + sum(len(name) + len(value) for name, value in self.headers) > MAX_HEADER_BYTES:
+        if self._has_long_head or self.head_bytes() > MAX_HEADER_BYTES:
             self._reject_headers()
+        elif self.parser.get_http_version() == "1.1" and [name for name, _ in self.headers].count(b"host") != 1:
+            self._reject("400 Bad Request", "A request of HTTP/1.1 has one header Host")
         elif len(self.pipeline) >= PIPELINED:
             self._reject("400 Bad Request", f"More than {PIPELINED} requests came ahead of their answers")
         else:

@@ -21,15 +21,18 @@ from contextlib import asynccontextmanager
 from fastapi import FastAPI
 from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
+from starlette.routing import Route
 
 from preprocess_service.app.api import openapi
 from preprocess_service.app.api.exception_handlers import HANDLERS, on_service_error
 from preprocess_service.app.api.routes import add_routes
 from preprocess_service.app.config import Config, ConfigError, load_config
 from preprocess_service.app.inference.pipeline import Pipeline, Runner
+from preprocess_service.app.middleware import cors
 from preprocess_service.app.middleware.api_key import ApiKeyMiddleware, ApiKeys
-from preprocess_service.app.middleware.client_address import client_addresses
+from preprocess_service.app.middleware.client_address import ClientAddresses, client_addresses
 from preprocess_service.app.middleware.request_context import RequestContextMiddleware
+from preprocess_service.app.middleware.route_path import RoutePathMiddleware
 from preprocess_service.app.model_runner import ModelRunner
 from preprocess_service.app.observability.metrics import VERSION, Metrics
 from preprocess_service.app.observability.tracing import Tracing, open_tracing
@@ -38,10 +41,6 @@ from preprocess_service.app.server.uvicorn_server import Server
 from serving_common.json_logging import configure_json_logging
 from serving_common.malloc import configure_malloc
 from serving_common.sockets import allow_open_files, bind, join
-
-# What pages from elsewhere may send beyond what any page may, and read.
-CORS_HEADERS = ["Authorization", "X-API-Key", "Content-Type", "X-Request-ID", "X-Request-Timeout-Ms"]
-EXPOSED_HEADERS = ["Content-Language", "Retry-After", "Server-Timing", "WWW-Authenticate", "X-Request-ID"]
 
 
 def create_app(config: Config, runner: Runner, tracing: Tracing | None = None) -> FastAPI:
@@ -76,6 +75,12 @@ def create_app(config: Config, runner: Runner, tracing: Tracing | None = None) -
     app.state.config, app.state.metrics, app.state.admission = config, metrics, admission
     add_security_middleware(app, config)
     # The last one added is the first to see a request.
+    app.add_middleware(
+        RoutePathMiddleware,
+        paths=[route.path for route in app.routes if isinstance(route, Route)],
+        prefix=config.server.root_path,
+        proxies=ClientAddresses(config.server.trusted_proxies) if config.server.trusted_proxies else None,
+    )
     addresses = client_addresses(config.server.log_client_address, config.server.trusted_proxies)
     app.add_middleware(RequestContextMiddleware, metrics=metrics, tracing=tracing, addresses=addresses)
     for error, handler in HANDLERS.items():
@@ -95,9 +100,9 @@ def add_security_middleware(app: FastAPI, config: Config) -> None:
         app.add_middleware(
             CORSMiddleware,
             allow_origins=config.server.cors_origins,
-            allow_methods=["GET", "POST"],
-            allow_headers=CORS_HEADERS,
-            expose_headers=EXPOSED_HEADERS,
+            allow_methods=cors.METHODS,
+            allow_headers=cors.SENT_HEADERS,
+            expose_headers=cors.EXPOSED_HEADERS,
         )
 
 

@@ -34,6 +34,7 @@ ENVIRONMENT = {
     "SERVICE_CORS_ORIGINS": ("server", "cors_origins"),
     "SERVICE_LOG_CLIENT_ADDRESS": ("server", "log_client_address"),
     "SERVICE_TRUSTED_PROXIES": ("server", "trusted_proxies"),
+    "SERVICE_ROOT_PATH": ("server", "root_path"),
 }
 
 Name = Annotated[str, Field(min_length=1)]
@@ -45,6 +46,8 @@ Resampling = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczo
 KEY_LENGTH = 16
 # Random keys of that length have more; "aaaaaaaaaaaaaaaa" or "abababababababab" has fewer.
 KEY_CHARACTERS = 5
+# What a proxy may put before all paths. Two slashes at its start would be the name of a host, ".." leads out of it.
+PREFIX = r"(?:/(?!\.+(?:/|$))[A-Za-z0-9._~-]+)+"
 
 
 def _check_key(key: SecretStr) -> SecretStr:
@@ -64,6 +67,13 @@ def _comma_separated(value: object) -> object:
         # With keys that are set but empty the service would be open.
         raise ValueError("it is set, but there is nothing between the commas; leave it unset or empty for none")
     return parts
+
+
+def _check_prefix(text: str) -> str:
+    prefix = text.rstrip("/")
+    if prefix and not re.fullmatch(PREFIX, prefix):
+        raise ValueError("a path begins with / and has letters, digits or one of -._~ between slashes")
+    return prefix
 
 
 def _check_network(text: str) -> str:
@@ -120,6 +130,7 @@ class Server(Section):
     cors_origins: Annotated[tuple[Origin, ...], CommaSeparated]
     log_client_address: bool
     trusted_proxies: Annotated[tuple[Network, ...], CommaSeparated]
+    root_path: Annotated[str, AfterValidator(_check_prefix)]
 
 
 # Enough that no core ever waits for work, few enough that the last in line is still answered within a fraction of a

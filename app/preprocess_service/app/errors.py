@@ -3,6 +3,7 @@
     ServiceError
     ├── InvalidBase64          400  invalid_base64
     ├── InvalidImage           400  invalid_image
+    ├── InvalidEncoding        400  invalid_encoding
     ├── InvalidHttp            400  invalid_http
     ├── Unauthorized           401  unauthorized
     ├── NotFound               404  not_found
@@ -70,6 +71,13 @@ class InvalidImage(ServiceError):
     code = "invalid_image"
 
 
+class InvalidEncoding(ServiceError):
+    """The body is not what its Content-Encoding says."""
+
+    status = 400
+    code = "invalid_encoding"
+
+
 class InvalidHttp(ServiceError):
     """What came in is no HTTP."""
 
@@ -120,6 +128,12 @@ class UnsupportedMediaType(ServiceError):
 
     status = 415
     code = "unsupported_media_type"
+
+
+class UnsupportedEncoding(UnsupportedMediaType):
+    """The body is packed with something that is not unpacked here (RFC 9110, 15.5.16)."""
+
+    headers = MappingProxyType({"Accept-Encoding": "gzip, deflate"})
 
 
 class InvalidRequest(ServiceError):

@@ -14,6 +14,22 @@ MESSAGES: dict[str, dict[Language, str]] = {
         "en": "Image base64 invalid. Send the picture's bytes as base64, nothing else.",
         "pt": "Base64 da imagem inválido. Envie os bytes da imagem em base64, nada mais.",
     },
+    "base64_data_url": {
+        "en": "Image base64 invalid: the data: URL has no ';base64,'. Write its content in base64, behind that.",
+        "pt": "Base64 da imagem inválido: falta ';base64,' na URL data:. Escreva o conteúdo em base64 depois disso.",
+    },
+    "base64_quoted": {
+        "en": "Image base64 invalid: it begins with a quotation mark, as b'...' does. Send the text without: "
+        "in Python, base64.b64encode(data).decode().",
+        "pt": "Base64 da imagem inválido: começa com aspas, como em b'...'. Envie o texto sem elas: em Python, "
+        "base64.b64encode(data).decode().",
+    },
+    "base64_blanks": {
+        "en": "Image base64 invalid: it has blanks where base64 has '+'. Decoding a form or URL makes them. "
+        "Write '+' as %2B there, or send JSON.",
+        "pt": "Base64 da imagem inválido: há espaços onde o base64 tem '+'. A decodificação de um "
+        "formulário ou URL os cria. Escreva '+' como %2B ali, ou envie JSON.",
+    },
     "image_empty": {
         "en": "There is no picture: it has 0 bytes. Send the file's bytes.",
         "pt": "Não há imagem: são 0 bytes. Envie os bytes do arquivo.",
@@ -88,13 +104,58 @@ MESSAGES: dict[str, dict[Language, str]] = {
         "en": "The header X-Request-Timeout-Ms must be a whole number of milliseconds, 1 or more.",
         "pt": "O cabeçalho X-Request-Timeout-Ms deve ser um número inteiro de milissegundos, 1 ou mais.",
     },
+    "form_boundary": {
+        "en": "The form's Content-Type has no boundary. Leave Content-Type to the library that makes the form: it is "
+        "multipart/form-data with the boundary between the form's parts.",
+        "pt": "Falta o boundary no Content-Type do formulário. Deixe o Content-Type para a biblioteca que monta o "
+        "formulário: é multipart/form-data com o separador (boundary) entre as partes.",
+    },
     "form_invalid": {
-        "en": "The form can't be read. Send multipart/form-data with the picture in the field 'file'.",
-        "pt": "O formulário não pode ser lido. Envie multipart/form-data com a imagem no campo 'file'.",
+        "en": "The form can't be read: it is not divided by the boundary that its Content-Type names, or the headers "
+        "of a part are broken. Send multipart/form-data with the picture in the field 'file'.",
+        "pt": "O formulário não pode ser lido: não está dividido pelo boundary do seu Content-Type, ou os cabeçalhos "
+        "de uma parte estão corrompidos. Envie multipart/form-data com a imagem no campo 'file'.",
+    },
+    "form_cut": {
+        "en": "The form ends before its last boundary: a part of it is missing. Send all of it, in one request.",
+        "pt": "O formulário termina antes do seu último boundary: falta uma parte. Envie-o inteiro, em uma requisição.",
+    },
+    "form_empty": {
+        "en": "The form has no field. Send multipart/form-data with the picture in the field 'file'.",
+        "pt": "O formulário não tem nenhum campo. Envie multipart/form-data com a imagem no campo 'file'.",
+    },
+    "form_no_file": {
+        "en": "The form has no field 'file', but {fields}. Send multipart/form-data with the picture in the field "
+        "'file'.",
+        "pt": "O formulário não tem o campo 'file', e sim {fields}. Envie multipart/form-data com a imagem no campo "
+        "'file'.",
+    },
+    "form_parts": {
+        "en": "The form has far more fields than a page has. Send multipart/form-data with the picture in the field "
+        "'file'.",
+        "pt": "O formulário tem muito mais campos do que uma página. Envie multipart/form-data com a imagem no campo "
+        "'file'.",
     },
     "form_one_file": {
-        "en": "The form must hold one picture, in the field 'file'. For several use /predict/batch.",
-        "pt": "O formulário deve ter uma imagem, no campo 'file'. Para várias use /predict/batch.",
+        "en": "The form has {sent} pictures in the field 'file'. Send multipart/form-data with one; for several use "
+        "/predict/batch.",
+        "pt": "O formulário tem {sent} imagens no campo 'file'. Envie multipart/form-data com uma; para várias use "
+        "/predict/batch.",
+    },
+    "content_encoding": {
+        "en": "Bodies with Content-Encoding {name} are not taken. Send it as it is, or with gzip or deflate.",
+        "pt": "Corpos com Content-Encoding {name} não são aceitos. Envie-o como é, ou com gzip ou deflate.",
+    },
+    "encoding_broken": {
+        "en": "The body is not valid {name}, as its Content-Encoding says. Pack it again, or send it as it is, "
+        "without that header.",
+        "pt": "O corpo não é {name} válido, como diz o seu Content-Encoding. Compacte-o de novo, ou envie-o como é, "
+        "sem esse cabeçalho.",
+    },
+    "encoding_cut": {
+        "en": "The body is cut off: the end of its {name} is missing. Send all of it, or as it is, without "
+        "Content-Encoding.",
+        "pt": "O corpo está cortado: falta o fim do seu {name}. Envie-o inteiro, ou como é, sem Content-Encoding.",
     },
     "batch_items": {
         "en": "A batch holds 1 to {items} pictures; this one has {sent}. Send it in parts.",

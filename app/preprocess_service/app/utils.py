@@ -2,12 +2,9 @@
 
 from __future__ import annotations
 
-import binascii
 import contextlib
 import functools
 import io
-import re
-import string
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -15,11 +12,11 @@ from typing import TYPE_CHECKING
 import numpy as np
 import pi_heif
 import puremagic
-import pybase64
 from numpy.typing import NDArray
 from PIL import ExifTags, Image, UnidentifiedImageError
 
-from preprocess_service.app.errors import ImageTooLarge, InvalidBase64, InvalidImage, ServiceError, UnsupportedMediaType
+from preprocess_service.app.errors import ImageTooLarge, InvalidImage, ServiceError, UnsupportedMediaType
+from preprocess_service.app.imaging.base64_text import decode_base64 as decode_base64
 from preprocess_service.app.imaging.decode_cost import DecodeCost, decode_cost, has_one_scan
 from preprocess_service.app.imaging.downscale import downscale, min_side
 
@@ -55,31 +52,6 @@ _TRANSPOSES = {
 # Transparent pixels have no colour of their own. Mid grey is the least striking one for a network
 # that was trained on photos; white or black would draw a hard edge around the animal.
 BACKGROUND = (127, 127, 127)
-
-_DATA_URL = re.compile(r"data:[\w.+-]*/?[\w.+-]*(?:;[\w=.+-]+)*;base64,", re.IGNORECASE)
-_URL_SAFE = bytes.maketrans(b"-_", b"+/")
-_WHITESPACE = string.whitespace.encode("ascii")
-
-
-def decode_base64(text: str) -> bytes:
-    """Decode base64 as people send it: line breaks, a ``data:`` prefix, the URL-safe alphabet, no padding.
-
-    Raises:
-        InvalidBase64: empty, or with anything in it that base64 does not have.
-    """
-    # Nearly all of it is plain base64; anything else fails here, and the code below decides.
-    with contextlib.suppress(ValueError):
-        if text:
-            return pybase64.b64decode(text, validate=True)
-    prefix = _DATA_URL.match(text, 0, 200)
-    try:
-        # Bytes, not split and joined as text: that takes 15 times the memory where a body of 20 MB is all short lines.
-        payload = text[prefix.end() if prefix else 0 :].encode("ascii").translate(_URL_SAFE, _WHITESPACE).rstrip(b"=")
-        if not payload:
-            raise InvalidBase64("base64_empty")
-        return binascii.a2b_base64(payload + b"=" * (-len(payload) % 4), strict_mode=True)
-    except ValueError as exc:
-        raise InvalidBase64("base64_invalid") from exc
 
 
 @dataclass(frozen=True)

@@ -1,6 +1,7 @@
 """Attacks on the preprocess service's HTTP server, before a picture is decoded."""
 
 import contextlib
+import gzip
 
 from tools.chaos.attacks import flood
 from tools.chaos.attacks.attack import ANSWER_S, Attack, attack
@@ -21,8 +22,10 @@ def long(one: Attack) -> float:
     return 3 * one.pace.seconds
 
 
-def request(body: bytes, media_type: str = "application/json", path: str = "/predict") -> bytes:
-    head = f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {media_type}\r\nContent-Length: {len(body)}\r\n\r\n"
+def request(body: bytes, media_type: str = "application/json", path: str = "/predict", header: str = "") -> bytes:
+    head = (
+        f"POST {path} HTTP/1.1\r\nHost: x\r\nContent-Type: {media_type}\r\n{header}Content-Length: {len(body)}\r\n\r\n"
+    )
     return head.encode() + body
 
 
@@ -137,6 +140,22 @@ def json_names(one: Attack) -> None:
     names = b",".join(b'"%06d":0' % number for number in range(1000))
     body = b'{"image_b64": {' + b",".join([names] * 1800) + b"}}"
     one.for_a_while(lambda: one.exchange(request(body), one.http_port))
+
+
+@attack("http: gzip of 20 MB of lists, 20 KB", short=True)
+def packed_lists(one: Attack) -> None:
+    """A thousand times its size when unpacked: on one connection more than a fast line brings otherwise."""
+    body = gzip.compress(b'{"image_b64": [' + b"[]," * 6_600_000 + b"[]]}")
+    sent = request(body, header="Content-Encoding: gzip\r\n")
+    one.at_once(16, lambda _: one.for_a_while(lambda: one.exchange(sent, one.http_port)))
+
+
+@attack("http: gzip within gzip, 400 MB")
+def packed_twice(one: Attack) -> None:
+    """A bomb in a bomb; who unpacks one whole before the other holds all of it."""
+    body = gzip.compress(gzip.compress(bytes(400_000_000)))
+    sent = request(body, "image/jpeg", header="Content-Encoding: gzip, gzip\r\n")
+    one.for_a_while(lambda: one.exchange(sent, one.http_port))
 
 
 @attack("http: 20 MB of base64 in lines of one letter")

@@ -15,6 +15,8 @@ from preprocess_service.app.errors import (
     RequestTimeout,
     ServiceError,
 )
+from preprocess_service.app.middleware.cors import answer_headers
+from preprocess_service.app.middleware.request_context import HEADERS
 from preprocess_service.app.translations import Language, negotiate
 
 
@@ -51,7 +53,13 @@ async def on_client_disconnect(request: Request, exc: ClientDisconnect) -> Respo
 
 async def on_unexpected(request: Request, exc: Exception) -> JSONResponse:
     """A defect of ours: uvicorn logs the traceback, the sender gets the id to report it by."""
-    return await on_service_error(request, InternalError())
+    answer = await on_service_error(request, InternalError())
+    # Starlette sends this one outside of every middleware.
+    allowed = answer_headers(request.headers.get("origin"), request.app.state.config.server.cors_origins)
+    if allowed:
+        answer.headers.add_vary_header("Origin")
+    answer.headers.update(HEADERS | allowed)
+    return answer
 
 
 HANDLERS: dict[type[Exception], Callable[[Request, Any], Awaitable[Response]]] = {

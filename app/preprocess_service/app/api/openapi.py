@@ -7,7 +7,7 @@ import base64
 from pathlib import Path
 from typing import Any
 
-from preprocess_service.app.api.request_body import PredictBatchRequest, PredictRequest
+from preprocess_service.app.api.request_body import OCTET_STREAMS, PredictBatchRequest, PredictRequest
 from preprocess_service.app.api.schemas import Failure, Health
 from preprocess_service.app.errors import ServiceError
 from preprocess_service.app.middleware.api_key import is_open
@@ -17,8 +17,8 @@ DESCRIPTION = "A photo comes in, CAT or DOG goes out."
 EXAMPLE_PHOTO = Path(__file__).parents[1] / "static" / "example.jpg"
 
 _BINARY = {"type": "string", "format": "binary"}
-# The second for programs that don't know a file's type.
-_IMAGE_TYPES = ("image/*", "application/octet-stream")
+# The others for programs that don't know a file's type.
+_IMAGE_TYPES = ("image/*", *OCTET_STREAMS)
 
 
 _TEXT = {"type": "string"}
@@ -91,7 +91,7 @@ def with_keys(document: dict[str, Any]) -> dict[str, Any]:
 
 def photo_body() -> dict[str, Any]:
     """The body of /predict: JSON, the picture itself, or a form."""
-    form = {"type": "object", "properties": {"file": _BINARY}, "required": ["file"], "additionalProperties": False}
+    form = {"type": "object", "properties": {"file": _BINARY}, "required": ["file"]}
     return _body(PredictRequest.model_json_schema(), {"image_b64": _example()}, form)
 
 
@@ -99,7 +99,7 @@ def batch_body(most_items: int) -> dict[str, Any]:
     """The body of /predict/batch: JSON or a form, with up to ``most_items`` photos."""
     count = {"minItems": 1, "maxItems": most_items}
     files = {"type": "array", "items": _BINARY} | count
-    form = {"type": "object", "properties": {"file": files}, "required": ["file"], "additionalProperties": False}
+    form = {"type": "object", "properties": {"file": files}, "required": ["file"]}
     schema = PredictBatchRequest.model_json_schema()
     schema["properties"]["images_b64"] |= count
     body = _body(schema, {"images_b64": [_example(), _example()]}, form)

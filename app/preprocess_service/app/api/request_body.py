@@ -1,29 +1,29 @@
 """What came in: the photos of a request, whichever way they were sent."""
 
+import json
 import sys
-from collections.abc import AsyncGenerator, Callable
+from collections.abc import AsyncIterator
 from typing import Any, TypeVar
 
 from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
-from starlette.datastructures import UploadFile
-from starlette.formparsers import MultiPartException, MultiPartParser
 from starlette.requests import Request
 
+from preprocess_service.app.api.content_coding import content_codings, too_large, unpack
+from preprocess_service.app.api.form_body import read_files
 from preprocess_service.app.config import Limits
-from preprocess_service.app.errors import ImageTooLarge, InvalidRequest, ServiceError, UnsupportedMediaType
+from preprocess_service.app.errors import InvalidRequest, ServiceError, UnsupportedMediaType
+from preprocess_service.app.server.incoming_bodies import IncomingBody
 from preprocess_service.app.utils import Photo
 
-# Called with the bytes of every part of a body that comes in; raises Overloaded when there is no memory for it.
-ReserveBytes = Callable[[int], None]
 Model = TypeVar("Model", bound=BaseModel)
 
 EXAMPLE = '{"image_b64": "<the picture in base64>"}'
 BATCH_EXAMPLE = '{"images_b64": ["<a picture in base64>", ...]}'
+# The second is what stores of files say.
+OCTET_STREAMS = ("application/octet-stream", "binary/octet-stream")
 # What JSON of the right form has at most, whatever its keys: a comma between two items, and one in each data: URL.
 # A body of 20 MB that is all "[],[],[]" would else take 25 s and 5 GB before it is refused for having too many.
 _SPARE_COMMAS = 1000
-
-FORM_EXAMPLE = "multipart/form-data with the picture in the field 'file'"
 
 
 class PredictRequest(BaseModel):
@@ -47,7 +47,7 @@ class PredictBatchRequest(BaseModel):
     )
 
 
-async def read_photo(request: Request, limits: Limits, reserve: ReserveBytes) -> Photo:
+async def read_photo(request: Request, limits: Limits, body: IncomingBody) -> Photo:
     """Take in one photo: JSON with ``image_b64``, a form with ``file``, or the picture itself.
 
     Raises:
@@ -57,17 +57,17 @@ async def read_photo(request: Request, limits: Limits, reserve: ReserveBytes) ->
     """
     match _kind(request):
         case "json":
-            return _parse(PredictRequest, await _read(request, limits, reserve), limits, EXAMPLE).image_b64
+            return (await _read_json(request, limits, body, PredictRequest, EXAMPLE)).image_b64
         case "form":
-            files = await _read_form(request, limits, reserve, max_files=1)
+            files = await _read_form(request, limits, body, max_files=1)
             if len(files) != 1:
-                raise InvalidRequest("form_one_file")
+                raise InvalidRequest("form_one_file", sent=len(files))
             return files[0]
         case _:
-            return await _read(request, limits, reserve)
+            return await _read(request, limits, body)
 
 
-async def read_batch(request: Request, limits: Limits, reserve: ReserveBytes) -> list[Photo | ServiceError]:
+async def read_batch(request: Request, limits: Limits, body: IncomingBody) -> list[Photo | ServiceError]:
     """Take in several photos: JSON with ``images_b64``, or a form with several ``file``.
 
     Returns:
@@ -78,10 +78,10 @@ async def read_batch(request: Request, limits: Limits, reserve: ReserveBytes) ->
     """
     match _kind(request):
         case "json":
-            items = _parse(PredictBatchRequest, await _read(request, limits, reserve), limits, BATCH_EXAMPLE).images_b64
-            photos = [_text(item, number) for number, item in enumerate(items)]
+            batch = await _read_json(request, limits, body, PredictBatchRequest, BATCH_EXAMPLE)
+            photos = [_text(item, number) for number, item in enumerate(batch.images_b64)]
         case "form":
-            photos = [*await _read_form(request, limits, reserve, max_files=limits.batch_items + 1)]
+            photos = [*await _read_form(request, limits, body, max_files=limits.batch_items)]
         case _:
             raise _unsupported(request, BATCH_EXAMPLE)
     if not 1 <= len(photos) <= limits.batch_items:
@@ -96,7 +96,7 @@ def _text(item: JsonValue, number: int) -> Photo | ServiceError:
 
 
 def _media_type(request: Request) -> str:
-    return request.headers.get("content-type", "application/json").partition(";")[0].strip().lower()
+    return (request.headers.get("content-type") or "application/json").partition(";")[0].strip().lower()
 
 
 def _kind(request: Request) -> str:
@@ -106,7 +106,7 @@ def _kind(request: Request) -> str:
     if media_type == "multipart/form-data":
         return "form"
     # Programs that don't know a file's type say octet-stream; what it is, its bytes tell.
-    if media_type.startswith("image/") or media_type == "application/octet-stream":
+    if media_type.startswith("image/") or media_type in OCTET_STREAMS:
         return "image"
     raise _unsupported(request, EXAMPLE)
 
@@ -115,57 +115,51 @@ def _unsupported(request: Request, example: str) -> UnsupportedMediaType:
     return UnsupportedMediaType("media_type", media_type=_media_type(request), example=example)
 
 
-async def _read(request: Request, limits: Limits, reserve: ReserveBytes) -> bytes:
-    return b"".join([chunk async for chunk in _stream(request, limits, reserve)])
+async def _read(request: Request, limits: Limits, body: IncomingBody) -> bytes:
+    return b"".join([part async for part in _parts(request, limits, body)])
 
 
-async def _stream(request: Request, limits: Limits, reserve: ReserveBytes) -> AsyncGenerator[bytes, None]:
-    """The body's parts, as long as they are within the limit; at once none where Content-Length is already over it."""
-    too_large = ImageTooLarge("body_bytes", megabytes=f"{limits.body_bytes / 1e6:.3g}")
+async def _parts(request: Request, limits: Limits, body: IncomingBody) -> AsyncIterator[bytes]:
+    """The body's parts, unpacked, while they are within the limit; none where Content-Length is over it."""
+    codings = content_codings(request.headers)
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limits.body_bytes:
-        raise too_large
-    size = 0
-    async for chunk in request.stream():
-        size += len(chunk)
-        if size > limits.body_bytes:
-            raise too_large
+        raise too_large(limits.body_bytes)
+    parts = _received(request, limits, body)
+    for coding in codings:
+        parts = unpack(parts, coding, limits.body_bytes)
+    async for part in parts:
         # With what Python adds: a body in tiny parts takes many times its length.
-        reserve(sys.getsizeof(chunk))
-        yield chunk
+        body.reserve(sys.getsizeof(part))
+        yield part
 
 
-async def _read_form(request: Request, limits: Limits, reserve: ReserveBytes, max_files: int) -> list[bytes]:
-    parser = MultiPartParser(
-        request.headers,
-        _stream(request, limits, reserve),
-        max_files=max_files,
-        max_fields=0,
-        max_part_size=limits.body_bytes,
-    )
-    # Bounded already, and a container may have no folder for temporary files.
-    parser.spool_max_size = limits.body_bytes
+async def _received(request: Request, limits: Limits, body: IncomingBody) -> AsyncIterator[bytes]:
+    size = 0
+    async for part in request.stream():
+        size += len(part)
+        if size > limits.body_bytes:
+            raise too_large(limits.body_bytes)
+        body.receive(len(part))
+        yield part
+
+
+async def _read_form(request: Request, limits: Limits, body: IncomingBody, max_files: int) -> list[bytes]:
+    return await read_files(request.headers["content-type"], _parts(request, limits, body), max_files)
+
+
+async def _read_json(request: Request, limits: Limits, body: IncomingBody, model: type[Model], example: str) -> Model:
+    content = await _read(request, limits, body)
+    encoding = json.detect_encoding(content)
     try:
-        form = await parser.parse()
-    # ValueError: the sender's charset may be one that Python can't look up, or that can't decode the names.
-    except (MultiPartException, KeyError, ValueError) as exc:
-        raise InvalidRequest("form_invalid") from exc
-    try:
-        unknown = [name for name in form if name != "file"]
-        if unknown:
-            # The same charset may have made half a surrogate pair of it, which no answer can hold.
-            name = unknown[0].encode("utf-8", "replace").decode("utf-8")
-            raise InvalidRequest("field_unknown", field=name, example=FORM_EXAMPLE)
-        return [await file.read() for file in form.getlist("file") if isinstance(file, UploadFile)]
-    finally:
-        await form.close()
-
-
-def _parse(model: type[Model], body: bytes, limits: Limits, example: str) -> Model:
-    if b"," in body and body.count(b",") > 2 * limits.batch_items + _SPARE_COMMAS:
-        raise InvalidRequest("json_parts", example=example)
-    try:
-        return model.model_validate_json(body)
+        if encoding != "utf-8":
+            body.reserve(2 * len(content))
+            content = content.decode(encoding).encode()
+        if b"," in content and content.count(b",") > 2 * limits.batch_items + _SPARE_COMMAS:
+            raise InvalidRequest("json_parts", example=example)
+        return model.model_validate_json(content)
+    except UnicodeError as exc:
+        raise InvalidRequest("json_invalid", example=example) from exc
     except ValidationError as exc:
         raise _explain(exc.errors(include_input=False)[0], example) from exc
 

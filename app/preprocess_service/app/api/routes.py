@@ -7,8 +7,11 @@ from typing import Annotated, Any, TypeVar
 from fastapi import Depends, FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.routing import APIRoute
+from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
 from starlette.responses import Response
+from starlette.routing import Match
+from starlette.types import Receive, Scope, Send
 
 from preprocess_service.app.api import openapi
 from preprocess_service.app.api.exception_handlers import language_of
@@ -49,8 +52,21 @@ class DirectRoute(APIRoute):
         return self.endpoint
 
 
+class GetRoute(APIRoute):
+    """Answers HEAD as it answers GET; the server leaves out the body. The API's document names GET alone."""
+
+    def matches(self, scope: Scope) -> tuple[Match, Scope]:
+        return super().matches({**scope, "method": "GET"} if scope.get("method") == "HEAD" else scope)
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        if scope["method"] not in ("GET", "HEAD"):
+            raise HTTPException(405, headers={"Allow": "GET, HEAD"})
+        await self.app(scope, receive, send)
+
+
 def add_routes(app: FastAPI, config: Config) -> None:
     """Add every route of the service to the app."""
+    app.router.route_class = GetRoute
     photo, batch = openapi.photo_body(), openapi.batch_body(config.limits.batch_items)
     for path, route, body, answer in (
         ("/predict", predict, photo, PredictSuccess),
@@ -71,7 +87,8 @@ def add_routes(app: FastAPI, config: Config) -> None:
     app.get("/readyz", responses=openapi.READY)(readyz)
     app.get("/metrics", include_in_schema=False)(render_metrics)
     app.get("/", include_in_schema=False)(page)
-    app.get("/docs", include_in_schema=False)(docs_page(app.title))
+    app.get("/docs", include_in_schema=False)(docs_page(app.title, ""))
+    app.get("/docs/", include_in_schema=False)(docs_page(app.title, "../"))
     app.mount("/static", PageFiles(FOLDER))
     app.mount("/samples", PageFiles(SAMPLES))
 
@@ -84,7 +101,7 @@ async def predict(request: Request) -> Response:
     with admission.body(reservation_of(request)) as body:
         async with context.deadline():
             with admission.reading(body), context.reading():
-                photo = await read_photo(request, pipeline.config.limits, body.reserve)
+                photo = await read_photo(request, pipeline.config.limits, body)
             context.bytes = len(photo)
             with admission.acquire():
                 prediction = await cancel_on_disconnect(request, pipeline.classify(photo, context))
@@ -108,7 +125,7 @@ async def predict_batch(request: Request) -> Response:
     with admission.body(reservation_of(request)) as body:
         async with context.deadline():
             with admission.reading(body), context.reading():
-                photos = await read_batch(request, pipeline.config.limits, body.reserve)
+                photos = await read_batch(request, pipeline.config.limits, body)
             context.bytes = sum(len(photo) for photo in photos if not isinstance(photo, ServiceError))
             with admission.acquire(len(photos)):
                 predictions = await cancel_on_disconnect(request, gather(answer(photo) for photo in photos))
@@ -219,14 +236,18 @@ async def render_metrics(pipeline: PipelineOfApp) -> Response:
     return Response(await pipeline.render_metrics(), media_type=CONTENT_TYPE)
 
 
-def docs_page(title: str) -> Callable[[], Coroutine[Any, Any, Response]]:
-    """The route /docs: FastAPI's page, whose scripts fastapi_offline brings along."""
+def docs_page(title: str, root: str) -> Callable[[], Coroutine[Any, Any, Response]]:
+    """The route /docs: FastAPI's page, whose scripts fastapi_offline brings along.
+
+    Args:
+        root: the way from the page to the service's root. So it works below any prefix.
+    """
     html = get_swagger_ui_html(
-        openapi_url="/openapi.json",
+        openapi_url=f"{root}openapi.json",
         title=f"{title} - Swagger UI",
         oauth2_redirect_url=None,
-        swagger_js_url="/static-offline-docs/swagger-ui-bundle.js",
-        swagger_css_url="/static-offline-docs/swagger-ui.css",
-        swagger_favicon_url="/static/favicon.svg",
+        swagger_js_url=f"{root}static-offline-docs/swagger-ui-bundle.js",
+        swagger_css_url=f"{root}static-offline-docs/swagger-ui.css",
+        swagger_favicon_url=f"{root}static/favicon.svg",
     )
     return docs(bytes(html.body))

@@ -1,4 +1,4 @@
-"""Whose address a request came from, where that is logged: the sender's, as far as proxies that are trusted tell it."""
+"""Whom a request came from, as far as proxies that are trusted tell it."""
 
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -10,7 +10,7 @@ class ClientAddresses:
     """Finds the address of each request's sender.
 
     Args:
-        trusted_proxies: addresses and networks whose ``X-Forwarded-For`` is believed.
+        trusted_proxies: addresses and networks of proxies that are believed.
     """
 
     def __init__(self, trusted_proxies: Iterable[str]) -> None:
@@ -27,7 +27,7 @@ class ClientAddresses:
             headers: of the request, their names in lower case.
         """
         found = _parse(peer)
-        if found is None or not self._is_trusted(found):
+        if found is None or not self.trusts(peer):
             return str(found or peer)
         forwarded = b",".join(value for name, value in headers if name == b"x-forwarded-for").decode("latin-1")
         for text in reversed(forwarded.split(",")):
@@ -38,6 +38,11 @@ class ClientAddresses:
             if not self._is_trusted(found):
                 break
         return str(found)
+
+    def trusts(self, peer: str) -> bool:
+        """Whether the other end of a connection is one of these proxies."""
+        found = _parse(peer)
+        return found is not None and self._is_trusted(found)
 
     def _is_trusted(self, address: Address) -> bool:
         return any(address in network for network in self._trusted)

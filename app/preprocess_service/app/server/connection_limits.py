@@ -10,6 +10,7 @@ import httptools
 from preprocess_service.app.config import Config
 from preprocess_service.app.errors import HeadersTooLarge, InvalidHttp, Overloaded, RequestTimeout
 from preprocess_service.app.middleware.client_address import client_addresses
+from preprocess_service.app.middleware.cors import answer_headers
 from preprocess_service.app.observability.metrics import Metrics
 from preprocess_service.app.server.admission import LIMITED_PATHS, AdmissionController
 from preprocess_service.app.server.prerendered_errors import PrerenderedError
@@ -57,9 +58,14 @@ class ConnectionLimits:
         self.headers_too_large = PrerenderedError(HeadersTooLarge())
         self.invalid_http = PrerenderedError(InvalidHttp())
         self.open: set[Peer] = set()
-        self._routes = {path.encode(): path for path in LIMITED_PATHS}
+        self._routes = {
+            f"{prefix}{path}{slash}".encode(): path
+            for prefix in ("", config.server.root_path)
+            for path in LIMITED_PATHS
+            for slash in ("", "/")
+        }
         self._buffered = 0
-        self._origins = {origin.encode() for origin in config.server.cors_origins}
+        self._origins = config.server.cors_origins
         self._addresses = client_addresses(config.server.log_client_address, config.server.trusted_proxies)
         self._metrics = metrics
 
@@ -72,13 +78,14 @@ class ConnectionLimits:
         return known
 
     def headers_error(
-        self, method: bytes, url: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]
+        self, size: int, method: bytes, version: str, headers: Iterable[tuple[bytes, bytes]]
     ) -> PrerenderedError | None:
-        """Why a request is rejected for its line and headers, whose names are in lower case; None: it is not."""
-        size, hosts = len(url), 0
-        for name, value in headers:
-            size += len(name) + len(value)
-            hosts += name == b"host"
+        """Why a request is rejected for its line and headers, whose names are in lower case; None: it is not.
+
+        Args:
+            size: bytes of the line and the headers.
+        """
+        hosts = [name for name, _ in headers].count(b"host")
         if size > self.limits.header_bytes:
             return self.headers_too_large
         if version not in VERSIONS or hosts > 1 or (not hosts and version == "1.1") or method == b"CONNECT":
@@ -106,12 +113,14 @@ class ConnectionLimits:
     def cors_headers(self, headers: Mapping[bytes, bytes]) -> bytes:
         """What lets a page from elsewhere read an error, where it may; the app does the same for all other answers."""
         origin = headers.get(b"origin")
-        if origin is None or not self._origins & {origin, b"*"}:
+        if origin is None:
+            # As nearly all: a rejection must cost little.
             return b""
-        return (
-            b"access-control-allow-origin: %b\r\naccess-control-expose-headers: retry-after\r\nvary: origin\r\n"
-            % origin
-        )
+        allowed = answer_headers(origin.decode("latin-1"), self._origins)
+        if not allowed:
+            return b""
+        lines = [f"{name.lower()}: {value}\r\n" for name, value in allowed.items()]
+        return "".join([*lines, "vary: origin\r\n"]).encode("latin-1")
 
     def add(self, peer: Peer) -> bool:
         """Take in a new connection; return whether there is room for it.

@@ -12,7 +12,7 @@ from preprocess_service.app.server.idle_timer import IdleTimer
 from preprocess_service.app.server.incoming_bodies import IncomingBody
 from preprocess_service.app.server.prerendered_errors import PrerenderedError
 from preprocess_service.app.server.received_bytes import ReceivedBytes
-from serving_common.uvicorn_protocol import RequestResponseCycle, UvicornProtocol
+from serving_common.uvicorn_protocol import RequestResponseCycle, UvicornProtocol, has_long_head
 
 CLOSE = b"connection: close\r\n"
 # Requests of one connection that wait for their answers; past them it ends with the last of these.
@@ -36,6 +36,7 @@ class LimitedHttpProtocol(UvicornProtocol):
         self._current: RequestResponseCycle | None = None
         self._is_rejected = self._is_in_body = self._keeps_body = False
         self._reservation: IncomingBody | None = None
+        self._has_long_head = False
         self._trailers = 0
         self._received = ReceivedBytes(connections.limits)
         # What the app works on or will, in the order in which it came.
@@ -44,7 +45,6 @@ class LimitedHttpProtocol(UvicornProtocol):
         # Nothing is parsed any more; this is what is sent after the answers that are under way.
         self._is_ended = False
         self._final_response = b""
-        self._without_upgrade = b""
         self._timer = IdleTimer(connections.limits, self.loop.time())
 
     # --- asyncio's side
@@ -70,6 +70,7 @@ class LimitedHttpProtocol(UvicornProtocol):
         self._unset_keepalive_if_required()
         received = self._received
         received.begin_read()
+        self._has_long_head = not received.is_begun and has_long_head(data, self._connections.limits.header_bytes)
         if not self._parse(data):
             return
         received.end_read(len(data))
@@ -125,18 +126,13 @@ class LimitedHttpProtocol(UvicornProtocol):
             self._is_rejected = True
             return
         version, method = self.parser.get_http_version(), self.parser.get_method()
-        if error := self._connections.headers_error(method, self.url, version, self.headers):
+        if self._has_long_head:
+            self._abort(self._connections.headers_too_large)
+        if error := self._connections.headers_error(self.head_bytes(), method, version, self.headers):
             self._abort(error)
         if len(self._unanswered) >= MAX_PIPELINED:
             self.close_after_answer()
             self._abort(None)
-        if self.parser.should_upgrade():
-            # The parser would take the body for another protocol. What asks for one that we don't speak is a request
-            # like any other (RFC 9110, 7.8): it is parsed again, as if it had not asked.
-            self._is_rejected = True
-            lines = [b"%b: %b\r\n" % header for header in self.headers if header[0] != b"upgrade"]
-            self._without_upgrade = b"%b %b HTTP/%b\r\n%b\r\n" % (method, self.url, version.encode(), b"".join(lines))
-            return
         # One that waits behind another on the same connection is rejected when its turn comes, if it has to be; so is
         # what is not recognised here.
         route = self._connections.route(self.url) if method == b"POST" and not self._unanswered else None
@@ -214,17 +210,11 @@ class LimitedHttpProtocol(UvicornProtocol):
     def _parse(self, data: bytes) -> bool:
         """Whether the connection goes on."""
         self._rejected_in_a_row = 0
-        while True:
-            try:
-                self.parser.feed_data(data)
-                return not self._is_ended
-            except httptools.HttpParserUpgrade as exc:
-                data = self._without_upgrade + data[exc.args[0] :]
-                self.parser = httptools.HttpRequestParser(self)
-                self.parser.set_dangerous_leniencies(lenient_data_after_close=True)
-            except httptools.HttpParserError:
-                self._end_with(self._connections.invalid_http)
-                return False
+        try:
+            self.feed(data)
+        except httptools.HttpParserError:
+            self._end_with(self._connections.invalid_http)
+        return not self._is_ended
 
     def _reject(self, route: str) -> None:
         """Reject a request that there is no slot for, and go on with its client, at a pace that can be afforded."""

@@ -19,7 +19,7 @@ BURST_BYTES = 16_000_000
 
 
 class IncomingBody:
-    """The body of one request. It counts bytes as they are read, and reserves them until the request is answered."""
+    """The body of one request. It counts bytes as they come in, and reserves memory until the request is answered."""
 
     def __init__(self, bodies: "IncomingBodies") -> None:
         self.since = time.monotonic()
@@ -33,18 +33,21 @@ class IncomingBody:
         self._period = 0
         self._bytes_now = self._bytes_before = 0
 
-    def reserve(self, size: int) -> None:
-        """Take ``size`` further bytes.
-
-        Raises:
-            Overloaded: all bodies together would take more than ``limits.buffered_bytes``, and no other is slower.
-        """
+    def receive(self, size: int) -> None:
+        """Count ``size`` further bytes that came in: how fast it comes is measured by them."""
         period = int(time.monotonic() / PERIOD)
         if period != self._period:
             self._bytes_before = self._bytes_now if period == self._period + 1 else 0
             self._period, self._bytes_now = period, 0
         self._bytes_now += size
         self.received += size
+
+    def reserve(self, size: int) -> None:
+        """Take ``size`` further bytes of memory, for what came in or what is unpacked of it.
+
+        Raises:
+            Overloaded: all bodies together would take more than ``limits.buffered_bytes``, and no other is slower.
+        """
         self._bodies.reserve(self, size)
         self.reserved += size
 

@@ -21,7 +21,8 @@ class ReceivedBytes:
         self._limits = limits
         # Counts the begins and the ends of messages.
         self._boundaries = 0
-        self._is_begun = False
+        # Whether the last of these was a begin.
+        self.is_begun = False
         self._reads = self._payload = self._framing_run = 0
         self._before = (0, 0)
 
@@ -33,7 +34,7 @@ class ReceivedBytes:
     def mark_boundary(self, is_begin: bool) -> None:
         """A message begins, or ends."""
         self._boundaries += 1
-        self._is_begun = is_begin
+        self.is_begun = is_begin
         self.framing = self.uncounted = self._framing_run = 0
         if is_begin:
             self._reads = self._payload = 0
@@ -50,11 +51,11 @@ class ReceivedBytes:
         """It has been parsed."""
         self._reads += 1
         boundaries, payload = self._before
-        if self._is_begun and self._boundaries == boundaries + 1:
+        if self.is_begun and self._boundaries == boundaries + 1:
             payload = 0
         elif self._boundaries != boundaries:
             # Where in the read the last message begins is not known.
-            self.uncounted = min(size, self._limits.header_bytes) if self._is_begun else 0
+            self.uncounted = min(size, self._limits.header_bytes) if self.is_begun else 0
             return
         payload = self._payload - payload
         self.framing += size - payload

@@ -1,0 +1,56 @@
+"""Which route a path means: below the prefix that a proxy puts before all paths, and with a slash at its end."""
+
+import re
+from collections.abc import Iterable
+
+from starlette.datastructures import Headers
+from starlette.responses import RedirectResponse
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from preprocess_service.app.config import PREFIX
+from preprocess_service.app.middleware.client_address import ClientAddresses
+
+LONGEST_PREFIX = 200
+# FastAPI writes the prefix into it, for programs that call what it describes.
+DOCUMENT = "/openapi.json"
+
+
+class RoutePathMiddleware:
+    """Takes the prefix off each path, and the slash at its end where there is a route without.
+
+    Args:
+        paths: of all routes.
+        prefix: below which the service is reached; "" where no proxy puts one there.
+        proxies: whose ``X-Forwarded-Prefix`` takes its place. A stranger's would come back in links.
+    """
+
+    def __init__(self, app: ASGIApp, paths: Iterable[str], prefix: str, proxies: ClientAddresses | None) -> None:
+        self._app = app
+        self._paths = frozenset(paths)
+        self._with_slash = frozenset(path for path in self._paths if not path.endswith("/"))
+        self._prefix = prefix
+        self._proxies = proxies
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        app = self._app
+        if scope["type"] == "http":
+            path, prefix = scope["path"], self._prefix
+            if self._proxies and scope["client"] and self._proxies.trusts(scope["client"][0]):
+                prefix = forwarded_prefix(Headers(scope=scope)) or prefix
+            if prefix and path.startswith(f"{prefix}/"):
+                path = path[len(prefix) :]
+            elif prefix and path == prefix:
+                # The page's links are relative. Only a path: a redirect never names a host.
+                app = RedirectResponse(f"{prefix}/")
+            if path.endswith("/") and path not in self._paths and path[:-1] in self._with_slash:
+                path = path[:-1]
+            scope["path"] = path
+            if prefix and path == DOCUMENT:
+                scope["root_path"] = prefix
+        await app(scope, receive, send)
+
+
+def forwarded_prefix(headers: Headers) -> str:
+    """What the header says, "" where it is not there or no path; each of several proxies adds its own at the right."""
+    sent = "".join(part.strip().rstrip("/") for part in ",".join(headers.getlist("x-forwarded-prefix")).split(","))
+    return sent if len(sent) <= LONGEST_PREFIX and re.fullmatch(PREFIX, sent) else ""
