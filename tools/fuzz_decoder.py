@@ -42,11 +42,10 @@ import numpy as np
 
 # What is not instrumented here is not seen by the fuzzer; C is not in any case.
 with atheris.instrument_imports(
-    include=["PIL", "pi_heif", "puremagic", "python_multipart", "starlette.formparsers", "preprocess_service.app"]
+    include=["PIL", "pi_heif", "python_multipart", "starlette.formparsers", "preprocess_service.app"]
 ):
     import pi_heif
-    import puremagic  # noqa: F401 - imported first here, so that it is instrumented
-    import starlette.formparsers  # noqa: F401 - likewise
+    import starlette.formparsers  # noqa: F401 - imported first here, so that it is instrumented
     from PIL import Image, ImageFile, PngImagePlugin  # noqa: F401 - likewise
 
     from preprocess_service.app import utils

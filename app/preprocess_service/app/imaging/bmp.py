@@ -7,6 +7,8 @@ import struct
 from PIL import BmpImagePlugin, Image, ImageFile  # noqa: F401 - the first registers what is replaced below
 
 _HEADERS = (12, 40, 52, 56, 64, 108, 124)
+# Those of OS/2 may end after any of their fields; Pillow knows only the longest.
+_SHORT_HEADERS = range(16, 64, 4)
 _CORE = 12
 _COMPRESSIONS = {0: "no compression", 1: "RLE8", 2: "RLE4", 3: "masks", 4: "a JPEG in it", 5: "a PNG in it", 6: "masks"}
 _MASKS, _EMBEDDED, _HAS_ALPHA = 3, (4, 5), 56
@@ -35,7 +37,7 @@ def variant(data: bytes) -> str | None:
     (size,) = struct.unpack_from("<I", data, 14)
     if size == _CORE:
         bits, compression = struct.unpack_from("<H", data, 24)[0], 0
-    elif 16 <= size <= 124 and len(data) >= 34:
+    elif (size in _HEADERS or size in _SHORT_HEADERS) and len(data) >= 34:
         bits, compression = struct.unpack_from("<HI", data, 28)
     else:
         return None

@@ -5,8 +5,6 @@ from __future__ import annotations
 import re
 import struct
 
-import puremagic
-
 from preprocess_service.app.errors import InvalidImage, ServiceError, UnsupportedMediaType
 from preprocess_service.app.imaging import bmp, jpeg, tiff
 
@@ -18,21 +16,20 @@ _TAKEN = re.compile(
     rb"|(?P<TIFF>II[*+]\0|MM\0[*+])|(?P<AVIF>....ftypavi[fs])|(?P<HEIF>....ftyp(?:he[iv][cmsx]|m[is]f1))",
     re.DOTALL,
 )
-_TIFF_RAW = "Camera RAW"
 _OTHERS: tuple[tuple[bytes, str], ...] = (
     (rb"8BPS", "Adobe Photoshop (PSD)"),
-    (rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", "JPEG 2000 (JPEG2000)"),
+    (rb"\0\0\0\x0cjP  \r\n\x87\n|\xff\x4f\xff\x51", "JPEG 2000"),
     (rb"\0\0\0\x0cJXL \r\n\x87\n|\xff\x0a", "JPEG XL"),
     (rb"II\xbc\x01?", "JPEG XR"),
     (rb"#\?(?:RADIANCE|RGBE)", "Radiance HDR"),
     (rb"\x76\x2f\x31\x01", "OpenEXR"),
     (rb".{128}DICM", "DICOM"),
-    (rb"....ftypcrx ", f"Canon CR3 ({_TIFF_RAW})"),
-    (rb"II[TUR]\0|IIR[OS]|IIRO|MMOR", f"Olympus ORF or Panasonic RW2 ({_TIFF_RAW})"),
-    (rb"FUJIFILMCCD-RAW", f"Fujifilm RAF ({_TIFF_RAW})"),
-    (rb"FOVb", f"Sigma X3F ({_TIFF_RAW})"),
-    (rb"\0MRM", f"Minolta MRW ({_TIFF_RAW})"),
-    (rb"II\x1a\0\0\0HEAPCCDR", f"Canon CRW ({_TIFF_RAW})"),
+    (rb"....ftypcrx ", "Canon CR3 (camera RAW)"),
+    (rb"II[TUR]\0|IIR[OS]|IIRO|MMOR", "Olympus ORF or Panasonic RW2 (camera RAW)"),
+    (rb"FUJIFILMCCD-RAW", "Fujifilm RAF (camera RAW)"),
+    (rb"FOVb", "Sigma X3F (camera RAW)"),
+    (rb"\0MRM", "Minolta MRW (camera RAW)"),
+    (rb"II\x1a\0\0\0HEAPCCDR", "Canon CRW (camera RAW)"),
     (rb"%PDF-", "Portable Document Format (PDF)"),
     (rb"%!PS|\xc5\xd0\xd3\xc6", "PostScript (EPS)"),
     (rb"\0\0\x01\0[^\0]\0", "Windows icon (ICO)"),
@@ -40,9 +37,9 @@ _OTHERS: tuple[tuple[bytes, str], ...] = (
     (rb"icns", "Apple icon (ICNS)"),
     (rb"P[1-7][\s#]", "Portable anymap (PPM)"),
     (rb"P[Ff]\n", "Portable float map (PFM)"),
-    (rb"qoif", "Quite OK Image (QOI)"),
+    (rb"qoi", "Quite OK Image (QOI)"),
     (rb"DDS ", "DirectDraw surface (DDS)"),
-    (rb"gimp xcf", "GIMP (XCF)"),
+    (rb"gimp xc", "GIMP (XCF)"),
     (rb"FLIF", "FLIF"),
     (rb"BPG\xfb", "BPG"),
     (rb"\x8aMNG|\x8bJNG", "MNG"),
@@ -59,7 +56,7 @@ _OTHERS: tuple[tuple[bytes, str], ...] = (
     (rb"RIFF....AVI ", "AVI video"),
     (rb"....ftypqt|....(?:moov|mdat|wide|free)", "QuickTime video"),
     (rb"....ftyp(?:j2k[is]|jpeg|jpgs|vvi[cs]|evb[is]|evms|unif|miaf|hej2)", "HEIF of another codec than HEVC and AV1"),
-    (rb"....ftyp", "MPEG-4 video"),
+    (rb"....ftyp(?:iso[m2-9]|mp4[0-9a-z]|avc[1-9]|M4[ABPV] |3g[2gpr]|dash|f4v |mmp4|MSNV|XAVC|hvc1)", "MPEG-4 video"),
     (rb"\x1a\x45\xdf\xa3", "WebM or Matroska video"),
     (rb"\0\0\x01[\xb3\xba]|\x47.{187}\x47", "MPEG video"),
     (rb"FLV\x01", "Flash video"),
@@ -71,8 +68,6 @@ _SVG = re.compile(
     rb"(?>(?>\s+|<\?.*?\?>|<!--.*?-->|<!DOCTYPE\s+(?:\w+:)?svg[^>\[]*(?:\[.*?\]\s*)?>)*)<(?:\w+:)?svg[\s>/]", re.DOTALL
 )
 _SVG_BYTES = 16_384
-# How far into a file the rest of the kinds is looked for.
-_MAGIC_BYTES = 512
 _TGA_FOOTER = b"TRUEVISION-XFILE"
 _TGA_COLOUR_BITS = {1: (8, 16), 2: (15, 16, 24, 32), 3: (8, 16), 9: (8, 16), 10: (15, 16, 24, 32), 11: (8, 16)}
 
@@ -109,11 +104,7 @@ def _other(data: bytes) -> str | None:
         return "Scalable Vector Graphics (SVG)"
     if _is_tga(data):
         return "Truevision TGA"
-    try:
-        kinds = puremagic.magic_string(data[:_MAGIC_BYTES])
-    except (puremagic.PureError, ValueError):
-        return None
-    return next((kind.name for kind in kinds if kind.mime_type.startswith(("image/", "video/"))), None)
+    return None
 
 
 def _is_tga(data: bytes) -> bool:

@@ -26,9 +26,11 @@ def is_reducible(data: bytes) -> bool:
 def variant(data: bytes) -> str | None:
     """The kind of a JPEG that nothing here decodes; None for all others."""
     for marker, start, end in _segments(data):
-        if marker not in _FRAMES or end - start < 8:
+        if marker not in _FRAMES:
             continue
-        bits, components = data[start + 4], data[start + 9] if end - start > 9 else 0
+        bits, components = (data[start + 4], data[start + 9]) if end - start >= 10 else (0, 0)
+        if end - start != 10 + 3 * components:
+            return None
         if marker == _JPEG_LS:
             return "JPEG-LS"
         if marker in _HIERARCHICAL:

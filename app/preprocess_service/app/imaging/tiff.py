@@ -23,14 +23,22 @@ _TAGS = {_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORD
 _LETTERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 18: "Q"}
 # No tag that is read here has more values, and no camera writes more directories.
 _MOST_VALUES, _MOST_DIRECTORIES = 64, 16
-_UNCOMPRESSED, _JPEG = 1, 7
+_OLD_JPEG, _JPEG = 6, 7
 _WHITE_IS_ZERO, _YCBCR, _COLOUR_FILTER_ARRAY, _LINEAR_RAW = 0, 6, 32803, 34892
 _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 4: 1, 5: 4, 6: 3, 8: 3, 9: 3, 10: 3, 32844: 1, 32845: 3}
 _FORMATS = {1: "unsigned", 2: "signed", 3: "float", 4: "untyped", 5: "complex", 6: "complex"}
 _SIGNED = 2
+_DEPTHS = {1, 2, 4, 6, 8, 10, 12, 14, 16, 24, 32, 64}
 # Codecs that libtiff knows and Pillow's wheels do not bring.
 _CODECS = {
-    **{6: "old-style JPEG", 32766: "NeXT", 32771: "16-bit padding", 32809: "ThunderScan", 34661: "JBIG", 34887: "LERC"},
+    **{
+        _OLD_JPEG: "old-style JPEG",
+        32766: "NeXT",
+        32771: "16-bit padding",
+        32809: "ThunderScan",
+        34661: "JBIG",
+        34887: "LERC",
+    },
     **{34676: "SGILog", 34677: "SGILog24", 34712: "JPEG 2000", 33003: "JPEG 2000", 33005: "JPEG 2000", 34892: "JPEG"},
     **{33004: "JPEG 2000", 34933: "PNG", 34934: "JPEG XR", 22610: "JPEG XR", 50001: "WebP", 50002: "JPEG XL"},
     **{52546: "JPEG XL", 32767: "Sony RAW", 34713: "Nikon RAW", 65535: "Pentax RAW", 9: "JBIG", 10: "JBIG"},
@@ -109,13 +117,12 @@ def variant(data: bytes) -> str | None:
         return f"TIFF compressed by {codec}"
     photometric, samples = _one(tags, _PHOTOMETRIC, 0), _one(tags, _SAMPLES, 1)
     bits, formats, extra = tags.get(_BITS, (1,)), tags.get(_SAMPLE_FORMAT, (1,)), tags.get(_EXTRA_SAMPLES, ())
-    if photometric not in _COLOURS or not 1 <= samples <= 16 or not (0 < min(bits) <= max(bits) <= 64):
+    if samples != _COLOURS.get(photometric, 0) + len(extra) or len(bits) not in (1, samples) or not {*bits} <= _DEPTHS:
         return None
-    if len(bits) == 1:
-        bits *= samples
+    if not {*formats} <= _FORMATS.keys() or (_BITS not in tags and samples > 1):
+        return None
     order = II if data[:2] == b"II" else MM
-    if any(one not in _FORMATS for one in formats) or len(bits) != samples:
-        return None
+    bits = bits * samples if len(bits) == 1 else bits
     if (order, photometric, formats[:1], _one(tags, _FILL_ORDER, 1), bits, extra) in OPEN_INFO and len({*formats}) == 1:
         return None
     return f"TIFF of {samples} {_FORMATS[max(formats)]} {max(bits)}-bit channels, photometric {photometric}"
@@ -130,6 +137,8 @@ def prepare(image: TiffImageFile) -> Levels:
     tags = image.tag_v2
     bits, samples = tags.get(_BITS, (1,)), tags.get(_SAMPLES, 1)
     photometric, compression, planar = (tags.get(tag, 0) for tag in (_PHOTOMETRIC, _COMPRESSION, _PLANAR))
+    if compression in _CODECS and compression != _OLD_JPEG:
+        raise UnsupportedMediaType("image_variant", name=f"TIFF compressed by {_CODECS[compression]}")
     if _SIGNED in tags.get(_SAMPLE_FORMAT, ()):
         raise UnsupportedMediaType("image_variant", name="TIFF of signed integers")
     if compression == _JPEG and max(bits) > 8:
