@@ -284,6 +284,11 @@ class KindTest(unittest.TestCase):
                 with self.subTest(compression, length=length):
                     self.assertIsInstance(refusal(data[:length]), errors.InvalidImage)
 
+    def test_a_directory_that_is_nowhere_is_broken(self) -> None:
+        for data in (b"MM\0+\0\x08\0\0" + b"\xff" * 8, b"II+\0\x08\0\0\0" + b"\xff" * 8, b"II*\0" + b"\xff" * 4):
+            with self.subTest(data):
+                self.assertIsInstance(refusal(data + bytes(100)), errors.ServiceError)
+
 
 if __name__ == "__main__":
     unittest.main()

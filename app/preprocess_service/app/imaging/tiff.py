@@ -82,7 +82,8 @@ def read_directory(data: bytes, wanted: Collection[int], place: int | None = Non
                 offset = 0 if is_inside else struct.unpack(order + pointer, value)[0]
                 found[tag] = struct.unpack_from(values, value if is_inside else data, offset)
         return found
-    except struct.error:
+    # The latter where a BigTIFF says that something is beyond what this machine can address.
+    except (struct.error, OverflowError):
         return None
 
 
