@@ -10,7 +10,7 @@ from PIL import Image
 
 from preprocess_service.app import errors
 from preprocess_service.app import utils as service_utils
-from preprocess_service.app.imaging import png as png_module
+from preprocess_service.app.imaging.decoders import png as png_module
 from unit_test.preprocess_service.decoder_pool_test import save
 from unit_test.preprocess_service.picture_files import PICTURE, PIXELS, chunk, decode, on_background, png, refusal
 

@@ -20,8 +20,7 @@ from preprocess_service.app.imaging.colour import to_rgb
 from preprocess_service.app.imaging.decode_cost import DecodeCost, decode_cost, has_one_scan
 from preprocess_service.app.imaging.downscale import downscale, min_side
 from preprocess_service.app.imaging.formats import refusal
-from preprocess_service.app.imaging.opening import OpenFile, open_file
-from preprocess_service.app.imaging.orientation import orientation, turn_upright
+from preprocess_service.app.imaging.opening import OpenFile, open_file, orientation, turn_upright
 
 try:
     import cykooz_resizer as fast_resizer

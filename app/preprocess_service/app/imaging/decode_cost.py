@@ -9,10 +9,12 @@ import re
 from dataclasses import dataclass
 
 from PIL import Image
+from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
-from preprocess_service.app.imaging.png import has_deep_transparency
+from preprocess_service.app.imaging.decoders.gif import is_covered
+from preprocess_service.app.imaging.decoders.png import has_deep_transparency
 
 # The marker that each scan of a JPEG begins with.
 _START_OF_SCAN = b"\xff\xda"
@@ -26,6 +28,8 @@ _STORED_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;1
 # lose it.
 _BMP_BYTES = 4
 _BMP_ALPHA_BYTES = 9
+# A second canvas, and the frame in two forms.
+_GIF_CANVAS_BYTES = 9
 # A PNG of 16 bits a channel with a transparent colour is decoded twice, and compared channel by channel.
 _DEEP_TRANSPARENCY_BYTES = 10
 # The planes as they were coded, their RGB, and Pillow's copy of it; libwebp keeps a second canvas for animations.
@@ -96,6 +100,8 @@ def decode_cost(image: Image.Image, data: bytes, size: tuple[int, int], one_scan
         stored = (_HEIF_BYTES + deep + (image.mode == "RGBA")) * pixels
     else:
         stored = _STORED_BYTES.get(image.mode, 4) * pixels
+    if isinstance(image, GifImageFile) and not is_covered(image):
+        stored += _GIF_CANVAS_BYTES * pixels
     if has_deep_transparency(image, data):
         stored += _DEEP_TRANSPARENCY_BYTES * pixels
     if isinstance(image, TiffImageFile):

@@ -6,7 +6,7 @@ import re
 import struct
 
 from preprocess_service.app.errors import InvalidImage, ServiceError, UnsupportedMediaType
-from preprocess_service.app.imaging import bmp, jpeg, tiff
+from preprocess_service.app.imaging.decoders import bmp, jpeg, tiff
 
 # The only decoders that are ever tried: Pillow has 40 more, and each is a door for hostile files.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
