@@ -39,9 +39,8 @@ import atheris  # type: ignore[import-not-found, import-untyped, unused-ignore]
 import numpy as np
 
 # The fuzzer sees only instrumented Python modules, and no C code.
-with atheris.instrument_imports(include=["PIL", "pi_heif", "puremagic", "python_multipart", "preprocess_service.app"]):
+with atheris.instrument_imports(include=["PIL", "pi_heif", "python_multipart", "preprocess_service.app"]):
     import pi_heif
-    import puremagic  # noqa: F401 - imported first here, so that it is instrumented
     from PIL import Image, ImageFile, PngImagePlugin  # noqa: F401 - likewise
 
     from preprocess_service.app import utils

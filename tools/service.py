@@ -4,7 +4,8 @@ from pathlib import Path
 
 from preprocess_service.app.config import Config, ConfigError, Picture, load_config
 from preprocess_service.app.errors import ServiceError
-from preprocess_service.app.utils import BACKGROUND, decode_image, normalise, to_pixels, to_tensor
+from preprocess_service.app.imaging.colour import BACKGROUND
+from preprocess_service.app.utils import decode_image, normalise, to_pixels, to_tensor
 
 PROJECT = Path(__file__).resolve().parents[1]
 

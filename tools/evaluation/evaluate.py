@@ -2,7 +2,7 @@
 
     python -m tools.evaluation.evaluate PHOTOS                             the running service, http://localhost:7998
     python -m tools.evaluation.evaluate PHOTOS --url http://host:port      another service
-    python -m tools.evaluation.evaluate PHOTOS --model prev_trained_models/CAT-DOG/5    the SavedModel, without a service
+    python -m tools.evaluation.evaluate PHOTOS --model prev_trained_models/CAT-DOG/5   the SavedModel, without a service
 
 It prints the accuracy with its 95 % interval (Wilson), the confusion matrix and the calibration. It also prints the
 accuracy by source if there is an INDEX.csv (columns path and source) in the folder or its parent. Rejected photos are

@@ -30,6 +30,7 @@ from preprocess_service.app.inference.context import RequestContext
 from preprocess_service.app.observability import metrics
 from unit_test.preprocess_service.app_server_test import CAT, settings
 from unit_test.preprocess_service.formats_test import HEIC, save
+from unit_test.preprocess_service.picture_files import bmp, chunk, png
 
 PHOTO = Image.open(io.BytesIO(base64.b64decode(CAT))).convert("RGB")
 PNG = save(PHOTO, "PNG")
@@ -62,6 +63,30 @@ def hidden_tile(side: int = 20_000) -> bytes:
     strip = zlib.compress(bytes(1000))
     tags = {258: (8,), 259: (8,), 262: (1,), 277: (1,), 322: (side,), 323: (side,), 324: (0,), 325: (len(strip),)}
     return tiff(16, 16, tags, strip)
+
+
+def made_photos(side: int) -> dict[str, bytes]:
+    """Kinds of pictures that Pillow does not write, each of one colour."""
+    grey, rgb = np.zeros((side, side, 1), np.int64), np.zeros((side, side, 3), np.int64)
+    palette = np.zeros((256, 3), np.int64)
+    rows = b"".join(bytes([255, 7]) * (side // 255) + bytes([side % 255, 7, 0, 0]) for _ in range(side))
+    small = side // 2
+    masks = (0xFF0000, 0xFF00, 0xFF, 0xFF000000)
+    return {
+        "PNG, grey of 16 bits with a transparent level": png(grey, 0, 16, chunk(b"tRNS", b"\0\1")),
+        "PNG, RGB of 16 bits with a transparent colour": png(rgb, 2, 16, chunk(b"tRNS", bytes(6))),
+        "PNG with 3 MB of text": png(rgb, 2, 8, chunk(b"zTXt", b"key\0\0" + zlib.compress(bytes(3_000_000)))),
+        "BMP, alpha 0": bmp(small, small, 32, bytes(4 * small * small), 124, compression=3, masks=masks),
+        "BMP, run lengths": bmp(side, side, 8, rows, palette=palette, compression=1),
+        "TIFF, grey of 32 bits": deflated_tiff(side, 1, 32, 1),
+        "TIFF, grey of 16 bits, white is 0": deflated_tiff(side, 1, 16, 0),
+    }
+
+
+def deflated_tiff(side: int, channels: int, bits: int, photometric: int) -> bytes:
+    strip = zlib.compress(bytes(bits // 8 * channels * side * side))
+    tags = {258: (bits,) * channels, 259: (8,), 262: (photometric,), 273: (0,), 277: (channels,)}
+    return tiff(side, side, {**tags, 278: (side,), 279: (len(strip),)}, strip)
 
 
 def repeated_scans(times: int = 3000) -> bytes:
@@ -293,10 +318,12 @@ class CostTest(unittest.TestCase):
                         self.assertEqual(pixels.shape, (240, 240, 3))
             for channels, photometric in ((3, 2), (4, 5)):
                 with self.subTest("TIFF of 16 bits", channels=channels):
-                    strip = zlib.compress(bytes(2 * channels * 2600 * 2600))
-                    tags = {258: (16,) * channels, 259: (8,), 262: (photometric,), 273: (0,), 277: (channels,)}
-                    photo = tiff(2600, 2600, {**tags, 278: (2600,), 279: (len(strip),)}, strip)
+                    photo = deflated_tiff(2600, channels, 16, photometric)
                     await pool.decode(photo, RequestContext("a_request", 120), lambda: None)
+            for name, photo in made_photos(2600).items():
+                with self.subTest(name):
+                    pixels = await pool.decode(photo, RequestContext("a_request", 120), lambda: None)
+                    self.assertEqual(pixels.shape, (240, 240, 3))
             await pool.close()
 
         asyncio.run(decode_all())

@@ -140,7 +140,7 @@ class DecodeImageTest(unittest.TestCase):
     def test_a_file_of_another_kind_is_refused_by_name(self) -> None:
         for kind, data in (
             ("PPM", save(quadrants(), "PPM")),
-            ("JPEG2000", save(quadrants(), "JPEG2000")),
+            ("JPEG 2000", save(quadrants(), "JPEG2000")),
             ("Photoshop", b"8BPS\0\1" + bytes(20)),
             ("Scalable Vector", b'<?xml version="1.0"?><svg xmlns="http://www.w3.org/2000/svg"></svg>'),
             ("Portable Document", b"%PDF-1.7\n"),

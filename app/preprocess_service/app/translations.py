@@ -46,6 +46,10 @@ MESSAGES: dict[str, dict[Language, str]] = {
         "en": "Pictures of this format are not taken: {name}. Send one of {formats}.",
         "pt": "Imagens deste formato não são aceitas: {name}. Envie um destes formatos: {formats}.",
     },
+    "image_variant": {
+        "en": "Pictures of this kind are not taken: {name}. Save it as a JPEG, or as a PNG of 8 bits a channel.",
+        "pt": "Imagens deste tipo não são aceitas: {name}. Salve-a como JPEG, ou como PNG de 8 bits por canal.",
+    },
     "image_pixels": {
         "en": "The picture has more than {megapixels} megapixels. Send a smaller one.",
         "pt": "A imagem tem mais de {megapixels} megapixels. Envie uma menor.",

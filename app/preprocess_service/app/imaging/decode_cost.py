@@ -9,8 +9,12 @@ import re
 from dataclasses import dataclass
 
 from PIL import Image
+from PIL.GifImagePlugin import GifImageFile
 from PIL.JpegImagePlugin import JpegImageFile
 from PIL.TiffImagePlugin import TiffImageFile
+
+from preprocess_service.app.imaging.decoders.gif import is_covered
+from preprocess_service.app.imaging.decoders.png import has_deep_transparency
 
 # The marker that each scan of a JPEG begins with.
 _START_OF_SCAN = b"\xff\xda"
@@ -20,8 +24,14 @@ _SCAN_OR_END = re.compile(rb"\xff[\xda\xd9]")
 _BASE_BYTES = 6_000_000
 # Pillow stores a pixel of these modes in so many bytes, of all others in 4.
 _STORED_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
-# A compressed BMP is unpacked in Python, into two copies beside the picture.
+# A compressed BMP is unpacked in Python, into two copies beside the picture. One with alpha has it looked at, and may
+# lose it.
 _BMP_BYTES = 4
+_BMP_ALPHA_BYTES = 9
+# A second canvas, and the frame in two forms.
+_GIF_CANVAS_BYTES = 9
+# A PNG of 16 bits a channel with a transparent colour is decoded twice, and compared channel by channel.
+_DEEP_TRANSPARENCY_BYTES = 10
 # The planes as they were coded, their RGB, and Pillow's copy of it; libwebp keeps a second canvas for animations.
 _WEBP_BYTES = 18.0
 _HEIF_BYTES = 7.6
@@ -82,7 +92,7 @@ def decode_cost(image: Image.Image, data: bytes, size: tuple[int, int], one_scan
     elif image.format == "WEBP":
         return webp_cost(size)
     elif image.format == "BMP":
-        stored = _BMP_BYTES * pixels
+        stored = (_BMP_ALPHA_BYTES if image.mode == "RGBA" else _BMP_BYTES) * pixels
     elif image.format == "AVIF":
         stored = _avif_bytes(image, data) * pixels
     elif image.format == "HEIF":
@@ -90,6 +100,10 @@ def decode_cost(image: Image.Image, data: bytes, size: tuple[int, int], one_scan
         stored = (_HEIF_BYTES + deep + (image.mode == "RGBA")) * pixels
     else:
         stored = _STORED_BYTES.get(image.mode, 4) * pixels
+    if isinstance(image, GifImageFile) and not is_covered(image):
+        stored += _GIF_CANVAS_BYTES * pixels
+    if has_deep_transparency(image, data):
+        stored += _DEEP_TRANSPARENCY_BYTES * pixels
     if isinstance(image, TiffImageFile):
         stored += _strip_bytes(image, pixels)
     return _cost(stored, pixels)

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING
 
 from PIL import Image
 
+from preprocess_service.app.imaging.colour import Levels, to_8bit, without_premultiplication
+
 if TYPE_CHECKING:
     from preprocess_service.app.config import Picture
 
@@ -27,16 +29,15 @@ def min_side(picture: Picture) -> int:
     return math.ceil(max(picture.width, picture.height) / picture.crop)
 
 
-def downscale(image: Image.Image, picture: Picture | None) -> Image.Image:
-    """Average whole blocks of pixels, as far as the shorter side stays large enough for ``picture``."""
-    image.load()
+def downscale(image: Image.Image, picture: Picture | None, levels: Levels) -> Image.Image:
+    """Average whole blocks of a loaded picture, as far as the shorter side stays large enough for ``picture``."""
     if picture is None:
         return image
     factor = min(image.size) // min_side(picture)
-    return center_crop(image if factor < 2 else _reduce_in_bands(image, factor), picture)
+    return center_crop(image if factor < 2 else _reduce_in_bands(image, factor, levels), picture)
 
 
-def _reduce_in_bands(image: Image.Image, factor: int) -> Image.Image:
+def _reduce_in_bands(image: Image.Image, factor: int, levels: Levels) -> Image.Image:
     """Bring a picture down by a whole number, a band of rows at a time.
 
     All rows at once, in a mode that can be averaged, would take several times the memory of the picture itself.
@@ -45,13 +46,12 @@ def _reduce_in_bands(image: Image.Image, factor: int) -> Image.Image:
     result: Image.Image | None = None
     for top in range(0, image.height, rows):
         band = image.crop((0, top, image.width, min(image.height, top + rows)))
+        band = without_premultiplication(to_8bit(band, levels))
         # Neither palette numbers nor pixels of a transparent colour can be averaged.
-        if image.has_transparency_data and band.mode not in ("RGBA", "LA"):
+        if band.has_transparency_data and band.mode not in ("RGBA", "LA"):
             band = band.convert("RGBA")
         elif band.mode in ("1", "P"):
             band = band.convert("L" if band.mode == "1" else "RGB")
-        elif band.mode.startswith("I;16"):
-            band = band.convert("I")
         band = band.reduce(factor)
         if result is None:
             result = Image.new(band.mode, (band.width, math.ceil(image.height / factor)))

@@ -1,0 +1,123 @@
+"""BMP: which of its kinds is decoded, its run-length encoding, and its alpha."""
+
+from __future__ import annotations
+
+import struct
+
+from PIL import BmpImagePlugin, Image, ImageFile  # noqa: F401 - the first registers what is replaced below
+
+_HEADERS = (12, 40, 52, 56, 64, 108, 124)
+# Those of OS/2 may end after any of their fields; Pillow knows only the longest.
+_SHORT_HEADERS = range(16, 64, 4)
+_CORE = 12
+_COMPRESSIONS = {0: "no compression", 1: "RLE8", 2: "RLE4", 3: "masks", 4: "a JPEG in it", 5: "a PNG in it", 6: "masks"}
+_MASKS, _EMBEDDED, _HAS_ALPHA = 3, (4, 5), 56
+_BITS = (1, 2, 4, 8, 16, 24, 32, 64)
+# Of red, green, blue and alpha: those that Pillow knows, by the bits of a pixel.
+_KNOWN_MASKS = {
+    16: ((0xF800, 0x7E0, 0x1F, 0), (0x7C00, 0x3E0, 0x1F, 0)),
+    24: ((0xFF0000, 0xFF00, 0xFF, 0),),
+    32: (
+        (0xFF0000, 0xFF00, 0xFF, 0),
+        (0xFF000000, 0xFF0000, 0xFF00, 0),
+        (0xFF000000, 0xFF00, 0xFF, 0),
+        (0xFF000000, 0xFF0000, 0xFF00, 0xFF),
+        (0xFF, 0xFF00, 0xFF0000, 0xFF000000),
+        (0xFF0000, 0xFF00, 0xFF, 0xFF000000),
+        (0xFF000000, 0xFF00, 0xFF, 0xFF0000),
+        (0, 0, 0, 0),
+    ),
+}
+
+
+def variant(data: bytes) -> str | None:
+    """The kind of a BMP that could not be opened or decoded here; None for what is broken."""
+    if len(data) < 26:
+        return None
+    (size,) = struct.unpack_from("<I", data, 14)
+    if size == _CORE:
+        bits, compression = struct.unpack_from("<H", data, 24)[0], 0
+    elif (size in _HEADERS or size in _SHORT_HEADERS) and len(data) >= 34:
+        bits, compression = struct.unpack_from("<HI", data, 28)
+    else:
+        return None
+    if compression not in _COMPRESSIONS or (bits not in _BITS and compression not in _EMBEDDED):
+        return None
+    if size not in _HEADERS:
+        return f"BMP with a header of {size} bytes"
+    if bits in (2, 64):
+        return f"BMP of {bits} bits a pixel"
+    if compression > _MASKS:
+        return f"BMP with {_COMPRESSIONS[compression]}"
+    if compression == _MASKS and len(data) >= 70:
+        # A header of versions 1 and 2 has no mask of alpha, and Pillow looks at one only where a pixel has 32 bits.
+        count = 4 if bits == 32 and size >= _HAS_ALPHA else 3
+        masks = struct.unpack_from(f"<{count}I", data, 54)
+        if (*masks, 0)[:4] not in _KNOWN_MASKS.get(bits, ()):
+            return "BMP with bit masks " + " ".join(f"{mask:x}" for mask in masks)
+    return None
+
+
+def load(image: Image.Image) -> Image.Image:
+    """Decode an open BMP. Alpha that is 0 everywhere was never written: such a picture is opaque."""
+    image.load()
+    if image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
+        return image.convert("RGB")
+    return image
+
+
+class RunLengthDecoder(ImageFile.PyDecoder):
+    """RLE4 and RLE8; Pillow's own ends a row where a line is empty, and adds pixels one by one."""
+
+    _pulls_fd = True
+
+    def decode(self, buffer: object) -> tuple[int, int]:
+        assert self.fd is not None
+        width, height = self.state.xsize, self.state.ysize
+        pixels = _unpack_runs(self.fd.read(), width, height, is_4bit=bool(self.args[1]))
+        self.set_as_raw(bytes(pixels), "L" if self.mode in ("1", "L") else "P", (0, self.args[-1]))
+        return -1, 0
+
+
+def _unpack_runs(data: bytes, width: int, height: int, is_4bit: bool) -> bytearray:
+    """One byte a pixel, in the order of the file; pixels that were passed over, or are missing, are 0.
+
+    Raises:
+        EOFError: the data end before the picture does.
+    """
+    pixels = bytearray(width * height)
+    x = y = place = 0
+    while y < height:
+        if place + 2 > len(data):
+            raise EOFError("BMP ends before its picture")
+        count, value = data[place], data[place + 1]
+        place += 2
+        if count:
+            levels = bytes((value >> 4, value & 15)) * -(-count // 2) if is_4bit else bytes((value,)) * count
+        elif value == 0:
+            x, y = 0, y + 1
+            continue
+        elif value == 1:
+            break
+        elif value == 2:
+            right, up = data[place : place + 2]
+            x, y, place = x + right, y + up, place + 2
+            continue
+        else:
+            count, size = value, -(-value // 2) if is_4bit else value
+            levels = data[place : place + size]
+            if len(levels) < size:
+                raise EOFError("BMP ends before its picture")
+            if is_4bit:
+                levels = bytes(nibble for byte in levels for nibble in (byte >> 4, byte & 15))
+            # Filled up to an even number of bytes.
+            place += size + size % 2
+        # What does not fit into the row is left out.
+        count = max(0, min(count, width - x))
+        pixels[y * width + x : y * width + x + count] = levels[:count]
+        x += count
+    return pixels
+
+
+# In place of the one that the import of Pillow's plugin has registered.
+Image.register_decoder("bmp_rle", RunLengthDecoder)
