@@ -256,6 +256,18 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
         self.assertIsInstance(await slow.check(0.0), errors.Overloaded)
         await slow.close()
 
+    async def test_a_process_that_ends_during_a_check_leaves_it_an_answer(self) -> None:
+        pool = decoder_pool.DecoderPool(self.config, self.metrics)
+        check = asyncio.create_task(pool.check(60))
+        await asyncio.sleep(0)
+        with (
+            patch.object(decoder_process.DecoderProcess, "decode", side_effect=decoder_process.DecoderEnded(None)),
+            self.assertRaises(errors.Overloaded),
+        ):
+            await pool.decode(PNG, RequestContext("a_request", 120), lambda: None)
+        self.assertIsNone(await check)
+        await pool.close()
+
     @unittest.skipUnless(IS_LINUX, "reads /proc")
     async def test_a_process_knows_no_keys(self) -> None:
         with patch.dict(os.environ, {"SERVICE_API_KEYS": "a-key-of-16-characters"}):

@@ -119,10 +119,12 @@ class DecoderPool:
 
     async def check(self, timeout: float) -> ServiceError | None:
         """Start all processes; answers what is wrong where one does not start within ``timeout`` seconds."""
-        if self._starting is None or (self._starting.done() and not self._starting.result()):
-            self._starting = asyncio.create_task(self._start_all())
-        await asyncio.wait([self._starting], timeout=timeout)
-        return None if self._starting.done() and self._starting.result() else Overloaded("decoders")
+        starting = self._starting
+        if starting is None or (starting.done() and not starting.result()):
+            starting = self._starting = asyncio.create_task(self._start_all())
+        # Meanwhile a process may end, so that the next check starts them again.
+        await asyncio.wait([starting], timeout=timeout)
+        return None if starting.done() and starting.result() else Overloaded("decoders")
 
     async def _start_all(self) -> bool:
         calls = [self._call(DecoderProcess.start, bool) for _ in self._processes]
