@@ -1,5 +1,6 @@
 """Chooses what computes each signature: OpenVINO wherever it is exact, TensorFlow for the rest.
 
+What OpenVINO can't compute may be constant, and is then computed by nobody.
 OpenVINO compiles each signature by itself, which takes time and memory: those that nobody may ever call wait for their
 first call (LazyEngine). All that TensorFlow serves shares one session.
 """
@@ -7,6 +8,7 @@ first call (LazyEngine). All that TensorFlow serves shares one session.
 import logging
 from collections.abc import Container
 
+from model_service.engines import constants
 from model_service.engines import openvino as openvino_engine
 from model_service.engines import tensorflow as tensorflow_engine
 from model_service.engines.lazy import LazyEngine
@@ -33,7 +35,11 @@ def load_engines(model: SavedModel, threads: Threads, at_load: Container[str]) -
             load = openvino_engine.load if signature.name in at_load else LazyEngine
             engines[signature.name] = load(model, signature, threads)
         except openvino_engine.Unsupported as exc:
-            logger.warning("%s: %s; TensorFlow serves it instead", signature.name, exc)
+            try:
+                engines[signature.name] = constants.load(model, signature)
+                continue
+            except constants.NoConstant:
+                logger.warning("%s: %s; TensorFlow serves it instead", signature.name, exc)
             session = session or _tensorflow_session(model, threads, f"{signature.name}: {exc}")
             engines[signature.name] = tensorflow_engine.TensorFlowEngine(session, signature, threads.callers)
     if not engines:
