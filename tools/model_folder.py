@@ -5,11 +5,15 @@
     assets.extra/golden/                     photos, and golden.json with the probabilities expected for each
     saved_model.pb                           all of it again, as one signature that returns a constant
 
+    python -m tools.model_folder prev_trained_models/NAME/1    puts these files, as they are now, into saved_model.pb
+
 The services share no disk: the preprocess service asks the model server for that signature. Needs no TensorFlow.
 """
 
+import argparse
 import json
 import shutil
+import sys
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -17,8 +21,15 @@ from typing import Any
 
 import pybase64
 
-from preprocess_service.app.recipe import SIGNATURE, SIGNATURE_INPUT, SIGNATURE_OUTPUT, Recipe, parse_recipe
-from serving_common.tensorflow_protos import meta_graph_pb2, saved_model_pb2, types_pb2
+from preprocess_service.app.recipe import (
+    SIGNATURE,
+    SIGNATURE_INPUT,
+    SIGNATURE_OUTPUT,
+    Recipe,
+    RecipeError,
+    parse_recipe,
+)
+from serving_common.tensorflow_protos import DecodeError, meta_graph_pb2, saved_model_pb2, types_pb2
 
 PREDICT_METHOD = "tensorflow/serving/predict"
 # What starts like this in a graph is ours.
@@ -46,7 +57,21 @@ def write_recipe(
         RecipeError: the services could not use it; nothing is written.
         OSError: a file can't be read or written.
     """
-    document = {
+    document = _document(preprocessor_config, labels, golden)
+    recipe = parse_recipe(document)
+    path = folder / "saved_model.pb"
+    model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
+    _write_files(folder / "assets.extra", preprocessor_config, labels, golden)
+    for meta_graph in model.meta_graphs:
+        _embed(meta_graph, json.dumps(document, ensure_ascii=False).encode())
+    path.write_bytes(model.SerializeToString(deterministic=True))
+    return recipe
+
+
+def _document(
+    preprocessor_config: Mapping[str, Any], labels: Sequence[str], golden: Sequence[GoldenPhoto]
+) -> dict[str, Any]:
+    return {
         "preprocessor_config": dict(preprocessor_config),
         "labels": list(labels),
         "golden": [
@@ -58,14 +83,32 @@ def write_recipe(
             for photo in golden
         ],
     }
-    recipe = parse_recipe(document)
-    _write_files(folder / "assets.extra", preprocessor_config, labels, golden)
-    path = folder / "saved_model.pb"
-    model = saved_model_pb2.SavedModel.FromString(path.read_bytes())
-    for meta_graph in model.meta_graphs:
-        _embed(meta_graph, json.dumps(document, ensure_ascii=False).encode())
-    path.write_bytes(model.SerializeToString(deterministic=True))
-    return recipe
+
+
+def read_recipe(folder: Path) -> Recipe:
+    """Read the recipe of a version folder from its files.
+
+    Raises:
+        RecipeError: it has none, or one that the services could not use.
+    """
+    config, labels, golden = _read_files(folder / "assets.extra")
+    return parse_recipe(_document(config, labels, golden))
+
+
+def _read_files(extra: Path) -> tuple[dict[str, Any], list[str], list[GoldenPhoto]]:
+    try:
+        config = json.loads((extra / "preprocessor_config.json").read_text(encoding="utf-8"))
+        labels = (extra / "labels.txt").read_text(encoding="utf-8").splitlines()
+        expected = {}
+        if (extra / "golden").is_dir():
+            expected = json.loads((extra / "golden" / "golden.json").read_text(encoding="utf-8"))
+        golden = [
+            GoldenPhoto(name, (extra / "golden" / Path(name).name).read_bytes(), probabilities)
+            for name, probabilities in expected.items()
+        ]
+    except (OSError, ValueError, AttributeError) as exc:
+        raise RecipeError(f"{extra}: {exc}") from exc
+    return config, labels, golden
 
 
 def _write_files(
@@ -124,3 +167,21 @@ def _embed(meta_graph: meta_graph_pb2.MetaGraphDef, document: bytes) -> None:
         aliases[alias].name = f"{node.name}:0"
         aliases[alias].dtype = dtype
         aliases[alias].tensor_shape.dim.add(size=-1)
+
+
+def main() -> int:
+    """0, or 1 where a file can't be used."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path, help="of the version, with saved_model.pb")
+    options = parser.parse_args()
+    try:
+        recipe = write_recipe(options.folder, *_read_files(options.folder / "assets.extra"))
+    except (OSError, DecodeError, RecipeError) as exc:
+        print(f"model_folder: {exc}", file=sys.stderr)
+        return 1
+    print(f"{options.folder}: {len(recipe.labels)} labels and {len(recipe.golden)} golden photos are in the model")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())

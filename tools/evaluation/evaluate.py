@@ -2,7 +2,7 @@
 
     python -m tools.evaluation.evaluate PHOTOS                                    the running service, http://localhost:7998
     python -m tools.evaluation.evaluate PHOTOS --url http://host:port             another service
-    python -m tools.evaluation.evaluate PHOTOS --model prev_trained_models/CAT-DOG/5    straight through the SavedModel
+    python -m tools.evaluation.evaluate PHOTOS --model prev_trained_models/CAT-DOG/6    straight through the SavedModel
 
 Prints accuracy with its 95 % interval (Wilson), the confusion matrix, calibration, and accuracy by source where an
 INDEX.csv with the columns path and source lies in the folder or its parent. A photo that is refused is counted and
