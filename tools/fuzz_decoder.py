@@ -51,7 +51,7 @@ with atheris.instrument_imports(
 
     from preprocess_service.app import utils
     from preprocess_service.app.api import request_body
-    from tools.service import PROJECT, ServiceError, read_config
+    from tools.service import PROJECT, ServiceError, decode_image, read_config, to_tensor
 from starlette.requests import Request
 
 CONFIG = read_config(None)
@@ -70,9 +70,9 @@ class Finding(Exception):
 def photo(data: bytes) -> None:
     """A file's bytes, to the tensor."""
     picture = CONFIG.picture
-    tensor = utils.to_tensor(utils.decode_image(data, CONFIG.limits.pixels, picture), picture)
-    lowest, highest = picture.offset, 255 * picture.scale + picture.offset
-    if tensor.shape != (picture.height, picture.width, 3) or tensor.dtype != np.float32:
+    tensor = to_tensor(decode_image(data, CONFIG.limits.pixels, picture), picture)
+    lowest, highest = CONFIG.input_range
+    if tensor.shape != (*CONFIG.size, 3) or tensor.dtype != np.float32:
         raise Finding(f"a tensor {tensor.shape} {tensor.dtype}")
     if not (np.isfinite(tensor).all() and tensor.min() >= lowest - 1e-4 and tensor.max() <= highest + 1e-4):
         raise Finding(f"values from {tensor.min()} to {tensor.max()}")
@@ -90,10 +90,11 @@ def body(data: bytes) -> None:
     parts = [content[: len(content) // 2], content[len(content) // 2 :]]
     for read in (request_body.read_photo, request_body.read_batch):
         try:
-            photos = EVENTS.run_until_complete(read(request(media_type, parts), CONFIG.limits, unlimited))
+            sent = EVENTS.run_until_complete(read(request(media_type, parts), CONFIG.limits, unlimited))
         except ServiceError as exc:
             check_answer(exc)
             continue
+        photos = sent[0]
         for item in photos if isinstance(photos, list) else [photos]:
             if isinstance(item, ServiceError):
                 check_answer(item)

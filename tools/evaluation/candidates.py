@@ -105,8 +105,7 @@ class Candidate:
 
     def config(self, config: Config) -> Config:
         """The service's settings with this candidate's picture."""
-        update = {"width": self.pixels, "height": self.pixels, "crop": self.crop}
-        return config.model_copy(update={"picture": config.picture.model_copy(update=update)})
+        return config.with_picture(size={"width": self.pixels, "height": self.pixels}, crop_pct=self.crop)
 
     def framed(self, image: Image.Image) -> Image.Image:
         """The photo, or the square with the whole of it."""
@@ -224,7 +223,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, required=True, help="the table, read and written")
     parser.add_argument("--plot", type=Path, help="write the Pareto plot there, PNG")
     parser.add_argument("--model", type=Path, help="a version folder to time beside them")
-    parser.add_argument("--config", type=Path, help="config.yaml (default: the service's)")
+    parser.add_argument("--config", type=Path, help="preprocessor_config.json (default: how models are trained here)")
     default = PROJECT / "prev_trained_models" / "CAT-DOG" / "labels.txt"
     parser.add_argument("--labels", type=Path, default=default, help="labels.txt (default: CAT-DOG's)")
     parser.add_argument("--cache", type=Path, default=PROJECT / ".build" / "features", help="where features are kept")

@@ -70,12 +70,14 @@ def write_saved_model(
     outputs: Callable[[Any], dict[str, Any]],
     warm: bool = False,
     scaling: Scaling | None = None,
+    finish: Callable[[Path], None] | None = None,
 ) -> None:
     """Writes the graph that `outputs` builds on a float32 input `image` [batch, height, width, 3] to `target`.
 
     `size` is (height, width); `outputs` maps the input tensor to named output tensors. The graph is flat, without
     functions or variables, so that TensorFlow Serving and OpenVINO both see the signatures' names as they stand.
     `scaling` adds the signature `pixels`: uint8 [batch, height, width, 3], the same outputs from the same constants.
+    `finish` adds what else belongs into the folder.
     `warm` adds the warm-up file; the name in its request is that of the folder above `target`. Raises ExportError.
     """
     # What TensorFlow says of missing GPUs and of this flat kind of graph being an old one is of no use here.
@@ -100,6 +102,8 @@ def write_saved_model(
                 # The preprocess service asks for pixels where it can; what nobody asks for needs no warming.
                 name = PIXELS_SIGNATURE if scaling else DEFAULT_SIGNATURE
                 write_warmup(folder, name, signatures[name], target.parent.name)
+            if finish:
+                finish(folder)
         except tf.errors.OpError as exc:
             raise ExportError(f"{target}: {exc.message}") from exc
 

@@ -7,9 +7,9 @@ perhaps INDEX.csv with the columns path and source. The backbone keeps its Image
 regression on the pooled features of several views of each training photo, and on what ImageNet's own classifier
 says of dogs against cats (see animals.py). Weights and activations of the backbone are rounded to 8 bits (see
 quantization.py), and the head is fitted on what the rounded backbone sees. A temperature is fitted on left-out sources.
-Photos are prepared by the preprocess service's own functions, with the recipe of its config.yaml. Of several penalties
-the one is taken that does best on sources that the head was not trained on (leave one source out). Features are kept in
---cache: a stopped run goes on.
+Photos are prepared by the preprocess service's own functions, with the recipe that the model then brings along. Of
+several penalties the one is taken that does best on sources that the head was not trained on (leave one source out).
+Features are kept in --cache: a stopped run goes on.
 """
 
 import argparse
@@ -28,7 +28,8 @@ from numpy.typing import NDArray
 
 from tools.evaluation import photos
 from tools.evaluation.measures import Proportion, by_group, proportion
-from tools.service import PROJECT, Config, ConfigError, decode_image, read_config, to_tensor
+from tools.model_folder import write_recipe
+from tools.service import PROJECT, Config, ConfigError, decode_image, read_config, resize, to_tensor, utils
 from tools.training import animals, features, quantization, views
 from tools.training.calibration import CalibrationError, calibrated
 from tools.training.efficientnet_lite import VARIANTS, Network, WeightsError, installed_weights, load_network
@@ -43,8 +44,10 @@ class TrainError(Exception):
     """Training can't go on; the message says why."""
 
 
-def export(network: Network, ranges: Ranges, chosen: Chosen, config: Config, target: Path) -> None:
-    """Writes the SavedModel: rounded backbone, mean over places, ImageNet's odds, head, temperature, softmax.
+def export(
+    network: Network, ranges: Ranges, chosen: Chosen, config: Config, labels: Sequence[str], target: Path
+) -> None:
+    """Writes the SavedModel: rounded backbone, mean over places, ImageNet's odds, head, temperature, softmax; a recipe.
 
     Beside the float32 input it takes pixels, which it scales by the recipe's own numbers.
     """
@@ -61,14 +64,18 @@ def export(network: Network, ranges: Ranges, chosen: Chosen, config: Config, tar
         logits = tf.matmul(pooled, tf.constant(kernel[:-1])) + tf.matmul(odds, tf.constant(kernel[-1:]))
         return {OUTPUT_NAME: tf.nn.softmax(tf.nn.bias_add(logits, bias)), DOMAIN_NAME: domain}
 
-    picture = config.picture
-    scaling = Scaling(picture.scale, picture.offset)
-    write_saved_model(target, (picture.height, picture.width), outputs, warm=True, scaling=scaling)
+    scale, offset = config.picture.scaling()
+    recipe = json.loads(config.picture.model_dump_json(exclude_defaults=True, exclude_none=True))
+
+    def add_recipe(folder: Path) -> None:
+        write_recipe(folder, recipe, labels)
+
+    write_saved_model(target, config.size, outputs, True, Scaling(scale[0], offset[0]), add_recipe)
 
 
 def fingerprint(config: Config, weights: Path, variant: str) -> dict[str, object]:
     """What the features of a photo depend on, beside the photo and the seed."""
-    code = [Path(inspect.getfile(part)) for part in (features, quantization, views, decode_image)]
+    code = [Path(inspect.getfile(part)) for part in (features, quantization, views, utils, resize)]
     return {
         "variant": variant,
         "weights": hashlib.sha256(weights.read_bytes()).hexdigest(),
@@ -82,8 +89,7 @@ def feature_model(features_of: Callable[[Any], Any], config: Config, cache: Path
     key = hashlib.sha256(json.dumps(dict(base), sort_keys=True).encode()).hexdigest()[:16]
     target = cache / f"backbone-{key}"
     if not target.is_dir():
-        size = (config.picture.height, config.picture.width)
-        write_saved_model(target, size, lambda image: {"features": features_of(image)})
+        write_saved_model(target, config.size, lambda image: {"features": features_of(image)})
     return target
 
 
@@ -152,7 +158,7 @@ def train(options: argparse.Namespace) -> Path:
     right = hits(chosen.head, validation)
     shares = {"all": proportion(right)} | by_group(right, list(validation.sources))
     show("val", shares)
-    export(network, ranges, chosen, config, target)
+    export(network, ranges, chosen, config, [label.upper() for label in labels], target)
     print(f"\nwrote {target}")
     return target
 
@@ -166,7 +172,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--version", type=int, help="number of the version folder (default: the next free one)")
     parser.add_argument("--variant", choices=VARIANTS, default="lite2", help="backbone (default: %(default)s)")
     parser.add_argument("--weights", type=Path, help="the backbone's .pth (default: the installed package's)")
-    parser.add_argument("--config", type=Path, help="config.yaml with the picture recipe (default: the service's)")
+    parser.add_argument("--config", type=Path, help="preprocessor_config.json (default: CAT-DOG's)")
     parser.add_argument("--index", type=Path, help="INDEX.csv (default: the one in the folder or its parent)")
     parser.add_argument("--penalty", type=float, nargs="+", default=[0.3], help="strengths to try")
     parser.add_argument(

@@ -12,8 +12,7 @@ from unittest import mock
 import numpy as np
 from PIL import Image
 
-from preprocess_service.app.config import CONFIG_FILE
-from tools import service
+from tools import model_folder, service
 from tools.evaluation import photos
 from tools.training import export, features, heads, logistic, train, views
 from unit_test.tools.programs import PROJECT, run_tool
@@ -52,12 +51,9 @@ class FolderCase(unittest.TestCase):
         self.data, self.model, self.cache = (self.folder / name for name in ("data", "model", "cache"))
         self.model.mkdir()
         (self.model / "labels.txt").write_text("0 Cat\n1 Dog\n", "utf-8")
-        self.config = self.folder / "config.yaml"
-        recipe = CONFIG_FILE.read_text("utf-8")
-        for side in ("width", "height"):
-            size = service.read_config(None).picture.model_dump()[side]
-            recipe = recipe.replace(f"{side}: {size}", f"{side}: 64")
-        self.config.write_text(recipe, "utf-8")
+        self.config = self.folder / "preprocessor_config.json"
+        recipe = service.TRAINING.model_copy(update={"size": {"width": 64, "height": 64}})
+        self.config.write_text(recipe.model_dump_json(exclude_none=True, warnings=False), "utf-8")
 
     def arguments(self, *more: object) -> list[str]:
         named = {"--model": self.model, "--cache": self.cache, "--config": self.config}
@@ -89,6 +85,8 @@ class TrainTest(FolderCase):
         # The signature that the recipe adds.
         self.assertIn(b"pixels", (self.model / "1" / "assets.extra" / "tf_serving_warmup_requests").read_bytes())
         picture = service.read_config(self.config).picture
+        brought = model_folder.read_recipe(self.model / "1")
+        self.assertEqual((brought.labels, brought.preprocessor_config), (("CAT", "DOG"), picture))
         for label, expected in (("cat", 0), ("dog", 1)):
             image = service.decode_image((self.data / "val" / label / "0.png").read_bytes(), 10**6)
             answer = compiled(service.to_tensor(image, picture)[None])

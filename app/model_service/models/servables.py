@@ -137,7 +137,9 @@ class Servables:
                 raise not_found(f"Could not find version {spec.version.value} of model {spec.name}")
             return [statuses[spec.version.value]]
         if not statuses:
-            raise not_found(f"Could not find any versions of model {spec.name}")
+            # TensorFlow Serving's text, and what helps.
+            here = f"; served here: {', '.join(self.names())}" if self.names() else ""
+            raise not_found(f"Could not find any versions of model {spec.name}{here}")
         return [statuses[number] for number in sorted(statuses, reverse=True)]
 
     def _find(self, spec: model_pb2.ModelSpec) -> Servable:

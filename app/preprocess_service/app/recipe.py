@@ -10,6 +10,7 @@ which its signature ``preprocessor_config`` returns:
 """
 
 import json
+from collections import Counter
 from collections.abc import Mapping
 from typing import Annotated, Any, Literal, Self
 
@@ -175,8 +176,9 @@ class Recipe(_Frozen):
 
     @model_validator(mode="after")
     def _labels_fit(self) -> Self:
-        if repeated := sorted({label for label in self.labels if self.labels.count(label) > 1}):
-            raise ValueError(f"labels must differ from each other; {repeated[0]!r} stands there more than once")
+        label, count = Counter(self.labels).most_common(1)[0]
+        if count > 1:
+            raise ValueError(f"labels must differ from each other; {label!r} stands there more than once")
         for golden in self.golden:
             if unknown := sorted(set(golden.probabilities) - set(self.labels)):
                 raise ValueError(f"{golden.name} names the label {unknown[0]!r}, which is not in labels")

@@ -40,6 +40,13 @@ class PageFiles(StaticFiles):
         return response
 
 
+def media_type_of(photo: bytes) -> str:
+    """The type of a picture by its first bytes."""
+    kinds = ((b"\xff\xd8\xff", "jpeg"), (b"\x89PNG", "png"), (b"GIF8", "gif"), (b"BM", "bmp"), (b"RIFF", "webp"))
+    subtype = next((subtype for start, subtype in kinds if photo.startswith(start)), None)
+    return f"image/{subtype}" if subtype else "application/octet-stream"
+
+
 async def page() -> FileResponse:
     return FileResponse(FOLDER / "index.html", headers=HEADERS | ALWAYS_ASK)
 

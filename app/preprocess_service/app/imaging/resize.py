@@ -39,6 +39,23 @@ def resize(image: Image.Image, geometry: Geometry) -> Pixels:
     return _resample(image, size, (0, 0, *image.size), geometry)
 
 
+def normalise(pixels: Pixels, scaling: tuple[tuple[float, ...], tuple[float, ...]]) -> NDArray[np.float32]:
+    """Bring pixels to the numbers that a network wants: float32 of the same shape, ``pixel * scale + offset``.
+
+    Args:
+        scaling: scale and offset of each channel, as ``PreprocessorConfig.scaling`` gives them.
+    """
+    scale, offset = (np.array(numbers, np.float32) for numbers in scaling)
+    tensor: NDArray[np.float32] = pixels * scale
+    tensor += offset
+    return tensor
+
+
+def to_uint8(pixels: Pixels) -> NDArray[np.uint8]:
+    """Round pixels that are float32."""
+    return pixels if pixels.dtype == np.uint8 else np.rint(pixels).clip(0, 255).astype(np.uint8)  # type: ignore[return-value]
+
+
 def _centre(image: Image.Image, geometry: Geometry) -> Box:
     """The centre rectangle of the model's aspect ratio: left, top, right, bottom."""
     ratio = min(image.width / geometry.width, image.height / geometry.height) * geometry.crop
@@ -88,9 +105,10 @@ def _resample(image: Image.Image, size: tuple[int, ...], box: Box, geometry: Geo
     method = Image.Resampling[geometry.resampling.upper()]
     if not geometry.antialias and method in _KERNELS:
         values = _interpolate(image, (width, height), box, *_KERNELS[method])
-        return values if geometry.dtype == "float32" else np.rint(values).clip(0, 255).astype(np.uint8)
+        return values if geometry.dtype == "float32" else to_uint8(values)
     if geometry.dtype == "float32":
-        bands = [band.convert("F").resize((width, height), method, box) for band in image.split()]
+        # One at a time: as float32 each takes as much as the whole photo.
+        bands = [image.getchannel(n).convert("F").resize((width, height), method, box) for n in range(3)]
         return np.stack([np.asarray(band) for band in bands], axis=-1).clip(0, 255)
     # The fast resizer differs from Pillow, of this filter by 2 at most, of the others by more.
     if fast_resizer is None or geometry.decode == "exact" or method != Image.Resampling.BILINEAR:
@@ -134,14 +152,22 @@ def _interpolate(
     part = np.asarray(image.crop((left, top, right, bottom)))
     columns, across = _taps(box[0] - left, box[2] - left, size[0], part.shape[1], kernel, reach)
     rows, down = _taps(box[1] - top, box[3] - top, size[1], part.shape[0], kernel, reach)
-    # A row of the result needs only `2 * reach` rows of the photo.
-    lines = np.zeros((size[1], part.shape[1], 3), np.float32)
-    for tap in range(2 * reach):
-        lines += part[rows[:, tap]] * down[:, tap, None, None]
-    values = np.zeros((size[1], size[0], 3), np.float32)
-    for tap in range(2 * reach):
-        values += lines[:, columns[:, tap]] * across[:, tap, None]
-    return values
+    if size[1] * part.shape[1] > size[0] * part.shape[0]:
+        # First in the direction that leaves less: of a photo of 3 by 16 million pixels only one fits into memory.
+        return _along(_along(part, columns, across, 1), rows, down, 0)
+    return _along(_along(part, rows, down, 0), columns, across, 1)
+
+
+def _along(
+    values: NDArray[Any], places: NDArray[np.intp], weights: NDArray[np.float32], axis: int
+) -> NDArray[np.float32]:
+    """Weigh the pixels of each line along one axis of ``[height, width, 3]``."""
+    shape = list(values.shape)
+    shape[axis] = len(places)
+    result = np.zeros(shape, np.float32)
+    for tap in range(places.shape[1]):
+        result += values.take(places[:, tap], axis) * weights[:, tap].reshape((-1, 1, 1) if axis == 0 else (-1, 1))
+    return result
 
 
 def _taps(

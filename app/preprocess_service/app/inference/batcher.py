@@ -33,6 +33,7 @@ class Batcher(Generic[Item, Answer]):
         max_concurrent_batches: how many calls may run at the same time.
         max_weight: the largest sum of weights in a batch. A heavier item is sent alone.
         weight: gives the weight of an item.
+        group: what the items of a batch have in common: one that differs in it is for a batch of its own.
         prefetch: the last call only waits at its destination, to be there when another call ends. It starts when it is
             as large as the running ones are on average; earlier, it would leave later items out.
     """
@@ -44,8 +45,10 @@ class Batcher(Generic[Item, Answer]):
         max_weight: int,
         weight: Callable[[Item], int] = lambda _: 1,
         prefetch: bool = False,
+        group: Callable[[Item], object] = lambda _: None,
     ) -> None:
         self._call = call
+        self._group = group
         self._max_concurrent_batches = self._free = max_concurrent_batches
         self._in_flight = 0
         self._prefetch = prefetch
@@ -88,8 +91,11 @@ class Batcher(Generic[Item, Answer]):
 
     def _next_batch(self) -> list[_Pending[Item, Answer]]:
         batch = [self._waiting.popleft()]
-        weight = self._weight(batch[0].item)
-        while self._waiting and (weight := weight + self._weight(self._waiting[0].item)) <= self.max_weight:
+        weight, group = self._weight(batch[0].item), self._group(batch[0].item)
+        while self._waiting and self._group(self._waiting[0].item) is group:
+            weight += self._weight(self._waiting[0].item)
+            if weight > self.max_weight:
+                break
             batch.append(self._waiting.popleft())
         return batch
 
