@@ -30,7 +30,7 @@ from collections.abc import Sequence
 from launcher import Problem
 from launcher.environment import ALL, CHECK, ROOT, SERVE, python, set_up
 from launcher.ports import free_ports
-from launcher.services import MODEL_NAME, pair, wait_until_ready
+from launcher.services import model_name, pair, wait_until_ready
 
 COMPOSE_FILE = ROOT / "app" / "docker-compose.embedded.yml"
 # Commands that have options of their own, and the programs that take them.
@@ -44,6 +44,9 @@ def main(arguments: Sequence[str]) -> int:
     commands = {"serve": serve, "test": test, "check": check, "e2e": e2e, "lock": lock, "install": install}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=[*commands, *PROGRAMS])
+    parser.add_argument(
+        "--model", metavar="NAME", help="serve: a folder in prev_trained_models (default: MODEL_NAME, or CAT-DOG)"
+    )
     parser.add_argument("--port", type=_port, default=7998, help="serve: where to listen for HTTP (default 7998)")
     parser.add_argument("--grpc-port", type=_port, default=8500, help="serve: the model server's gRPC (default 8500)")
     parser.add_argument("--rest-port", type=_port, default=8501, help="serve: the model server's REST (default 8501)")
@@ -68,12 +71,14 @@ def _port(text: str) -> int:
 
 def serve(options: argparse.Namespace) -> int:
     """Start the pair, and stop both on Ctrl-C or when either ends."""
+    # What can't be served is said at once, not after packages were installed.
+    model = model_name(options.model)
     set_up(SERVE, "serve")
     http_port, grpc_port, rest_port = options.port, options.grpc_port, options.rest_port
-    with pair(http_port, grpc_port, rest_port) as processes:
+    with pair(http_port, grpc_port, rest_port, model) as processes:
         print(f"\n  Try it    http://localhost:{http_port}/")
         print(f"  Predict   POST http://localhost:{http_port}/predict")
-        print(f"  Model     gRPC localhost:{grpc_port}, REST http://localhost:{rest_port}/v1/models/{MODEL_NAME}")
+        print(f"  Model     gRPC localhost:{grpc_port}, REST http://localhost:{rest_port}/v1/models/{model}")
         print("\n  Ctrl-C stops both.\n", flush=True)
         while all(process.poll() is None for process in processes):
             time.sleep(0.5)
@@ -83,9 +88,9 @@ def serve(options: argparse.Namespace) -> int:
 def test(options: argparse.Namespace) -> int:
     """Run all of `unit_test`, the localhost suite against a pair on free ports included."""
     set_up(ALL, "test")
-    ports = free_ports(3)
-    with pair(*ports):
-        return run_tests("*test*.py", ports[0])
+    http_port, grpc_port, rest_port = free_ports(3)
+    with pair(http_port, grpc_port, rest_port, "CAT-DOG"):
+        return run_tests("*test*.py", http_port)
 
 
 def install(options: argparse.Namespace) -> int:

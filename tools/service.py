@@ -91,7 +91,9 @@ def read_config(recipe: Path | None) -> Config:
         # Labels are no part of that file.
         document = f'{{"preprocessor_config": {text}, "labels": ["1", "2"]}}'
         return Config(config.service, parse_recipe(document).preprocessor_config)
-    except (OSError, UnicodeDecodeError, RecipeError) as exc:
+    except (OSError, UnicodeDecodeError) as exc:
+        raise ConfigError(f"{recipe} can't be read: {exc}") from exc
+    except RecipeError as exc:
         raise ConfigError(f"{recipe}: {exc}") from exc
 
 

@@ -3,12 +3,12 @@
     python -m tools.evaluation.candidates DATA --json candidates.json --plot candidates.png
     python -m tools.evaluation.candidates DATA --candidate lite1:200:0.875:odds --json candidates.json
 
-A candidate is backbone:pixels:crop:head[:views][:int8]. The crop is config.yaml's, or `pad`: the whole photo with grey
-beside it. The head is `linear` (pooled features), `odds` (also ImageNet's cats against dogs, see animals.py), or
-`cut15`: linear on the 15th block, with all that follows cut off. Each is fitted on one view of each training photo with
-one penalty, so that all are compared alike; more views get train.py's penalty. `int8` rounds the backbone to 8 bits
-(see quantization.py). The JSON grows by each candidate: a stopped run goes on from there. The backbones' costs are
-measured at the end in one run, with the whole of --model beside them.
+A candidate is backbone:pixels:crop:head[:views][:int8]. The crop is a part of the centre, or `pad`: the whole photo
+with grey beside it. The head is `linear` (pooled features), `odds` (also ImageNet's cats against dogs, see
+animals.py), or `cut15`: linear on the 15th block, with all that follows cut off. Each is fitted on one view of each
+training photo with one penalty, so that all are compared alike; more views get train.py's penalty. `int8` rounds the
+backbone to 8 bits (see quantization.py). The JSON grows by each candidate: a stopped run goes on from there. The
+backbones' costs are measured at the end in one run, with the whole of --model beside them.
 """
 
 import argparse

@@ -28,7 +28,6 @@ from numpy.typing import NDArray
 
 from tools.evaluation import photos
 from tools.evaluation.measures import Proportion, by_group, proportion
-from tools.model_folder import write_recipe
 from tools.service import PROJECT, Config, ConfigError, decode_image, read_config, resize, to_tensor, utils
 from tools.training import animals, features, quantization, views
 from tools.training.calibration import CalibrationError, calibrated
@@ -68,6 +67,9 @@ def export(
     recipe = json.loads(config.picture.model_dump_json(exclude_defaults=True, exclude_none=True))
 
     def add_recipe(folder: Path) -> None:
+        # Where it comes before TensorFlow, it stands in its place.
+        from tools.model_folder import write_recipe
+
         write_recipe(folder, recipe, labels)
 
     write_saved_model(target, config.size, outputs, True, Scaling(scale[0], offset[0]), add_recipe)

@@ -56,12 +56,13 @@ def write_version(base: Path, version: int, golden: Any = ()) -> None:
     beside.rename(base / str(version))
 
 
-def open_service(test: unittest.TestCase, server: processes.ModelServer, **settings: Any) -> str:
-    """The address of a preprocess service in front of a model server."""
+def open_service(test: Any, server: processes.ModelServer, **settings: Any) -> str:
+    """The address of a preprocess service in front of a model server, for a test or a class of tests."""
     loaded = config.load_config({"MODEL_NAME": "M"})
     place = loaded.model_server.model_copy(update={"host": "127.0.0.1", "port": server.grpc_port})
     loaded = loaded.model_copy(update={"model_server": place, **settings})
-    url = test.enterContext(serving(app_server.create_app(loaded, model_runner.ModelRunner(loaded))))
+    enter = test.enterContext if isinstance(test, unittest.TestCase) else test.enterClassContext
+    url = enter(serving(app_server.create_app(loaded, model_runner.ModelRunner(loaded))))
     wait_until(lambda: requests.get(f"{url}/readyz", timeout=60).status_code == 200)
     return url
 

@@ -12,7 +12,7 @@ from unittest import mock
 import numpy as np
 from PIL import Image
 
-from tools import model_folder, service
+from tools import service
 from tools.evaluation import photos
 from tools.training import export, features, heads, logistic, train, views
 from unit_test.tools.programs import PROJECT, run_tool
@@ -85,6 +85,8 @@ class TrainTest(FolderCase):
         # The signature that the recipe adds.
         self.assertIn(b"pixels", (self.model / "1" / "assets.extra" / "tf_serving_warmup_requests").read_bytes())
         picture = service.read_config(self.config).picture
+        from tools import model_folder
+
         brought = model_folder.read_recipe(self.model / "1")
         self.assertEqual((brought.labels, brought.preprocessor_config), (("CAT", "DOG"), picture))
         for label, expected in (("cat", 0), ("dog", 1)):

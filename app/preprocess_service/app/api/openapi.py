@@ -7,12 +7,12 @@ import base64
 from pathlib import Path
 from typing import Any
 
+from preprocess_service.app.api.pages import CAT_DOG
 from preprocess_service.app.api.request_body import PredictBatchRequest, PredictRequest
 from preprocess_service.app.api.schemas import Failure, Health
 from preprocess_service.app.errors import ServiceError
 from preprocess_service.app.middleware.api_key import is_open
 
-CAT_DOG = "CAT-DOG"
 # A cat of 64 pixels: small enough to read around in /docs, and an answer comes back.
 EXAMPLE_PHOTO = Path(__file__).parents[1] / "static" / "example.jpg"
 

@@ -12,7 +12,7 @@ from starlette.responses import Response
 
 from preprocess_service.app.api import openapi
 from preprocess_service.app.api.exception_handlers import language_of
-from preprocess_service.app.api.pages import FOLDER, SAMPLES, PageFiles, docs, media_type_of, page
+from preprocess_service.app.api.pages import FOLDER, SAMPLES, PageFiles, docs, icon_of, media_type_of, page_of
 from preprocess_service.app.api.request_body import read_batch, read_photo
 from preprocess_service.app.api.schemas import (
     Failure,
@@ -72,8 +72,8 @@ def add_routes(app: FastAPI, config: Config) -> None:
     app.get("/livez", responses=openapi.LIVE, response_model_exclude_none=True)(livez)
     app.get("/readyz", responses=openapi.READY, response_model_exclude_none=True)(readyz)
     app.get("/metrics", include_in_schema=False)(render_metrics)
-    app.get("/", include_in_schema=False)(page)
-    app.get("/docs", include_in_schema=False)(docs_page(app.title))
+    app.get("/", include_in_schema=False)(page_of(config.experiment_id))
+    app.get("/docs", include_in_schema=False)(docs_page(app.title, icon_of(config.experiment_id)))
     app.mount("/static", PageFiles(FOLDER))
     app.mount("/samples", PageFiles(SAMPLES))
 
@@ -239,7 +239,7 @@ async def render_metrics(pipeline: PipelineOfApp) -> Response:
     return Response(await pipeline.render_metrics(), media_type=CONTENT_TYPE)
 
 
-def docs_page(title: str) -> Callable[[], Coroutine[Any, Any, Response]]:
+def docs_page(title: str, icon: str) -> Callable[[], Coroutine[Any, Any, Response]]:
     """The route /docs: FastAPI's page, whose scripts fastapi_offline brings along."""
     html = get_swagger_ui_html(
         openapi_url="/openapi.json",
@@ -247,6 +247,6 @@ def docs_page(title: str) -> Callable[[], Coroutine[Any, Any, Response]]:
         oauth2_redirect_url=None,
         swagger_js_url="/static-offline-docs/swagger-ui-bundle.js",
         swagger_css_url="/static-offline-docs/swagger-ui.css",
-        swagger_favicon_url="/static/favicon.svg",
+        swagger_favicon_url=f"/{icon}",
     )
     return docs(bytes(html.body))
