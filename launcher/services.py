@@ -21,6 +21,8 @@ PREPROCESS_SERVICE = ROOT / "app" / "preprocess_service" / "app"
 MODEL_SERVICE = ROOT / "app" / "model_service"
 MODELS = ROOT / "prev_trained_models"
 START_SECONDS = 60
+# Where a new version fails its golden check, the preprocess service goes on with the old one, and asks for that one.
+UNLOAD_DELAY_SECONDS = 10
 
 
 def model_name(wanted: str | None = None) -> str:
@@ -67,6 +69,7 @@ def pair(http_port: int, grpc_port: int, rest_port: int, model: str) -> Iterator
         f"--port={grpc_port}",
         f"--rest_api_port={rest_port}",
         "--bind_address=127.0.0.1",
+        f"--unload_delay_seconds={UNLOAD_DELAY_SECONDS}",
         f"--model_name={model}",
         f"--model_base_path={MODELS / model}",
     ]

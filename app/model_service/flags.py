@@ -30,6 +30,7 @@ class Flags:
     file_system_poll_wait_seconds: int = 1
     max_num_load_retries: int = 5
     load_retry_interval_micros: int = 60_000_000
+    unload_delay_seconds: int = 0
     rest_api_timeout_in_ms: int = 30_000
     max_message_bytes: int = 16 * 2**20
     max_total_message_bytes: int = 0
@@ -65,6 +66,7 @@ HELP = {
     "file_system_poll_wait_seconds": "seconds between looks for new versions; 0 or less: only at the start",
     "max_num_load_retries": "how often a version that can't be loaded is tried again; at the start: never",
     "load_retry_interval_micros": "microseconds between these attempts",
+    "unload_delay_seconds": "how long a replaced version stays since it was last named (not in TensorFlow Serving)",
     "rest_api_timeout_in_ms": "how long an HTTP call may take",
     "max_message_bytes": "largest message taken, and largest inputs of one as arrays (not in TensorFlow Serving)",
     "max_total_message_bytes": "memory of all messages at work; 0: 6.5 * max_message_bytes (not in TensorFlow Serving)",
@@ -169,6 +171,7 @@ def _checked(flags: Flags) -> Flags:
         "file_system_poll_wait_seconds": (-(2**31), 2**31 - 1),
         "max_num_load_retries": (0, 2**31 - 1),
         "load_retry_interval_micros": (0, 2**63 - 1),
+        "unload_delay_seconds": (0, 2**31 - 1),
         "rest_api_timeout_in_ms": (1, 2**31),
         "max_message_bytes": (1, 2**31 - 1),
         "max_total_message_bytes": (0, 2**40),

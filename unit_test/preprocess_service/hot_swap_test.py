@@ -13,6 +13,7 @@ import requests
 from PIL import Image
 
 from preprocess_service.app import app_server, config, model_runner
+from tools import model_folder
 from unit_test import processes, tiny_models
 from unit_test.preprocess_service.http_server import serving
 
@@ -124,6 +125,114 @@ class HotSwapTest(unittest.TestCase):
                 sender.join()
         self.assertEqual(self.problems[:3], [])
         self.assertGreaterEqual(sum(self.answered.values()), ANSWERS)
+
+
+class GoldenCheckTest(unittest.TestCase):
+    """A version whose golden photo is answered otherwise than it says."""
+
+    def setUp(self) -> None:
+        self.base = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        write_version(self.base, 3)
+        # As where the model takes blue for red.
+        self.bad = model_folder.GoldenPhoto("golden_1.jpg", PHOTOS["red"], {"blue 4": 0.95})
+
+    def ready(self, url: str, language: str = "en") -> tuple[int, Any]:
+        response = requests.get(f"{url}/readyz", headers={"Accept-Language": language}, timeout=60)
+        return response.status_code, response.json()
+
+    def predict(self, url: str) -> tuple[int, Any]:
+        response = requests.post(
+            f"{url}/predict", data=PHOTOS["red"], headers={"Content-Type": "image/jpeg"}, timeout=60
+        )
+        return response.status_code, response.json()
+
+    def test_the_old_version_is_used_as_long_as_it_is_there(self) -> None:
+        server = self.enterContext(processes.model_server(self.base, "M", "--unload_delay_seconds=5"))
+        url = open_service(self, server)
+        write_version(self.base, 4, [self.bad])
+        wait_until(lambda: "warnings" in self.ready(url)[1])
+        for _ in range(8):
+            status, health = self.ready(url)
+            self.assertEqual((status, health["failing"]), (200, {}))
+            self.assertIn("golden_1.jpg: blue 4 0.00, expected 0.95", health["warnings"]["model"])
+            status, answer = self.predict(url)
+            self.assertEqual((status, answer["label"], answer["model"]["version"]), (200, "red 3", 3))
+            # Longer in all than the old version stays by itself.
+            time.sleep(0.8)
+        write_version(self.base, 5)
+        wait_until(lambda: self.predict(url)[1]["model"]["version"] == 5)
+        wait_until(lambda: "warnings" not in self.ready(url)[1])
+
+    def test_alone_it_is_not_ready_and_photos_are_refused_with_the_reason(self) -> None:
+        server = self.enterContext(processes.model_server(self.base, "M"))
+        url = open_service(self, server)
+        write_version(self.base, 4, [self.bad])
+        wait_until(lambda: self.ready(url)[0] == 503)
+        wait_until(lambda: "golden" in self.ready(url)[1]["failing"])
+        for language, words in (("en", "does not answer its own sample photos"), ("pt", "fotos de exemplo")):
+            reason = self.ready(url, language)[1]["failing"]["golden"]
+            self.assertIn("golden_1.jpg: blue 4 0.00, expected 0.95", reason)
+            self.assertIn(words, reason)
+        status, answer = self.predict(url)
+        self.assertEqual((status, answer["code"]), (502, "model_error"))
+        self.assertIn("golden_1.jpg: blue 4 0.00, expected 0.95", answer["msg"])
+
+
+class MisfitTest(unittest.TestCase):
+    """What is wrong between the services is said where it is seen: in /readyz, and to who asks."""
+
+    def refusal(self, write: Any, name: str = "M") -> str:
+        base = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        write(base / "1")
+        server = self.enterContext(processes.model_server(base, name))
+        loaded = config.load_config({"MODEL_NAME": "M", "SERVICE_MODEL_PORT": str(server.grpc_port)})
+        url = self.enterContext(serving(app_server.create_app(loaded, model_runner.ModelRunner(loaded))))
+        response = requests.post(
+            f"{url}/predict", data=PHOTOS["red"], headers={"Content-Type": "image/jpeg"}, timeout=60
+        )
+        message: str = response.json()["msg"]
+        ready = requests.get(f"{url}/readyz", timeout=60)
+        self.assertEqual(ready.status_code, 503)
+        # The numbers in it are of another photo.
+        (reason,) = ready.json()["failing"].values()
+        self.assertEqual(reason.partition("(")[0], message.partition("(")[0])
+        self.assertNotIn(str(base), message)
+        self.assertNotIn("/", message.replace("GET /model", ""))
+        return message
+
+    def test_each_misfit_is_named_with_what_to_do(self) -> None:
+        def model(**settings: Any) -> Any:
+            return lambda folder: tiny_models.write_model(folder, ["A", "B"], [0, 1], **settings)
+
+        def plain(folder: Path) -> None:
+            folder.mkdir()
+            tiny_models.write_graph(folder, 2, [0, 1], 16)
+
+        def other_labels(folder: Path) -> None:
+            plain(folder)
+            model_folder.write_recipe(folder, {"size": {"height": 16, "width": 16}}, ["A", "B", "C"])
+
+        def one_value(folder: Path) -> None:
+            folder.mkdir()
+            tiny_models.write_graph(folder, 1, [0], 16, activation="Sigmoid")
+            model_folder.write_recipe(folder, {"size": {"height": 16, "width": 16}}, ["A", "B"])
+
+        for name, write, served, words in (
+            ("no recipe", plain, "M", "has no recipe.*python run.py import.*section recipe"),
+            ("labels", other_labels, "M", r"answers 2 values.* 3 labels.*python run\.py import"),
+            ("one value", one_value, "M", "sigmoid.*python run.py import"),
+            (
+                "shape",
+                model(config={"size": {"height": 24, "width": 16}}),
+                "M",
+                r"\[\?, 16, 16, 3\].*\[\?, 24, 16, 3\]",
+            ),
+            ("logits", model(activation="Identity"), "M", "logits.*python run.py import"),
+            ("two outputs", model(outputs=("a", "b")), "M", "2 outputs.*a, b.*model_output_name"),
+            ("another name", model(), "N", "no model M; it serves N.*MODEL_NAME"),
+        ):
+            with self.subTest(name):
+                self.assertRegex(self.refusal(write, served), words)
 
 
 if __name__ == "__main__":

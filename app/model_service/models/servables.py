@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,6 +65,8 @@ class Servables:
         self._statuses: dict[str, dict[int, VersionStatus]] = {}
         # By identity: the same version may be loaded anew while a call still uses the old copy.
         self._uses: Counter[int] = Counter()
+        # When a call that names its version last used it, on the monotonic clock.
+        self._asked_at: dict[tuple[str, int], float] = {}
         # How often a version of each model could not be loaded.
         self.load_failures: Counter[str] = Counter()
         for servable in servables:
@@ -80,6 +83,8 @@ class Servables:
         with self._lock:
             servable = self._find(spec)
             self._uses[id(servable)] += 1
+            if spec.HasField("version"):
+                self._asked_at[servable.name, servable.version] = time.monotonic()
         try:
             yield servable
         finally:
@@ -97,6 +102,7 @@ class Servables:
         logger.info("Quiescing servable version %s", label(name, version))
         with self._lock:
             servable = self._versions[name].pop(version)
+            self._asked_at.pop((name, version), None)
             self._set_status(name, VersionStatus(version, UNLOADING))
             if not self._uses[id(servable)]:
                 self._end(servable)
@@ -113,6 +119,11 @@ class Servables:
         """Return the numbers of the versions that are served."""
         with self._lock:
             return list(self._versions.get(name, {}))
+
+    def asked_at(self, name: str, version: int) -> float:
+        """Return when a call last named this version, on the monotonic clock; 0 where none did."""
+        with self._lock:
+            return self._asked_at.get((name, version), 0.0)
 
     def names(self) -> list[str]:
         """Return the models of which a version was ever to be served."""
