@@ -29,7 +29,7 @@ from collections.abc import Sequence
 from launcher import Problem
 from launcher.environment import ALL, CHECK, ROOT, SERVE, python, set_up
 from launcher.ports import free_ports
-from launcher.services import MODEL_NAME, pair, wait_until_ready
+from launcher.services import model_name, pair, wait_until_ready
 from tools import system_packages
 
 COMPOSE_FILE = ROOT / "app" / "docker-compose.embedded.yml"
@@ -44,6 +44,9 @@ def main(arguments: Sequence[str]) -> int:
     commands = {"serve": serve, "test": test, "check": check, "e2e": e2e, "lock": lock, "install": install}
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=[*commands, *PROGRAMS])
+    parser.add_argument(
+        "--model", metavar="NAME", help="serve: a folder in prev_trained_models (default: MODEL_NAME, or CAT-DOG)"
+    )
     parser.add_argument("--port", type=_port, default=7998, help="serve: HTTP port (default 7998)")
     parser.add_argument("--grpc-port", type=_port, default=8500, help="serve: model server's gRPC port (default 8500)")
     parser.add_argument("--rest-port", type=_port, default=8501, help="serve: model server's REST port (default 8501)")
@@ -68,12 +71,14 @@ def _port(text: str) -> int:
 
 def serve(options: argparse.Namespace) -> int:
     """Start both services. Stop both on Ctrl-C, or when one of them ends."""
+    # Before packages are installed, so that a wrong name is reported at once.
+    model = model_name(options.model)
     set_up(SERVE, "serve")
     http_port, grpc_port, rest_port = options.port, options.grpc_port, options.rest_port
-    with pair(http_port, grpc_port, rest_port) as processes:
+    with pair(http_port, grpc_port, rest_port, model) as processes:
         print(f"\n  Try it    http://localhost:{http_port}/")
         print(f"  Predict   POST http://localhost:{http_port}/predict")
-        print(f"  Model     gRPC localhost:{grpc_port}, REST http://localhost:{rest_port}/v1/models/{MODEL_NAME}")
+        print(f"  Model     gRPC localhost:{grpc_port}, REST http://localhost:{rest_port}/v1/models/{model}")
         print("\n  Ctrl-C stops both services.\n", flush=True)
         while all(process.poll() is None for process in processes):
             time.sleep(0.5)
@@ -84,9 +89,9 @@ def test(options: argparse.Namespace) -> int:
     """Run the tests of `unit_test`. A pair on free ports is started for those that need running services."""
     set_up(ALL, "test")
     print(system_packages.report(), end="", flush=True)
-    ports = free_ports(3)
-    with pair(*ports):
-        return run_tests(["*test*.py"], ports[0])
+    http_port, grpc_port, rest_port = free_ports(3)
+    with pair(http_port, grpc_port, rest_port, "CAT-DOG"):
+        return run_tests(["*test*.py"], http_port)
 
 
 def install(options: argparse.Namespace) -> int:

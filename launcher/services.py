@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import os
+import re
 import signal
 import subprocess
 import time
@@ -18,13 +19,46 @@ from launcher.supervise import STOP_SECONDS
 
 PREPROCESS_SERVICE = ROOT / "app" / "preprocess_service" / "app"
 MODEL_SERVICE = ROOT / "app" / "model_service"
-MODEL_NAME = "CAT-DOG"
+MODELS = ROOT / "prev_trained_models"
 START_SECONDS = 60
+# Where a new version fails its golden check, the preprocess service goes on with the old one, and asks for that one.
+UNLOAD_DELAY_SECONDS = 10
+
+
+def model_name(wanted: str | None = None) -> str:
+    """The model to serve: `wanted`, else the one that MODEL_NAME names, else the preprocess service's own settings.
+
+    Raises Problem, which lists those that there are, where `prev_trained_models` has no version of it.
+    """
+    name = wanted or os.environ.get("MODEL_NAME") or _configured()
+    found = sorted(path.name for path in MODELS.iterdir() if any(_is_version(child) for child in _children(path)))
+    if name not in found:
+        raise Problem(f"there is no model {name!r} in {MODELS.name}/; there are: {', '.join(found) or 'none'}")
+    return name
+
+
+def _configured() -> str:
+    # Without a package for YAML: run.py needs nothing but Python.
+    path = Path(os.environ.get("SERVICE_CONFIG") or PREPROCESS_SERVICE / "config.yaml")
+    with contextlib.suppress(OSError, UnicodeDecodeError):
+        match = re.search(r"^experiment_id:\s*[\"']?([^\s\"'#]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        if match:
+            return match[1]
+    # The service says itself what is wrong with its settings.
+    return "CAT-DOG"
+
+
+def _children(path: Path) -> list[Path]:
+    return list(path.iterdir()) if path.is_dir() else []
+
+
+def _is_version(path: Path) -> bool:
+    return path.name.isascii() and path.name.isdecimal() and path.is_dir()
 
 
 @contextlib.contextmanager
-def pair(http_port: int, grpc_port: int, rest_port: int) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Start both services on these ports of 127.0.0.1; yield when a prediction works; stop both after the block.
+def pair(http_port: int, grpc_port: int, rest_port: int, model: str) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Start both services on these ports of 127.0.0.1; yield when `model` predicts; stop both after the block.
 
     Raises Problem if a port is used already, or if a service does not start.
     """
@@ -35,11 +69,12 @@ def pair(http_port: int, grpc_port: int, rest_port: int) -> Iterator[list[subpro
         f"--port={grpc_port}",
         f"--rest_api_port={rest_port}",
         "--bind_address=127.0.0.1",
-        f"--model_name={MODEL_NAME}",
-        f"--model_base_path={ROOT / 'prev_trained_models' / MODEL_NAME}",
+        f"--unload_delay_seconds={UNLOAD_DELAY_SECONDS}",
+        f"--model_name={model}",
+        f"--model_base_path={MODELS / model}",
     ]
     place = {"SERVICE_MODEL_HOST": "127.0.0.1", "SERVICE_MODEL_PORT": str(grpc_port)}
-    place |= {"SERVICE_HOST": "127.0.0.1", "SERVICE_PORT": str(http_port)}
+    place |= {"SERVICE_HOST": "127.0.0.1", "SERVICE_PORT": str(http_port), "MODEL_NAME": model}
     processes: list[subprocess.Popen[bytes]] = []
     with _ended_by_one_signal():
         try:

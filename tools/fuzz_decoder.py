@@ -47,7 +47,7 @@ with atheris.instrument_imports(include=["PIL", "pi_heif", "python_multipart", "
     from preprocess_service.app.api import request_body
     from preprocess_service.app.errors import Overloaded
     from preprocess_service.app.server.incoming_bodies import IncomingBodies, IncomingBody
-    from tools.service import PROJECT, ServiceError, read_config
+    from tools.service import PROJECT, ServiceError, decode_image, read_config, to_tensor
 from starlette.requests import Request
 
 CONFIG = read_config(None)
@@ -66,9 +66,9 @@ class Finding(Exception):
 def photo(data: bytes) -> None:
     """Decode the bytes of a file to the tensor, and check it."""
     picture = CONFIG.picture
-    tensor = utils.to_tensor(utils.decode_image(data, CONFIG.limits.pixels, picture), picture)
-    lowest, highest = picture.offset, 255 * picture.scale + picture.offset
-    if tensor.shape != (picture.height, picture.width, 3) or tensor.dtype != np.float32:
+    tensor = to_tensor(decode_image(data, CONFIG.limits.pixels, picture), picture)
+    lowest, highest = CONFIG.input_range
+    if tensor.shape != (*CONFIG.size, 3) or tensor.dtype != np.float32:
         raise Finding(f"a tensor {tensor.shape} {tensor.dtype}")
     if not (np.isfinite(tensor).all() and tensor.min() >= lowest - 1e-4 and tensor.max() <= highest + 1e-4):
         raise Finding(f"values from {tensor.min()} to {tensor.max()}")
@@ -90,10 +90,11 @@ def body(data: bytes) -> None:
     for read in (request_body.read_photo, request_body.read_batch):
         try:
             room = IncomingBody(IncomingBodies(CONFIG.limits, max_reading=1, overloaded=Overloaded))
-            photos = EVENTS.run_until_complete(read(request(first, parts), CONFIG.limits, room))
+            sent = EVENTS.run_until_complete(read(request(first, parts), CONFIG.limits, room))
         except ServiceError as exc:
             check_answer(exc)
             continue
+        photos = sent[0]
         for item in photos if isinstance(photos, list) else [photos]:
             if isinstance(item, ServiceError):
                 check_answer(item)

@@ -39,6 +39,9 @@ class Flags:
     )
     max_num_load_retries: int = _flag(5, "retries after a new version could not be loaded; at the start there are none")
     load_retry_interval_micros: int = _flag(60_000_000, "microseconds between these retries", 0, 2**63 - 1)
+    unload_delay_seconds: int = _flag(
+        0, "a replaced version stays for this time since it was last named (not in TensorFlow Serving)"
+    )
     rest_api_timeout_in_ms: int = _flag(30_000, "time limit of an HTTP call, in milliseconds", 1, 2**31)
     max_message_bytes: int = _flag(
         16 * 2**20, "largest message, and largest inputs of a message as arrays (not in TensorFlow Serving)", 1

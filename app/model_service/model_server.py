@@ -220,7 +220,7 @@ async def _stop_when_stuck(readiness: Readiness, stop: asyncio.Event) -> None:
 
 def _version_poller(options: Flags, servables: Servables, load: Load) -> VersionPoller:
     poll_s, retry_s = options.file_system_poll_wait_seconds, options.load_retry_interval_micros / 1e6
-    schedule = Schedule(poll_s, options.max_num_load_retries, retry_s)
+    schedule = Schedule(poll_s, options.max_num_load_retries, retry_s, options.unload_delay_seconds)
     return VersionPoller(servables, options.model_name, Path(options.model_base_path), load, schedule)
 
 

@@ -15,14 +15,14 @@ import sys
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any
 
-import numpy as np
 import uvicorn
-from numpy.typing import NDArray
 
 from preprocess_service.app.config import Config, load_config
+from preprocess_service.app.imaging.resize import Pixels, resize
 from preprocess_service.app.inference.pipeline import PREPARED_PER_CORE
 from preprocess_service.app.model_runner import ModelRunner
-from preprocess_service.app.utils import decode_base64, decode_image, to_pixels
+from preprocess_service.app.serving_client.model_version import ModelVersion
+from preprocess_service.app.utils import decode_base64, decode_image
 from serving_common.cpu_quota import usable_cores
 from serving_common.malloc import configure_malloc
 from tools import service  # noqa: F401 - finds the service's modules below
@@ -37,6 +37,7 @@ class Bare:
         self._config = config
         self._runner = ModelRunner(config)
         self._threads = ThreadPoolExecutor(usable_cores())
+        self._model: ModelVersion | None = None
         self._slots = asyncio.Semaphore(PREPARED_PER_CORE * usable_cores())
 
     async def __call__(self, scope: Any, receive: Any, send: Any) -> None:
@@ -55,17 +56,23 @@ class Bare:
             body += message["body"]
             is_whole = not message["more_body"]
         async with self._slots:
-            pixels = await asyncio.get_running_loop().run_in_executor(self._threads, self._prepare, body)
-            prediction = await self._runner.predict(pixels, TIMEOUT_S)
+            model = self._model or await self._find_model()
+            pixels = await asyncio.get_running_loop().run_in_executor(self._threads, self._prepare, body, model)
+            prediction = await self._runner.predict(pixels, model, TIMEOUT_S)
         confidence = round(100 * prediction.probabilities[prediction.label], 2)
         answer = json.dumps({"pet_type": prediction.label, "model_conf": confidence}).encode()
         headers = [(b"content-type", b"application/json"), (b"content-length", b"%d" % len(answer))]
         await send({"type": "http.response.start", "status": 200, "headers": headers})
         await send({"type": "http.response.body", "body": answer})
 
-    def _prepare(self, body: bytes) -> NDArray[np.uint8]:
+    async def _find_model(self) -> ModelVersion:
+        (newest, *_) = await self._runner.available(TIMEOUT_S)
+        self._model = await self._runner.load(newest, TIMEOUT_S)
+        return self._model
+
+    def _prepare(self, body: bytes, model: ModelVersion) -> Pixels:
         photo = decode_base64(json.loads(body)["image_b64"])
-        return to_pixels(decode_image(photo, self._config.limits.pixels, self._config.picture), self._config.picture)
+        return resize(decode_image(photo, self._config.limits.pixels, model.geometry), model.geometry)
 
 
 def main() -> int:

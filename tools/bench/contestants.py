@@ -8,6 +8,7 @@ from pathlib import Path
 
 from tools.bench.environments import ENVIRONMENTS, RIVALS, install_all, python_of
 from tools.bench.limit import names_of
+from tools.model_folder import read_recipe
 from tools.service import PROJECT, Config
 
 OURS = "this project"
@@ -41,10 +42,10 @@ def contestants(config: Config, model: Path, cores: int) -> list[Contestant]:
     """Return all contestants, ours first, for one version folder of a model."""
     input_name, output_name = names_of(model)
     asked = {
-        "name": config.experiment_id,
+        "name": config.service.experiment_id,
         "model": str(model),
-        "labels": config.labels,
-        "picture": config.picture.model_dump(),
+        "labels": read_recipe(model).labels,
+        "picture": _picture(config),
         "input": input_name,
         "output": output_name,
     }
@@ -52,6 +53,12 @@ def contestants(config: Config, model: Path, cores: int) -> list[Contestant]:
     for runtime in ("tensorflow", "openvino"):
         found += [_litserve(asked, runtime, cores), _bentoml(asked, runtime, cores)]
     return [*found, _fastapi_inside(asked, cores)]
+
+
+def _picture(config: Config) -> dict[str, object]:
+    """The recipe for those who know nothing of ours: crop, bilinear, and one scale and offset."""
+    geometry, (scale, offset) = config.picture.geometry(), config.picture.scaling()
+    return geometry.model_dump() | {"scale": scale[0], "offset": offset[0]}
 
 
 def named(everybody: Sequence[Contestant], words: Sequence[str]) -> list[Contestant]:
@@ -73,7 +80,7 @@ def _model_server(program: Path, config: Config, model: Path) -> Part:
             "--port={grpc}",
             "--rest_api_port={rest}",
             "--bind_address=127.0.0.1",
-            f"--model_name={config.experiment_id}",
+            f"--model_name={config.service.experiment_id}",
             f"--model_base_path={model.parent}",
         ]
     )

@@ -142,8 +142,7 @@ def picture() -> Any:
     request.model_spec.name = "CAT-DOG"
     tensor = request.inputs["image"]
     tensor.dtype = messages.types_pb2.DT_FLOAT
-    size = service.read_config(None).picture
-    shape = (1, size.height, size.width, 3)
+    shape = (1, *service.read_config(None).size, 3)
     for side in shape:
         tensor.tensor_shape.dim.add(size=side)
     tensor.tensor_content = np.random.default_rng(0).uniform(-1, 1, shape).astype("<f4").tobytes()

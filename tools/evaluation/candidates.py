@@ -3,12 +3,12 @@
     python -m tools.evaluation.candidates DATA --json candidates.json --plot candidates.png
     python -m tools.evaluation.candidates DATA --candidate lite1:200:0.875:odds --json candidates.json
 
-A candidate is backbone:pixels:crop:head[:views][:int8]. The crop is config.yaml's, or `pad`: the whole photo with grey
-borders. The head is `linear` (pooled features), `odds` (also ImageNet's odds of cats and dogs, see animals.py), or
-`cut15`: linear on block 15, without the later blocks. All heads are fitted on one view of each training photo with
-one penalty, so that they are comparable; with several views the penalty is train.py's. `int8` rounds the backbone to 8
-bits (see quantization.py). Each candidate is added to the JSON, so a stopped run can be continued. At the end the costs
-of all backbones are measured in one run, together with the whole model of --model.
+A candidate is backbone:pixels:crop:head[:views][:int8]. The crop is a part of the centre, or `pad`: the whole photo
+with grey borders. The head is `linear` (pooled features), `odds` (also ImageNet's odds of cats and dogs, see
+animals.py), or `cut15`: linear on block 15, without the later blocks. All heads are fitted on one view of each training
+photo with one penalty, so that they are comparable; with several views the penalty is train.py's. `int8` rounds the
+backbone to 8 bits (see quantization.py). Each candidate is added to the JSON, so a stopped run can be continued. At the
+end the costs of all backbones are measured in one run, together with the whole model of --model.
 """
 
 import argparse
@@ -105,8 +105,7 @@ class Candidate:
 
     def config(self, config: Config) -> Config:
         """Return the service's settings with the picture size and crop of this candidate."""
-        update = {"width": self.pixels, "height": self.pixels, "crop": self.crop}
-        return config.model_copy(update={"picture": config.picture.model_copy(update=update)})
+        return config.with_picture(size={"width": self.pixels, "height": self.pixels}, crop_pct=self.crop)
 
     def framed(self, image: Image.Image) -> Image.Image:
         """Return the photo, or with `pad` a square that contains all of it."""
@@ -224,7 +223,7 @@ def main(arguments: list[str] | None = None) -> int:
     parser.add_argument("--json", type=Path, required=True, help="the results; read and written")
     parser.add_argument("--plot", type=Path, help="write a Pareto plot (PNG) to this file")
     parser.add_argument("--model", type=Path, help="a version folder whose cost is measured too")
-    parser.add_argument("--config", type=Path, help="config.yaml (default: the service's)")
+    parser.add_argument("--config", type=Path, help="preprocessor_config.json (default: that of training)")
     default = PROJECT / "prev_trained_models" / "CAT-DOG" / "labels.txt"
     parser.add_argument("--labels", type=Path, default=default, help="labels.txt (default: CAT-DOG's)")
     parser.add_argument("--cache", type=Path, default=PROJECT / ".build" / "features", help="where features are kept")

@@ -66,7 +66,7 @@ def read_inputs(folder: Path, config: Config, photos: int, noise: int, seed: int
     random = np.random.default_rng(seed)
     chosen = [files[number] for number in random.permutation(len(files))[:photos]]
     tensors = [to_tensor(decode_image(path.read_bytes(), config.limits.pixels), picture) for path in chosen]
-    noisy = random.uniform(-1, 1, (noise, picture.height, picture.width, 3)).astype(np.float32)
+    noisy = random.uniform(-1, 1, (noise, *config.size, 3)).astype(np.float32)
     return np.concatenate([np.stack(tensors), noisy])
 
 
@@ -123,8 +123,7 @@ def check(options: argparse.Namespace) -> list[Difference]:
     variant = VARIANTS[options.variant]
     config = read_config(options.config)
     if options.size:
-        picture = config.picture.model_copy(update={"width": options.size, "height": options.size})
-        config = config.model_copy(update={"picture": picture})
+        config = config.with_picture(size={"width": options.size, "height": options.size})
     weights = options.weights or installed_weights(variant)
     inputs = read_inputs(options.photos, config, options.count, options.noise, options.seed)
     with tempfile.TemporaryDirectory() as name:
@@ -143,7 +142,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--torch-python", type=Path, default=Path(sys.executable), help="interpreter that has PyTorch")
     parser.add_argument("--variant", choices=VARIANTS, default="lite2")
     parser.add_argument("--weights", type=Path, help="the .pth file (default: the installed package's)")
-    parser.add_argument("--config", type=Path, help="config.yaml with the picture recipe (default: the service's)")
+    parser.add_argument("--config", type=Path, help="preprocessor_config.json (default: how models are trained here)")
     parser.add_argument("--size", type=int, help="width and height in pixels (default: the recipe's)")
     parser.add_argument("--count", type=int, default=200, help="how many photos (default: %(default)s)")
     parser.add_argument("--noise", type=int, default=16, help="how many inputs of noise (default: %(default)s)")

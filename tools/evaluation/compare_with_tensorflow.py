@@ -104,7 +104,7 @@ def main() -> int:
     signatures = tf.saved_model.load(str(options.model / str(version))).signatures
     stub = prediction_service_pb2_grpc.PredictionServiceStub(grpc.insecure_channel(options.server))
     comparisons = [
-        Comparison(name, signatures[name], stub, config.experiment_id)
+        Comparison(name, signatures[name], stub, config.service.experiment_id)
         for name in (DEFAULT_SIGNATURE, PIXELS_SIGNATURE)
         if name in signatures
     ]

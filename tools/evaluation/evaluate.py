@@ -2,7 +2,7 @@
 
     python -m tools.evaluation.evaluate PHOTOS                             the running service, http://localhost:7998
     python -m tools.evaluation.evaluate PHOTOS --url http://host:port      another service
-    python -m tools.evaluation.evaluate PHOTOS --model prev_trained_models/CAT-DOG/5   the SavedModel, without a service
+    python -m tools.evaluation.evaluate PHOTOS --model prev_trained_models/CAT-DOG/6   the SavedModel, without a service
 
 It prints the accuracy with its 95 % interval (Wilson), the confusion matrix and the calibration. It also prints the
 accuracy by source if there is an INDEX.csv (columns path and source) in the folder or its parent. Rejected photos are
@@ -172,11 +172,11 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     way.add_argument("--model", type=Path, help="version folder of a SavedModel, in place of the service")
     default_labels = PROJECT / "prev_trained_models" / "CAT-DOG" / "labels.txt"
     parser.add_argument("--labels", type=Path, default=default_labels, help="labels.txt (default: CAT-DOG's)")
-    parser.add_argument("--config", type=Path, help="config.yaml for --model (default: the service's)")
+    parser.add_argument("--config", type=Path, help="preprocessor_config.json for --model (default: CAT-DOG's)")
     parser.add_argument("--index", type=Path, help="INDEX.csv (default: the one in the folder or its parent)")
     parser.add_argument("--clients", type=int, default=4, help="photos in flight (default: %(default)s)")
     parser.add_argument("--neither", type=Path, help="folder with photos of none of the classes")
-    parser.add_argument("--threshold", type=float, help="threshold of the domain score (default: config.yaml's)")
+    parser.add_argument("--threshold", type=float, help="threshold of the domain score (default: the recipe's)")
     parser.add_argument("--cost", action="store_true", help="measure --model on one core, in OpenVINO and TensorFlow")
     parser.add_argument("--pictures", type=Path, help="write reliability.png and mistakes.png into this folder")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
@@ -197,7 +197,7 @@ def evaluate(options: argparse.Namespace) -> None:
     found = report(answers, labels)
     if options.neither:
         threshold = options.threshold
-        threshold = read_config(options.config).domain_threshold if threshold is None else threshold
+        threshold = read_config(options.config).picture.domain_threshold if threshold is None else threshold
         outside = ask(find_unlabelled(options.neither), predictor, options.clients)
         groups = [photo.source for photo in outside.photos]
         found["neither"] = domain_report(answers.domain, outside.domain, groups, threshold)

@@ -81,10 +81,10 @@ class ModelPredictor:
             self._compiled = openvino.Core().compile_model(network, "CPU", settings)
         except RuntimeError as exc:
             raise PredictorError(f"{model}: no SavedModel that OpenVINO reads ({str(exc).splitlines()[-1]})") from exc
-        wanted = [-1, config.picture.height, config.picture.width, 3]
+        wanted = [-1, *config.size, 3]
         found = [int(side.get_length()) if side.is_static else -1 for side in network.inputs[0].partial_shape]
         if found != wanted:
-            raise PredictorError(f"{model}: the input is {found}, but config.yaml makes pictures of {wanted}")
+            raise PredictorError(f"{model}: the input is {found}, but the recipe makes pictures of {wanted}")
         self._config = config
         self._classes = classes
         self._local = threading.local()

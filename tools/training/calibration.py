@@ -57,11 +57,10 @@ def calibrated(
     text = json.dumps([dict(base), CALIBRATION_PHOTOS, files], sort_keys=True)
     path = cache / f"ranges-{hashlib.sha256(text.encode()).hexdigest()[:16]}.json"
     if not path.is_file():
-        picture = config.picture
         ranges = calibrate(
             network,
             calibration_pictures(photos, config),
-            image_range=(picture.offset, 255 * picture.scale + picture.offset),
+            image_range=config.input_range,
         )
         path.parent.mkdir(parents=True, exist_ok=True)
         path.write_text(json.dumps(ranges), "utf-8")

@@ -70,12 +70,14 @@ def write_saved_model(
     outputs: Callable[[Any], dict[str, Any]],
     warm: bool = False,
     scaling: Scaling | None = None,
+    finish: Callable[[Path], None] | None = None,
 ) -> None:
     """Write to `target` the graph that `outputs` builds on a float32 input `image` [batch, height, width, 3].
 
     `size` is (height, width); `outputs` maps the input tensor to named output tensors. The graph is flat, without
     functions or variables, so that TensorFlow Serving and OpenVINO both see the names of the signatures unchanged.
     `scaling` adds the signature `pixels`: uint8 [batch, height, width, 3], with the same outputs and constants.
+    `finish` adds the other files of the folder.
     `warm` adds the warm-up file; the model name in its request is that of `target`'s parent. Raises ExportError.
     """
     # Hides TensorFlow's messages about missing GPUs and about this old kind of graph.
@@ -100,6 +102,8 @@ def write_saved_model(
                 # The preprocess service calls `pixels` if the model has it, so only that is warmed up.
                 name = PIXELS_SIGNATURE if scaling else DEFAULT_SIGNATURE
                 write_warmup(folder, name, signatures[name], target.parent.name)
+            if finish:
+                finish(folder)
         except tf.errors.OpError as exc:
             raise ExportError(f"{target}: {exc.message}") from exc
 

@@ -27,7 +27,7 @@ from numpy.typing import NDArray
 
 from tools.evaluation import photos
 from tools.evaluation.measures import Proportion, by_group, proportion
-from tools.service import PROJECT, Config, ConfigError, decode_image, read_config, to_tensor
+from tools.service import PROJECT, Config, ConfigError, decode_image, read_config, resize, to_tensor, utils
 from tools.training import animals, features, quantization, views
 from tools.training.calibration import CalibrationError, calibrated
 from tools.training.efficientnet_lite import VARIANTS, Network, WeightsError, installed_weights, load_network
@@ -42,8 +42,10 @@ class TrainError(Exception):
     """Training can't continue; the message says why."""
 
 
-def export(network: Network, ranges: Ranges, chosen: Chosen, config: Config, target: Path) -> None:
-    """Write the SavedModel: rounded backbone, mean pooling, ImageNet's odds, head, temperature, softmax.
+def export(
+    network: Network, ranges: Ranges, chosen: Chosen, config: Config, labels: Sequence[str], target: Path
+) -> None:
+    """Write the SavedModel and its recipe: rounded backbone, mean pooling, ImageNet's odds, head, temperature, softmax.
 
     Beside the float32 input it has a uint8 input of pixels, which the graph scales with the recipe's numbers.
     """
@@ -60,14 +62,21 @@ def export(network: Network, ranges: Ranges, chosen: Chosen, config: Config, tar
         logits = tf.matmul(pooled, tf.constant(kernel[:-1])) + tf.matmul(odds, tf.constant(kernel[-1:]))
         return {OUTPUT_NAME: tf.nn.softmax(tf.nn.bias_add(logits, bias)), DOMAIN_NAME: domain}
 
-    picture = config.picture
-    scaling = Scaling(picture.scale, picture.offset)
-    write_saved_model(target, (picture.height, picture.width), outputs, warm=True, scaling=scaling)
+    scale, offset = config.picture.scaling()
+    recipe = json.loads(config.picture.model_dump_json(exclude_defaults=True, exclude_none=True))
+
+    def add_recipe(folder: Path) -> None:
+        # Where it comes before TensorFlow, it stands in its place.
+        from tools.model_folder import write_recipe
+
+        write_recipe(folder, recipe, labels)
+
+    write_saved_model(target, config.size, outputs, True, Scaling(scale[0], offset[0]), add_recipe)
 
 
 def fingerprint(config: Config, weights: Path, variant: str) -> dict[str, object]:
     """Return everything that a photo's features depend on, except the photo and the seed."""
-    code = [Path(inspect.getfile(part)) for part in (features, quantization, views, decode_image)]
+    code = [Path(inspect.getfile(part)) for part in (features, quantization, views, utils, resize)]
     return {
         "variant": variant,
         "weights": hashlib.sha256(weights.read_bytes()).hexdigest(),
@@ -81,8 +90,7 @@ def feature_model(features_of: Callable[[Any], Any], config: Config, cache: Path
     key = hashlib.sha256(json.dumps(dict(base), sort_keys=True).encode()).hexdigest()[:16]
     target = cache / f"backbone-{key}"
     if not target.is_dir():
-        size = (config.picture.height, config.picture.width)
-        write_saved_model(target, size, lambda image: {"features": features_of(image)})
+        write_saved_model(target, config.size, lambda image: {"features": features_of(image)})
     return target
 
 
@@ -151,7 +159,7 @@ def train(options: argparse.Namespace) -> Path:
     right = hits(chosen.head, validation)
     shares = {"all": proportion(right)} | by_group(right, list(validation.sources))
     show("val", shares)
-    export(network, ranges, chosen, config, target)
+    export(network, ranges, chosen, config, [label.upper() for label in labels], target)
     print(f"\nwrote {target}")
     return target
 
@@ -165,7 +173,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--version", type=int, help="number of the version folder (default: the next free one)")
     parser.add_argument("--variant", choices=VARIANTS, default="lite2", help="backbone (default: %(default)s)")
     parser.add_argument("--weights", type=Path, help="the backbone's .pth (default: the installed package's)")
-    parser.add_argument("--config", type=Path, help="config.yaml with the picture recipe (default: the service's)")
+    parser.add_argument("--config", type=Path, help="preprocessor_config.json (default: CAT-DOG's)")
     parser.add_argument("--index", type=Path, help="INDEX.csv (default: the one in the folder or its parent)")
     parser.add_argument("--penalty", type=float, nargs="+", default=[0.3], help="L2 penalties to try (default: 0.3)")
     parser.add_argument(

@@ -325,8 +325,16 @@ class GetModelStatusTest(GrpcTestCase):
                 Code.NOT_FOUND,
                 "Could not find version 7 of model CAT-DOG",
             ),
-            "unknown_model": (self.request("M"), Code.NOT_FOUND, "Could not find any versions of model M"),
-            "empty_name": (self.request(""), Code.NOT_FOUND, "Could not find any versions of model "),
+            "unknown_model": (
+                self.request("M"),
+                Code.NOT_FOUND,
+                "Could not find any versions of model M; served here: CAT-DOG",
+            ),
+            "empty_name": (
+                self.request(""),
+                Code.NOT_FOUND,
+                "Could not find any versions of model ; served here: CAT-DOG",
+            ),
         }
         for case, (request, code, text) in cases.items():
             with self.subTest(case):

@@ -85,7 +85,7 @@ class PathsTest(RestTestCase):
             ("PUT", "/v1/models/CAT-DOG"): (400, "Malformed request: PUT /v1/models/CAT-DOG"),
             ("DELETE", "/v1/models/CAT-DOG"): (400, "Malformed request: DELETE /v1/models/CAT-DOG"),
             ("GET", "/v1/models"): (400, "Missing model name in request."),
-            ("GET", "/v1/models/M"): (404, "Could not find any versions of model M"),
+            ("GET", "/v1/models/M"): (404, "Could not find any versions of model M; served here: CAT-DOG"),
             ("GET", "/v1/models/CAT-DOG/versions/7"): (404, "Could not find version 7 of model CAT-DOG"),
             ("GET", "/v1/models/M/metadata"): (404, "Servable not found for request: Latest(M)"),
             ("GET", f"/v1/models/CAT-DOG/versions/{2**63}"): (400, f"Failed to convert version: {2**63} to numeric."),

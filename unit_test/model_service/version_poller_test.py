@@ -5,6 +5,7 @@ import unittest
 import unittest.mock
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import grpc
 
@@ -53,8 +54,8 @@ class VersionPollerTest(unittest.TestCase):
         self.now = 0.0
         self.watch = self.watch_with(retries=2)
 
-    def watch_with(self, retries: int) -> Any:
-        schedule = version_poller.Schedule(POLL_S, retries, RETRY_S)
+    def watch_with(self, retries: int, keep_s: float = 0) -> Any:
+        schedule = version_poller.Schedule(POLL_S, retries, RETRY_S, keep_s)
         return version_poller.VersionPoller(self.servables, "M", self.base_path, self.load, schedule)
 
     def folder(self, version: int) -> Path:
@@ -119,6 +120,34 @@ class VersionPollerTest(unittest.TestCase):
         self.step()
         self.assertEqual(seen, [(1, "LOADING", True)])
         self.assertFalse(self.watch.is_loading)
+
+    def test_the_old_version_stays_for_a_while_and_for_as_long_as_it_is_asked_for_by_its_number(self) -> None:
+        clock = self.enterContext(mock.patch.object(version_poller.time, "monotonic", return_value=1000.0))
+        self.watch = self.watch_with(retries=0, keep_s=10)
+        self.folder(2)
+        self.step()
+        self.assertEqual((self.served(), self.states()), (2, {2: "AVAILABLE", 1: "AVAILABLE"}))
+        clock.return_value += 9
+        with self.servables.use(spec(1)):
+            self.step()
+        # A call that names no version is the new one's.
+        with self.servables.use(spec()) as used:
+            self.assertEqual(used.version, 2)
+        clock.return_value += 9
+        self.step()
+        self.assertEqual(self.states()[1], "AVAILABLE")
+        clock.return_value += 1
+        self.step()
+        self.assertEqual(self.states(), {2: "AVAILABLE", 1: "END"})
+
+    def test_a_version_whose_folder_is_gone_is_unloaded_though_the_old_one_is_still_there(self) -> None:
+        self.watch = self.watch_with(retries=0, keep_s=1e9)
+        folder = self.folder(2)
+        self.step()
+        folder.rmdir()
+        self.step()
+        self.assertEqual((self.served(), self.states()), (1, {2: "END", 1: "AVAILABLE"}))
+        self.assertEqual(self.load.loaded, [2])
 
     def test_the_old_version_ends_when_its_last_call_does(self) -> None:
         self.folder(2)

@@ -16,9 +16,10 @@ import requests
 
 from preprocess_service.app import app_server, config, errors, model_runner, translations
 from preprocess_service.app.observability import metrics
-from preprocess_service.app.serving_client import predict_response, signature
+from preprocess_service.app.serving_client import predict_response
 from serving_common import json_logging
 from unit_test.preprocess_service.http_server import serving
+from unit_test.preprocess_service.recipes import GEOMETRY, SHIPPED, model_version
 from unit_test.utils import IMAGES, image_to_base64
 
 CAT = image_to_base64(IMAGES / "cat_1.jpg")
@@ -41,20 +42,25 @@ class FakeRunner:
     async def close(self) -> None:
         self.closed = True
 
-    async def predict(self, pixels: Any, timeout: float, request_id: str = "") -> Any:
+    async def predict(self, pixels: Any, model: Any, timeout: float, request_id: str = "") -> Any:
         self.pixels, self.timeout, self.request_id = pixels, timeout, request_id
         if isinstance(self.answer, Exception):
             raise self.answer
         probabilities = {"CAT": self.answer, "DOG": 1 - self.answer}
-        return predict_response.Prediction(probabilities, 3, self.domain_score)
+        threshold = SHIPPED.preprocessor_config.domain_threshold
+        return predict_response.Prediction(probabilities, 3, self.domain_score, threshold)
 
-    async def model_version(self, timeout: float) -> int:
+    async def available(self, timeout: float) -> list[int]:
         if isinstance(self.state, Exception):
             raise self.state
-        return self.state
+        return [self.state]
 
-    async def signature(self, timeout: float) -> Any:
-        return signature.Signature("pixels", "probabilities")
+    async def load(self, version: int, timeout: float) -> Any:
+        return model_version(version)
+
+    def approve(self, model: Any) -> None: ...
+
+    def disapprove(self, version: int) -> None: ...
 
 
 class HeldRunner(FakeRunner):
@@ -73,7 +79,7 @@ class HeldRunner(FakeRunner):
     def release(self) -> None:
         self._released.set()
 
-    async def predict(self, pixels: Any, timeout: float, request_id: str = "") -> Any:
+    async def predict(self, pixels: Any, model: Any, timeout: float, request_id: str = "") -> Any:
         self._begun.release()
         try:
             while not self._released.is_set():
@@ -81,7 +87,7 @@ class HeldRunner(FakeRunner):
         except asyncio.CancelledError:
             self.was_cancelled.set()
             raise
-        return await super().predict(pixels, timeout, request_id)
+        return await super().predict(pixels, model, timeout, request_id)
 
 
 def settings(**limits: Any) -> Any:
@@ -112,16 +118,18 @@ class AppServerTest(unittest.TestCase):
             response.json(),
             {
                 "status": "Success",
+                "label": "DOG",
+                "confidence": 0.75,
                 "pet_type": "DOG",
                 "model_conf": 75.0,
-                "probabilities": {"CAT": 0.25, "DOG": 0.75},
+                "probabilities": {"DOG": 0.75, "CAT": 0.25},
                 "model": {"name": "CAT-DOG", "version": 3},
                 "request_id": "photo-1",
             },
         )
 
     def test_a_photo_of_neither_is_told_where_the_model_can_tell(self) -> None:
-        threshold = settings().domain_threshold
+        threshold = SHIPPED.preprocessor_config.domain_threshold
         for name, score, in_domain in (("at the threshold", threshold, True), ("below it", threshold - 0.001, False)):
             with self.subTest(name):
                 self.runner.domain_score = score
@@ -131,8 +139,7 @@ class AppServerTest(unittest.TestCase):
 
     def test_the_model_gets_the_picture_in_its_own_size(self) -> None:
         self.post(json={"image_b64": CAT})
-        picture = settings().picture
-        self.assertEqual(self.runner.pixels.shape, (picture.height, picture.width, 3))
+        self.assertEqual(self.runner.pixels.shape, (GEOMETRY.height, GEOMETRY.width, 3))
         self.assertEqual(self.runner.pixels.dtype, np.uint8)
 
     def test_an_insane_request_id_is_replaced(self) -> None:
@@ -257,9 +264,9 @@ class AppServerTest(unittest.TestCase):
         unavailable = errors.ModelUnavailable()
         reason = str(unavailable)
         for name, state, answer, status, ok, failing in (
-            ("both", 3, 0.5, 200, ["process", "model", "prediction"], {}),
+            ("both", 3, 0.5, 200, ["process", "model", "golden", "prediction"], {}),
             ("not loaded", unavailable, 0.5, 503, ["process"], {"model": reason}),
-            ("no prediction", 3, unavailable, 503, ["process", "model"], {"prediction": reason}),
+            ("no prediction", 3, unavailable, 503, ["process", "model", "golden"], {"prediction": reason}),
         ):
             # Each with a service of its own: one look is good for a second.
             with self.subTest(name), serving(app_server.create_app(settings(), runner := FakeRunner())) as url:
@@ -285,15 +292,58 @@ class AppServerTest(unittest.TestCase):
                 "labels": ["CAT", "DOG"],
                 "signature_name": "serving_default",
                 "input_name": "pixels",
-                "input_shape": [settings().picture.height, settings().picture.width, 3],
+                "input_shape": [GEOMETRY.height, GEOMETRY.width, 3],
                 "output_name": "probabilities",
+                "domain_threshold": None,
+                "preprocessing": {
+                    "width": 240,
+                    "height": 240,
+                    "mode": "crop",
+                    "crop": 0.95,
+                    "shortest_edge": None,
+                    "resampling": "bilinear",
+                    "antialias": True,
+                    "decode": "fast",
+                    "scale": [1 / 128] * 3,
+                    "offset": [-127 / 128] * 3,
+                },
+                "golden": [],
             },
         )
+
+    def test_an_answer_has_as_many_labels_as_were_asked_for(self) -> None:
+        for sent, found in (
+            ({"json": {"image_b64": CAT, "top_k": 1}}, ["DOG"]),
+            ({"json": {"image_b64": CAT, "top_k": 2}, "params": {"top_k": "1"}}, ["DOG", "CAT"]),
+            (
+                {"data": base64.b64decode(CAT), "headers": {"Content-Type": "image/jpeg"}, "params": {"top_k": "1"}},
+                ["DOG"],
+            ),
+            ({"files": {"file": base64.b64decode(CAT)}, "params": {"top_k": "1"}}, ["DOG"]),
+        ):
+            with self.subTest(str(sent)[-60:]):
+                self.assertEqual(list(self.post(**sent).json()["probabilities"]), found)
+        batch = {"images_b64": [CAT, CAT], "top_k": 1}
+        answers = requests.post(f"{self.url}/predict/batch", json=batch, timeout=10).json()["predictions"]
+        self.assertEqual([list(answer["probabilities"]) for answer in answers], [["DOG"], ["DOG"]])
+
+    def test_more_labels_than_there_are_or_none_is_refused(self) -> None:
+        for top_k, words in ((3, "from 1 to 2"), (0, "1 or more"), ("two", "top_k"), (1.5, "top_k"), (True, "top_k")):
+            with self.subTest(top_k):
+                self.check_refusal(self.post(json={"image_b64": CAT, "top_k": top_k}), 422, "invalid_request", words)
+        for text in ("0", "-1", "x", "1.0", "9" * 30, "\u0663"):
+            with self.subTest(text):
+                response = self.post(json={"image_b64": CAT}, params={"top_k": text})
+                self.check_refusal(response, 422, "invalid_request", "1 or more")
 
     def test_openapi_describes_the_routes_the_body_and_every_refusal(self) -> None:
         paths = requests.get(f"{self.url}/openapi.json", timeout=5).json()["paths"]
         self.assertEqual(
-            set(paths), {"/predict", "/cat-dog_classification", "/predict/batch", "/model", "/livez", "/readyz"}
+            set(paths),
+            {
+                *("/predict", "/cat-dog_classification", "/predict/batch"),
+                *("/model", "/model/golden/{name}", "/livez", "/readyz"),
+            },
         )
         operation = paths["/predict"]["post"]
         self.assertIn("image_b64", operation["requestBody"]["content"]["application/json"]["schema"]["properties"])

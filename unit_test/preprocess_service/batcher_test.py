@@ -34,7 +34,7 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase):
         self.model = Model()
 
     async def submit(self, calls: int, size: int, *numbers: int) -> list[asyncio.Task[int]]:
-        self.batcher: Any = batcher.Batcher(self.model.ask, calls, size)
+        self.batcher: Any = batcher.Batcher(self.model.ask, calls, lambda _: size, lambda number: number > 100)
         return await self.more(*numbers)
 
     async def more(self, *numbers: int) -> list[asyncio.Task[int]]:
@@ -52,6 +52,12 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase):
         self.model.gate.set()
         self.assertEqual(await asyncio.gather(*tasks), [10, 20, 30, 40, 50, 60, 70])
         self.assertEqual(self.model.asked, [[1], [2], [3, 4, 5], [6, 7]])
+
+    async def test_items_of_another_group_are_sent_apart(self) -> None:
+        tasks = await self.submit(1, 4, 1, 2, 3, 101, 102, 4)
+        self.model.gate.set()
+        await asyncio.gather(*tasks)
+        self.assertEqual(self.model.asked, [[1], [2, 3], [101, 102], [4]])
 
     async def test_the_call_ahead_waits_until_it_asks_as_many_as_the_others_or_one_of_them_ends(self) -> None:
         await self.submit(3, 4, 1, 2, 3, 4, 5, 6)
@@ -120,7 +126,7 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(await others[2], 40)
 
     async def test_a_call_that_is_cancelled_before_it_begins_leaves_its_place(self) -> None:
-        self.batcher = batcher.Batcher(self.model.ask, 1, 1)
+        self.batcher = batcher.Batcher(self.model.ask, 1, lambda _: 1, bool)
         task = asyncio.create_task(self.batcher.submit(1))
         await asyncio.sleep(0)
         task.cancel()

@@ -62,15 +62,12 @@ class ConfigTest(unittest.TestCase):
                 self.check_refusal(rest, "mine.yaml", key, "missing")
 
     def test_an_unknown_key_is_named(self) -> None:
-        self.settings["picture"]["widht"] = 1
-        self.check_refusal(self.settings, "picture.widht", "no known key")
+        self.settings["limits"]["pixles"] = 1
+        self.check_refusal(self.settings, "limits.pixles", "no known key")
 
     def test_a_bad_value_is_named_with_its_key(self) -> None:
         for section, key, value in (
-            ("picture", "width", 0),
-            ("picture", "crop", 1.5),
-            ("picture", "resampling", "best"),
-            ("picture", "scale", float("nan")),
+            ("limits", "header_seconds", float("nan")),
             ("model_server", "port", 65536),
             ("server", "host", ""),
             ("limits", "deadline_seconds", 0),
@@ -167,8 +164,26 @@ class ConfigTest(unittest.TestCase):
             with self.subTest(origin):
                 self.check_refusal(self.settings, "SERVICE_CORS_ORIGINS", environment={"SERVICE_CORS_ORIGINS": origin})
 
-    def test_labels_that_repeat_are_refused(self) -> None:
-        self.check_refusal(self.settings | {"labels": ["CAT", "CAT"]}, "labels", "differ")
+    def test_a_recipe_for_a_model_without_one_is_read_or_refused_by_name(self) -> None:
+        recipe = {"preprocessor_config": {"size": {"height": 4, "width": 5}}, "labels": ["A", "B"]}
+        loaded = load(self.settings | {"recipe": recipe}).recipe
+        assert loaded is not None
+        self.assertEqual((loaded.labels, loaded.preprocessor_config.geometry().width), (("A", "B"), 5))
+        for change, words in (
+            ({"labels": ["A", "A"]}, "more than once"),
+            ({"labels": ["A"]}, "recipe.labels"),
+            ({"preprocessor_config": {"size": {"height": 4, "widht": 5}}}, "widht"),
+        ):
+            with self.subTest(words):
+                self.check_refusal(self.settings | {"recipe": recipe | change}, "recipe", words)
+
+    def test_the_name_of_the_model_wins_and_names_of_another_models_tensors_are_left_out(self) -> None:
+        named = self.settings | {"model_input_name": "in", "model_output_name": "out"}
+        for name, expected in (("", ("CAT-DOG", "in")), ("CAT-DOG", ("CAT-DOG", "in")), ("BIRDS", ("BIRDS", None))):
+            with self.subTest(name):
+                loaded = load(named, {"MODEL_NAME": name})
+                self.assertEqual((loaded.experiment_id, loaded.model_input_name), expected)
+                self.assertEqual(loaded.model_output_name, "out" if expected[1] else None)
 
     def test_a_bad_variable_is_named(self) -> None:
         self.check_refusal(self.settings, "SERVICE_PORT", "'http'", environment={"SERVICE_PORT": "http"})
@@ -184,9 +199,3 @@ class ConfigTest(unittest.TestCase):
     def test_a_missing_file_is_refused(self) -> None:
         with self.assertRaisesRegex(config.ConfigError, "nowhere.yaml"):
             config.load_config({"SERVICE_CONFIG": "nowhere.yaml"})
-
-    def test_labels_are_those_of_the_model_folder(self) -> None:
-        models = Path(__file__).parents[2] / "prev_trained_models"
-        loaded = config.load_config({})
-        lines = (models / loaded.experiment_id / "labels.txt").read_text(encoding="utf-8").split("\n")
-        self.assertEqual([line.split()[1].upper() for line in lines if line], list(loaded.labels))

@@ -24,13 +24,14 @@ from PIL import Image
 
 from preprocess_service.app import errors
 from preprocess_service.app import utils as service_utils
-from preprocess_service.app.imaging import decode_cost
+from preprocess_service.app.imaging import decode_cost, resize
 from preprocess_service.app.inference import decoder_pool, decoder_process, pipeline
 from preprocess_service.app.inference.context import RequestContext
 from preprocess_service.app.observability import metrics
-from unit_test.preprocess_service.app_server_test import CAT, settings
+from unit_test.preprocess_service.app_server_test import CAT, FakeRunner, settings
 from unit_test.preprocess_service.formats_test import HEIC, save
 from unit_test.preprocess_service.picture_files import bmp, chunk, png
+from unit_test.preprocess_service.recipes import GEOMETRY
 
 PHOTO = Image.open(io.BytesIO(base64.b64decode(CAT))).convert("RGB")
 PNG = save(PHOTO, "PNG")
@@ -109,7 +110,7 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
         self.addAsyncCleanup(self.pool.close)
 
     async def decode(self, photo: "bytes | str", request: Any = None) -> Any:
-        return await self.pool.decode(photo, request or RequestContext("a_request", 120), lambda: None)
+        return await self.pool.decode(photo, request or RequestContext("a_request", 120), GEOMETRY, lambda: None)
 
     def processes(self) -> list[psutil.Process]:
         found = []
@@ -126,8 +127,8 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
         for name, photo in (("PNG", PNG), ("large", save(large(), "PNG")), ("HEIC", HEIC.read_bytes())):
             with self.subTest(name):
                 request = RequestContext("a_request", 120)
-                image = service_utils.decode_image(photo, 10**8, self.config.picture)
-                expected = service_utils.to_pixels(image, self.config.picture)
+                image = service_utils.decode_image(photo, 10**8, GEOMETRY)
+                expected = resize.resize(image, GEOMETRY)
                 np.testing.assert_array_equal(await self.decode(photo, request), expected)
                 np.testing.assert_array_equal(await self.decode(base64.b64encode(photo).decode()), expected)
                 self.assertEqual([picture[0] for picture in request.images], ["HEIF" if name == "HEIC" else "PNG"])
@@ -231,7 +232,7 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
                 with patch.object(decoder_process, "PROGRAM", (str(fake),)):
                     pool = decoder_pool.DecoderPool(self.config, self.metrics)
                     with self.assertRaises(errors.InvalidImage):
-                        await pool.decode(PNG, RequestContext("a_request", 120), lambda: None)
+                        await pool.decode(PNG, RequestContext("a_request", 120), GEOMETRY, lambda: None)
                     await pool.close()
 
     async def test_a_process_that_cannot_start_is_no_fault_of_the_picture(self) -> None:
@@ -264,7 +265,7 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
             patch.object(decoder_process.DecoderProcess, "decode", side_effect=decoder_process.DecoderEnded(None)),
             self.assertRaises(errors.Overloaded),
         ):
-            await pool.decode(PNG, RequestContext("a_request", 120), lambda: None)
+            await pool.decode(PNG, RequestContext("a_request", 120), GEOMETRY, lambda: None)
         self.assertIsNone(await check)
         await pool.close()
 
@@ -326,15 +327,17 @@ class CostTest(unittest.TestCase):
                         image = Image.new(mode, (side, side))
                         stream = io.BytesIO()
                         image.save(stream, kind, **options)
-                        pixels = await pool.decode(stream.getvalue(), RequestContext("a_request", 120), lambda: None)
+                        pixels = await pool.decode(
+                            stream.getvalue(), RequestContext("a_request", 120), GEOMETRY, lambda: None
+                        )
                         self.assertEqual(pixels.shape, (240, 240, 3))
             for channels, photometric in ((3, 2), (4, 5)):
                 with self.subTest("TIFF of 16 bits", channels=channels):
                     photo = deflated_tiff(2600, channels, 16, photometric)
-                    await pool.decode(photo, RequestContext("a_request", 120), lambda: None)
+                    await pool.decode(photo, RequestContext("a_request", 120), GEOMETRY, lambda: None)
             for name, photo in made_photos(2600).items():
                 with self.subTest(name):
-                    pixels = await pool.decode(photo, RequestContext("a_request", 120), lambda: None)
+                    pixels = await pool.decode(photo, RequestContext("a_request", 120), GEOMETRY, lambda: None)
                     self.assertEqual(pixels.shape, (240, 240, 3))
             await pool.close()
 
@@ -347,7 +350,7 @@ class CostTest(unittest.TestCase):
         ):
             with self.subTest(name):
                 photo = save(PHOTO.resize((2000, 1000)), "JPEG", **options)
-                with service_utils.open_image(photo, 10**8, self.config.picture) as opened:
+                with service_utils.open_image(photo, 10**8, GEOMETRY) as opened:
                     self.assertAlmostEqual(opened.cost.memory_bytes, memory, delta=0.2 * memory)
                     self.assertAlmostEqual(opened.cost.pixels, pixels, delta=1)
 
@@ -392,16 +395,15 @@ class SmallJpegTest(unittest.TestCase):
             for sent in (photo, base64.b64encode(photo).decode()):
                 with self.subTest(name, type=type(sent)):
                     may_be = pipeline._may_be_small_jpeg(sent)
-                    self.assertEqual(may_be and plain._pixels(sent, RequestContext("x", 120)) is not None, is_small)
+                    self.assertEqual(
+                        may_be and plain._pixels(sent, RequestContext("x", 120), GEOMETRY) is not None, is_small
+                    )
 
 
 class LeftoversTest(unittest.IsolatedAsyncioTestCase):
     async def test_refused_pictures_leave_nothing_behind_without_any_collection_of_garbage(self) -> None:
-        class Stopped:
-            async def close(self) -> None: ...
-
         asyncio.get_running_loop().slow_callback_duration = 60
-        service = pipeline.Pipeline(settings(), Stopped(), metrics.Metrics())  # type: ignore[arg-type]
+        service = pipeline.Pipeline(settings(), FakeRunner(), metrics.Metrics())
         broken = base64.b64decode(CAT)[:1000]
         gc.collect()
         gc.disable()

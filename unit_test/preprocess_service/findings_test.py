@@ -12,8 +12,10 @@ from PIL import Image
 
 from preprocess_service.app import app_server
 from preprocess_service.app import utils as service_utils
+from preprocess_service.app.imaging import resize
 from unit_test.preprocess_service.app_server_test import FakeRunner, settings
 from unit_test.preprocess_service.http_server import serving
+from unit_test.preprocess_service.recipes import GEOMETRY
 
 # A sound PNG of 3 by 16,777,217 pixels, RGBA: 50 megapixels, nearly all of them missing.
 THREAD_OF_PIXELS = base64.b64decode(
@@ -69,31 +71,29 @@ class DecoderTest(unittest.TestCase):
 
     def test_of_a_picture_as_thin_as_a_thread_only_the_middle_is_kept(self) -> None:
         config = settings()
-        image = service_utils.decode_image(THREAD_OF_PIXELS, config.limits.pixels, config.picture)
+        image = service_utils.decode_image(THREAD_OF_PIXELS, config.limits.pixels, GEOMETRY)
         self.assertEqual(image.width, 3)
         self.assertLess(image.height, 100)
 
     def test_of_a_panorama_only_the_middle_is_kept_at_reduced_scale_too(self) -> None:
-        picture = settings().picture
         waves = 127 + 100 * np.sin(np.arange(20_000) / 40)[None, :, None] * np.cos(np.arange(600) / 30)[:, None, None]
         panorama = Image.fromarray(np.repeat(waves, 3, axis=2).astype(np.uint8))
         stream = io.BytesIO()
         panorama.save(stream, "PNG")
-        middle = service_utils.decode_image(stream.getvalue(), 10**8, picture)
+        middle = service_utils.decode_image(stream.getvalue(), 10**8, GEOMETRY)
         self.assertEqual(middle.height, 300)
         self.assertLess(middle.width, 400)
-        found, expected = (service_utils.to_pixels(part, picture) for part in (middle, panorama.reduce(2)))
+        found, expected = (resize.resize(part, GEOMETRY) for part in (middle, panorama.reduce(2)))
         np.testing.assert_allclose(found.astype(int), expected, rtol=0, atol=2)
 
     def test_the_middle_gives_the_same_tensor_as_the_whole(self) -> None:
         # One level of 8 bits: of tall and of wide pictures Pillow rounds in another order.
-        smaller = settings().picture.model_copy(update={"width": 224, "height": 224, "crop": 0.875})
+        smaller = GEOMETRY.model_copy(update={"width": 224, "height": 224, "crop": 0.875})
         self.compare_middle_with_whole(smaller, levels=1.01)
         # It rounds in each of two passes: at the size that is served a few numbers differ by two.
-        self.compare_middle_with_whole(settings().picture, levels=2.01)
+        self.compare_middle_with_whole(GEOMETRY, levels=2.01)
 
-    def compare_middle_with_whole(self, picture: Any, levels: float) -> None:
-        tolerance = levels * picture.scale
+    def compare_middle_with_whole(self, geometry: Any, levels: float) -> None:
         waves = np.sin(np.arange(3000) / 40)[:, None, None] * np.cos(np.arange(301) / 30)[None, :, None]
         tall = Image.fromarray((127 + 100 * waves * [1, -1, 0.5]).astype(np.uint8))
         for name, image, orientation in (
@@ -110,11 +110,11 @@ class DecoderTest(unittest.TestCase):
                 exif[0x0112] = orientation
                 image.save(stream, "PNG", exif=exif)
                 whole = service_utils.decode_image(stream.getvalue(), 10**7)
-                middle = service_utils.decode_image(stream.getvalue(), 10**7, picture)
+                middle = service_utils.decode_image(stream.getvalue(), 10**7, geometry)
                 self.assertLess(middle.width * middle.height, whole.width * whole.height)
-                found, expected = (service_utils.to_tensor(part, picture) for part in (middle, whole))
-                np.testing.assert_allclose(found, expected, atol=tolerance)
-                self.assertLess(float((np.abs(found - expected) > picture.scale / 2).mean()), 0.1)
+                found, expected = (resize.resize(part, geometry).astype(float) for part in (middle, whole))
+                np.testing.assert_allclose(found, expected, rtol=0, atol=levels)
+                self.assertLess(float((np.abs(found - expected) > 0.5).mean()), 0.1)
 
 
 if __name__ == "__main__":

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocess_service.app import utils as service_utils
-from unit_test.preprocess_service.picture_files import PICTURE, PIXELS, decode
+from unit_test.preprocess_service.picture_files import PIXELS, decode
+from unit_test.preprocess_service.recipes import GEOMETRY
 
 WIDTH, HEIGHT = 20, 16
 RANDOM = np.random.default_rng(7)
@@ -63,7 +64,7 @@ class GifTest(unittest.TestCase):
                 expected[top : top + len(indices), left : left + indices.shape[1]] = colours[indices]
                 data = gif(indices, left, top, **options)
                 np.testing.assert_array_equal(decode(data), expected)
-                self.assertEqual(service_utils.decode_image(data, PIXELS, PICTURE).size, (WIDTH, HEIGHT))
+                self.assertEqual(service_utils.decode_image(data, PIXELS, GEOMETRY).size, (WIDTH, HEIGHT))
 
     def test_one_index_is_transparent(self) -> None:
         indices = RANDOM.integers(0, 8, (HEIGHT, WIDTH))

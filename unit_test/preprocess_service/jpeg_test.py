@@ -7,7 +7,9 @@ import numpy as np
 
 from preprocess_service.app import errors
 from preprocess_service.app import utils as service_utils
-from unit_test.preprocess_service.picture_files import PICTURE, PIXELS, decode, refusal, segment
+from preprocess_service.app.imaging.resize import resize
+from unit_test.preprocess_service.picture_files import PIXELS, decode, refusal, segment
+from unit_test.preprocess_service.recipes import GEOMETRY
 
 HEIGHT, WIDTH = 520, 600
 ROW, COLUMN = np.mgrid[:HEIGHT, :WIDTH]
@@ -44,11 +46,11 @@ class CodingTest(unittest.TestCase):
                 data = imagecodecs.jpeg8_encode(np.ascontiguousarray(levels), lossless=True)
                 expected = np.broadcast_to(levels.reshape(*levels.shape[:2], -1), (*levels.shape[:2], 3))
                 np.testing.assert_array_equal(decode(data), expected)
-                with service_utils.open_image(data, PIXELS, PICTURE) as opened:
+                with service_utils.open_image(data, PIXELS, GEOMETRY) as opened:
                     self.assertFalse(opened.one_scan)
-                reduced = service_utils.decode_image(data, PIXELS, PICTURE)
-                found = service_utils.to_pixels(reduced, PICTURE).astype(int)
-                whole = service_utils.to_pixels(service_utils.decode_image(data, PIXELS), PICTURE)
+                reduced = service_utils.decode_image(data, PIXELS, GEOMETRY)
+                found = resize(reduced, GEOMETRY).astype(int)
+                whole = resize(service_utils.decode_image(data, PIXELS), GEOMETRY)
                 np.testing.assert_allclose(found, whole, atol=2)
 
     def test_what_cannot_be_decoded_is_named(self) -> None:

@@ -20,12 +20,16 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
 )
 
 from preprocess_service.app import config, errors, model_runner
-from preprocess_service.app import utils as service_utils
+from preprocess_service.app.imaging.resize import normalise
+from preprocess_service.app.inference import context, model_versions, pipeline
+from preprocess_service.app.observability import metrics
 from preprocess_service.app.serving_client import signature
 from serving_common import tensorflow_protos as messages
+from unit_test.preprocess_service.recipes import recipe
 
-# A model without a domain score, whatever the shipped one has.
-SHIPPED = config.load_config({}).model_copy(update={"model_output_name": None, "domain_output_name": None})
+RECIPE = recipe(do_rescale=True, do_normalize=True, image_mean=[0.5, 0.4, 0.3], image_std=[0.25, 0.5, 1])
+# For a model that brings none.
+SHIPPED = config.load_config({}).model_copy(update={"recipe": RECIPE})
 PIXELS = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
 
 # One call at a time, of three photos at most.
@@ -98,6 +102,20 @@ class FakeModelServer(PredictionServiceServicer, ModelServiceServicer):  # type:
         return response
 
 
+class Client:
+    """Asks as the service does, about pixels."""
+
+    def __init__(self, settings: Any, runner: Any) -> None:
+        self.runner = runner
+        self.pipeline = pipeline.Pipeline(settings, runner, metrics.Metrics())
+
+    async def predict(self, pixels: Any, timeout: float, request_id: str = "") -> Any:
+        async def prepare(geometry: Any) -> Any:
+            return pixels
+
+        return await self.pipeline._ask(prepare, context.RequestContext(request_id, timeout))
+
+
 class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
     async def asyncSetUp(self) -> None:
         self.model = FakeModelServer()
@@ -112,10 +130,11 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
 
     async def open_runner(self, port: int, server: Mapping[str, int] = {}, **settings: Any) -> Any:
         place = SHIPPED.model_server.model_copy(update={"host": "127.0.0.1", "port": port, **server})
-        runner = model_runner.ModelRunner(SHIPPED.model_copy(update={"model_server": place, **settings}))
-        await runner.open()
-        self.addAsyncCleanup(runner.close)
-        return runner
+        settings = SHIPPED.model_copy(update={"model_server": place, **settings})
+        client = Client(settings, model_runner.ModelRunner(settings))
+        await client.pipeline.open()
+        self.addAsyncCleanup(client.pipeline.close)
+        return client
 
     async def test_probabilities_come_back_by_label_with_the_version_that_gave_them(self) -> None:
         for in_content in (False, True):
@@ -132,7 +151,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(list(request.output_filter), ["scores"])
         sent = request.inputs["pixels"]
         self.assertEqual([dimension.size for dimension in sent.tensor_shape.dim], [1, 4, 5, 3])
-        tensor = service_utils.normalise(PIXELS, SHIPPED.picture)
+        tensor = normalise(PIXELS, RECIPE.preprocessor_config.scaling())
         np.testing.assert_array_equal(np.frombuffer(sent.tensor_content, "<f4"), tensor.ravel())
 
     async def test_pixels_are_sent_as_they_are_where_the_model_takes_them(self) -> None:
@@ -163,14 +182,14 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
                 self.assertEqual((await self.runner.predict(PIXELS, 5)).model_version, version)
             called.append(self.model.requests[-1].model_spec.signature_name)
         self.assertEqual(called, ["serving_default", "pixels", "serving_default", "serving_default"])
-        # At first, when there was a better one, and when that was gone: by the version, and by the refusal before it.
+        # Of each version once, and perhaps once more where its number stood for something else.
         self.assertLessEqual(self.model.metadata_calls, 4)
 
     async def test_a_model_that_can_not_be_called_is_an_error_and_the_log_says_why(self) -> None:
         for name, dtype, settings, words in (
-            ("no such signature", messages.types_pb2.DT_FLOAT, {"signature_name": "none"}, "no signature 'none'"),
-            ("no such input", messages.types_pb2.DT_FLOAT, {"model_input_name": "none"}, "no input 'none'"),
-            ("of another type", 9, {}, "neither float32 nor uint8, but of type 9"),
+            ("no such signature", messages.types_pb2.DT_FLOAT, {"signature_name": "none"}, "no signature none"),
+            ("no such input", messages.types_pb2.DT_FLOAT, {"model_input_name": "none"}, "has no input none"),
+            ("of another type", 9, {}, "of type int64"),
         ):
             with self.subTest(name):
                 self.model.signatures = {"serving_default": (dtype, -1)}
@@ -183,7 +202,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         for name, first, server, sizes in (
             ("as many as are meant to", -1, {}, [1, 3, 2]),
             ("a model that takes one at a time", 1, {}, [1] * 6),
-            ("as many as a message holds", -1, {"max_message_bytes": 3 * 240 * 240 * 4 * 2 + 1024}, [1, 2, 2, 1]),
+            ("as many as a message holds", -1, {"max_message_bytes": 3 * 4 * 5 * 4 * 2 + 1024}, [1, 2, 2, 1]),
         ):
             with self.subTest(name):
                 self.model.requests.clear()
@@ -194,7 +213,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
                 self.assertEqual([prediction.label for prediction in predictions], ["DOG"] * 6)
                 sent = [request.inputs["pixels"] for request in self.model.requests]
                 self.assertEqual([message.tensor_shape.dim[0].size for message in sent], sizes)
-                tensors = [service_utils.normalise(pixels, SHIPPED.picture).tobytes() for pixels in pictures]
+                tensors = [normalise(pixels, RECIPE.preprocessor_config.scaling()).tobytes() for pixels in pictures]
                 self.assertEqual(b"".join(message.tensor_content for message in sent), b"".join(tensors))
 
     async def test_one_call_more_than_cores_is_under_way_before_photos_gather(self) -> None:
@@ -237,12 +256,10 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
             answers = await asyncio.gather(*(runner.predict(PIXELS, 5) for _ in range(4)), return_exceptions=True)
         self.assertEqual([answer.label for answer in answers[:3]], ["DOG", "DOG", "CAT"])
         self.assertIsInstance(answers[3], errors.ModelError)
-        self.assertEqual(self.model.metadata_calls, 1)
-        await runner.predict(PIXELS, 5)
-        self.assertEqual(self.model.metadata_calls, 2)
 
     async def test_a_call_for_several_photos_fails_for_each_of_them(self) -> None:
         runner = await self.open_runner(self.port, server=ONE_BATCH)
+        await runner.predict(PIXELS, 5)
         self.model.refusal = (grpc.StatusCode.RESOURCE_EXHAUSTED, "full")
         with self.assertLogs(model_runner.logger, "WARNING"):
             answers = await asyncio.gather(*(runner.predict(PIXELS, 5) for _ in range(4)), return_exceptions=True)
@@ -280,14 +297,13 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
             await self.runner.predict(PIXELS, 5)
         self.assertEqual(self.model.metadata_calls, 1)
 
-    async def test_names_in_the_settings_are_not_asked_for(self) -> None:
-        runner = await self.open_runner(self.port, model_input_name="a", model_output_name="scores")
+    async def test_names_in_the_settings_choose_among_several(self) -> None:
+        self.model.inputs, self.model.outputs = ["a", "b"], ["others", "scores"]
+        self.model.domain_score = 0.5
+        runner = await self.open_runner(self.port, model_input_name="b", model_output_name="others")
         await runner.predict(PIXELS, 5)
-        self.assertEqual((list(self.model.requests[-1].inputs), self.model.metadata_calls), (["a"], 0))
-        self.model.refusal = (grpc.StatusCode.INVALID_ARGUMENT, "no such input")
-        with self.assertLogs(model_runner.logger, "WARNING") as log, self.assertRaises(errors.ModelError):
-            await runner.predict(PIXELS, 5)
-        self.assertEqual(len(log.output), 1)
+        self.assertEqual(list(self.model.requests[-1].inputs), ["b"])
+        self.assertEqual(list(self.model.requests[-1].output_filter), ["others"])
 
     async def test_a_model_with_two_inputs_needs_a_name_in_the_settings(self) -> None:
         self.model.inputs = ["pixels", "size"]
@@ -296,10 +312,10 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         self.assertIn("2 inputs (pixels, size)", log.output[0])
 
     async def test_a_domain_score_is_asked_for_and_comes_back(self) -> None:
-        self.model.outputs = ["scores", "domain"]
-        runner = await self.open_runner(self.port, domain_output_name="domain")
+        self.model.outputs = ["scores", "domain_score"]
+        runner = await self.open_runner(self.port)
         self.assertEqual((await runner.predict(PIXELS, 5)).domain_score, 0.75)
-        self.assertEqual(list(self.model.requests[-1].output_filter), ["scores", "domain"])
+        self.assertEqual(list(self.model.requests[-1].output_filter), ["scores", "domain_score"])
         for name, score in (("too high", 1.5), ("no number", float("nan"))):
             with self.subTest(name):
                 self.model.domain_score = score
@@ -310,6 +326,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         self.assertIsNone((await self.runner.predict(PIXELS, 5)).domain_score)
 
     async def test_after_an_error_of_the_model_the_names_are_asked_anew(self) -> None:
+        self.enterContext(mock.patch.object(model_versions, "RETRY_SECONDS", 0))
         await self.runner.predict(PIXELS, 5)
         self.model.refusal = (grpc.StatusCode.INVALID_ARGUMENT, "no such input")
         with self.assertLogs(model_runner.logger, "WARNING"), self.assertRaises(errors.ModelError):
@@ -365,6 +382,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         states: Any = health_pb2.HealthCheckResponse
         server = grpc.server(ThreadPoolExecutor(4))
         add_PredictionServiceServicer_to_server(self.model, server)
+        add_ModelServiceServicer_to_server(self.model, server)
         servicer = health.HealthServicer()
         health_pb2_grpc.add_HealthServicer_to_server(servicer, server)
         port = server.add_insecure_port("127.0.0.1:0")
@@ -399,14 +417,20 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
     async def test_bytes_that_are_no_answer_are_an_error_of_the_model(self) -> None:
         server = grpc.server(ThreadPoolExecutor(2))
         handler = grpc.unary_unary_rpc_method_handler(lambda *_: b"\xff\xff")
-        services = grpc.method_handlers_generic_handler("tensorflow.serving.PredictionService", {"Predict": handler})
+        methods = {"Predict": handler, "GetModelMetadata": grpc.unary_unary_rpc_method_handler(self.metadata)}
+        services = grpc.method_handlers_generic_handler("tensorflow.serving.PredictionService", methods)
         server.add_generic_rpc_handlers((services,))
+        add_ModelServiceServicer_to_server(self.model, server)
         port = server.add_insecure_port("127.0.0.1:0")
         server.start()
         self.addCleanup(lambda: server.stop(None).wait())
-        runner = await self.open_runner(port, model_input_name="a", model_output_name="b")
+        runner = await self.open_runner(port)
         with self.assertLogs(signature.logger, "ERROR"), self.assertRaises(errors.ModelError):
             await runner.predict(PIXELS, 5)
+
+    def metadata(self, request: bytes, context: Any) -> bytes:
+        content: bytes = self.model.GetModelMetadata(request, context).SerializeToString()
+        return content
 
     async def test_signatures_that_can_not_be_read_are_an_error_of_the_model(self) -> None:
         self.model.metadata = b"\xff\xff"
@@ -432,12 +456,9 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
             await self.runner.predict(PIXELS, 5)
 
     async def test_the_version_is_the_newest_available_one(self) -> None:
-        available, loading = (
-            messages.get_model_status_pb2.ModelVersionStatus.AVAILABLE,
-            messages.get_model_status_pb2.ModelVersionStatus.LOADING,
-        )
-        self.model.states = {4: loading, 3: available, 2: available}
-        self.assertEqual(await self.runner.model_version(5), 3)
-        self.model.states = {4: loading}
-        with self.assertRaises(errors.ModelUnavailable):
-            await self.runner.model_version(5)
+        states = messages.get_model_status_pb2.ModelVersionStatus
+        self.model.states = {4: states.LOADING, 3: states.AVAILABLE, 2: states.AVAILABLE}
+        self.assertEqual(await self.runner.runner.available(5), [3, 2])
+        self.model.states = {4: states.LOADING}
+        with self.assertRaisesRegex(errors.ModelUnavailable, "Version 4 of the model CAT-DOG is being loaded"):
+            await self.runner.runner.available(5)

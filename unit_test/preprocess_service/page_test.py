@@ -241,7 +241,7 @@ class AnswersTest(PageTest):
         for name, answer, words in (
             ("a proxy's page", {"status": 502, "body": "<h1>Bad gateway</h1>"}, "status 502 and no explanation"),
             ("no JSON", {"status": 200, "body": "<h1>Welcome</h1>"}, "doesn't understand"),
-            ("other JSON", {"status": 200, "json": {"pet_type": "CAT", "probabilities": None}}, "doesn't understand"),
+            ("other JSON", {"status": 200, "json": {"label": "CAT", "probabilities": None}}, "doesn't understand"),
         ):
             with self.subTest(name):
                 visit = self.visit()
@@ -251,7 +251,7 @@ class AnswersTest(PageTest):
 
     def test_a_photo_of_neither_is_called_doubtful(self) -> None:
         visit = self.visit()
-        answer = {"pet_type": "DOG", "probabilities": {"CAT": 0.4, "DOG": 0.6}, "in_domain": False}
+        answer = {"label": "DOG", "probabilities": {"CAT": 0.4, "DOG": 0.6}, "in_domain": False}
         answer_with(visit, json=answer)
         visit.choose(CAT)
         self.assertIn("This may be neither a cat nor a dog.", visit.card("cat_1.jpg").inner_text())
@@ -259,7 +259,7 @@ class AnswersTest(PageTest):
     def test_labels_of_another_model_are_shown_as_they_are(self) -> None:
         visit = self.visit()
         markup = "<img src=x onerror=alert(1)>"
-        answer = {"pet_type": markup, "probabilities": {markup: 0.9, "fox": 0.06, "owl": 0.04}}
+        answer = {"label": markup, "probabilities": {markup: 0.9, "fox": 0.06, "owl": 0.04}}
         answer_with(visit, json=answer)
         visit.choose(photo(CAT, f"{markup}.jpg"))
         self.assertEqual(visit.verdict(f"{markup}.jpg"), markup)
@@ -514,7 +514,7 @@ class ForEveryoneTest(PageTest):
         visit.choose(IMAGES / "dog_1.jpg", TEXT)
         visit.card("notes.txt")
         visit.card("dog_1.jpg").get_by_role("button", name="curl").click()
-        doubtful = {"pet_type": "CAT", "probabilities": {"CAT": 0.6, "DOG": 0.4}, "in_domain": False}
+        doubtful = {"label": "CAT", "probabilities": {"CAT": 0.6, "DOG": 0.4}, "in_domain": False}
         answer_with(visit, json=doubtful)
         visit.choose(CAT)
         visit.card("cat_1.jpg")

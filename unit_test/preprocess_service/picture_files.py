@@ -8,11 +8,11 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from preprocess_service.app import config, errors
+from preprocess_service.app import errors
 from preprocess_service.app import utils as service_utils
 from preprocess_service.app.imaging.colour import BACKGROUND
+from unit_test.preprocess_service.recipes import GEOMETRY
 
-PICTURE = config.load_config({}).picture
 PIXELS = 51_000_000
 Pixels = NDArray[np.float64]
 
@@ -25,7 +25,7 @@ def decode(data: bytes) -> Pixels:
 def refusal(data: bytes) -> errors.ServiceError:
     """Why a file is refused, which is the same where only a reduced picture of it is wanted."""
     found: list[errors.ServiceError] = []
-    for picture in (None, PICTURE):
+    for picture in (None, GEOMETRY):
         try:
             image = service_utils.decode_image(data, PIXELS, picture)
         except errors.ServiceError as exc:

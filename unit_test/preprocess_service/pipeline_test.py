@@ -40,7 +40,7 @@ class DroppedWorkTest(unittest.TestCase):
         self.held_calls = 100
         self.may_decode.set()
         self.begun: list[str] = []
-        for owner, name in ((decoder_pool.DecoderProcess, "decode"), (pipeline, "to_pixels")):
+        for owner, name in ((decoder_pool.DecoderProcess, "decode"), (pipeline, "resize")):
             self.enterContext(patch.object(owner, name, self.held(getattr(owner, name), name)))
         self.app = app_server.create_app(settings(**limits), self.runner)
         self.url = self.enterContext(serving(self.app))

@@ -12,7 +12,8 @@ from preprocess_service.app import errors
 from preprocess_service.app import utils as service_utils
 from preprocess_service.app.imaging.decoders import png as png_module
 from unit_test.preprocess_service.decoder_pool_test import save
-from unit_test.preprocess_service.picture_files import PICTURE, PIXELS, chunk, decode, on_background, png, refusal
+from unit_test.preprocess_service.picture_files import PIXELS, chunk, decode, on_background, png, refusal
+from unit_test.preprocess_service.recipes import GEOMETRY
 
 GREY, RGB, PALETTE, GREY_ALPHA, RGBA = 0, 2, 3, 4, 6
 LAYOUTS = {GREY: (1, 2, 4, 8, 16), RGB: (8, 16), PALETTE: (1, 2, 4, 8), GREY_ALPHA: (8, 16), RGBA: (8, 16)}
@@ -66,7 +67,7 @@ class LayoutTest(unittest.TestCase):
     def test_grey_of_16_bits_means_the_same_however_dark_and_however_far_it_is_reduced(self) -> None:
         for value, transparency in ((200, b""), (200, chunk(b"tRNS", b"\0\1")), (60_000, chunk(b"tRNS", b"\0\1"))):
             levels = np.full((1200, 1000, 1), value)
-            for picture in (None, PICTURE):
+            for picture in (None, GEOMETRY):
                 with self.subTest(value=value, transparency=transparency, picture=picture is not None):
                     image = service_utils.decode_image(png(levels, GREY, 16, transparency), PIXELS, picture)
                     np.testing.assert_allclose(np.asarray(image), value * 255 / 65535, atol=1)

@@ -2,12 +2,9 @@
 
 import asyncio
 import unittest
-from typing import Any
 
-from preprocess_service.app import config, errors
+from preprocess_service.app import errors
 from preprocess_service.app.observability import metrics, readiness
-
-PICTURE = config.load_config({}).picture
 
 
 class FakeModel:
@@ -19,11 +16,11 @@ class FakeModel:
         self.seconds = 0.0
         self.asked = {"state": 0, "prediction": 0}
 
-    async def model_version(self, timeout: float) -> int:
+    async def refresh(self, timeout: float) -> int:
         return await self._reply("state", timeout, self.state)
 
-    async def predict(self, pixels: Any, timeout: float, request_id: str = "") -> int:
-        return await self._reply("prediction", timeout, self.answer)
+    async def predict(self, timeout: float, request_id: str) -> None:
+        await self._reply("prediction", timeout, self.answer)
 
     async def _reply(self, what: str, timeout: float, error: Exception | None) -> int:
         self.asked[what] += 1
@@ -39,7 +36,7 @@ class ReadinessProbeTest(unittest.IsolatedAsyncioTestCase):
     def setUp(self) -> None:
         self.model = FakeModel()
         self.metrics = metrics.Metrics()
-        self.probe = readiness.ReadinessProbe(self.model, PICTURE, self.metrics)
+        self.probe = readiness.ReadinessProbe(self.model, self.model.predict, self.metrics)
 
     def gauge(self) -> float | None:
         return self.metrics.registry.get_sample_value("catdog_model_ready")
@@ -70,7 +67,7 @@ class ReadinessProbeTest(unittest.IsolatedAsyncioTestCase):
         leaves, stays = asyncio.create_task(self.probe.check()), asyncio.create_task(self.probe.check())
         await asyncio.sleep(0.01)
         leaves.cancel()
-        self.assertEqual(await stays, {"model": None, "prediction": None})
+        self.assertEqual(await stays, {"model": None, "golden": None, "prediction": None})
 
     async def test_where_photos_are_answered_no_prediction_is_asked_for(self) -> None:
         self.probe.record_prediction()
@@ -125,6 +122,13 @@ class ReadinessProbeTest(unittest.IsolatedAsyncioTestCase):
                 await self.probe.check()
         told = [(record.levelname, vars(record)["failing"]) for record in log.records]
         self.assertEqual(told, [("INFO", {}), ("WARNING", {"model": "model_unavailable"}), ("INFO", {})])
+
+    async def test_a_version_that_fails_its_golden_check_is_told_as_such(self) -> None:
+        self.model.state = errors.GoldenMismatch(2, "golden_1.jpg: Sparrow 0.61, expected 0.95")
+        checks = await self.probe.check()
+        self.assertEqual([name for name, error in checks.items() if error], ["golden"])
+        self.assertIn("golden_1.jpg: Sparrow 0.61, expected 0.95", str(checks["golden"]))
+        self.assertEqual(self.gauge(), 0)
 
     async def test_a_defect_of_ours_is_told_and_the_next_look_is_a_new_one(self) -> None:
         self.model.state = ZeroDivisionError()

@@ -13,9 +13,9 @@ from PIL import Image
 
 from preprocess_service.app import errors
 from preprocess_service.app import utils as service_utils
+from preprocess_service.app.imaging.resize import resize
 from unit_test.preprocess_service.decoder_pool_test import save
 from unit_test.preprocess_service.picture_files import (
-    PICTURE,
     PIXELS,
     Pixels,
     decode,
@@ -24,6 +24,7 @@ from unit_test.preprocess_service.picture_files import (
     refusal,
     tiff,
 )
+from unit_test.preprocess_service.recipes import GEOMETRY
 
 HEIGHT, WIDTH = 37, 53
 ROW, COLUMN = np.mgrid[:HEIGHT, :WIDTH]
@@ -218,9 +219,9 @@ class LayoutTest(unittest.TestCase):
             with self.subTest(kind, photometric=photometric):
                 levels = np.repeat(np.repeat(samples(1, kind, False), 24, 0), 24, 1)
                 data = write(levels[..., 0], photometric, compression="lzw")
-                image = service_utils.decode_image(data, PIXELS, PICTURE)
+                image = service_utils.decode_image(data, PIXELS, GEOMETRY)
                 whole = service_utils.decode_image(data, PIXELS)
-                found, all_levels = (service_utils.to_pixels(one, PICTURE).astype(int) for one in (image, whole))
+                found, all_levels = (resize(one, GEOMETRY).astype(int) for one in (image, whole))
                 np.testing.assert_allclose(found, all_levels, atol=2)
 
     def test_it_lies_as_its_orientation_says(self) -> None:

@@ -12,11 +12,16 @@ from unittest.mock import patch
 import numpy as np
 from PIL import Image, ImageOps
 
-from preprocess_service.app import config, errors
+from preprocess_service.app import errors
 from preprocess_service.app import utils as service_utils
+from preprocess_service.app.imaging import resize
+from tools import service
+from unit_test.preprocess_service.recipes import SHIPPED, recipe
 from unit_test.utils import IMAGES
 
-PICTURE = config.load_config({}).picture
+PICTURE = SHIPPED.preprocessor_config
+GEOMETRY = PICTURE.geometry()
+PLAIN = {"do_rescale": False, "do_normalize": False}
 PIXELS = 1_000_000
 CAT = IMAGES / "cat_1.jpg"
 
@@ -153,10 +158,10 @@ class DecodeImageTest(unittest.TestCase):
     def test_a_big_jpeg_at_reduced_scale_gives_the_same_tensor_nearly(self) -> None:
         photo = Image.open(CAT).resize((3600, 2400), Image.Resampling.BICUBIC)
         data = save(photo, "JPEG", quality=95)
-        reduced = service_utils.decode_image(data, 10**8, PICTURE)
+        reduced = service_utils.decode_image(data, 10**8, GEOMETRY)
         self.assertLess(reduced.width, 3600)
-        whole = service_utils.to_tensor(service_utils.decode_image(data, 10**8), PICTURE)
-        difference = np.abs(service_utils.to_tensor(reduced, PICTURE) - whole)
+        whole = service.to_tensor(service_utils.decode_image(data, 10**8), PICTURE)
+        difference = np.abs(service.to_tensor(reduced, PICTURE) - whole)
         self.assertLess(difference.mean(), 0.01)
 
     def test_too_many_pixels_are_refused_from_the_header_alone(self) -> None:
@@ -173,18 +178,18 @@ class ToTensorTest(unittest.TestCase):
         # Black bars left and right of a white square are outside the centre and must not show.
         image = Image.new("RGB", (600, 300), "black")
         image.paste("white", (150, 0, 450, 300))
-        recipe = PICTURE.model_copy(update={"crop": 1.0, "scale": 1 / 128, "offset": -127 / 128})
-        tensor = service_utils.to_tensor(image, recipe)
-        self.assertEqual((tensor.shape, tensor.dtype), ((PICTURE.height, PICTURE.width, 3), np.float32))
+        whole = PICTURE.model_copy(update={"crop_pct": 1.0})
+        tensor = service.to_tensor(image, whole)
+        self.assertEqual((tensor.shape, tensor.dtype), ((GEOMETRY.height, GEOMETRY.width, 3), np.float32))
         # The outermost columns are left out: the filter reaches over the edge of the cut.
         np.testing.assert_array_equal(tensor[:, 2:-2], np.float32(1))
 
     def test_the_pixels_are_the_tensor_before_it_is_normalised(self) -> None:
-        pixels = service_utils.to_pixels(quadrants(), PICTURE)
-        self.assertEqual((pixels.shape, pixels.dtype), ((PICTURE.height, PICTURE.width, 3), np.uint8))
-        tensor = service_utils.normalise(pixels, PICTURE)
+        pixels = service.to_pixels(quadrants(), PICTURE)
+        self.assertEqual((pixels.shape, pixels.dtype), ((GEOMETRY.height, GEOMETRY.width, 3), np.uint8))
+        tensor = service.normalise(pixels, PICTURE)
         self.assertEqual(tensor.dtype, np.float32)
-        np.testing.assert_array_equal(tensor, service_utils.to_tensor(quadrants(), PICTURE))
+        np.testing.assert_array_equal(tensor, service.to_tensor(quadrants(), PICTURE))
         np.testing.assert_array_equal(tensor * 128 + 127, pixels)
 
     def test_it_is_what_pillow_fits(self) -> None:
@@ -199,29 +204,27 @@ class ToTensorTest(unittest.TestCase):
                     {"crop": 0.3, "width": 64, "height": 128},
                     {"crop": 1.0, "width": 7, "height": 7},
                 ):
-                    recipe = PICTURE.model_copy(update={"resampling": name, **shape})
-                    target, bleed = (recipe.width, recipe.height), (1 - recipe.crop) / 2
+                    shaped = GEOMETRY.model_copy(update={"resampling": name, **shape})
+                    target, bleed = (shaped.width, shaped.height), (1 - shaped.crop) / 2
                     fitted = np.asarray(ImageOps.fit(image, target, Image.Resampling[name.upper()], bleed))
                     with self.subTest(size=size, resampling=name, **shape):
-                        np.testing.assert_allclose(
-                            service_utils.to_pixels(image, recipe).astype(int), fitted, rtol=0, atol=2
-                        )
-                        with patch.object(service_utils, "fast_resizer", None):
-                            np.testing.assert_array_equal(service_utils.to_pixels(image, recipe), fitted)
+                        np.testing.assert_allclose(resize.resize(image, shaped).astype(int), fitted, rtol=0, atol=2)
+                        with patch.object(resize, "fast_resizer", None):
+                            np.testing.assert_array_equal(resize.resize(image, shaped), fitted)
 
     @unittest.skipIf(platform.machine() in ("aarch64", "ARM64"), "NO BUILD OF THE FAST RESIZER FOR THIS MACHINE")
     def test_photos_are_scaled_by_the_fast_resizer(self) -> None:
         photo = decode(CAT.read_bytes())
         with patch.object(Image.Image, "resize", side_effect=AssertionError("scaled by Pillow")):
-            service_utils.to_pixels(photo, PICTURE)
+            service.to_pixels(photo, PICTURE)
 
     def test_crop_keeps_the_middle(self) -> None:
         image = Image.new("RGB", (400, 400), "black")
         image.paste("white", (100, 100, 300, 300))
-        half = PICTURE.model_copy(update={"crop": 0.5, "scale": 1.0, "offset": 0.0, "resampling": "box"})
-        np.testing.assert_array_equal(service_utils.to_tensor(image, half), np.float32(255))
+        half = PICTURE.model_copy(update={"crop_pct": 0.5, "resample": 4, **PLAIN})
+        np.testing.assert_array_equal(service.to_tensor(image, half), np.float32(255))
 
     def test_width_and_height_keep_their_places(self) -> None:
-        wide = PICTURE.model_copy(update={"width": 64, "height": 32, "crop": 1.0, "scale": 1.0, "offset": 0.0})
-        tensor = service_utils.to_tensor(quadrants(), wide)
+        wide = recipe(64, 32, resize_mode="crop", decode="fast").preprocessor_config
+        tensor = service.to_tensor(quadrants(), wide)
         np.testing.assert_array_equal(tensor, np.asarray(quadrants(), np.float32))

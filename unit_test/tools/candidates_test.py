@@ -11,8 +11,8 @@ from tools.evaluation import candidates
 class CandidateTest(unittest.TestCase):
     def test_name_says_backbone_picture_head_and_views(self) -> None:
         found = candidates.Candidate.of("lite2:192:0.875:odds")
-        picture = found.config(service.read_config(None)).picture
-        self.assertEqual((picture.width, picture.height, picture.crop), (192, 192, 0.875))
+        geometry = found.config(service.read_config(None)).picture.geometry()
+        self.assertEqual((geometry.width, geometry.height, geometry.crop), (192, 192, 0.875))
         self.assertEqual((found.variant, found.odds, found.blocks, found.views), ("lite2", True, None, 1))
         self.assertFalse(found.int8)
         several = candidates.Candidate.of("lite0:224:0.875:odds:4:int8")

@@ -27,11 +27,11 @@ PROJECT = Path(__file__).parents[2]
 class BrightnessRunner(FakeRunner):
     """Takes the bright for cats and the dark for dogs, and longer for the dark."""
 
-    async def predict(self, pixels: Any, timeout: float, *rest: Any) -> Any:
+    async def predict(self, pixels: Any, model: Any, timeout: float, *rest: Any) -> Any:
         bright = pixels.mean() > 127
         await asyncio.sleep(0.1 if bright else 0.3)
         self.answer = 0.9 if bright else 0.2
-        return await super().predict(pixels, timeout, *rest)
+        return await super().predict(pixels, model, timeout, *rest)
 
 
 class MeetingRunner(FakeRunner):
@@ -41,9 +41,9 @@ class MeetingRunner(FakeRunner):
         super().__init__()
         self._barrier = asyncio.Barrier(count)
 
-    async def predict(self, pixels: Any, timeout: float, *rest: Any) -> Any:
+    async def predict(self, pixels: Any, model: Any, timeout: float, *rest: Any) -> Any:
         await self._barrier.wait()
-        return await super().predict(pixels, timeout, *rest)
+        return await super().predict(pixels, model, timeout, *rest)
 
 
 class BusyRunner(FakeRunner):
@@ -53,18 +53,18 @@ class BusyRunner(FakeRunner):
         super().__init__()
         self.left = times
 
-    async def predict(self, pixels: Any, timeout: float, *rest: Any) -> Any:
+    async def predict(self, pixels: Any, model: Any, timeout: float, *rest: Any) -> Any:
         self.left -= 1
         if self.left >= 0:
             raise errors.Overloaded
-        return await super().predict(pixels, timeout, *rest)
+        return await super().predict(pixels, model, timeout, *rest)
 
 
 class DoubtfulRunner(FakeRunner):
     """Takes nothing for what it knows."""
 
-    async def predict(self, pixels: Any, timeout: float, *rest: Any) -> Any:
-        return predict_response.Prediction({"CAT": 0.6, "DOG": 0.4}, model_version=3, domain_score=0.0)
+    async def predict(self, pixels: Any, model: Any, timeout: float, *rest: Any) -> Any:
+        return predict_response.Prediction({"CAT": 0.6, "DOG": 0.4}, 3, 0.0, 0.3)
 
 
 class AnotherProgram(BaseHTTPRequestHandler):

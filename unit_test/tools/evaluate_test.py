@@ -166,12 +166,11 @@ class EvaluateTest(unittest.TestCase):
     def test_model_that_takes_other_pictures_than_the_recipe_makes_is_refused(self) -> None:
         for label in ("cat", "dog"):
             self.photo(f"{label}/1.jpg", b"any")
-        config = self.report.with_name("config.yaml")
-        recipe = (PROJECT / "app" / "preprocess_service" / "app" / "config.yaml").read_text("utf-8")
-        config.write_text(recipe.replace("  width: ", "  width: 1"), "utf-8")
+        config = self.report.with_name("preprocessor_config.json")
+        config.write_text('{"size": {"height": 240, "width": 1240}}', "utf-8")
         code, _, err = self.run_evaluate("--model", MODEL, "--config", config)
         self.assertEqual(code, 2)
-        self.assertIn("but config.yaml makes pictures of", err)
+        self.assertIn("but the recipe makes pictures of", err)
 
 
 if __name__ == "__main__":

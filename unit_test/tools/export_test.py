@@ -11,8 +11,8 @@ from model_service.engines import openvino as openvino_engine
 from model_service.engines import parallelism
 from model_service.models import saved_model
 from model_service.prediction import warmup
-from preprocess_service.app import config
 from serving_common import tensorflow_protos
+from tools import model_folder, service
 from unit_test.model_service.fixtures import Array
 
 PROJECT = Path(__file__).parents[2]
@@ -42,12 +42,13 @@ class ShippedModelTest(unittest.TestCase):
     def setUpClass(cls) -> None:
         (cls.version,) = (PROJECT / "prev_trained_models" / "CAT-DOG").glob("[0-9]*")
 
-    def test_its_pixels_are_scaled_by_the_recipe_in_the_services_configuration(self) -> None:
-        picture = config.load_config({}).picture
-        size = (picture.width, picture.height)
+    def test_its_pixels_are_scaled_by_its_recipe(self) -> None:
+        picture = model_folder.read_recipe(self.version).preprocessor_config
+        geometry = picture.geometry()
+        size = (geometry.width, geometry.height)
         files = sorted((PROJECT / "images").glob("*_?.jpg"))
         pixels = np.stack([np.asarray(Image.open(path).convert("RGB").resize(size)) for path in files])
-        image = pixels * np.float32(picture.scale) + np.float32(picture.offset)
+        image = service.normalise(pixels, picture)
         expected = answers(self.version, "serving_default", image)
         for name, values in answers(self.version, "pixels", pixels).items():
             np.testing.assert_allclose(values, expected[name], rtol=0, atol=1e-6)

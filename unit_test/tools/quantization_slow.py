@@ -49,7 +49,7 @@ class GraphTest(unittest.TestCase):
         cls.addClassCleanup(scratch.cleanup)
         cls.folder = Path(scratch.name)
         config = service.read_config(None)
-        picture = config.picture.model_copy(update={"width": SIZE, "height": SIZE})
+        picture = config.with_picture(size={"width": SIZE, "height": SIZE}).picture
         images = sorted((PROJECT / "images").glob("*_?.jpg"))
         tensors = [service.to_tensor(service.decode_image(path.read_bytes(), 10**8), picture) for path in images]
         cls.pictures = np.stack(tensors)

@@ -2,7 +2,7 @@
 
 import unittest
 
-from tools import service
+from tools import model_folder, service
 from unit_test.tools import train_test
 from unit_test.tools.train_test import write_data
 
@@ -28,6 +28,8 @@ class WholeTrainTest(train_test.FolderCase):
         # The signature that the recipe adds.
         self.assertIn(b"pixels", (self.model / "1" / "assets.extra" / "tf_serving_warmup_requests").read_bytes())
         picture = service.read_config(self.config).picture
+        brought = model_folder.read_recipe(self.model / "1")
+        self.assertEqual((brought.labels, brought.preprocessor_config), (("CAT", "DOG"), picture))
         for label, expected in (("cat", 0), ("dog", 1)):
             image = service.decode_image((self.data / "val" / label / "0.png").read_bytes(), 10**6)
             answer = compiled(service.to_tensor(image, picture)[None])

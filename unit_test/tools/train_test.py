@@ -12,7 +12,6 @@ from unittest import mock
 import numpy as np
 from PIL import Image
 
-from preprocess_service.app.config import CONFIG_FILE
 from tools import service
 from tools.evaluation import photos
 from tools.training import export, features, heads, logistic, train, views
@@ -52,12 +51,9 @@ class FolderCase(unittest.TestCase):
         self.data, self.model, self.cache = (self.folder / name for name in ("data", "model", "cache"))
         self.model.mkdir()
         (self.model / "labels.txt").write_text("0 Cat\n1 Dog\n", "utf-8")
-        self.config = self.folder / "config.yaml"
-        recipe = CONFIG_FILE.read_text("utf-8")
-        for side in ("width", "height"):
-            size = service.read_config(None).picture.model_dump()[side]
-            recipe = recipe.replace(f"{side}: {size}", f"{side}: 64")
-        self.config.write_text(recipe, "utf-8")
+        self.config = self.folder / "preprocessor_config.json"
+        recipe = service.TRAINING.model_copy(update={"size": {"width": 64, "height": 64}})
+        self.config.write_text(recipe.model_dump_json(exclude_none=True, warnings=False), "utf-8")
 
     def arguments(self, *more: object) -> list[str]:
         named = {"--model": self.model, "--cache": self.cache, "--config": self.config}

@@ -135,7 +135,8 @@ class RestApi:
             try:
                 async with asyncio.timeout(self._timeout_s):
                     body, reservation = await read_body(request, self._server_context.messages, self._max_bytes)
-                    compute = partial(record.compute, partial(predict, self._servables, spec, body, record))
+                    call = partial(predict, self._servables, spec, body, record, self._max_bytes)
+                    compute = partial(record.compute, call)
                     # From here on the executor's thread releases it: it may compute longer than the client waits.
                     computation = self._server_context.executor.submit(
                         self._timeout_s, compute, reservation.client, reservation.release, not reservation.is_small
@@ -166,7 +167,9 @@ async def _client_leaves(request: Request) -> None:
         pass
 
 
-def predict(servables: Servables, spec: model_pb2.ModelSpec, body: bytes, record: RequestRecord) -> bytes:
+def predict(
+    servables: Servables, spec: model_pb2.ModelSpec, body: bytes, record: RequestRecord, max_bytes: int
+) -> bytes:
     """Answer a predict request: JSON in, JSON out; raises ServingError. It uses the CPU: run it in a thread."""
     document = json_requests.parse(body)
     name = json_requests.signature_name(document)
@@ -178,6 +181,7 @@ def predict(servables: Servables, spec: model_pb2.ModelSpec, body: bytes, record
         record.version, record.batch_size = servable.version, _batch_size(inputs)
         del document
         results = prediction.run(servable, signature, inputs, list(signature.outputs))
+    prediction.check_size(results, max_bytes)
     return json_responses.render(results, is_row_format)
 
 

@@ -1,5 +1,6 @@
 """Chooses the engine of each signature: OpenVINO if it computes the signature exactly, else TensorFlow.
 
+OpenVINO can't compute a signature of constants, for example of strings; no engine is needed for it.
 OpenVINO compiles each signature separately, which costs time and memory. So a signature that may never be called is
 compiled at its first call (LazyEngine). All signatures that TensorFlow computes share one session.
 """
@@ -7,6 +8,7 @@ compiled at its first call (LazyEngine). All signatures that TensorFlow computes
 import logging
 from collections.abc import Container
 
+from model_service.engines import constants
 from model_service.engines import openvino as openvino_engine
 from model_service.engines import tensorflow as tensorflow_engine
 from model_service.engines.lazy import LazyEngine
@@ -33,7 +35,11 @@ def load_engines(model: SavedModel, threads: Threads, at_load: Container[str]) -
             load = openvino_engine.load if signature.name in at_load else LazyEngine
             engines[signature.name] = load(model, signature, threads)
         except openvino_engine.Unsupported as exc:
-            logger.warning("%s: %s; TensorFlow serves it instead", signature.name, exc)
+            try:
+                engines[signature.name] = constants.load(model, signature)
+                continue
+            except constants.NoConstant:
+                logger.warning("%s: %s; TensorFlow serves it instead", signature.name, exc)
             session = session or _tensorflow_session(model, threads, f"{signature.name}: {exc}")
             engines[signature.name] = tensorflow_engine.TensorFlowEngine(session, signature, threads.callers)
     if not engines:

@@ -2,6 +2,7 @@
 
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -64,6 +65,8 @@ class Servables:
         self._statuses: dict[str, dict[int, VersionStatus]] = {}
         # Keyed by identity: a version may be loaded again while a call still uses the old copy.
         self._uses: Counter[int] = Counter()
+        # When a call that names its version last used it, on the monotonic clock.
+        self._asked_at: dict[tuple[str, int], float] = {}
         # How many loads failed, per model.
         self.load_failures: Counter[str] = Counter()
         for servable in servables:
@@ -80,6 +83,8 @@ class Servables:
         with self._lock:
             servable = self._find(spec)
             self._uses[id(servable)] += 1
+            if spec.HasField("version"):
+                self._asked_at[servable.name, servable.version] = time.monotonic()
         try:
             yield servable
         finally:
@@ -97,6 +102,7 @@ class Servables:
         logger.info("Quiescing servable version %s", label(name, version))
         with self._lock:
             servable = self._versions[name].pop(version)
+            self._asked_at.pop((name, version), None)
             self._set_status(name, VersionStatus(version, UNLOADING))
             if not self._uses[id(servable)]:
                 self._end(servable)
@@ -113,6 +119,11 @@ class Servables:
         """Return the numbers of the available versions."""
         with self._lock:
             return list(self._versions.get(name, {}))
+
+    def asked_at(self, name: str, version: int) -> float:
+        """Return when a call last named this version, on the monotonic clock; 0 where none did."""
+        with self._lock:
+            return self._asked_at.get((name, version), 0.0)
 
     def names(self) -> list[str]:
         """Return all models that have or had a version."""
@@ -137,7 +148,9 @@ class Servables:
                 raise not_found(f"Could not find version {spec.version.value} of model {spec.name}")
             return [statuses[spec.version.value]]
         if not statuses:
-            raise not_found(f"Could not find any versions of model {spec.name}")
+            # TensorFlow Serving's text, and what helps.
+            here = f"; served here: {', '.join(self.names())}" if self.names() else ""
+            raise not_found(f"Could not find any versions of model {spec.name}{here}")
         return [statuses[number] for number in sorted(statuses, reverse=True)]
 
     def _find(self, spec: model_pb2.ModelSpec) -> Servable:

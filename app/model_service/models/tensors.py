@@ -100,6 +100,11 @@ def size_of(tensor: tensor_pb2.TensorProto) -> int:
     return prod(shape) * kind.dtype.itemsize
 
 
+def bytes_of(array: Array) -> int:
+    """Return how many bytes an array takes in a message, about: of a string its length counts too."""
+    return array.nbytes + (sum(map(len, array.flat)) if array.dtype == np.object_ else 0)
+
+
 def read(tensor: tensor_pb2.TensorProto) -> Unread:
     """Check type, shape and content length of a tensor without converting it.
 

@@ -27,11 +27,16 @@ Load = Callable[[int, Path], Servable]
 
 @dataclass(frozen=True)
 class Schedule:
-    """How often to poll the folder and to retry a load. `poll_s` and `retry_s` are seconds."""
+    """How often to poll the folder and to retry a load, in seconds.
+
+    `keep_s`: how long a replaced version stays, since it was replaced or since a call last named it. So a client that
+    finds a fault in the new version can go on with the old one.
+    """
 
     poll_s: float
     retries: int
     retry_s: float
+    keep_s: float = 0.0
 
 
 @dataclass
@@ -56,6 +61,7 @@ class VersionPoller:
         self._poll_at = 0.0
         self._attempt: LoadAttempt | None = None
         self._given_up: int | None = None
+        self._replaced_at: dict[int, float] = {}
         self._warned: list[str] = []
         self._stop = threading.Event()
         self.is_loading = False
@@ -86,6 +92,7 @@ class VersionPoller:
             self._poll(now)
         if self._attempt and now >= self._attempt.at:
             self._try(self._attempt)
+        self._unload_replaced()
 
     def _poll(self, now: float) -> None:
         try:
@@ -108,6 +115,7 @@ class VersionPoller:
         newest = max(versions)
         if newest in self._servables.available(self._name):
             self._set_target(None)
+            self._unload_above(newest)
         elif self._attempt and newest == self._attempt.version:
             # The version may have several folders; the first of them may have changed.
             self._attempt.folder = versions[newest][0]
@@ -138,7 +146,8 @@ class VersionPoller:
             self._attempt = None
             self._servables.add(servable)
             logger.info("Successfully loaded servable version %s", label(self._name, attempt.version))
-            self._unload_all_but(attempt.version)
+            self._unload_above(attempt.version)
+            self._unload_replaced()
         finally:
             self.is_loading = False
 
@@ -156,6 +165,20 @@ class VersionPoller:
         self._given_up = attempt.version
         told = without_folders(reason, attempt.folder.parent)
         self._servables.set_status(self._name, VersionStatus(attempt.version, END, code, told))
+
+    def _unload_above(self, wanted: int) -> None:
+        """Unload what is newer than the version that is wanted: its folder is gone."""
+        for version in self._servables.available(self._name):
+            if version > wanted:
+                self._servables.unload(self._name, version)
+
+    def _unload_replaced(self) -> None:
+        versions = sorted(self._servables.available(self._name))
+        now = time.monotonic()
+        self._replaced_at = {version: self._replaced_at.get(version, now) for version in versions[:-1]}
+        for version, replaced_at in self._replaced_at.items():
+            if now - max(replaced_at, self._servables.asked_at(self._name, version)) >= self._schedule.keep_s:
+                self._servables.unload(self._name, version)
 
     def _unload_all_but(self, kept: int | None) -> None:
         for version in self._servables.available(self._name):

@@ -35,9 +35,7 @@ def predict(servables: Servables, request: predict_pb2.PredictRequest, max_bytes
 def _response(
     servable: Servable, signature: Signature, results: Mapping[str, Array], max_bytes: int
 ) -> predict_pb2.PredictResponse:
-    size = sum(array.nbytes for array in results.values())
-    if size > max_bytes:
-        raise resource_exhausted(f"The outputs take {size} bytes, more than {max_bytes} (--max_message_bytes)")
+    check_size(results, max_bytes)
     response = predict_pb2.PredictResponse()
     response.model_spec.name = servable.name
     response.model_spec.version.value = servable.version
@@ -45,6 +43,13 @@ def _response(
     for alias, array in results.items():
         response.outputs[alias].CopyFrom(to_tensor(array, signature.outputs[alias].dtype))
     return response
+
+
+def check_size(results: Mapping[str, Array], max_bytes: int) -> None:
+    """Raise ServingError where the outputs take more than `max_bytes`; one long string may stand in them many times."""
+    size = sum(map(tensors.bytes_of, results.values()))
+    if size > max_bytes:
+        raise resource_exhausted(f"The outputs take {size} bytes, more than {max_bytes} (--max_message_bytes)")
 
 
 def size_of(request: predict_pb2.PredictRequest, most: int) -> int:

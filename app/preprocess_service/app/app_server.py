@@ -1,4 +1,4 @@
-"""The HTTP service: builds the app and starts it. A photo comes in, CAT or DOG goes out.
+"""The HTTP service: builds the app and starts it. A photo comes in, the label of what is in it goes out.
 
 Start it with ``python app/preprocess_service/app/app_server.py``, from any folder.
 """
@@ -59,9 +59,9 @@ def create_app(config: Config, runner: Runner, tracing: Tracing | None = None) -
         await asyncio.to_thread(tracing.close)
 
     app = FastAPIOffline(
-        title="CAT or DOG",
+        title=openapi.title_of(config.experiment_id),
         version=VERSION,
-        description=openapi.DESCRIPTION,
+        description=openapi.description_of(config.experiment_id),
         lifespan=lifespan,
         # Ours has a policy.
         docs_url=None,

@@ -4,7 +4,7 @@ import re
 from collections.abc import Mapping
 from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any, Literal, Self
+from typing import Annotated, Any
 
 import yaml
 from pydantic import (
@@ -15,15 +15,18 @@ from pydantic import (
     Field,
     SecretStr,
     ValidationError,
-    model_validator,
 )
 
+from preprocess_service.app.recipe import Recipe
 from serving_common.cpu_quota import usable_cores
 
 CONFIG_FILE = Path(__file__).with_name("config.yaml")
 
+# The name of the model, for both services alike.
+MODEL_NAME = "MODEL_NAME"
 # Variable -> the key that it sets. Only these: a misspelt SERVICE_* variable stops the start like a misspelt key.
-ENVIRONMENT = {
+ENVIRONMENT: dict[str, tuple[str, ...]] = {
+    MODEL_NAME: ("experiment_id",),
     "SERVICE_MODEL_HOST": ("model_server", "host"),
     "SERVICE_MODEL_PORT": ("model_server", "port"),
     "SERVICE_HOST": ("server", "host"),
@@ -39,7 +42,6 @@ ENVIRONMENT = {
 
 Name = Annotated[str, Field(min_length=1)]
 Port = Annotated[int, Field(ge=1, le=65535)]
-Resampling = Literal["nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"]
 
 
 # As long as 96 random bits in base64; what is shorter can be guessed, or was chosen by a person.
@@ -95,17 +97,6 @@ class Section(BaseModel):
     """A part of the settings: no key is optional, none unknown, none changes after the start."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
-
-
-class Picture(Section):
-    """How a photo becomes the model's input."""
-
-    width: int = Field(ge=1, le=4096, description="pixels")
-    height: int = Field(ge=1, le=4096, description="pixels")
-    resampling: Resampling
-    crop: float = Field(gt=0, le=1, description="part of the centre rectangle that is kept")
-    scale: float = Field(description="input = pixel * scale + offset, pixel in 0..255")
-    offset: float
 
 
 class ModelServer(Section):
@@ -177,19 +168,10 @@ class Config(Section):
     signature_name: Name | None
     model_input_name: Name | None
     model_output_name: Name | None
-    domain_output_name: Name | None
-    domain_threshold: float = Field(ge=0, le=1)
-    labels: tuple[Name, ...] = Field(min_length=2)
-    picture: Picture
+    recipe: Recipe | None
     model_server: ModelServer
     server: Server
     limits: Limits
-
-    @model_validator(mode="after")
-    def _labels_are_distinct(self) -> Self:
-        if len(set(self.labels)) != len(self.labels):
-            raise ValueError("labels must differ from each other")
-        return self
 
 
 def load_config(environment: Mapping[str, str]) -> Config:
@@ -219,22 +201,27 @@ def _read_yaml(path: Path) -> dict[str, Any]:
     return settings
 
 
-def _apply_environment(settings: dict[str, Any], environment: Mapping[str, str]) -> dict[tuple[str, str], str]:
+def _apply_environment(settings: dict[str, Any], environment: Mapping[str, str]) -> dict[tuple[str, ...], str]:
     """Lay the environment over the settings; answer which variable set which key."""
     unknown = sorted(n for n in environment if n.startswith("SERVICE_") and n not in {*ENVIRONMENT, "SERVICE_CONFIG"})
     if unknown:
         known = ", ".join([*ENVIRONMENT, "SERVICE_CONFIG"])
         raise ConfigError(f"unknown environment variable {unknown[0]}; known are {known}")
-    origins = {}
-    for variable, (section, key) in ENVIRONMENT.items():
+    if environment.get(MODEL_NAME, "") not in ("", settings.get("experiment_id")):
+        # These are names of the other model's.
+        settings |= {key: None for key in ("model_input_name", "model_output_name") if key in settings}
+    origins: dict[tuple[str, ...], str] = {}
+    for variable, path in ENVIRONMENT.items():
+        *sections, key = path
+        section = settings.get(sections[0]) if sections else settings
         # Empty counts as unset: compose passes an undefined variable on as an empty one.
-        if environment.get(variable) and isinstance(settings.get(section), dict):
-            settings[section][key] = environment[variable]
-            origins[section, key] = variable
+        if environment.get(variable) and isinstance(section, dict):
+            section[key] = environment[variable]
+            origins[path] = variable
     return origins
 
 
-def _read_keys(server: dict[str, Any], origins: dict[tuple[str, str], str]) -> None:
+def _read_keys(server: dict[str, Any], origins: dict[tuple[str, ...], str]) -> None:
     """Put the keys of ``server.api_keys_file`` into ``server.api_keys``: one a line, ``#`` begins a comment."""
     name = origins.get(("server", "api_keys_file"), "server.api_keys_file")
     if server.get("api_keys"):
@@ -254,7 +241,7 @@ def _read_keys(server: dict[str, Any], origins: dict[tuple[str, str], str]) -> N
     origins["server", "api_keys"] = name
 
 
-def _explain(error: Any, path: Path, origins: dict[tuple[str, str], str]) -> str:
+def _explain(error: Any, path: Path, origins: dict[tuple[str, ...], str]) -> str:
     location = tuple(error["loc"])
     name = origins.get(location[:2]) or f"{path.name}: {'.'.join(map(str, location)) or 'the file'}"
     if error["type"] == "missing":

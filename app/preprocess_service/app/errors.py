@@ -25,7 +25,7 @@ what the inside said stays in ``__cause__`` and reaches the log only.
 
 from collections.abc import Mapping
 from types import MappingProxyType
-from typing import ClassVar
+from typing import ClassVar, Self
 
 from preprocess_service.app.translations import Language, translate
 
@@ -51,6 +51,12 @@ class ServiceError(Exception):
     def text(self, language: Language) -> str:
         """What the sender is told."""
         return translate(self.message, language, self.values)
+
+    def again(self) -> Self:
+        """The same error, to be raised once more: without the frames that this one went through, and what they hold."""
+        error = type(self).__new__(type(self), *self.args)
+        error.__dict__.update(self.__dict__)
+        return error
 
     def body(self, language: Language, request_id: str) -> dict[str, str]:
         """What the sender is told, as the JSON of an answer."""
@@ -162,6 +168,13 @@ class ModelError(ServiceError):
 
     status = 502
     code = "model_error"
+
+
+class GoldenMismatch(ModelError):
+    """Golden photos of a version are not answered as the version says that they are."""
+
+    def __init__(self, version: int, findings: str) -> None:
+        super().__init__("model_golden", version=version, findings=findings)
 
 
 class Overloaded(ServiceError):

@@ -1,11 +1,11 @@
 """What the service says to people, in English and in Brazilian Portuguese."""
 
 import functools
-from typing import Literal
 
-Language = Literal["en", "pt"]
+from preprocess_service.app.model_messages import MODEL_MESSAGES
+from preprocess_service.app.model_messages import Language as Language
 
-MESSAGES: dict[str, dict[Language, str]] = {
+MESSAGES: dict[str, dict[Language, str]] = MODEL_MESSAGES | {
     "base64_empty": {
         "en": "Image base64 invalid: the text is empty. Send the picture's bytes as base64.",
         "pt": "Base64 da imagem inválido: o texto está vazio. Envie os bytes da imagem em base64.",
@@ -168,6 +168,14 @@ MESSAGES: dict[str, dict[Language, str]] = {
     "model_error": {
         "en": "The model server could not work with this picture; its operator finds the reason in the log.",
         "pt": "O servidor do modelo não pôde usar esta imagem; o operador encontra o motivo no log.",
+    },
+    "top_k_number": {
+        "en": "top_k must be a whole number, 1 or more.",
+        "pt": "top_k deve ser um número inteiro, 1 ou mais.",
+    },
+    "top_k": {
+        "en": "top_k must be a whole number from 1 to {most}, as many as there are labels.",
+        "pt": "top_k deve ser um número inteiro de 1 a {most}, o número de rótulos.",
     },
     "overloaded": {
         "en": "There is more work than can be done right now. Try again in a moment.",

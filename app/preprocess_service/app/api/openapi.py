@@ -7,14 +7,23 @@ import base64
 from pathlib import Path
 from typing import Any
 
+from preprocess_service.app.api.pages import CAT_DOG
 from preprocess_service.app.api.request_body import OCTET_STREAMS, PredictBatchRequest, PredictRequest
 from preprocess_service.app.api.schemas import Failure, Health
 from preprocess_service.app.errors import ServiceError
 from preprocess_service.app.middleware.api_key import is_open
 
-DESCRIPTION = "A photo comes in, CAT or DOG goes out."
 # A cat of 64 pixels: small enough to read around in /docs, and an answer comes back.
 EXAMPLE_PHOTO = Path(__file__).parents[1] / "static" / "example.jpg"
+
+
+def title_of(model: str) -> str:
+    return "CAT or DOG" if model == CAT_DOG else model
+
+
+def description_of(model: str) -> str:
+    return f"A photo comes in, {'CAT or DOG' if model == CAT_DOG else 'the label of what is in it'} goes out."
+
 
 _BINARY = {"type": "string", "format": "binary"}
 # The others for programs that don't know a file's type.
@@ -47,6 +56,12 @@ _PARAMETERS = [
     {"name": "Accept-Language", "in": "header", "description": "Language of `msg`: en or pt.", "schema": _TEXT},
     {"name": "X-Request-ID", "in": "header"} | _REQUEST_ID,
     {
+        "name": "top_k",
+        "in": "query",
+        "description": "How many labels `probabilities` has, the most probable first; a body in JSON may say it too.",
+        "schema": {"type": "integer", "minimum": 1},
+    },
+    {
         "name": "X-Request-Timeout-Ms",
         "in": "header",
         "description": "Milliseconds until the answer is of no use any more; lowers the service's own limit.",
@@ -74,6 +89,10 @@ ERROR_RESPONSES = _error_responses()
 PREDICTION = {200: {"headers": _PREDICTION_HEADERS}} | ERROR_RESPONSES
 MODEL = {200: {"headers": _HEADERS}} | {status: ERROR_RESPONSES[status] for status in (401, 500, 502, 503, 504)}
 LIVE: dict[int | str, dict[str, Any]] = {200: {"headers": _HEADERS}}
+GOLDEN = {200: {"headers": _HEADERS, "description": "The photo.", "content": {"image/*": {"schema": _BINARY}}}} | {
+    status: ERROR_RESPONSES[status] for status in (401, 500, 502, 503, 504)
+}
+GOLDEN[404] = _error_response(404, ["`not_found`"])
 READY = LIVE | {503: {"model": Health, "description": "Not now; `failing` says why.", "headers": _HEADERS}}
 
 

@@ -16,6 +16,8 @@ from preprocess_service.app.server.incoming_bodies import IncomingBody
 from preprocess_service.app.utils import Photo
 
 Model = TypeVar("Model", bound=BaseModel)
+# How many labels an answer has, the most probable first; None: as many as by default.
+TopK = int | None
 
 EXAMPLE = '{"image_b64": "<the picture in base64>"}'
 BATCH_EXAMPLE = '{"images_b64": ["<a picture in base64>", ...]}'
@@ -26,12 +28,18 @@ OCTET_STREAMS = ("application/octet-stream", "binary/octet-stream")
 _SPARE_COMMAS = 1000
 
 
+_TOP_K: TopK = Field(
+    None, strict=True, ge=1, description="How many labels `probabilities` has, the most probable first."
+)
+
+
 class PredictRequest(BaseModel):
     """A photo."""
 
     model_config = ConfigDict(extra="forbid")
 
     image_b64: str = Field(strict=True, description="The picture's bytes in base64; a `data:` URL is taken too.")
+    top_k: TopK = _TOP_K
 
 
 class PredictBatchRequest(BaseModel):
@@ -45,30 +53,33 @@ class PredictBatchRequest(BaseModel):
             "items": {"description": "Text as in `/predict`; anything else is refused in its own place in the answer."}
         },
     )
+    top_k: TopK = _TOP_K
 
 
-async def read_photo(request: Request, limits: Limits, body: IncomingBody) -> Photo:
-    """Take in one photo: JSON with ``image_b64``, a form with ``file``, or the picture itself.
+async def read_photo(request: Request, limits: Limits, body: IncomingBody) -> tuple[Photo, TopK]:
+    """Take in one photo: JSON with ``image_b64``, a form with ``file``, or the picture itself; and ``top_k``.
 
     Raises:
         ImageTooLarge: the body is over the limit; told while it streams, not after it was read.
         UnsupportedMediaType: a body of another type.
         InvalidRequest: not JSON, or a field is missing, unknown or of the wrong type.
     """
+    top_k = _queried_top_k(request)
     match _kind(request):
         case "json":
-            return (await _read_json(request, limits, body, PredictRequest, EXAMPLE)).image_b64
+            sent = await _read_json(request, limits, body, PredictRequest, EXAMPLE)
+            return sent.image_b64, sent.top_k or top_k
         case "form":
             files = await _read_form(request, limits, body, max_files=1)
             if len(files) != 1:
                 raise InvalidRequest("form_one_file", sent=len(files))
-            return files[0]
+            return files[0], top_k
         case _:
-            return await _read(request, limits, body)
+            return await _read(request, limits, body), top_k
 
 
-async def read_batch(request: Request, limits: Limits, body: IncomingBody) -> list[Photo | ServiceError]:
-    """Take in several photos: JSON with ``images_b64``, or a form with several ``file``.
+async def read_batch(request: Request, limits: Limits, body: IncomingBody) -> tuple[list[Photo | ServiceError], TopK]:
+    """Take in several photos: JSON with ``images_b64``, or a form with several ``file``; and ``top_k``.
 
     Returns:
         For each a photo, or why it is none: the others are answered all the same.
@@ -76,17 +87,31 @@ async def read_batch(request: Request, limits: Limits, body: IncomingBody) -> li
     Raises:
         ServiceError: as in ``read_photo``; also where there are none, or too many.
     """
+    top_k = _queried_top_k(request)
     match _kind(request):
         case "json":
             batch = await _read_json(request, limits, body, PredictBatchRequest, BATCH_EXAMPLE)
             photos = [_text(item, number) for number, item in enumerate(batch.images_b64)]
+            top_k = batch.top_k or top_k
         case "form":
             photos = [*await _read_form(request, limits, body, max_files=limits.batch_items)]
         case _:
             raise _unsupported(request, BATCH_EXAMPLE)
     if not 1 <= len(photos) <= limits.batch_items:
         raise InvalidRequest("batch_items", items=limits.batch_items, sent=len(photos))
-    return photos
+    return photos, top_k
+
+
+def _queried_top_k(request: Request) -> TopK:
+    """``top_k`` of the address, for bodies that have no place for it."""
+    if not request.scope["query_string"]:
+        return None
+    text = request.query_params.get("top_k")
+    if text is None:
+        return None
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text)):
+        raise InvalidRequest("top_k_number")
+    return int(text)
 
 
 def _text(item: JsonValue, number: int) -> Photo | ServiceError:
@@ -171,5 +196,6 @@ def _explain(error: Any, example: str) -> InvalidRequest:
         "model_type": "json_not_object",
         "missing": "field_missing",
         "extra_forbidden": "field_unknown",
+        "greater_than_equal": "top_k_number",
     }.get(error["type"], "field_type")
     return InvalidRequest(message, field=field, example=example)

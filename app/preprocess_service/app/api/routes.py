@@ -15,7 +15,7 @@ from starlette.types import Receive, Scope, Send
 
 from preprocess_service.app.api import openapi
 from preprocess_service.app.api.exception_handlers import language_of
-from preprocess_service.app.api.pages import FOLDER, SAMPLES, PageFiles, docs, page
+from preprocess_service.app.api.pages import FOLDER, SAMPLES, PageFiles, docs, icon_of, media_type_of, page_of
 from preprocess_service.app.api.request_body import read_batch, read_photo
 from preprocess_service.app.api.schemas import (
     Failure,
@@ -23,11 +23,12 @@ from preprocess_service.app.api.schemas import (
     ModelDescription,
     PredictBatchAnswer,
     PredictSuccess,
+    Preprocessing,
     failure,
     success,
 )
 from preprocess_service.app.config import Config
-from preprocess_service.app.errors import DeadlineExceeded, InvalidRequest, RequestTimeout, ServiceError
+from preprocess_service.app.errors import DeadlineExceeded, InvalidRequest, NotFound, RequestTimeout, ServiceError
 from preprocess_service.app.inference.context import RequestContext
 from preprocess_service.app.inference.pipeline import Pipeline
 from preprocess_service.app.observability.metrics import CONTENT_TYPE
@@ -83,52 +84,55 @@ def add_routes(app: FastAPI, config: Config) -> None:
             route_class_override=DirectRoute,
         )
     app.get("/model", responses=openapi.MODEL)(describe_model)
-    app.get("/livez", responses=openapi.LIVE)(livez)
-    app.get("/readyz", responses=openapi.READY)(readyz)
+    app.get("/model/golden/{name}", responses=openapi.GOLDEN, response_class=Response)(golden_photo)
+    app.get("/livez", responses=openapi.LIVE, response_model_exclude_none=True)(livez)
+    app.get("/readyz", responses=openapi.READY, response_model_exclude_none=True)(readyz)
     app.get("/metrics", include_in_schema=False)(render_metrics)
-    app.get("/", include_in_schema=False)(page)
-    app.get("/docs", include_in_schema=False)(docs_page(app.title, ""))
-    app.get("/docs/", include_in_schema=False)(docs_page(app.title, "../"))
+    app.get("/", include_in_schema=False)(page_of(config.experiment_id))
+    icon = icon_of(config.experiment_id)
+    app.get("/docs", include_in_schema=False)(docs_page(app.title, icon, ""))
+    app.get("/docs/", include_in_schema=False)(docs_page(app.title, icon, "../"))
     app.mount("/static", PageFiles(FOLDER))
     app.mount("/samples", PageFiles(SAMPLES))
 
 
 async def predict(request: Request) -> Response:
-    """Is it a cat or a dog?"""
+    """What is in this photo?"""
     admission: AdmissionController = request.app.state.admission
     pipeline: Pipeline = request.app.state.pipeline
     context = start_request(request, pipeline.config.limits.deadline_seconds)
     with admission.body(reservation_of(request)) as body:
         async with context.deadline():
             with admission.reading(body), context.reading():
-                photo = await read_photo(request, pipeline.config.limits, body)
+                photo, top_k = await read_photo(request, pipeline.config.limits, body)
             context.bytes = len(photo)
             with admission.acquire():
                 prediction = await cancel_on_disconnect(request, pipeline.classify(photo, context))
-    return respond(success(prediction, pipeline.config, context.request_id), context)
+    return respond(success(prediction, pipeline.config.experiment_id, top_k, context.request_id), context)
 
 
 async def predict_batch(request: Request) -> Response:
-    """Which of these are cats, which dogs? Each photo is answered on its own: a broken one spoils no other."""
+    """What is in each of these photos? Each is answered on its own: a broken one spoils no other."""
     admission: AdmissionController = request.app.state.admission
     pipeline: Pipeline = request.app.state.pipeline
     context = start_request(request, pipeline.config.limits.deadline_seconds)
 
-    async def answer(photo: Photo | ServiceError) -> PredictSuccess | Failure:
+    async def answer(photo: Photo | ServiceError, top_k: int | None) -> PredictSuccess | Failure:
         try:
             if isinstance(photo, ServiceError):
                 raise photo
-            return success(await pipeline.classify(photo, context), pipeline.config, context.request_id)
+            prediction = await pipeline.classify(photo, context)
+            return success(prediction, pipeline.config.experiment_id, top_k, context.request_id)
         except ServiceError as exc:
             return failure(exc, language_of(request), context.request_id)
 
     with admission.body(reservation_of(request)) as body:
         async with context.deadline():
             with admission.reading(body), context.reading():
-                photos = await read_batch(request, pipeline.config.limits, body)
+                photos, top_k = await read_batch(request, pipeline.config.limits, body)
             context.bytes = sum(len(photo) for photo in photos if not isinstance(photo, ServiceError))
             with admission.acquire(len(photos)):
-                predictions = await cancel_on_disconnect(request, gather(answer(photo) for photo in photos))
+                predictions = await cancel_on_disconnect(request, gather(answer(photo, top_k) for photo in photos))
     return respond(PredictBatchAnswer(predictions=predictions), context)
 
 
@@ -205,38 +209,55 @@ PipelineOfApp = Annotated[Pipeline, Depends(get_pipeline)]
 
 async def describe_model(pipeline: PipelineOfApp) -> ModelDescription:
     """Which model answers, and what it takes."""
-    config = pipeline.config
-    version = await pipeline.runner.model_version(PROBE_SECONDS)
-    signature = await pipeline.runner.signature(PROBE_SECONDS)
+    model = await pipeline.models.current(PROBE_SECONDS)
+    signature, geometry, config = model.signature, model.geometry, model.recipe.preprocessor_config
+    scale, offset = config.scaling()
     return ModelDescription(
-        name=config.experiment_id,
-        version=version,
-        labels=config.labels,
+        name=pipeline.config.experiment_id,
+        version=model.version,
+        labels=model.recipe.labels,
         signature_name=signature.name,
         input_name=signature.input_name,
-        input_shape=[config.picture.height, config.picture.width, 3],
+        input_shape=[geometry.height, geometry.width, 3],
         output_name=signature.output_name,
+        domain_threshold=config.domain_threshold if signature.domain_output_name else None,
+        preprocessing=Preprocessing(**geometry.model_dump(), scale=scale, offset=offset),
+        golden=[golden.name for golden in model.recipe.golden],
     )
+
+
+async def golden_photo(name: str, request: Request, pipeline: PipelineOfApp) -> Response:
+    """A photo that came with the version in use, and whose answer is known."""
+    model = await pipeline.models.current(PROBE_SECONDS)
+    for golden in model.recipe.golden:
+        if golden.name == name:
+            # It is the model's, so a browser must not run what it might be beside a picture.
+            headers = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
+            return Response(golden.photo, media_type=media_type_of(golden.photo), headers=headers)
+    raise NotFound(path=request.url.path)
 
 
 async def livez() -> Health:
     """Is this process alive? Asks nobody else: a restart of this service would not mend the model server."""
-    return Health(ok=["process"], failing={})
+    return Health(ok=["process"], failing={}, warnings=None)
 
 
 async def readyz(request: Request, response: Response, pipeline: PipelineOfApp) -> Health:
     """Would a photo be answered now? Asks the model server for its state and for a prediction."""
+    language = language_of(request)
     checks = await pipeline.check()
-    failing = {name: error.text(language_of(request)) for name, error in checks.items() if error is not None}
+    failing = {name: error.text(language) for name, error in checks.items() if error is not None}
     response.status_code = 503 if failing else 200
-    return Health(ok=[name for name in checks if name not in failing], failing=failing)
+    rejected = pipeline.models.rejected if not failing else None
+    warnings = {"model": rejected.text(language)} if rejected else None
+    return Health(ok=[name for name in checks if name not in failing], failing=failing, warnings=warnings)
 
 
 async def render_metrics(pipeline: PipelineOfApp) -> Response:
     return Response(await pipeline.render_metrics(), media_type=CONTENT_TYPE)
 
 
-def docs_page(title: str, root: str) -> Callable[[], Coroutine[Any, Any, Response]]:
+def docs_page(title: str, icon: str, root: str) -> Callable[[], Coroutine[Any, Any, Response]]:
     """The route /docs: FastAPI's page, whose scripts fastapi_offline brings along.
 
     Args:
@@ -248,6 +269,6 @@ def docs_page(title: str, root: str) -> Callable[[], Coroutine[Any, Any, Respons
         oauth2_redirect_url=None,
         swagger_js_url=f"{root}static-offline-docs/swagger-ui-bundle.js",
         swagger_css_url=f"{root}static-offline-docs/swagger-ui.css",
-        swagger_favicon_url=f"{root}static/favicon.svg",
+        swagger_favicon_url=f"{root}{icon}",
     )
     return docs(bytes(html.body))

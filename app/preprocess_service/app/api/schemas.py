@@ -1,13 +1,17 @@
 """What goes out: every body that this service answers with."""
 
+from heapq import nlargest
+from operator import itemgetter
 from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from preprocess_service.app.config import Config
-from preprocess_service.app.errors import ServiceError
+from preprocess_service.app.errors import InvalidRequest, ServiceError
 from preprocess_service.app.serving_client.predict_response import Prediction
 from preprocess_service.app.translations import Language
+
+# How many labels an answer has at most where the sender does not say: a model may have thousands.
+DEFAULT_TOP_K = 5
 
 
 class ModelInUse(BaseModel):
@@ -21,13 +25,18 @@ class PredictSuccess(BaseModel):
     """What is in the photo."""
 
     status: Literal["Success"] = Field(default="Success", description="There is an answer.")
-    pet_type: str = Field(description="The most probable label.", examples=["CAT"])
-    model_conf: float = Field(description="Its probability in percent.", ge=0, le=100, examples=[99.87])
+    label: str = Field(description="The most probable label.", examples=["CAT"])
+    confidence: float = Field(description="Its probability, 0 to 1.", ge=0, le=1, examples=[0.998712])
+    pet_type: str = Field(description="As `label`: the course's name of it.", examples=["CAT"])
+    model_conf: float = Field(description="As `confidence`, in percent.", ge=0, le=100, examples=[99.87])
     probabilities: dict[str, float] = Field(
-        description="Of each label, 0 to 1.", examples=[{"CAT": 0.998712, "DOG": 0.001288}]
+        description=f"Of the most probable labels, `top_k` of them ({DEFAULT_TOP_K}), from the largest, 0 to 1.",
+        examples=[{"CAT": 0.998712, "DOG": 0.001288}],
     )
     in_domain: bool | None = Field(
-        None, description="False: this is probably neither. Absent where the model can't tell.", examples=[True]
+        None,
+        description="False: this is probably nothing that the model knows. Absent where the model can't tell.",
+        examples=[True],
     )
     domain_score: float | None = Field(
         None, description="How much this is a photo of what the model knows.", ge=0, le=1, examples=[0.98]
@@ -59,6 +68,24 @@ class Health(BaseModel):
 
     ok: list[str] = Field(description="The names of the checks that passed.", examples=[["model", "prediction"]])
     failing: dict[str, str] = Field(description="The name of each failed check, and why.")
+    warnings: dict[str, str] | None = Field(
+        None, description="What does not work though photos are answered: a newer version that is not used, and why."
+    )
+
+
+class Preprocessing(BaseModel):
+    """How a photo becomes the model's input; docs/models.md explains each."""
+
+    width: int
+    height: int
+    mode: str = Field(examples=["crop"])
+    crop: float = Field(description="The part of the centre that is kept, where `mode` is `crop`.")
+    shortest_edge: int | None = Field(description="Pixels, where `mode` is `shortest_edge`.")
+    resampling: str = Field(examples=["bilinear"])
+    antialias: bool
+    decode: str = Field(description="`fast`: large photos may be decoded at a reduced scale.", examples=["exact"])
+    scale: tuple[float, float, float] = Field(description="float32 inputs: pixel * scale + offset, for each channel.")
+    offset: tuple[float, float, float]
 
 
 class ModelDescription(BaseModel):
@@ -71,17 +98,31 @@ class ModelDescription(BaseModel):
     input_name: str = Field(description="Of the signature's input.")
     input_shape: list[int] = Field(description="Height, width, channels.", min_length=3, max_length=3)
     output_name: str = Field(description="Of the signature's output.")
+    domain_threshold: float | None = Field(description="A lower `domain_score` is not `in_domain`; null: it has none.")
+    preprocessing: Preprocessing
+    golden: list[str] = Field(
+        description="Photos that came with the version: `/model/golden/NAME` has them.", examples=[["cat_2.jpg"]]
+    )
 
 
-def success(prediction: Prediction, config: Config, request_id: str) -> PredictSuccess:
+def success(prediction: Prediction, model_name: str, top_k: int | None, request_id: str) -> PredictSuccess:
+    """The answer; raises InvalidRequest where there are fewer labels than ``top_k``."""
     score = prediction.domain_score
+    found = prediction.probabilities
+    if top_k is not None and top_k > len(found):
+        raise InvalidRequest("top_k", most=len(found))
+    # Of equal ones the first label comes first, as in all answers before.
+    largest = nlargest(top_k or DEFAULT_TOP_K, found.items(), itemgetter(1))
+    label, confidence = largest[0]
     return PredictSuccess(
-        pet_type=prediction.label,
-        model_conf=round(100 * prediction.probabilities[prediction.label], 2),
-        probabilities={label: round(value, 6) for label, value in prediction.probabilities.items()},
-        in_domain=None if score is None else score >= config.domain_threshold,
+        label=label,
+        confidence=round(confidence, 6),
+        pet_type=label,
+        model_conf=round(100 * confidence, 2),
+        probabilities={label: round(value, 6) for label, value in largest},
+        in_domain=None if score is None else score >= prediction.domain_threshold,
         domain_score=None if score is None else round(score, 6),
-        model=ModelInUse(name=config.experiment_id, version=prediction.model_version),
+        model=ModelInUse(name=model_name, version=prediction.model_version),
         request_id=request_id,
     )
 

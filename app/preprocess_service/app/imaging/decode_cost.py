@@ -6,7 +6,7 @@ pictures of each kind within what is told here.
 
 import math
 import re
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from PIL import Image
 from PIL.GifImagePlugin import GifImageFile
@@ -38,6 +38,9 @@ _HEIF_BYTES = 7.6
 _AVIF_RGB_BYTES = 8.5
 # Huffman decoding of one scan at a reduced scale, compared with decoding and storing every pixel.
 _REDUCED_SCAN = 1 / 16
+# A whole photo as RGB, turned, beside the one that was decoded; and in parts as float32.
+_TURNED_BYTES = 4
+_FLOAT_BYTES = 7
 _TILE_TAGS = (322, 323)
 _ROWS_PER_STRIP = 278
 _BITS_PER_SAMPLE = 258
@@ -107,6 +110,17 @@ def decode_cost(image: Image.Image, data: bytes, size: tuple[int, int], one_scan
     if isinstance(image, TiffImageFile):
         stored += _strip_bytes(image, pixels)
     return _cost(stored, pixels)
+
+
+def with_resize(cost: DecodeCost, size: tuple[int, int], values: int) -> DecodeCost:
+    """Add what it takes to resize a photo that was not brought down while it was decoded.
+
+    Args:
+        size: width and height as decoded.
+        values: bytes of one value of the result, 4 where the photo is computed with in float32.
+    """
+    each = _TURNED_BYTES + (_FLOAT_BYTES if values > 1 else 0)
+    return replace(cost, memory_bytes=cost.memory_bytes + each * math.prod(size))
 
 
 def webp_size(data: bytes) -> tuple[int, int] | None:

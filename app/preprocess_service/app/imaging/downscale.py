@@ -10,7 +10,7 @@ from PIL import Image
 from preprocess_service.app.imaging.colour import Levels, to_8bit, without_premultiplication
 
 if TYPE_CHECKING:
-    from preprocess_service.app.config import Picture
+    from preprocess_service.app.recipe import Geometry
 
 # How many pixels are averaged at a time.
 _BAND_PIXELS = 1 << 18
@@ -19,22 +19,23 @@ _BAND_PIXELS = 1 << 18
 FILTER_MARGIN = 16
 
 
-def min_side(picture: Picture) -> int:
-    """How many pixels the shorter side of a photo needs for ``to_pixels`` not to enlarge it, whichever way it lies.
+def min_side(picture: Geometry) -> int:
+    """How many pixels the shorter side of a photo needs for ``resize`` not to enlarge it, whichever way it lies.
 
     A big photo is brought down by whole numbers, as far as that allows, before anything else is done with it, and a
     JPEG is not even decoded at more (1/2, 1/4 or 1/8 of its size): the answer stays the same to 0.5 percentage points
     (formats_test.py), at a fraction of the time and memory.
     """
-    return math.ceil(max(picture.width, picture.height) / picture.crop)
+    return math.ceil(max(picture.width, picture.height, picture.shortest_edge or 0) / picture.crop)
 
 
-def downscale(image: Image.Image, picture: Picture | None, levels: Levels) -> Image.Image:
+def downscale(image: Image.Image, picture: Geometry | None, levels: Levels) -> Image.Image:
     """Average whole blocks of a loaded picture, as far as the shorter side stays large enough for ``picture``."""
-    if picture is None:
+    if picture is None or picture.decode == "exact":
         return image
     factor = min(image.size) // min_side(picture)
-    return center_crop(image if factor < 2 else _reduce_in_bands(image, factor, levels), picture)
+    image = image if factor < 2 else _reduce_in_bands(image, factor, levels)
+    return center_crop(image, picture) if picture.mode == "crop" else image
 
 
 def _reduce_in_bands(image: Image.Image, factor: int, levels: Levels) -> Image.Image:
@@ -61,8 +62,8 @@ def _reduce_in_bands(image: Image.Image, factor: int, levels: Levels) -> Image.I
     return result
 
 
-def center_crop(image: Image.Image, picture: Picture) -> Image.Image:
-    """Cut off what ``to_pixels`` would not look at, which of a picture of 3 by 16 million pixels is nearly all.
+def center_crop(image: Image.Image, picture: Geometry) -> Image.Image:
+    """Cut off what ``resize`` would not look at, which of a picture of 3 by 16 million pixels is nearly all.
 
     As much on both sides, so that the middle stays where it is; and enough is left for either way of turning it, and
     for the neighbours of the outermost pixels, which resampling reads too.

@@ -33,19 +33,22 @@ class Batcher(Generic[Item, Answer]):
         max_concurrent_batches: how many calls may run at the same time. The last one only waits at its destination, to
             be there when another call ends. It starts when it is as large as the running ones are on average; earlier,
             it would leave later items out.
-        max_size: the most items in a batch; may be changed at any time.
+        max_size: gives the most items in a batch that starts with this item.
+        group: gives what all items of a batch have in common. An item of another group is sent in another batch.
     """
 
     def __init__(
         self,
         call: Callable[[Sequence[Item]], Coroutine[Any, Any, Sequence[Answer | Exception]]],
         max_concurrent_batches: int,
-        max_size: int,
+        max_size: Callable[[Item], int],
+        group: Callable[[Item], object],
     ) -> None:
         self._call = call
+        self._group = group
         self._max_concurrent_batches = self._free = max_concurrent_batches
         self._in_flight = 0
-        self.max_size = max_size
+        self._max_size, self._group = max_size, group
         self._waiting: deque[_Pending[Item, Answer]] = deque()
 
     async def submit(self, item: Item) -> Answer:
@@ -82,7 +85,12 @@ class Batcher(Generic[Item, Answer]):
         return self._free > 0
 
     def _next_batch(self) -> list[_Pending[Item, Answer]]:
-        return [self._waiting.popleft() for _ in range(min(self.max_size, len(self._waiting)))]
+        first = self._waiting[0].item
+        size, group = self._max_size(first), self._group(first)
+        batch: list[_Pending[Item, Answer]] = []
+        while self._waiting and len(batch) < size and self._group(self._waiting[0].item) is group:
+            batch.append(self._waiting.popleft())
+        return batch
 
     def _end(self, batch: Sequence[_Pending[Item, Answer]], call: asyncio.Task[Sequence[Answer | Exception]]) -> None:
         self._free += 1

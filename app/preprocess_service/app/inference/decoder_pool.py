@@ -9,7 +9,6 @@ read as JSON and pixels.
 import asyncio
 import contextlib
 import logging
-import math
 import signal
 from collections import deque
 from collections.abc import Callable
@@ -17,7 +16,6 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, TypeVar
 
 import numpy as np
-from numpy.typing import NDArray
 
 from preprocess_service.app.config import Config
 from preprocess_service.app.errors import (
@@ -30,10 +28,12 @@ from preprocess_service.app.errors import (
     UnsupportedMediaType,
 )
 from preprocess_service.app.imaging.decode_cost import DecodeCost
+from preprocess_service.app.imaging.resize import Pixels
 from preprocess_service.app.inference.context import RequestContext
 from preprocess_service.app.inference.decoder_process import DecoderEnded, DecoderProcess
 from preprocess_service.app.inference.memory_budget import MemoryBudget
 from preprocess_service.app.observability.metrics import Metrics
+from preprocess_service.app.recipe import Geometry
 from preprocess_service.app.utils import Photo
 from serving_common.cpu_quota import usable_cores
 
@@ -67,9 +67,7 @@ class DecoderPool:
     def __init__(self, config: Config, metrics: Metrics) -> None:
         limits = config.limits
         self._cores = limits.decode_threads or usable_cores()
-        self._size = (config.picture.height, config.picture.width, 3)
-        self._task = {"picture": config.picture.model_dump(), "max_pixels": limits.pixels}
-        self._task |= {"max_memory": limits.decode_bytes}
+        self._task = {"max_pixels": limits.pixels, "max_memory": limits.decode_bytes}
         self._max_seconds = limits.deadline_seconds
         self._request_pixels = REQUEST_PIXELS * limits.pixels
         self._processes = [DecoderProcess() for _ in range(self._cores + 1)]
@@ -81,20 +79,22 @@ class DecoderPool:
         self._starting: asyncio.Task[bool] | None = None
         self._metrics = metrics
 
-    async def decode(self, photo: Photo, context: RequestContext, on_start: Callable[[], None]) -> NDArray[np.uint8]:
-        """Make the model's input of a photo; cancelled, it ends the process that is at work on it.
+    async def decode(
+        self, photo: Photo, context: RequestContext, geometry: Geometry, on_start: Callable[[], None]
+    ) -> Pixels:
+        """Decode and resize a photo; cancelled, it ends the process that is at work on it.
 
         Args:
             on_start: called when a process is there for the photo.
 
         Returns:
-            uint8 ``[height, width, 3]``.
+            ``[height, width, 3]`` of ``geometry.dtype``.
 
         Raises:
             ServiceError: the picture is refused.
         """
         async with context.semaphore("decoders", self._cores):
-            result, pixels = await self._run(photo, context, SMALL, on_start)
+            result, pixels = await self._run(photo, context, geometry, SMALL, on_start)
         if cost := _needs(result, self._memory.size):
             context.claim_pixels(cost.pixels, self._request_pixels)
             async with (
@@ -102,11 +102,11 @@ class DecoderPool:
                 self._large,
                 self._memory.reserve(cost.memory_bytes),
             ):
-                result, pixels = await self._run(photo, context, cost, bool)
+                result, pixels = await self._run(photo, context, geometry, cost, bool)
         context.images += _header(result)
         if len(pixels) == 0:
             raise _error(result)
-        return np.frombuffer(pixels, np.uint8).reshape(self._size)
+        return np.frombuffer(pixels, geometry.dtype).reshape(geometry.height, geometry.width, 3)
 
     async def close(self) -> None:
         """End all processes."""
@@ -132,11 +132,17 @@ class DecoderPool:
         return not any(isinstance(result, BaseException) for result in results)
 
     async def _run(
-        self, photo: Photo, context: RequestContext, cost: DecodeCost, on_start: Callable[[], object]
+        self,
+        photo: Photo,
+        context: RequestContext,
+        geometry: Geometry,
+        cost: DecodeCost,
+        on_start: Callable[[], object],
     ) -> tuple[dict[str, Any], bytes]:
         """Have one picture decoded within ``cost``; the result as ``decoder_worker.run`` gives it."""
-        task = self._task | self._limits(cost)
-        return await self._call(lambda process: self._decode(process, photo, context, task), on_start)
+        task = self._task | self._limits(cost) | {"geometry": geometry.model_dump()}
+        size = geometry.height * geometry.width * 3 * np.dtype(geometry.dtype).itemsize
+        return await self._call(lambda process: self._decode(process, photo, context, task, size), on_start)
 
     async def _call(self, function: Callable[[DecoderProcess], Result], on_start: Callable[[], object]) -> Result:
         """Wait for an idle process and call ``function`` with it, in a thread."""
@@ -173,7 +179,7 @@ class DecoderPool:
         return {"memory": cost.memory_bytes, "pixels": cost.pixels, "seconds": seconds}
 
     def _decode(
-        self, process: DecoderProcess, photo: Photo, context: RequestContext, task: dict[str, Any]
+        self, process: DecoderProcess, photo: Photo, context: RequestContext, task: dict[str, Any], size: int
     ) -> tuple[dict[str, Any], bytes]:
         # Answered, not raised: a future that held the exception would be held by its traceback in turn, with the photo.
         result: dict[str, Any] = {}
@@ -184,7 +190,7 @@ class DecoderPool:
                 # Base64 is decoded there too: 20 MB of it would hold the GIL for a tenth of a second.
                 is_base64 = isinstance(photo, str)
                 data = photo.encode("ascii", "replace") if isinstance(photo, str) else photo
-                result, pixels = process.decode(task | {"is_base64": is_base64}, data, math.prod(self._size))
+                result, pixels = process.decode(task | {"is_base64": is_base64}, data, size)
                 if "error" in result:
                     raise _error(result)
         except ServiceError as exc:

@@ -24,7 +24,8 @@ from PIL import AvifImagePlugin, Image
 
 from preprocess_service.app.errors import ImageTooLarge, ServiceError
 from preprocess_service.app.imaging.decode_cost import DecodeCost, webp_cost, webp_size
-from preprocess_service.app.utils import Header, decode_base64, decode_open, open_image, to_pixels
+from preprocess_service.app.imaging.resize import resize
+from preprocess_service.app.utils import Header, decode_base64, decode_open, open_image
 from serving_common.malloc import configure_malloc, trim_malloc
 
 if sys.platform != "win32":  # which has no such limits
@@ -68,10 +69,10 @@ def run(task: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
     """Decode one picture, within ``memory`` bytes and ``seconds`` of computing.
 
     Returns:
-        One of: the pixels, uint8 ``[height, width, 3]``; ``error``, the ``ServiceError`` to answer with;
-        ``needs``, the cost where that is above what is granted.
+        One of: the pixels, ``[height, width, 3]`` of the geometry's dtype; ``error``, the ``ServiceError`` to answer
+        with; ``needs``, the cost where that is above what is granted.
     """
-    picture = cast(Any, SimpleNamespace(**task["picture"]))
+    picture = cast(Any, SimpleNamespace(**task["geometry"]))
     result: dict[str, Any] = {}
 
     def on_header(header: Header) -> None:
@@ -88,7 +89,7 @@ def run(task: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
             if not _is_granted(opened.cost, task):
                 return result | {"needs": asdict(opened.cost)}, b""
             image = decode_open(opened, picture)
-        return result, to_pixels(image, picture).tobytes()
+        return result, resize(image, picture).tobytes()
     except ServiceError as exc:
         return result | {"error": [type(exc).__name__, exc.message, exc.values]}, b""
     except MemoryError:

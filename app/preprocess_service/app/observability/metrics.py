@@ -66,6 +66,7 @@ class Metrics:
         self._of_stage = {stage: self.stage_duration_seconds.labels(stage) for stage in STAGES}
         self._of_answer: dict[tuple[str, int], Counter] = {}
         self._of_code: dict[str, Counter] = {}
+        self._of_label: dict[str, Counter] = {}
 
     def _add_load(self) -> None:
         self.in_flight = self._gauge("in_flight", "Photos being prepared or predicted.")
@@ -89,6 +90,14 @@ class Metrics:
             if failure is None:
                 failure = self._of_code[code] = self.failures.labels(code)
             failure.inc()
+
+    def record_prediction(self, label: str, version: int) -> None:
+        """Count a photo by what was seen, and by which version."""
+        self.model_version.set(version)
+        seen = self._of_label.get(label)
+        if seen is None:
+            seen = self._of_label[label] = self.predictions.labels(label)
+        seen.inc()
 
     def record_stages(self, seconds: dict[str, float]) -> None:
         """Record how long each stage of one request took."""

@@ -12,15 +12,11 @@ before an engine that is stuck, that ends within seconds.
 import asyncio
 import logging
 import time
-from collections.abc import Awaitable
+from collections.abc import Awaitable, Callable
 from contextlib import suppress
 from typing import Any, Protocol
 
-import numpy as np
-from numpy.typing import NDArray
-
-from preprocess_service.app.config import Picture
-from preprocess_service.app.errors import DeadlineExceeded, ModelUnavailable, Overloaded, ServiceError
+from preprocess_service.app.errors import DeadlineExceeded, GoldenMismatch, ModelUnavailable, Overloaded, ServiceError
 from preprocess_service.app.observability.metrics import Metrics
 
 # A probe that waits longer than this is of no use to its sender; orchestrators wait 1 to 5 s.
@@ -40,19 +36,22 @@ logger = logging.getLogger(__name__)
 Checks = dict[str, ServiceError | None]
 
 
-class Model(Protocol):
-    """What is asked of a ``ModelRunner``."""
+class Models(Protocol):
+    """What is asked of ``ModelVersions``."""
 
-    async def predict(self, pixels: NDArray[np.uint8], timeout: float, request_id: str = "") -> Any: ...
-    async def model_version(self, timeout: float) -> int: ...
+    async def refresh(self, timeout: float) -> Any: ...
+
+
+# Asks for a prediction within so many seconds, by this request id.
+Predict = Callable[[float, str], Awaitable[None]]
 
 
 class ReadinessProbe:
     """Checks the model server when asked, at most once in ``FRESH_SECONDS``."""
 
-    def __init__(self, model: Model, picture: Picture, metrics: Metrics) -> None:
-        self._model = model
-        self._grey = np.full((picture.height, picture.width, 3), 127, np.uint8)
+    def __init__(self, models: Models, predict: Predict, metrics: Metrics) -> None:
+        self._models = models
+        self._predict_grey = predict
         self._metrics = metrics
         self._check: asyncio.Task[Checks] | None = None
         self._checked_at = self._predicted_at = -float("inf")
@@ -63,7 +62,11 @@ class ReadinessProbe:
         self._predicted_at = time.monotonic()
 
     async def check(self) -> Checks:
-        """By name what a photo needs of the model server, and what it fails of: the model AVAILABLE, a prediction."""
+        """By name what a photo needs of the model server, and what it fails of.
+
+        ``model``: a version is AVAILABLE and fits; ``golden``: its golden photos are answered as they should be;
+        ``prediction``: one comes back.
+        """
         # The check goes on for the others where one of those who wait for it leaves.
         return dict(await asyncio.shield(self._current()))
 
@@ -86,15 +89,18 @@ class ReadinessProbe:
         end = time.monotonic() + PROBE_SECONDS
         checks: Checks = {}
         try:
-            checks["model"] = await self._failure(self._model.model_version(PROBE_SECONDS), DeadlineExceeded)
+            failure = await self._failure(self._models.refresh(PROBE_SECONDS), DeadlineExceeded, Overloaded)
+            checks["model"] = None if isinstance(failure, GoldenMismatch) else failure
             if checks["model"] is None:
+                checks["golden"] = failure
+            if failure is None:
                 checks["prediction"] = await self._failure(
                     self._predict(end - time.monotonic()), DeadlineExceeded, ModelUnavailable, Overloaded
                 )
             return checks
         finally:
             self._checked_at = time.monotonic()
-            self._report(len(checks) == 2 and not any(checks.values()), checks)
+            self._report(len(checks) == 3 and not any(checks.values()), checks)
 
     def _report(self, is_ready: bool, checks: Checks) -> None:
         self._metrics.model_ready.set(is_ready)
@@ -106,7 +112,7 @@ class ReadinessProbe:
 
     async def _predict(self, timeout: float) -> None:
         if not self._has_predicted_within(FRESH_SECONDS):
-            await self._model.predict(self._grey, timeout, REQUEST_ID)
+            await self._predict_grey(timeout, REQUEST_ID)
             self.record_prediction()
 
     async def _failure(self, answer: Awaitable[object], *when_busy: type[ServiceError]) -> ServiceError | None:

@@ -20,12 +20,15 @@ class PredictRequestTemplate:
         model: the model's name on the model server.
         signature: the one to run, and what it is told and asked.
         shape: of the whole batch, ``[batch, height, width, 3]``.
+        version: the one that must answer; None: the newest does.
     """
 
-    def __init__(self, model: str, signature: Signature, shape: tuple[int, ...]) -> None:
+    def __init__(self, model: str, signature: Signature, shape: tuple[int, ...], version: int | None = None) -> None:
         self._dtype = signature.dtype
         request = predict_pb2.PredictRequest()
         request.model_spec.name = model
+        if version is not None:
+            request.model_spec.version.value = version
         request.model_spec.signature_name = signature.name
         request.output_filter.extend(signature.outputs)
         message = request.inputs[signature.input_name]

@@ -9,6 +9,7 @@ import numpy as np
 
 from preprocess_service.app.config import Config
 from preprocess_service.app.errors import ModelError
+from preprocess_service.app.recipe import Recipe
 from serving_common.tensorflow_protos import DecodeError, get_model_metadata_pb2, types_pb2
 
 logger = logging.getLogger(__name__)
@@ -17,14 +18,17 @@ DEFAULT = "serving_default"
 # Takes a photo's pixels as they are, and brings them to the numbers that its network wants by itself: a quarter of the
 # bytes on the way, and nothing that could differ from how the model was trained.
 PIXELS = "pixels"
+# The output that tells how much a photo is of what the model knows.
+DOMAIN = "domain_score"
+# More names than these help nobody.
+_NAMES_TOLD = 10
 
 
 @dataclass(frozen=True)
 class Signature:
     """A signature, and the names under which it takes its one input and gives its outputs.
 
-    ``accepts_uint8``: as uint8, else as float32 made by the recipe in the settings. ``accepts_batches``: several photos
-    in one call.
+    ``accepts_uint8``: as uint8, else as float32 made by the recipe. ``accepts_batches``: several photos in one call.
     """
 
     input_name: str
@@ -44,42 +48,49 @@ class Signature:
         return [name for name in (self.output_name, self.domain_output_name) if name]
 
 
-def from_config(config: Config) -> Signature | None:
-    """The signature, where the settings name its input and its output; None where the model server is to be asked."""
-    input_name, output_name = config.model_input_name, config.model_output_name
-    if input_name is None or output_name is None:
-        return None
-    name = config.signature_name or DEFAULT
-    return Signature(input_name, output_name, config.domain_output_name, name, accepts_uint8=name == PIXELS)
-
-
-def from_metadata(response: get_model_metadata_pb2.GetModelMetadataResponse, config: Config) -> Signature:
-    """The signature that the settings name, or else the best that the model has.
+def read_definitions(response: get_model_metadata_pb2.GetModelMetadataResponse) -> Mapping[str, Any]:
+    """A model's signatures by name.
 
     Raises:
-        ModelError: there is none that this service can call; its log says why.
+        ModelError: they can't be read.
     """
     signatures = get_model_metadata_pb2.SignatureDefMap()
     try:
         response.metadata["signature_def"].Unpack(signatures)
     except DecodeError as exc:
-        raise model_error("the signatures can't be read: %s", exc) from exc
-    definitions = signatures.signature_def
+        raise model_error("model_unreadable") from exc
+    definitions: Mapping[str, Any] = signatures.signature_def
+    return definitions
+
+
+def choose_signature(definitions: Mapping[str, Any], recipe: Recipe, config: Config) -> Signature:
+    """The signature that the settings name, or else the best that the model has.
+
+    Raises:
+        ModelError: there is none that this service can call, or it doesn't fit the recipe; the message says why.
+    """
     name = config.signature_name or (PIXELS if PIXELS in definitions else DEFAULT)
     if name not in definitions:
-        raise model_error("the model has no signature %r", name)
+        raise model_error("model_signature", name=name, found=_listed(definitions))
     definition = definitions[name]
-    input_name = config.model_input_name or _only(definition.inputs, "input")
-    if input_name not in definition.inputs:
-        raise model_error("the signature %r has no input %r", name, input_name)
+    input_name = config.model_input_name or _only(definition.inputs, "model_inputs")
+    others = {alias: info for alias, info in definition.outputs.items() if alias != DOMAIN}
+    output_name = config.model_output_name or _only(others, "model_outputs")
+    for wanted, there, message in (
+        (input_name, definition.inputs, "model_no_input"),
+        (output_name, definition.outputs, "model_no_output"),
+    ):
+        if wanted not in there:
+            raise model_error(message, name=wanted, signature=name, found=_listed(there))
     image = definition.inputs[input_name]
     if image.dtype not in (types_pb2.DT_FLOAT, types_pb2.DT_UINT8):
-        raise model_error("the input %r is neither float32 nor uint8, but of type %d", input_name, image.dtype)
-    others = {alias for alias in definition.outputs if alias != config.domain_output_name}
+        raise model_error("model_input_type", name=input_name, type=types_pb2.DataType.Name(image.dtype)[3:].lower())
+    _check_input(image.tensor_shape, recipe)
+    _check_output(definition.outputs[output_name].tensor_shape, recipe)
     return Signature(
         input_name,
-        config.model_output_name or _only(others, "output"),
-        config.domain_output_name,
+        output_name,
+        DOMAIN if DOMAIN in definition.outputs and output_name != DOMAIN else None,
         name,
         accepts_uint8=image.dtype == types_pb2.DT_UINT8,
         # An unknown size is -1, and the shape of a tensor of which nothing is known has no dimension.
@@ -87,14 +98,49 @@ def from_metadata(response: get_model_metadata_pb2.GetModelMetadataResponse, con
     )
 
 
-def _only(aliases: Mapping[str, Any] | set[str], kind: str) -> str:
-    if len(aliases) != 1:
-        found = ", ".join(sorted(aliases)) or "none"
-        raise model_error("the model has %d %ss (%s); name one in config.yaml", len(aliases), kind, found)
-    return next(iter(aliases))
+def _check_input(shape: Any, recipe: Recipe) -> None:
+    geometry = recipe.preprocessor_config.geometry()
+    made = (1, geometry.height, geometry.width, 3)
+    found = [dimension.size for dimension in shape.dim]
+    if found and not _agrees(found, made):
+        raise model_error("model_input_shape", takes=_shape(found), makes=_shape([-1, *made[1:]]))
 
 
-def model_error(reason: str, *values: object) -> ModelError:
-    """A ModelError whose reason goes to the log; the sender can't do anything with it."""
-    logger.error("model server: " + reason, *values)
-    return ModelError()
+def _check_output(shape: Any, recipe: Recipe) -> None:
+    sizes = [dimension.size for dimension in shape.dim]
+    if len(sizes) > 1 and sizes[-1] >= 0:
+        check_count(sizes[-1], len(recipe.labels))
+
+
+def check_count(values: int, labels: int) -> None:
+    """Raise a ModelError unless the model answers one value for each label."""
+    if values == 1:
+        raise model_error("model_one_value", labels=labels)
+    if values != labels:
+        raise model_error("model_labels", values=values, labels=labels)
+
+
+def _agrees(found: list[int], made: tuple[int, ...]) -> bool:
+    return len(found) == len(made) and all(size in (-1, want) for size, want in zip(found, made, strict=True))
+
+
+def _shape(sizes: list[int]) -> str:
+    return f"[{', '.join('?' if size < 0 else str(size) for size in sizes)}]"
+
+
+def _only(infos: Mapping[str, Any], message: str) -> str:
+    if len(infos) != 1:
+        raise model_error(message, count=len(infos), found=_listed(infos))
+    return next(iter(infos))
+
+
+def _listed(names: Mapping[str, Any]) -> str:
+    found = sorted(names)
+    return ", ".join(found[:_NAMES_TOLD]) + (", ..." if len(found) > _NAMES_TOLD else "") if found else "-"
+
+
+def model_error(message: str, **values: object) -> ModelError:
+    """A ModelError that the log has too: what is wrong is for whoever set up the two services."""
+    error = ModelError(message, **values)
+    logger.error("model server: %s", error)
+    return error

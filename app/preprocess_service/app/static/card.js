@@ -3,7 +3,10 @@
 import { currentKey } from "./key.js";
 import { ENDPOINT, mediaType } from "./service.js";
 import { LANGUAGES, snippet } from "./snippets.js";
-import { milliseconds, percent, say, sayCount, sayLabel, size } from "./words.js";
+import { milliseconds, number, percent, say, sayCount, sayLabel, size } from "./words.js";
+
+// So many labels are shown at first.
+const BARS = 5;
 
 export class Card {
   // `photo`: {file, url?, unsaved?}: url where it is a sample of the service, unsaved where no file on disk holds it.
@@ -61,7 +64,7 @@ export class Card {
     const name = this.file.name;
     if (problem) return `${name}: ${say("failed")}. ${explain(this.outcome)}`;
     const doubt = answer.in_domain === false ? `. ${say("neither")}` : "";
-    return `${name}: ${sayLabel(answer.pet_type)}, ${percent(answer.probabilities[answer.pet_type])}${doubt}`;
+    return `${name}: ${sayLabel(answer.label)}, ${percent(answer.probabilities[answer.label])}${doubt}`;
   }
 
   discard() {
@@ -173,7 +176,7 @@ function waiting(problem) {
 }
 
 function verdict(answer) {
-  const { pet_type: label, probabilities } = answer;
+  const { label, probabilities } = answer;
   const doubt = answer.in_domain === false;
   return [
     element(
@@ -186,9 +189,25 @@ function verdict(answer) {
     element(
       "div",
       { class: "bars", role: "group", "aria-label": say("probabilities") },
-      ...Object.entries(probabilities).map(bar),
+      ...bars(Object.entries(probabilities), answer.total),
     ),
   ];
+}
+
+// The first ones, and the others behind a button.
+function bars(entries, total) {
+  const all = entries.map(bar);
+  const others = all.slice(BARS);
+  if (!others.length) return all;
+  const words = sayCount("more", others.length, { total: number(total) });
+  const button = element("button", { type: "button", class: "quiet more" }, words);
+  const show = (shown) => others.forEach((other) => (other.hidden = !shown));
+  button.addEventListener("click", () => {
+    show(true);
+    button.remove();
+  });
+  show(false);
+  return [...all, button];
 }
 
 function bar([label, probability]) {

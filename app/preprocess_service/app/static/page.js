@@ -2,13 +2,17 @@
 
 import { setUpCamera } from "./camera.js";
 import { Card, element } from "./card.js";
-import { askForKey, setUpKey } from "./key.js";
-import { classify, describeModel, UNAUTHORIZED } from "./service.js";
-import { language, otherLanguage, say, sayCount, sayLabel, useLanguage } from "./words.js";
+import { askForKey, currentKey, setUpKey } from "./key.js";
+import { classify, describeModel, goldenPhoto, goldenUrl, UNAUTHORIZED } from "./service.js";
+import { language, otherLanguage, number, ownModel, say, sayCount, sayLabel, useLanguage } from "./words.js";
 
 // More would only wait in the service instead of here.
 const AT_ONCE = 3;
 const LOG_LINES = 20;
+// As many labels as an answer has by itself. Of a model with a thousand nobody reads more than the second.
+const LABELS_GIVEN = 5;
+const MOST_LABELS = 20;
+const LABELS_NAMED = 15;
 const LANGUAGE_NAMES = { en: "English", "pt-BR": "Português" };
 
 // The type of what a sample carries while it is dragged: a browser makes no file of it.
@@ -143,7 +147,11 @@ function next() {
 async function ask(card) {
   card.show({ problem: "looking" });
   try {
-    card.show(await classify(card.file, language(), card.abort.signal));
+    const total = model?.labels.length;
+    const wanted = total > LABELS_GIVEN ? Math.min(total, MOST_LABELS) : undefined;
+    const outcome = await classify(card.file, language(), card.abort.signal, wanted);
+    if (outcome.answer) outcome.answer.total = total;
+    card.show(outcome);
   } catch (error) {
     if (card.abort.signal.aborted) return;
     throw error;
@@ -197,7 +205,7 @@ function tally() {
   if (!cards.size) return "";
   const counts = new Map();
   for (const { outcome } of cards) {
-    const label = outcome.answer?.pet_type;
+    const label = outcome.answer?.label;
     if (label) counts.set(label, (counts.get(label) ?? 0) + 1);
   }
   const failed = [...cards].filter((card) => card.isFinished && card.outcome.problem).length;
@@ -218,15 +226,43 @@ async function showModel() {
   model = await describeModel();
   if (model === undefined) askForKey(false);
   sayModel();
+  if (ownModel !== undefined && model) showGolden(model.golden);
 }
 
 function sayModel() {
-  if (model !== undefined) byId("model").textContent = model ? say("model", model) : say("modelAway");
+  if (model === undefined) return;
+  byId("model").textContent = model ? `${say("model", model)}${ownModel === undefined ? "" : `. ${sayLabels()}`}` : say("modelAway");
+}
+
+function sayLabels() {
+  const labels = model.labels.slice(0, LABELS_NAMED).join(", ");
+  const more = model.labels.length - LABELS_NAMED;
+  return more > 0 ? say("labelsMore", { labels, more: number(more) }) : say("labels", { labels });
+}
+
+// The photos that came with a model of one's own are its samples.
+async function showGolden(names) {
+  const photos = (await Promise.all(names.map(goldenPhoto))).filter(Boolean);
+  byId("samples").replaceChildren(...photos.map(goldenSample));
+  byId("samples-title").hidden = !photos.length;
+}
+
+function goldenSample(file) {
+  const source = URL.createObjectURL(file);
+  const image = element("img", { src: source, width: 96, height: 96, alt: say("sample", { name: file.name }) });
+  const button = element("button", { type: "button", "data-golden": file.name }, image);
+  // With a key its address alone is not enough to fetch it.
+  const photo = currentKey() ? { file, unsaved: true } : { file, url: goldenUrl(file.name) };
+  button.addEventListener("click", () => add([photo]));
+  const item = element("li", {}, button);
+  // Browsers show no HEIC, and no TIFF.
+  image.addEventListener("error", () => image.replaceWith(element("span", { class: "small" }, file.name)), { once: true });
+  return item;
 }
 
 function sayEverything() {
   document.documentElement.lang = language();
-  document.title = say("title");
+  document.title = ownModel === undefined ? say("title") : `${ownModel}: ${say("title")}`;
   for (const node of document.querySelectorAll("[data-words]")) node.textContent = say(node.dataset.words);
   for (const node of document.querySelectorAll("[data-alt]")) node.alt = say(node.dataset.alt);
   for (const node of document.querySelectorAll("[data-label]")) {
@@ -247,6 +283,8 @@ byId("language").addEventListener("click", () => {
   sayEverything();
 });
 byId("clear").addEventListener("click", clear);
+// The samples of a model of one's own are not known yet.
+if (ownModel !== undefined) byId("samples-title").hidden = true;
 sayEverything();
 setUpChoosing();
 setUpDropping();

@@ -5,6 +5,7 @@ import { authorization } from "./key.js";
 export const ENDPOINT = new URL("predict", document.baseURI).href;
 
 export const UNAUTHORIZED = 401;
+const INVALID = 422;
 
 const PATIENCE_SECONDS = 60;
 // A body this large may be refused and the connection closed while the browser still sends it.
@@ -20,13 +21,20 @@ export function mediaType(file) {
 
 // The service's answer with the time of each step, or why there is none:
 // {answer, times} or {problem, ...what belongs to it}. Rejects only where `signal` aborts.
-export async function classify(file, language, signal) {
+// `labels`: how many labels to ask for, undefined for as many as the service gives by itself.
+export async function classify(file, language, signal, labels) {
+  const outcome = await send(file, language, signal, labels && `${ENDPOINT}?top_k=${labels}`);
+  // Another version of the model may have fewer by now.
+  return labels && outcome.status === INVALID ? send(file, language, signal) : outcome;
+}
+
+async function send(file, language, signal, address = ENDPOINT) {
   if (!(await isReadable(file))) return { problem: "unreadable" };
   signal.throwIfAborted();
   const start = performance.now();
   const patience = limited(signal);
   try {
-    const response = await fetch(ENDPOINT, {
+    const response = await fetch(address, {
       method: "POST",
       headers: { "Content-Type": mediaType(file), "Accept-Language": language, ...authorization() },
       body: file,
@@ -68,6 +76,20 @@ export async function describeModel() {
   }
 }
 
+// A photo that came with the model, as a file; null where it is not to be had.
+export async function goldenPhoto(name) {
+  try {
+    const response = await fetch(goldenUrl(name), { headers: authorization() });
+    if (!response.ok) return null;
+    const photo = await response.blob();
+    return new File([photo], name, { type: photo.type });
+  } catch {
+    return null;
+  }
+}
+
+export const goldenUrl = (name) => new URL(`model/golden/${encodeURIComponent(name)}`, document.baseURI).href;
+
 // A folder, or a file that has been moved since it was chosen, looks like a file until one reads it.
 async function isReadable(file) {
   try {
@@ -98,7 +120,7 @@ function understand(response, answer, roundTrip) {
 function isAnswer(answer) {
   const values = Object.values(answer?.probabilities ?? {});
   return (
-    typeof answer?.pet_type === "string" && values.length > 0 && values.every((value) => typeof value === "number")
+    typeof answer?.label === "string" && values.length > 0 && values.every((value) => typeof value === "number")
   );
 }
 

@@ -49,6 +49,11 @@ const EN = {
   retry: "Try again",
   save: "Save the photo",
   probabilities: "Probabilities",
+  more_one: "Show {count} more label of {total}",
+  more_other: "Show {count} more labels of {total}",
+  labels: "It knows {labels}.",
+  labelsMore: "It knows {labels} and {more} more.",
+  sample: "Sample photo {name}",
   neither: "This may be neither a cat nor a dog.",
   CAT: "Cat",
   DOG: "Dog",
@@ -134,6 +139,11 @@ const PT = {
   retry: "Tentar de novo",
   save: "Salvar a foto",
   probabilities: "Probabilidades",
+  more_one: "Mostrar mais {count} rótulo de {total}",
+  more_other: "Mostrar mais {count} rótulos de {total}",
+  labels: "Ele conhece {labels}.",
+  labelsMore: "Ele conhece {labels} e mais {more}.",
+  sample: "Foto de exemplo {name}",
   neither: "Talvez não seja nem gato nem cachorro.",
   CAT: "Gato",
   DOG: "Cachorro",
@@ -171,6 +181,22 @@ const PT = {
 };
 
 export const LANGUAGES = { en: EN, "pt-BR": PT };
+
+// What the page says in place of the above for a model of one's own.
+const NEUTRAL = {
+  en: {
+    title: "What is in the photo?",
+    lead: "Show a photo: a neural network says what is in it, how sure it is, and how long it took.",
+    neither: "This may be nothing that the model knows.",
+  },
+  "pt-BR": {
+    title: "O que há na foto?",
+    lead: "Mostre uma foto: uma rede neural diz o que há nela, com quanta certeza e em quanto tempo.",
+    neither: "Talvez não seja nada que o modelo conheça.",
+  },
+};
+// The model's name where the page is for another one than CAT-DOG, as the service wrote it into the page.
+export const ownModel = globalThis.document?.documentElement.dataset.model;
 const KEPT_AS = "language";
 
 let current = remembered() ?? preferred();
@@ -192,13 +218,14 @@ export function useLanguage(name) {
 
 // The words for `key`, each {name} in them replaced.
 export function say(key, values = {}) {
-  return LANGUAGES[current][key].replace(/\{(\w+)\}/g, (_, name) => values[name]);
+  const words = (ownModel !== undefined && NEUTRAL[current][key]) || LANGUAGES[current][key];
+  return words.replace(/\{(\w+)\}/g, (_, name) => values[name]);
 }
 
 // The words for a number of things: `key_one` or `key_other`, as the language's grammar wants.
-export function sayCount(key, count) {
+export function sayCount(key, count, values = {}) {
   const form = new Intl.PluralRules(current).select(count) === "one" ? "one" : "other";
-  return say(`${key}_${form}`, { count: number(count) });
+  return say(`${key}_${form}`, { ...values, count: number(count) });
 }
 
 // A model of one's own may have other labels; they are shown as they are.

@@ -1,0 +1,201 @@
+"""What belongs to a version of a model: how a photo becomes its input, its labels, and photos whose answers are known.
+
+It travels with the version. The folder has it as files (``docs/models.md``); the model has it as one JSON document,
+which its signature ``preprocessor_config`` returns:
+
+    {"preprocessor_config": {...}, "labels": ["CAT", "DOG"],
+     "golden": [{"name": "golden_1.jpg", "photo": "<base64>", "probabilities": {"CAT": 0.98, "DOG": 0.02}}]}
+
+``preprocessor_config`` has the keys of Hugging Face's image processors, and some of our own for what these lack.
+"""
+
+import json
+from collections import Counter
+from collections.abc import Mapping
+from typing import Annotated, Any, Literal, Self
+
+from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
+
+# The signature that returns the document, its one input (int32 [n], any numbers) and its one output (string [n]).
+SIGNATURE = "preprocessor_config"
+SIGNATURE_INPUT = "count"
+SIGNATURE_OUTPUT = "document"
+
+# Pillow's numbers of its filters, which Hugging Face's `resample` uses.
+Resampling = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
+RESAMPLING: tuple[Resampling, ...] = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
+# Hugging Face writes these too; they change nothing here.
+_IGNORED_KEYS = {
+    "image_processor_type", "feature_extractor_type", "processor_class", "auto_map", "do_convert_rgb", "data_format",
+    "input_data_format", "return_tensors", "device", "disable_grouping", "default_to_square", "_valid_processor_keys",
+    "_processor_class",
+}  # fmt: skip
+
+Side = Annotated[int, Field(ge=1, le=4096)]
+Probability = Annotated[float, Field(ge=0, le=1)]
+Three = tuple[float, float, float]
+
+
+class RecipeError(Exception):
+    """The recipe can't be used; the message names the key and the value."""
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
+
+
+class Geometry(_Frozen):
+    """How a photo is brought to the model's size.
+
+    Attributes:
+        width, height: of the model's input, in pixels.
+        mode: ``crop``: the largest centre rectangle of the model's aspect ratio, then resized. ``stretch``: resized
+            without regard to the aspect ratio. ``pad``: the whole photo is resized to fit, and ``pad_color`` fills
+            the rest. ``shortest_edge``: the shorter side is resized to ``shortest_edge``, then the centre is cut out.
+        crop: ``crop`` only: the part of the centre rectangle that is kept, 1.0 for all of it.
+        resampling: one of ``RESAMPLING``.
+        antialias: whether the filter grows with the reduction, as Pillow's does. TensorFlow's does not by default.
+        dtype: ``uint8``: resized values are rounded, as Pillow's are; ``float32``: as TensorFlow's, they are not.
+        decode: ``fast``: large photos may be decoded at a reduced scale; ``exact``: never.
+    """
+
+    width: Side
+    height: Side
+    mode: Literal["crop", "stretch", "pad", "shortest_edge"] = "stretch"
+    crop: float = Field(default=1.0, gt=0, le=1)
+    shortest_edge: Side | None = None
+    pad_color: tuple[int, int, int] = (0, 0, 0)
+    resampling: Resampling = "bilinear"
+    antialias: bool = True
+    dtype: Literal["uint8", "float32"] = "uint8"
+    decode: Literal["exact", "fast"] = "exact"
+
+
+class Golden(_Frozen):
+    """A photo whose answer is known: ``photo`` is its file, ``probabilities`` has the largest ones by label."""
+
+    name: str = Field(min_length=1, max_length=100)
+    photo: Base64Bytes
+    probabilities: dict[str, Probability] = Field(min_length=1)
+
+
+class _Size(_Frozen):
+    height: Side | None = None
+    width: Side | None = None
+    shortest_edge: Side | None = None
+
+
+def _per_channel(value: object) -> object:
+    return (value,) * 3 if isinstance(value, (int, float)) else value
+
+
+class PreprocessorConfig(_Frozen):
+    """``preprocessor_config.json``: the keys of Hugging Face's image processors, and our own at the end."""
+
+    do_resize: Literal[True] = True
+    size: _Size
+    do_center_crop: bool = False
+    crop_size: _Size | None = None
+    resample: int = Field(default=2, ge=0, lt=len(RESAMPLING))
+    do_rescale: bool = False
+    rescale_factor: float = 1 / 255
+    do_normalize: bool = False
+    image_mean: Three = (0.0, 0.0, 0.0)
+    image_std: Three = (1.0, 1.0, 1.0)
+    # Ours.
+    resize_mode: Literal["crop", "stretch", "pad"] = "stretch"
+    crop_pct: float = Field(default=1.0, gt=0, le=1)
+    pad_color: tuple[int, int, int] = (0, 0, 0)
+    antialias: bool = True
+    resize_dtype: Literal["uint8", "float32"] = "uint8"
+    decode: Literal["exact", "fast"] = "exact"
+    domain_threshold: Probability = 0.0
+
+    _spread = field_validator("image_mean", "image_std", mode="before")(_per_channel)
+
+    @model_validator(mode="before")
+    @classmethod
+    def _without_ignored_keys(cls, values: Any) -> Any:
+        if not isinstance(values, Mapping):
+            return values
+        kept = {key: value for key, value in values.items() if key not in _IGNORED_KEYS and value is not None}
+        if isinstance(kept.get("size"), int):
+            kept["size"] = {"shortest_edge": kept["size"]}
+        if isinstance(kept.get("crop_size"), int):
+            kept["crop_size"] = {"height": kept["crop_size"], "width": kept["crop_size"]}
+        return kept
+
+    @model_validator(mode="after")
+    def _fits_together(self) -> Self:
+        if 0 in self.image_std:
+            raise ValueError("image_std must not be 0")
+        whole = self.size.height is not None and self.size.width is not None
+        if self.size.shortest_edge is None and not whole:
+            raise ValueError("size needs height and width, or shortest_edge")
+        if self.size.shortest_edge is not None:
+            crop = self.crop_size
+            if not self.do_center_crop or crop is None or crop.height is None or crop.width is None:
+                raise ValueError("size.shortest_edge needs do_center_crop and a crop_size with height and width")
+            if max(crop.height, crop.width) > self.size.shortest_edge:
+                raise ValueError("crop_size must not be larger than size.shortest_edge")
+        elif self.do_center_crop and self.crop_size not in (None, self.size):
+            raise ValueError("do_center_crop needs size.shortest_edge, or a crop_size that is equal to size")
+        return self
+
+    def geometry(self) -> Geometry:
+        edge = self.size.shortest_edge
+        target = self.size if edge is None else self.crop_size
+        assert target is not None and target.width is not None and target.height is not None
+        return Geometry(
+            width=target.width,
+            height=target.height,
+            mode=self.resize_mode if edge is None else "shortest_edge",
+            crop=self.crop_pct,
+            shortest_edge=edge,
+            pad_color=self.pad_color,
+            resampling=RESAMPLING[self.resample],
+            antialias=self.antialias,
+            dtype=self.resize_dtype,
+            decode=self.decode,
+        )
+
+    def scaling(self) -> tuple[Three, Three]:
+        """``scale`` and ``offset`` for each channel: the model's input is ``pixel * scale + offset``."""
+        factor = self.rescale_factor if self.do_rescale else 1.0
+        mean, std = (self.image_mean, self.image_std) if self.do_normalize else ((0.0,) * 3, (1.0,) * 3)
+        scale = (factor / std[0], factor / std[1], factor / std[2])
+        return scale, (-mean[0] / std[0], -mean[1] / std[1], -mean[2] / std[2])
+
+
+class Recipe(_Frozen):
+    """Of one version of a model: its preprocessing, its labels in the order of its outputs, its golden photos."""
+
+    preprocessor_config: PreprocessorConfig
+    labels: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=2)
+    golden: tuple[Golden, ...] = ()
+
+    @model_validator(mode="after")
+    def _labels_fit(self) -> Self:
+        label, count = Counter(self.labels).most_common(1)[0]
+        if count > 1:
+            raise ValueError(f"labels must differ from each other; {label!r} stands there more than once")
+        for golden in self.golden:
+            if unknown := sorted(set(golden.probabilities) - set(self.labels)):
+                raise ValueError(f"{golden.name} names the label {unknown[0]!r}, which is not in labels")
+        return self
+
+
+def parse_recipe(document: str | bytes | Mapping[str, Any]) -> Recipe:
+    """Read the JSON document, or what it holds.
+
+    Raises:
+        RecipeError: it is no JSON, or a key is missing, unknown, or has a value that can't be used.
+    """
+    try:
+        values = document if isinstance(document, Mapping) else json.loads(document)
+        return Recipe.model_validate(values)
+    except ValidationError as exc:
+        reasons = [f"{'.'.join(map(str, error['loc'])) or 'recipe'}: {error['msg']}" for error in exc.errors()]
+        raise RecipeError("; ".join(reasons)) from exc
+    except (ValueError, RecursionError) as exc:
+        raise RecipeError(f"it is no JSON: {exc}") from exc
