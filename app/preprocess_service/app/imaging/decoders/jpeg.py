@@ -20,6 +20,9 @@ _COLOUR = {0xE0: (b"JFIF\0", 14), 0xEE: (b"Adobe", 12)}
 
 def is_reducible(data: bytes) -> bool:
     """Whether a JPEG can be decoded at a reduced scale: only what is coded by DCT."""
+    # Nearly all are, and pixels that are coded never hold a marker: most files need no more than this search.
+    if bytes([0xFF, _LOSSLESS]) not in data:
+        return True
     return next((marker in _DCT for marker, _, _ in _segments(data) if marker in _FRAMES), False)
 
 
