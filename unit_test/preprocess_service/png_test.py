@@ -132,6 +132,9 @@ class MetadataTest(unittest.TestCase):
             with self.subTest(name):
                 self.assertIsInstance(refusal(data), errors.InvalidImage)
 
+    def test_the_variant_of_apple_is_named(self) -> None:
+        self.assertIn("CgBI", str(refusal(PHOTO[:8] + chunk(b"CgBI", bytes(4)) + PHOTO[8:])))
+
     def test_the_orientation_is_read_from_exif_and_xmp_wherever_they_are(self) -> None:
         exif = b"MM\0*\0\0\0\x08\0\1\1\x12\0\3\0\0\0\1\0\6\0\0"
         xmp = b'XML:com.adobe.xmp\0\0\0\0\0<x tiff:Orientation="6"/>'

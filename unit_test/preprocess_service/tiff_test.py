@@ -248,7 +248,6 @@ class KindTest(unittest.TestCase):
             ("CR2", b"II*\0\x10\0\0\0CR\2\0" + bytes(100)),
             ("camera RAW", tiff({**self.RGB, 258: 16, 262: 32803, 277: 1}, bytes(128))),
             ("camera RAW", tiff({**self.RGB, 262: 34892}, bytes(192))),
-            ("preview", tiff({**self.RGB, 254: 1, 330: 8}, bytes(192))),
         ):
             with self.subTest(name):
                 self.assertRegex(str(refusal(data)), f"not taken: .*{name}")
@@ -257,6 +256,13 @@ class KindTest(unittest.TestCase):
         place = len(tiff({**self.RGB, 330: 0}, bytes(192)))
         data = tiff({**self.RGB, 330: place}, bytes(192)) + inner[8:]
         self.assertRegex(str(refusal(data)), "not taken: camera RAW")
+
+        # Or as a page of its own behind the preview.
+        stream = io.BytesIO()
+        with tifffile.TiffWriter(stream) as writer:
+            writer.write(np.zeros((8, 8, 3), np.uint8), photometric="rgb", subfiletype=1)
+            writer.write(np.zeros((80, 80, 3), np.uint8), photometric="rgb")
+        self.assertRegex(str(refusal(stream.getvalue())), "not taken: .* whose first picture is a preview")
 
     def test_a_picture_of_several_pages_is_its_first(self) -> None:
         pages = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import functools
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -35,11 +34,9 @@ def to_8bit(image: Image.Image, levels: Levels) -> Image.Image:
     # Pillow has no mode for 32 bits without a sign.
     pixels = pixels.view(np.uint32) if image.mode == "I" else pixels
     white = levels.white or np.iinfo(pixels.dtype).max
-    wide: NDArray[Any] = pixels.astype(np.uint32 if pixels.itemsize == 2 else np.uint64)
-    wide *= 255
-    wide += white // 2
-    wide //= white
-    scaled = np.minimum(wide, 255).astype(np.uint8)
+    # 24 bits of a float are enough for 16, which is most of what comes, and take half of the time.
+    scale = np.float32(255 / white) if pixels.itemsize == 2 else np.float64(255 / white)
+    scaled = np.minimum(pixels * scale + scale.dtype.type(0.5), 255).astype(np.uint8)
     grey = Image.fromarray(255 - scaled if levels.is_inverted else scaled)
     if (transparent := image.info.get("transparency")) is not None:
         grey.putalpha(Image.fromarray(np.where(pixels == transparent, 0, 255).astype(np.uint8)))

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 import pi_heif
-from PIL import Image
+from PIL import Image, ImageFile
 from PIL.GifImagePlugin import GifImageFile
 from PIL.TiffImagePlugin import TiffImageFile
 
@@ -59,7 +59,7 @@ def open_file(data: bytes) -> OpenFile:
         tiff.check(data)
     if kind == "JPEG":
         image, data = _open_jpeg(data)
-        is_reducible = jpeg.is_reducible(data)
+        is_reducible = jpeg.is_reducible(data, image.fp.tell() if image.fp else 0)
     else:
         image = Image.open(io.BytesIO(data), formats=FORMATS)
     load = functools.partial(_load, image)
@@ -79,7 +79,7 @@ def _load(image: Image.Image) -> Image.Image:
     return image
 
 
-def _open_jpeg(data: bytes) -> tuple[Image.Image, bytes]:
+def _open_jpeg(data: bytes) -> tuple[ImageFile.ImageFile, bytes]:
     """Open a JPEG; where Pillow stumbles on its metadata, without them."""
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS), data

@@ -86,36 +86,39 @@ def _unpack_runs(data: bytes, width: int, height: int, is_4bit: bool) -> bytearr
         EOFError: the data end before the picture does.
     """
     pixels = bytearray(width * height)
-    x = y = place = 0
-    while y < height:
+    runs = [bytes((value >> 4, value & 15) if is_4bit else (value, value)) * 128 for value in range(256)]
+    # Where the next pixel goes, and its row ends; what does not fit into the row is left out.
+    at, row_end, place = 0, width, 0
+    while row_end <= len(pixels):
         if place + 2 > len(data):
             raise EOFError("BMP ends before its picture")
         count, value = data[place], data[place + 1]
         place += 2
         if count:
-            levels = bytes((value >> 4, value & 15)) * -(-count // 2) if is_4bit else bytes((value,)) * count
+            end = at + count
+            if end > row_end:
+                end = max(at, row_end)
+            pixels[at:end] = runs[value][: end - at]
+            at = end
         elif value == 0:
-            x, y = 0, y + 1
-            continue
+            at, row_end = row_end, row_end + width
         elif value == 1:
             break
         elif value == 2:
             right, up = data[place : place + 2]
-            x, y, place = x + right, y + up, place + 2
-            continue
+            at, row_end, place = at + right + up * width, row_end + up * width, place + 2
         else:
-            count, size = value, -(-value // 2) if is_4bit else value
+            size = -(-value // 2) if is_4bit else value
             levels = data[place : place + size]
             if len(levels) < size:
                 raise EOFError("BMP ends before its picture")
             if is_4bit:
-                levels = bytes(nibble for byte in levels for nibble in (byte >> 4, byte & 15))
+                levels = b"".join(runs[byte][:2] for byte in levels)
+            end = min(at + value, max(at, row_end))
+            pixels[at:end] = levels[: end - at]
+            at = end
             # Filled up to an even number of bytes.
             place += size + size % 2
-        # What does not fit into the row is left out.
-        count = max(0, min(count, width - x))
-        pixels[y * width + x : y * width + x + count] = levels[:count]
-        x += count
     return pixels
 
 

@@ -9,7 +9,7 @@ _END, _SCAN = 0xD9, 0xDA
 _BARE = {0x01, *range(0xD0, 0xD9)}
 # Frames (B.1.1.3): sequential and progressive DCT, with Huffman and arithmetic coding; lossless with Huffman coding.
 _DCT = {0xC0, 0xC1, 0xC2, 0xC9, 0xCA}
-_LOSSLESS = 0xC3
+_LOSSLESS, _LOSSLESS_MARKER = 0xC3, b"\xff\xc3"
 _HIERARCHICAL, _LOSSLESS_ARITHMETIC = {0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF, 0xDE}, 0xCB
 _JPEG_LS = 0xF7
 _FRAMES = {*_DCT, _LOSSLESS, *_HIERARCHICAL, _LOSSLESS_ARITHMETIC, _JPEG_LS}
@@ -18,8 +18,15 @@ _APPLICATION, _COMMENT = range(0xE0, 0xF0), 0xFE
 _COLOUR = {0xE0: (b"JFIF\0", 14), 0xEE: (b"Adobe", 12)}
 
 
-def is_reducible(data: bytes) -> bool:
-    """Whether a JPEG can be decoded at a reduced scale: only what is coded by DCT."""
+def is_reducible(data: bytes, headers: int) -> bool:
+    """Whether a JPEG can be decoded at a reduced scale: only what is coded by DCT.
+
+    Args:
+        headers: how many bytes of ``data`` are before the pixels; 0 where that is not known.
+    """
+    # Nearly all are, and most files need no more than this search.
+    if data.find(_LOSSLESS_MARKER, 0, headers or len(data)) < 0:
+        return True
     return next((marker in _DCT for marker, _, _ in _segments(data) if marker in _FRAMES), False)
 
 

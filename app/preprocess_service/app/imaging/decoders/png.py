@@ -11,7 +11,7 @@ from collections.abc import Iterator
 from PIL import Image, ImageChops
 from PIL.PngImagePlugin import PngImageFile
 
-from preprocess_service.app.errors import InvalidImage
+from preprocess_service.app.errors import InvalidImage, UnsupportedMediaType
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CRITICAL = (b"IHDR", b"PLTE", b"IDAT")
@@ -34,7 +34,10 @@ def without_metadata(data: bytes) -> bytes:
 
     Raises:
         InvalidImage: a critical chunk with a wrong checksum or out of its place.
+        UnsupportedMediaType: Apple's own variant, whose pixels are packed and ordered in another way.
     """
+    if data.startswith(b"CgBI", len(_SIGNATURE) + 4):
+        raise UnsupportedMediaType("image_variant", name="PNG of an iPhone app (CgBI)")
     # The first of each kind; Pillow reads metadata in time only before the pixels.
     kept: dict[bytes, bytes | memoryview] = {}
     view = memoryview(data)

@@ -103,7 +103,7 @@ def check(data: bytes) -> None:
         name = "DNG (camera RAW)"
     elif any(_one(directory, _PHOTOMETRIC, 0) in (_COLOUR_FILTER_ARRAY, _LINEAR_RAW) for directory in directories):
         name = "camera RAW in TIFF (such as NEF and ARW)"
-    elif directories and _one(directories[0], _SUBFILE, 0) & 1 and _SUB_DIRECTORIES in directories[0]:
+    elif directories and _is_preview(directories[0]) and not all(map(_is_preview, directories)):
         name = "TIFF or camera RAW whose first picture is a preview"
     if name:
         raise UnsupportedMediaType("image_variant", name=name)
@@ -166,6 +166,10 @@ def _directories(data: bytes) -> Iterator[Directory]:
         place = directory[_NEXT][0]
         if not place:
             return
+
+
+def _is_preview(directory: Directory) -> bool:
+    return bool(_one(directory, _SUBFILE, 0) & 1)
 
 
 def _one(directory: Directory, tag: int, default: int) -> int:
