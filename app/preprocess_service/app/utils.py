@@ -22,6 +22,7 @@ from PIL import ExifTags, Image, UnidentifiedImageError
 from preprocess_service.app.errors import ImageTooLarge, InvalidBase64, InvalidImage, ServiceError, UnsupportedMediaType
 from preprocess_service.app.imaging.decode_cost import DecodeCost, decode_cost, has_one_scan, with_resize
 from preprocess_service.app.imaging.downscale import downscale, min_side
+from preprocess_service.app.imaging.resize import in_float
 
 if TYPE_CHECKING:
     # Not at run time: the processes that decode do without the settings and their library.
@@ -138,7 +139,7 @@ def open_image(
                 image.draft(None, (min_side(picture), min_side(picture)))
             cost = decode_cost(image, data, size, one_scan)
             if picture is not None and picture.decode == "exact":
-                cost = with_resize(cost, image.size, 1 if picture.dtype == "uint8" and picture.antialias else 4)
+                cost = with_resize(cost, image, one_scan, in_float(picture))
             yield OpenImage(image, one_scan, cost)
     except ServiceError:
         raise
