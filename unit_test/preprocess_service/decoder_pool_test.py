@@ -28,6 +28,7 @@ from preprocess_service.app.imaging import decode_cost, resize
 from preprocess_service.app.inference import decoder_pool, decoder_process, pipeline
 from preprocess_service.app.inference.context import RequestContext
 from preprocess_service.app.observability import metrics
+from preprocess_service.app.recipe import Geometry
 from unit_test.preprocess_service.app_server_test import CAT, FakeRunner, settings
 from unit_test.preprocess_service.formats_test import HEIC, save
 from unit_test.preprocess_service.picture_files import bmp, chunk, png
@@ -339,6 +340,44 @@ class CostTest(unittest.TestCase):
                 with self.subTest(name):
                     pixels = await pool.decode(photo, RequestContext("a_request", 120), GEOMETRY, lambda: None)
                     self.assertEqual(pixels.shape, (240, 240, 3))
+            await pool.close()
+
+        asyncio.run(decode_all())
+
+    @unittest.skipUnless(IS_LINUX, "limits of memory are Linux's")
+    def test_a_photo_that_is_decoded_exactly_is_resized_within_its_cost_in_each_way(self) -> None:
+        geometries = [
+            Geometry(width=24, height=16),
+            Geometry(width=24, height=16, mode="pad", dtype="float32"),
+            Geometry(width=24, height=16, mode="crop", antialias=False, resampling="bicubic"),
+            Geometry(width=24, height=16, mode="shortest_edge", shortest_edge=32, antialias=False, dtype="float32"),
+        ]
+        noise = Image.fromarray(np.random.default_rng(0).integers(0, 256, (90, 140, 3), np.uint8))
+        exif = Image.Exif()
+        exif[0x0112] = 6
+        photos = {
+            "PNG": save(noise.resize((2100, 1700)), "PNG", compress_level=1),
+            "RGBA": save(Image.new("RGBA", (2100, 1700), (9, 99, 199, 99)), "PNG"),
+            "16 bit": save(Image.new("I;16", (1700, 1700), 999), "PNG"),
+            "a JPEG that is turned": save(noise.resize((2100, 1700)), "JPEG", exif=exif),
+            "WebP": save(noise.resize((1300, 900)), "WEBP"),
+            "small": save(noise, "JPEG"),
+        }
+
+        async def decode_all() -> None:
+            pool = decoder_pool.DecoderPool(self.config, metrics.Metrics())
+            for geometry in geometries:
+                for name, photo in photos.items():
+                    with self.subTest(name, **geometry.model_dump()):
+                        pixels = await pool.decode(photo, RequestContext("a_request", 120), geometry, lambda: None)
+                        expected = resize.resize(service_utils.decode_image(photo, 10**8, geometry), geometry)
+                        np.testing.assert_array_equal(pixels, expected)
+                        self.assertEqual(pixels.dtype, geometry.dtype)
+                # Pillow would make a picture of 24 by 1,500,000 of it.
+                for size in ((2, 1_500_000), (1_500_000, 2)):
+                    with self.subTest(size, **geometry.model_dump()), contextlib.suppress(errors.ImageTooLarge):
+                        photo = save(Image.new("RGB", size, "red"), "PNG")
+                        await pool.decode(photo, RequestContext("a_request", 120), geometry, lambda: None)
             await pool.close()
 
         asyncio.run(decode_all())

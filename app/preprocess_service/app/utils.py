@@ -16,6 +16,7 @@ from preprocess_service.app.imaging.decode_cost import DecodeCost, decode_cost, 
 from preprocess_service.app.imaging.downscale import downscale, min_side
 from preprocess_service.app.imaging.formats import refusal
 from preprocess_service.app.imaging.opening import OpenFile, open_file, orientation, turn_upright
+from preprocess_service.app.imaging.resize import in_float
 
 if TYPE_CHECKING:
     # Not at run time: the processes that decode do without the settings and their library.
@@ -86,7 +87,7 @@ def open_image(
                 image.draft(None, (min_side(picture), min_side(picture)))
             cost = decode_cost(image, file.data, size, one_scan)
             if picture is not None and picture.decode == "exact":
-                cost = with_resize(cost, image.size, 1 if picture.dtype == "uint8" and picture.antialias else 4)
+                cost = with_resize(cost, image, one_scan, in_float(picture))
             yield OpenImage(file, one_scan, cost)
     except ServiceError:
         raise

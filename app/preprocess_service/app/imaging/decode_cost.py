@@ -38,9 +38,12 @@ _HEIF_BYTES = 7.6
 _AVIF_RGB_BYTES = 8.5
 # Huffman decoding of one scan at a reduced scale, compared with decoding and storing every pixel.
 _REDUCED_SCAN = 1 / 16
-# A whole photo as RGB, turned, beside the one that was decoded; and in parts as float32.
+# Of a whole photo, beside the one that was decoded: turned; in parts as float32; from another mode to RGB, with what
+# lies behind transparent pixels; from more than 8 bits.
 _TURNED_BYTES = 4
 _FLOAT_BYTES = 7
+_CONVERTED_BYTES = 10
+_LEVELS_BYTES = 24
 _TILE_TAGS = (322, 323)
 _ROWS_PER_STRIP = 278
 _BITS_PER_SAMPLE = 258
@@ -112,15 +115,21 @@ def decode_cost(image: Image.Image, data: bytes, size: tuple[int, int], one_scan
     return _cost(stored, pixels)
 
 
-def with_resize(cost: DecodeCost, size: tuple[int, int], values: int) -> DecodeCost:
-    """Add what it takes to resize a photo that was not brought down while it was decoded.
+def with_resize(cost: DecodeCost, image: Image.Image, one_scan: bool, in_float: bool) -> DecodeCost:
+    """Add what it takes to turn, convert and resize a photo that is not brought down first.
 
     Args:
-        size: width and height as decoded.
-        values: bytes of one value of the result, 4 where the photo is computed with in float32.
+        image: opened.
+        one_scan: of those, the cost has the turned photo already.
+        in_float: it is computed with in float32.
     """
-    each = _TURNED_BYTES + (_FLOAT_BYTES if values > 1 else 0)
-    return replace(cost, memory_bytes=cost.memory_bytes + each * math.prod(size))
+    each = _FLOAT_BYTES * in_float + (0 if one_scan else _TURNED_BYTES)
+    if image.mode.startswith(("I", "F")):
+        each += _LEVELS_BYTES
+    # That of a WebP has room for it.
+    elif image.format != "WEBP" and (image.mode != "RGB" or image.has_transparency_data):
+        each += _CONVERTED_BYTES
+    return replace(cost, memory_bytes=cost.memory_bytes + each * math.prod(image.size))
 
 
 def webp_size(data: bytes) -> tuple[int, int] | None:
@@ -140,9 +149,11 @@ def webp_size(data: bytes) -> tuple[int, int] | None:
             return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
 
 
-def webp_cost(size: tuple[int, int]) -> DecodeCost:
+def webp_cost(size: tuple[int, int], is_whole: bool = False, in_float: bool = False) -> DecodeCost:
+    """Tell the cost of a WebP that is not opened yet; ``is_whole``: with what ``with_resize`` adds."""
     pixels = math.prod(size)
-    return _cost(_WEBP_BYTES * pixels, pixels)
+    more = (_TURNED_BYTES + _FLOAT_BYTES * in_float) if is_whole else 0
+    return _cost((_WEBP_BYTES + more) * pixels, pixels)
 
 
 def _cost(memory_bytes: float, pixels: int) -> DecodeCost:

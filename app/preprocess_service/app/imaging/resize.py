@@ -39,6 +39,11 @@ def resize(image: Image.Image, geometry: Geometry) -> Pixels:
     return _resample(image, size, (0, 0, *image.size), geometry)
 
 
+def in_float(geometry: Geometry) -> bool:
+    """Whether a photo is computed with in float32, which takes memory."""
+    return geometry.dtype == "float32" or not geometry.antialias
+
+
 def normalise(pixels: Pixels, scaling: tuple[tuple[float, ...], tuple[float, ...]]) -> NDArray[np.float32]:
     """Bring pixels to the numbers that a network wants: float32 of the same shape, ``pixel * scale + offset``.
 

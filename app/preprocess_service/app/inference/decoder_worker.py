@@ -24,7 +24,7 @@ from PIL import AvifImagePlugin, Image
 
 from preprocess_service.app.errors import ImageTooLarge, ServiceError
 from preprocess_service.app.imaging.decode_cost import DecodeCost, webp_cost, webp_size
-from preprocess_service.app.imaging.resize import resize
+from preprocess_service.app.imaging.resize import in_float, resize
 from preprocess_service.app.utils import Header, decode_base64, decode_open, open_image
 from serving_common.malloc import configure_malloc, trim_malloc
 
@@ -83,8 +83,10 @@ def run(task: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
             data = decode_base64(data.decode("ascii"))
         # Some decoders keep copies of the file.
         _limit(task["memory"] + 2 * len(data), task["seconds"])
-        if (size := webp_size(data)) and not _is_granted(webp_cost(size), task):
-            return {"header": ["WEBP", *size], "needs": asdict(webp_cost(size))}, b""
+        if size := webp_size(data):
+            cost = webp_cost(size, picture.decode == "exact", in_float(picture))
+            if not _is_granted(cost, task):
+                return {"header": ["WEBP", *size], "needs": asdict(cost)}, b""
         with open_image(data, task["max_pixels"], picture, on_header) as opened:
             if not _is_granted(opened.cost, task):
                 return result | {"needs": asdict(opened.cost)}, b""
