@@ -57,7 +57,7 @@ class PreprocessServiceTest(unittest.TestCase):
         self.assertEqual(ask(url, **headers).status_code, 503)
         return collector.wait_for(lambda spans: any(span.name == "POST /predict" for span in spans))
 
-    def test_a_request_is_a_span_with_one_for_each_step_and_what_failed(self) -> None:
+    def test_a_request_that_fails_is_a_span_that_says_of_what(self) -> None:
         with (
             collecting() as collector,
             app_server(free_port(), {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url} | SOON) as (
@@ -79,14 +79,8 @@ class PreprocessServiceTest(unittest.TestCase):
             },
         )
         self.assertTrue(request.is_error)
-        stages = [named(spans, name) for name in ("read", "queue", "decode", "resize", "model")]
-        for stage in stages:
-            with self.subTest(stage.name):
-                self.assertEqual((stage.parent, stage.trace, stage.kind), (request.id, request.trace, "INTERNAL"))
-                self.assertTrue(request.start <= stage.start <= stage.end <= request.end, stage)
-        self.assertEqual([stage.name for stage in stages if stage.is_error], ["model"])
-        call = named(spans, "GetModelMetadata")
-        self.assertEqual((call.kind, call.parent, call.is_error), ("CLIENT", stages[-1].id, True))
+        # How photos are prepared is not known without a model.
+        self.assertEqual({span.name for span in spans if span.trace == request.trace}, {"POST /predict", "read"})
 
     def test_the_standard_variables_are_followed(self) -> None:
         environment = {"OTEL_SERVICE_NAME": "cats", "OTEL_TRACES_SAMPLER": "parentbased_always_off"} | SOON
@@ -98,20 +92,6 @@ class PreprocessServiceTest(unittest.TestCase):
                 self.assertEqual({(span.service, span.trace) for span in spans}, {("cats", TRACE)})
                 self.assertEqual(named(spans, "POST /predict").parent, CALLER)
                 self.assertIn(f'"trace_id": "{TRACE}"', it.output())
-
-    def test_a_sender_s_mistake_is_no_error_of_the_service(self) -> None:
-        with (
-            collecting() as collector,
-            app_server(free_port(), {"OTEL_EXPORTER_OTLP_ENDPOINT": collector.url} | SOON) as (
-                url,
-                _,
-            ),
-        ):
-            ask(url, b"no photo", traceparent="nonsense")
-            spans = collector.wait_for(lambda spans: any(span.name == "POST /predict" for span in spans))
-        request = named(spans, "POST /predict")
-        self.assertEqual((request.is_error, request.attributes["error.type"]), (False, "invalid_image"))
-        self.assertTrue(named(spans, "decode").is_error)
 
     @unittest.skipIf(os.name == "nt", "Windows has no SIGTERM")
     def test_what_is_left_is_sent_at_the_end(self) -> None:
@@ -206,6 +186,23 @@ class PairTest(unittest.TestCase):
         self.assertEqual((attributes["request_id"], attributes["model.name"]), ("one", "CAT-DOG"))
         (version,) = MODEL.glob("[0-9]*")
         self.assertEqual((attributes["model.version"], attributes["model.batch_size"]), (int(version.name), 1))
+
+    def test_a_request_is_a_span_with_one_for_each_step(self) -> None:
+        ask(self.url)
+        front = [span for span in self.collector.wait_for(self.both) if span.service == "preprocess_service"]
+        request = named(front, "POST /predict")
+        for name in ("read", "queue", "decode", "resize", "model"):
+            with self.subTest(name):
+                stage = named(front, name)
+                self.assertEqual((stage.parent, stage.trace, stage.kind), (request.id, request.trace, "INTERNAL"))
+                self.assertTrue(request.start <= stage.start <= stage.end <= request.end, stage)
+
+    def test_a_sender_s_mistake_is_no_error_of_the_service(self) -> None:
+        ask(self.url, b"no photo", traceparent="nonsense")
+        spans = self.collector.wait_for(lambda spans: any(span.name == "POST /predict" for span in spans))
+        request = named(spans, "POST /predict")
+        self.assertEqual((request.is_error, request.attributes["error.type"]), (False, "invalid_image"))
+        self.assertTrue(named(spans, "decode").is_error)
 
     def test_both_logs_name_the_request_and_its_trace(self) -> None:
         ask(self.url, X_Request_ID="one")

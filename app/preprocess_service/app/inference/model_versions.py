@@ -1,6 +1,7 @@
 """Which version of the model is used: the newest that is AVAILABLE, fits this service, and passes its golden check."""
 
 import asyncio
+import contextvars
 import logging
 import time
 from collections.abc import Awaitable, Callable
@@ -126,7 +127,8 @@ class ModelVersions:
 
     def _start_refresh(self, seen: int | None) -> "asyncio.Task[ModelVersion | ServiceError]":
         if self._refresh is None or self._refresh.done():
-            self._refresh = asyncio.create_task(self._outcome(seen))
+            # Of no request: its calls stand in nobody's trace.
+            self._refresh = asyncio.create_task(self._outcome(seen), context=contextvars.Context())
         return self._refresh
 
     async def _outcome(self, seen: int | None) -> ModelVersion | ServiceError:
