@@ -354,8 +354,8 @@ class CopyAsTest(PageTest):
         visit.page.get_by_text("Este serviço pede uma chave").wait_for()
         visit.page.locator("#language").click()
         visit.choose(IMAGES / "dog_1.jpg")
-        visit.card("dog_1.jpg").get_by_text("A key is needed here.").wait_for()
-        for sent, words in (("not-the-right-key", "A key is needed here."), (key, "Dog")):
+        visit.card("dog_1.jpg").get_by_text("A valid API key is needed.").wait_for()
+        for sent, words in (("not-the-right-key", "A valid API key is needed."), (key, "Dog")):
             field.fill(sent)
             field.press("Enter")
             visit.page.locator('.card[aria-busy="false"]').get_by_text(words).first.wait_for()
