@@ -1,4 +1,4 @@
-"""One look at the model server serves all who ask, and a busy model server is not one that is away."""
+"""Tests readiness: one check serves all callers, and a busy model server counts as ready."""
 
 import asyncio
 import unittest
@@ -11,7 +11,7 @@ PICTURE = config.load_config({}).picture
 
 
 class FakeModel:
-    """Answers as told, and counts how often it was asked."""
+    """Gives the answers that the test sets, and counts the calls."""
 
     def __init__(self) -> None:
         self.state: Exception | None = None
@@ -49,7 +49,7 @@ class ReadinessProbeTest(unittest.IsolatedAsyncioTestCase):
         return [name for name, error in checks.items() if error]
 
     def forget(self) -> None:
-        """As if the last look were long ago."""
+        """Make the last check look old."""
         self.probe._checked_at = -float("inf")
 
     async def test_a_hundred_probes_at_once_are_one_look_and_so_are_those_right_after(self) -> None:
