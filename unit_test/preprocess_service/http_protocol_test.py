@@ -286,7 +286,7 @@ class RequestTest(ConnectionTest):
         upgrade = b"Connection: Upgrade, HTTP2-Settings\r\nUpgrade: h2c\r\nHTTP2-Settings: AAMAAABkAAQAAP__\r\n"
         client = self.connect()
         photo = WHOLE.replace(b"Host", upgrade + b"Host")
-        # Sent in one part and in several.
+        # In one part, and in several.
         for parts in (
             (photo + LIVEZ.replace(b"Host", upgrade + b"Host") + LIVEZ,),
             (photo[:300], photo[300:] + LIVEZ + LIVEZ),

@@ -26,7 +26,7 @@ class LimitedHttpProtocol(UvicornProtocol):
         self._open = open_connections
         self._is_rejected = False
         self._is_in_headers = self._is_in_body = False
-        # Bytes that arrived since the last part of a body.
+        # What has come since the last part of a body.
         self._other_bytes = 0
         # Since when the connection has been waiting for a request, or for the rest of one.
         self._since = self.loop.time()

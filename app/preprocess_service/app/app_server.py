@@ -75,7 +75,7 @@ def create_app(config: Config, runner: Runner, tracing: Tracing | None = None) -
     add_routes(app, config)
     app.state.config, app.state.metrics, app.state.admission = config, metrics, admission
     add_security_middleware(app, config)
-    # The middleware that is added last sees a request first.
+    # The last one added is the first to see a request.
     addresses = client_addresses(config.server.log_client_address, config.server.trusted_proxies)
     app.add_middleware(RequestContextMiddleware, metrics=metrics, tracing=tracing, addresses=addresses)
     for error, handler in HANDLERS.items():

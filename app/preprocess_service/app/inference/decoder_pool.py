@@ -118,7 +118,7 @@ class DecoderPool:
         await asyncio.to_thread(lambda: [process.end() for process in self._idle])
 
     async def check(self, timeout: float) -> ServiceError | None:
-        """Start all processes; return an error if one does not start within ``timeout`` seconds, else None."""
+        """Start all processes; answers what is wrong where one does not start within ``timeout`` seconds."""
         if self._starting is None or (self._starting.done() and not self._starting.result()):
             self._starting = asyncio.create_task(self._start_all())
         await asyncio.wait([self._starting], timeout=timeout)

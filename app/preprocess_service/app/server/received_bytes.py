@@ -53,7 +53,7 @@ class ReceivedBytes:
         if self._is_begun and self._boundaries == boundaries + 1:
             payload = 0
         elif self._boundaries != boundaries:
-            # It is not known where in the read the last message begins.
+            # Where in the read the last message begins is not known.
             self.uncounted = min(size, self._limits.header_bytes) if self._is_begun else 0
             return
         payload = self._payload - payload
