@@ -19,15 +19,15 @@ MESSAGES: dict[str, dict[Language, str]] = {
         "pt": "A imagem está vazia: tem 0 bytes. Envie os bytes do arquivo.",
     },
     "image_unknown": {
-        "en": "This is not a picture of a known format. Send one of {formats}.",
-        "pt": "Isto não é uma imagem de um formato conhecido. Envie um destes formatos: {formats}.",
+        "en": "This is not a picture that can be read. Send one of {formats}.",
+        "pt": "Isto não é uma imagem que possa ser lida. Envie um destes formatos: {formats}.",
     },
     "image_broken": {
         "en": "The picture is truncated or broken. Save it again and send that file.",
         "pt": "A imagem está cortada ou corrompida. Salve-a de novo e envie esse arquivo.",
     },
     "image_format": {
-        "en": "Pictures of this format are not supported: {name}. Send one of {formats}.",
+        "en": "Pictures of this format are not taken: {name}. Send one of {formats}.",
         "pt": "Imagens deste formato não são aceitas: {name}. Envie um destes formatos: {formats}.",
     },
     "image_pixels": {
@@ -57,7 +57,7 @@ MESSAGES: dict[str, dict[Language, str]] = {
         "pt": "O corpo da requisição tem mais de {megabytes} MB. Envie uma imagem menor.",
     },
     "media_type": {
-        "en": "Bodies of type {media_type} are not supported. Send {example} as application/json, "
+        "en": "Bodies of type {media_type} are not taken. Send {example} as application/json, "
         "the picture itself as image/*, or a form with the field 'file'.",
         "pt": "Corpos do tipo {media_type} não são aceitos. Envie {example} como application/json, "
         "a própria imagem como image/*, ou um formulário com o campo 'file'.",
@@ -99,8 +99,8 @@ MESSAGES: dict[str, dict[Language, str]] = {
         "pt": "O formulário deve ter uma imagem, no campo 'file'. Para várias use /predict/batch.",
     },
     "batch_items": {
-        "en": "This batch has {sent} pictures. Send 1 to {items} pictures in one request.",
-        "pt": "Este lote tem {sent} imagens. Envie de 1 a {items} imagens por requisição.",
+        "en": "A batch can have 1 to {items} pictures; this one has {sent}. Send at most {items} in one request.",
+        "pt": "Um lote pode ter de 1 a {items} imagens; este tem {sent}. Envie no máximo {items} por requisição.",
     },
     "model_error": {
         "en": "The model server could not process this picture. The operator can find the reason in the log.",
