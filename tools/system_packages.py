@@ -1,7 +1,7 @@
 """Programs that some tests use and pip does not install: which, from which package of Debian, and what needs them.
 
-    python3 -m tools.system_packages              what this machine has not, and which tests are skipped without it
-    python3 -m tools.system_packages --missing    the Debian packages of these, for apt-get install
+    python3 -m tools.system_packages              list the missing programs and the tests that are skipped without them
+    python3 -m tools.system_packages --missing    print their Debian packages, for apt-get install
 
 The tests ask `find`. Needs nothing but Python: `.ci/run` and `run.py` read it before anything is installed.
 """

@@ -1,4 +1,4 @@
-"""The running pair, as its users meet it. Needs one: ``python run.py serve``, or TEST_URL for one elsewhere."""
+"""Tests a running pair as a user sees it. Start one with ``python run.py serve``, or set TEST_URL."""
 
 import base64
 import unittest

@@ -1,4 +1,4 @@
-"""A collector of traces: takes what OpenTelemetry sends over gRPC, and keeps the spans for a test to look at."""
+"""A collector of traces: it receives what OpenTelemetry sends over gRPC, and keeps the spans for the tests."""
 
 import threading
 from collections.abc import Callable, Iterator
@@ -15,7 +15,7 @@ WAIT_S = 30
 
 @dataclass(frozen=True)
 class Span:
-    """What a test wants to know of one; times in ns since 1970."""
+    """The parts of a span that tests need; times in ns since 1970."""
 
     service: str
     name: str
@@ -31,7 +31,7 @@ class Span:
 
 
 class Collector(trace_service_pb2_grpc.TraceServiceServicer):  # type: ignore[misc]  # generated without types
-    """Keeps every span that is sent to it."""
+    """Keeps every span that it receives."""
 
     def __init__(self) -> None:
         self.spans: list[Span] = []
@@ -48,7 +48,7 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):  # type: ignore[mi
         return trace_service_pb2.ExportTraceServiceResponse()
 
     def wait_for(self, condition: Callable[[list[Span]], bool]) -> list[Span]:
-        """The spans as soon as ``condition`` holds of them; raises AssertionError if it never does."""
+        """Return the spans as soon as ``condition`` holds for them; raises AssertionError if it never does."""
         with self._came:
             if not self._came.wait_for(lambda: condition(self.spans), WAIT_S):
                 raise AssertionError(f"it never came to that: {self.spans}")
@@ -57,7 +57,7 @@ class Collector(trace_service_pb2_grpc.TraceServiceServicer):  # type: ignore[mi
 
 @contextmanager
 def collecting() -> Iterator[Collector]:
-    """A collector on a free port, until the block ends."""
+    """Run a collector on a free port until the block ends."""
     collector = Collector()
     server = grpc.server(ThreadPoolExecutor(2))
     trace_service_pb2_grpc.add_TraceServiceServicer_to_server(collector, server)

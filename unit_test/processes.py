@@ -1,4 +1,4 @@
-"""Starts the real services for the tests: on free ports, with their output kept, and gone when the test is."""
+"""Starts the real services for the tests: on free ports, with their output kept, and stopped at the end."""
 
 import contextlib
 import os
@@ -17,15 +17,15 @@ PROJECT = Path(__file__).parents[1]
 MODEL_SERVER = PROJECT / "app" / "model_service" / "model_server.py"
 APP_SERVER = PROJECT / "app" / "preprocess_service" / "app" / "app_server.py"
 
-# Lines of the log are written together, up to a tenth of a second late.
+# Seconds. The services write log lines together, up to 0.1 s late.
 LOG_DELAY_S = 0.2
-# How long a process may take to finish what is under way before it is killed.
+# Seconds that a process has to finish its work before it is killed.
 STOP_S = 10
 
 
 @dataclass(frozen=True)
 class Running:
-    """A process, and the file that its output goes to."""
+    """A process, and the file with its output."""
 
     process: subprocess.Popen[bytes]
     log: Path
@@ -38,19 +38,19 @@ class Running:
 
 @dataclass(frozen=True)
 class ModelServer(Running):
-    """An embedded model server and where it listens."""
+    """An embedded model server and its ports."""
 
     grpc_port: int
     rest_port: int
 
     @property
     def url(self) -> str:
-        """The address of its REST API."""
+        """Return the URL of its REST API."""
         return f"http://127.0.0.1:{self.rest_port}"
 
 
 def free_port() -> int:
-    """Return a TCP port that nobody listens on at the moment."""
+    """Return a TCP port that no program listens on at the moment."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -58,7 +58,7 @@ def free_port() -> int:
 
 
 def answers(url: str) -> bool:
-    """Whether a GET of `url` is answered with a success."""
+    """Return whether a GET of `url` is answered with a success."""
     try:
         with urllib.request.urlopen(url, timeout=1):
             return True
@@ -75,9 +75,10 @@ def running(
 ) -> Iterator[Running]:
     """Run `command` with `env` added to the environment; yield once `ready()`, stop it at the end.
 
-    Raises AssertionError, with what the process wrote, if it ends before it is ready or isn't in `timeout` seconds.
+    Raises AssertionError, with what the process wrote, if it ends before it is ready or isn't ready in `timeout`
+    seconds.
     """
-    # On Windows an open file can't be deleted: so a folder, which is cleaned up when the process has ended.
+    # In a folder that is deleted after the process has ended: Windows can't delete an open file.
     with tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
         log = Path(folder, "output.txt")
         with log.open("wb") as output:
@@ -113,7 +114,7 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 @contextlib.contextmanager
 def model_server(base_path: str | os.PathLike[str], model_name: str = "CAT-DOG", *flags: str) -> Iterator[ModelServer]:
-    """Run the embedded model server on `base_path`, a folder of versions; yield once it serves."""
+    """Run the embedded model server on `base_path`, a folder of versions; yield it when it serves."""
     grpc_port, rest_port = free_port(), free_port()
     command = [
         sys.executable,

@@ -1,7 +1,7 @@
-"""Runs the tests for run.py: `python -m unit_test.runner PATTERN ...`, each a pattern of file names.
+"""Runs the tests for run.py: `python -m unit_test.runner PATTERN ...`. Each PATTERN selects files by name.
 
-At the end it checks the tests that SECURITY.md names. Each of them in these files must have run and asserted something.
-Where a program is missing (tools/system_packages.py), one that was skipped is told, and is no failure.
+At the end it checks the tests that SECURITY.md names and that are in these files. Each must have run and asserted
+something. If it was skipped because a program is missing (tools/system_packages.py), it is listed but is no failure.
 `python -m unittest` runs the same tests without this check.
 """
 
@@ -15,16 +15,16 @@ from typing import Any
 
 from tools.system_packages import missing
 
-# unittest leaves the lines of modules with this name out of its tracebacks.
+# unittest omits the frames of modules that set this name from its tracebacks.
 __unittest = True
 
 PROJECT = Path(__file__).parents[1]
-# In the reason of a test that is skipped because another command runs it.
+# Part of the skip reason of a test that another command runs.
 ELSEWHERE = "python run.py e2e"
 
 
 class Record(unittest.TextTestResult):
-    """A result that counts the assertions of each test by its id, and keeps the reasons of the skipped ones."""
+    """A result that counts the assertions of each test by its id, and keeps the reasons for skipped tests."""
 
     def __init__(self, *arguments: Any, **named: Any) -> None:
         super().__init__(*arguments, **named)
@@ -47,7 +47,7 @@ class Record(unittest.TextTestResult):
 
 
 class Assertions:
-    """How many assertions there were, since `watch`."""
+    """Counts assertions since `watch`."""
 
     count = 0
 
@@ -69,7 +69,7 @@ class Assertions:
 
 
 def ids(suite: Iterable[Any]) -> Iterator[str]:
-    """The ids of all tests in a suite."""
+    """Yield the ids of all tests in a suite."""
     for one in suite:
         if isinstance(one, unittest.TestSuite):
             yield from ids(one)
@@ -78,19 +78,19 @@ def ids(suite: Iterable[Any]) -> Iterator[str]:
 
 
 def written(patterns: Iterable[str]) -> set[str]:
-    """The names of the test methods that stand in files of these patterns."""
+    """Return the names of the test methods in the files that match these patterns."""
     files = [path for pattern in patterns for path in (PROJECT / "unit_test").rglob(pattern) if path.suffix == ".py"]
     return {name for file in files for name in re.findall(r"def (test_\w+)\(", file.read_text(encoding="utf-8"))}
 
 
 def promised() -> set[str]:
-    """The tests that the table of promises in SECURITY.md names."""
+    """Return the tests that SECURITY.md's table of promises names."""
     table = (PROJECT / "SECURITY.md").read_text(encoding="utf-8").partition("| --- |")[2].partition("\n\n")[0]
     return set(re.findall(r"`(test_\w+)`", table))
 
 
 def broken_promises(found: Iterable[str], record: Record) -> Iterator[str]:
-    """What is wrong with the tests that SECURITY.md names: those of the ids `found` that did not run or assert."""
+    """Yield a line for each test that SECURITY.md names, is in `found`, and did not run or did not assert anything."""
     names = promised()
     is_complete = sys.platform == "linux" and not missing()
     for test in found:
@@ -110,9 +110,9 @@ def main(patterns: Sequence[str]) -> int:
     suite = unittest.TestSuite(
         loader.discover(str(PROJECT / "unit_test"), pattern, str(PROJECT)) for pattern in patterns
     )
-    # Before they run: a suite drops each test when it has run.
+    # Before the run: a suite drops each test after it has run.
     found = list(ids(suite))
-    # One that stands in a file and is not found by unittest does not run.
+    # A test that is in a file but is not found by unittest counts as one that did not run.
     found += sorted(written(patterns) - {test.rpartition(".")[2] for test in found})
     Assertions.watch()
     result = unittest.TextTestRunner(resultclass=Record).run(suite)

@@ -1,4 +1,4 @@
-"""What the tests against a running service need: its address, and one request."""
+"""For tests against a running service: its URL, and one request."""
 
 import base64
 import os
@@ -7,7 +7,7 @@ from typing import Any
 
 import requests
 
-# Another place than this machine's own: TEST_URL=http://192.168.0.7:7998 python -m unittest ...
+# For a service elsewhere: TEST_URL=http://192.168.0.7:7998 python -m unittest ...
 URL = os.environ.get("TEST_URL", "http://localhost:7998")
 ENDPOINT = f"{URL}/predict"
 IMAGES = Path(__file__).parent.parent / "images"
@@ -15,7 +15,7 @@ TIMEOUT_SECONDS = 30
 
 
 def image_to_base64(path: Path) -> str:
-    """The file's bytes as base64."""
+    """Return the file's bytes as base64."""
     return base64.b64encode(path.read_bytes()).decode("ascii")
 
 
@@ -25,6 +25,6 @@ def predict(body: Any, endpoint: str = ENDPOINT) -> requests.Response:
 
 
 def predict_image(name: str, endpoint: str = ENDPOINT) -> dict[str, Any]:
-    """Ask what is in ``images/<name>``; the answer's JSON."""
+    """Send ``images/<name>`` and return the JSON of the answer."""
     answer: dict[str, Any] = predict({"image_b64": image_to_base64(IMAGES / name)}, endpoint).json()
     return answer

@@ -1,6 +1,6 @@
-"""Sends spans over OTLP, where the standard variables of OpenTelemetry (OTEL_*) name a place to send them to.
+"""Sends spans over OTLP, if the standard variables of OpenTelemetry (OTEL_*) name a destination.
 
-Elsewhere OpenTelemetry's SDK is not even imported: that takes 0.2 s and 5 MB.
+Without a destination OpenTelemetry's SDK is not imported. The import takes 0.2 s and 5 MB.
 """
 
 import logging
@@ -19,24 +19,24 @@ def open_export(
 ) -> "SpanExport | None":
     """Return a ``SpanExport`` if spans are wanted, else None.
 
-    A mistake in the environment is logged; requests are answered all the same.
+    If OpenTelemetry can't be set up, the reason is logged and the result is None. The service works without traces.
     """
     if not is_wanted(environment):
         return None
     protocol = next((environment[name] for name in PROTOCOLS if environment.get(name)), "grpc")
     if protocol != "grpc":
-        logger.error("no traces: OTEL_EXPORTER_OTLP_PROTOCOL is %s, but only grpc is built in", protocol)
+        logger.error("no traces: OTEL_EXPORTER_OTLP_PROTOCOL is %s, but only grpc is supported", protocol)
         return None
     try:
         return SpanExport(service, version, close_seconds)
     except Exception:
-        # A missing package, a certificate that can't be read, ...
+        # For example a missing package, or a certificate that can't be read.
         logger.exception("no traces: OpenTelemetry can't be set up")
         return None
 
 
 def is_wanted(environment: Mapping[str, str]) -> bool:
-    """Whether there is a place to send traces to, and nothing that disables them."""
+    """Return whether ``environment`` names a destination for traces and does not disable them."""
     return (
         any(environment.get(name) for name in ENDPOINTS)
         and environment.get("OTEL_SDK_DISABLED", "").lower() != "true"
@@ -48,8 +48,8 @@ class SpanExport:
     """A tracer whose spans are sent in the background.
 
     Args:
-        service, version: told with each span, unless OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES say otherwise.
-        close_seconds: how long the end of the process waits for the last spans; the SDK itself would wait for 30 s.
+        service, version: sent with each span; OTEL_SERVICE_NAME and OTEL_RESOURCE_ATTRIBUTES override them.
+        close_seconds: how long ``close`` waits for the last spans. The SDK's default is 30 s.
     """
 
     def __init__(self, service: str, version: str, close_seconds: float) -> None:
@@ -68,7 +68,7 @@ class SpanExport:
         self.tracer = self._provider.get_tracer(service, version)
 
     def close(self) -> None:
-        """Send the spans that are left, for ``close_seconds`` at most."""
+        """Send the spans that are left, for at most ``close_seconds``."""
         closing = threading.Thread(target=self._provider.shutdown, daemon=True)
         closing.start()
         closing.join(self._close_seconds)

@@ -1,10 +1,10 @@
 """The messages and stubs of ``tensorflow-serving-api``, without TensorFlow.
 
-The generated modules import ``tensorflow.core...``. Where TensorFlow is not installed, these modules are made from
-``app/protos/tensorflow.binpb``. Where it is, importing ``tensorflow`` would cost seconds and hundreds of megabytes. So
-it is put into ``sys.modules`` as a module that knows its folder and has not been executed, and its sub-modules are
-imported as always. ``load_tensorflow`` executes that same module where a model needs the real TensorFlow; the messages
-stay the ones already loaded.
+The generated modules import ``tensorflow.core...``. If TensorFlow is not installed, these modules are made from
+``app/protos/tensorflow.binpb``. If it is installed, importing ``tensorflow`` would cost seconds and hundreds of
+megabytes. So ``sys.modules`` gets a ``tensorflow`` module that knows its folder but has not been executed. Its
+sub-modules are imported as usual. If a model needs the real TensorFlow, ``load_tensorflow`` executes the same module.
+The message classes stay the same.
 """
 
 import importlib
@@ -21,7 +21,7 @@ from google.protobuf.internal import builder  # type: ignore[import-untyped]
 from google.protobuf.json_format import MessageToDict  # type: ignore[import-untyped]
 from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
 
-# A FileDescriptorSet; each file stands after those that it imports.
+# A FileDescriptorSet. Each file comes after the files that it imports.
 DESCRIPTORS = Path(__file__).resolve().parent.parent / "protos" / "tensorflow.binpb"
 
 
@@ -37,7 +37,8 @@ def _register_tensorflow() -> None:
         sys.modules["tensorflow"] = importlib.util.module_from_spec(spec)
         return
     for file in descriptor_pb2.FileDescriptorSet.FromString(DESCRIPTORS.read_bytes()).file:
-        # As in the code that protobuf's compiler writes; some of it finds a dependency through the one that imports it.
+        # The same module as protobuf's compiler would write, with its imports as attributes: some generated code finds
+        # a module through the module that imports it.
         module = _add_module(_module_name(file.name))
         attributes = vars(module)
         for needed in map(_module_name, file.dependency):
@@ -48,7 +49,7 @@ def _register_tensorflow() -> None:
 
 
 def _add_module(name: str) -> ModuleType:
-    """Return an empty module, made with its packages if there is none yet."""
+    """Return the module ``name``. If it does not exist, make an empty one, and its packages."""
     if name not in sys.modules:
         sys.modules[name] = importlib.util.module_from_spec(ModuleSpec(name, None, is_package=True))
         package, _, last = name.rpartition(".")
@@ -61,7 +62,7 @@ def _module_name(file: str) -> str:
     return file.removesuffix(".proto").replace("/", ".") + "_pb2"
 
 
-# The one thing that happens at import: without it the imports below would run all of TensorFlow, or find none.
+# This must run before the imports below. Otherwise they would execute all of TensorFlow, or would not find it.
 _register_tensorflow()
 
 from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2  # noqa: E402
@@ -103,15 +104,15 @@ __all__ = [
 
 
 def load_prediction_log() -> Any:
-    """Return the module of ``PredictionLog``: fifteen more message modules, which only a warm-up file needs."""
+    """Import and return the module of ``PredictionLog``. It imports 15 further modules; only warm-up files need it."""
     return importlib.import_module("tensorflow_serving.apis.prediction_log_pb2")
 
 
 def load_tensorflow() -> ModuleType:
-    """Execute the registered bare package, which makes it the real TensorFlow, and return it.
+    """Execute the registered ``tensorflow`` module, so that it becomes the real TensorFlow, and return it.
 
     Raises:
-        TensorFlowMissing: it is not installed.
+        TensorFlowMissing: it is not installed, or can't be imported.
     """
     module = sys.modules["tensorflow"]
     if hasattr(module, "__version__"):

@@ -1,6 +1,6 @@
-"""One HTTP connection of uvicorn, for both services to build on. This module alone knows uvicorn's private parts.
+"""One HTTP connection of uvicorn, the base class for both services. Only this module knows uvicorn's private parts.
 
-A subclass uses those that are listed here and no others. A test names each one that a newer uvicorn no longer has:
+A subclass may use the parts in this list and no others. A test names each one that a newer uvicorn no longer has:
 
 - attributes of ``HttpToolsProtocol``: ``client``, ``cycle``, ``expect_100_continue``, ``flow``, ``headers``, ``loop``,
   ``parser``, ``pipeline``, ``scope``, ``transport``, ``url``;
@@ -27,7 +27,7 @@ def has_long_head(data: bytes, most: int) -> bool:
 
 
 class _ReadingFlowControl(FlowControl):
-    """Pauses reading for reasons of ours, beside those of uvicorn; reading goes on when no reason is left."""
+    """Pauses reading for several reasons: uvicorn's and ours. Reading goes on when no reason is left."""
 
     def __init__(self, transport: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__(transport)
@@ -45,7 +45,7 @@ class _ReadingFlowControl(FlowControl):
             super().resume_reading()
 
     def pause_for(self, seconds: float) -> None:
-        """Read nothing for ``seconds``; of several such pauses the last one counts."""
+        """Read nothing for ``seconds``. Of several such pauses, the one that ends last counts."""
         self.pause_reading("timer")
         self._timers += 1
         self._loop.call_later(seconds, self._end_pause)
@@ -136,25 +136,25 @@ class UvicornProtocol(HttpToolsProtocol):
         self.flow = _ReadingFlowControl(transport, self.loop)
 
     def is_answering(self) -> bool:
-        """Whether the last request that came is not answered yet."""
+        """Return whether the last request has no complete answer yet."""
         return self.cycle is not None and not self.cycle.response_complete
 
     def body_bytes(self) -> int:
-        """The size of what the app has not taken of the last request's body."""
+        """Return how many bytes of the last request's body the app has not read yet."""
         return len(self.cycle.body)
 
     def close_after_answer(self) -> None:
-        """Keep the connection no longer than until the last request that came is answered."""
+        """Close the connection after the answer to the last request."""
         self.cycle.keep_alive = False
 
     @staticmethod
     def disconnect(cycle: RequestResponseCycle) -> None:
-        """Tell the app that nobody waits for the answer to a request."""
+        """Tell the app that a request's client has disconnected."""
         cycle.disconnected = True
         cycle.message_event.set()
 
     def withdraw(self, cycle: RequestResponseCycle) -> bool:
-        """Take a request back from the app; False if its answer has begun."""
+        """Cancel a request in the app, or remove it from the queue; return False if its answer has begun."""
         if cycle.response_started:
             return False
         self.disconnect(cycle)

@@ -1,4 +1,4 @@
-"""Which package may import which, which module alone knows a library, and nothing heavy comes along."""
+"""Tests of the layers, of which module may import which library, and that nothing heavy is imported."""
 
 import ast
 import os
@@ -11,7 +11,7 @@ ROOT = Path(__file__).parents[2]
 APP = ROOT / "app"
 SERVICE = "preprocess_service.app"
 
-# The modules that know each library, of all three packages.
+# The modules of all three packages that may import each library.
 KNOWN_BY = {
     "uvicorn": {
         f"{SERVICE}.server.uvicorn_server",
@@ -29,7 +29,7 @@ KNOWN_BY = {
 
 
 def imports(path: Path) -> set[str]:
-    """The top-level names that a file imports, wherever in it."""
+    """Return the top-level names that a file imports, anywhere in it."""
     names = set()
     for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
         if isinstance(node, ast.Import):
@@ -48,7 +48,7 @@ MODULES = {
 
 class ArchitectureTest(unittest.TestCase):
     def test_packages_import_only_those_of_the_layers_below(self) -> None:
-        # The layers stand in pyproject.toml.
+        # pyproject.toml lists the layers.
         program = "from importlinter.cli import lint_imports_command; lint_imports_command()"
         environment = os.environ | {"PYTHONPATH": str(APP)}
         done = subprocess.run(

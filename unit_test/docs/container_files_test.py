@@ -1,4 +1,4 @@
-"""The files that make the containers: what can be known of them without Docker, TensorFlow Serving's own included."""
+"""Tests the container files, also TensorFlow Serving's, as far as possible without Docker."""
 
 import json
 import os
@@ -21,7 +21,7 @@ from unit_test.model_service.fixtures import shared_server
 ROOT = Path(__file__).parents[2]
 APP = ROOT / "app"
 COMPOSE_FILES = (APP / "docker-compose.yml", APP / "docker-compose.embedded.yml")
-# Those of TensorFlow Serving's session_bundle_config.proto that are messages around a value.
+# Fields of TensorFlow Serving's session_bundle_config.proto whose values are wrapper messages.
 BATCHING_PARAMETERS = {
     *("max_batch_size", "batch_timeout_micros", "max_enqueued_batches", "num_batch_threads", "thread_pool_name"),
     *("enable_large_batch_splitting", "max_execution_batch_size"),
@@ -34,7 +34,7 @@ def compose(path: Path) -> Any:
 
 
 def instruction(dockerfile: str, name: str) -> list[str]:
-    """The words of an instruction in its JSON form."""
+    """Return the words of an instruction in its JSON form."""
     text = (APP / dockerfile).read_text(encoding="utf-8")
     (found,) = re.findall(rf"{name}\b[^\n]*?(?:\\\n\s*CMD )?(\[.*\])$", text, re.MULTILINE)
     words: list[str] = json.loads(found)
@@ -43,7 +43,7 @@ def instruction(dockerfile: str, name: str) -> list[str]:
 
 class ComposeTest(unittest.TestCase):
     def test_every_container_is_closed_and_limited(self) -> None:
-        """Those of Prometheus and Grafana too."""
+        """This includes Prometheus and Grafana."""
         for path in (*COMPOSE_FILES, MONITORING_FILE):
             for name, service in compose(path).items():
                 with self.subTest(f"{path.name}: {name}"):
@@ -76,7 +76,7 @@ class ComposeTest(unittest.TestCase):
         self.assertEqual(one | {"pids_limit": 0}, other | {"pids_limit": 0})
 
     def test_every_setting_that_is_for_whoever_runs_it_is_passed_on(self) -> None:
-        own = {"SERVICE_HOST", "SERVICE_PORT"}  # of the container, and of its published port
+        own = {"SERVICE_HOST", "SERVICE_PORT"}  # the container's address, and its published port
         for path in COMPOSE_FILES:
             with self.subTest(path.name):
                 passed = {name for name in compose(path)["preprocess_service"]["environment"] if "OTEL" not in name}
@@ -151,7 +151,7 @@ class DockerfileTest(unittest.TestCase):
 
     @unittest.skipIf(sys.platform == "win32", "runs in a Linux image")
     def test_tensorflow_servings_health_is_the_models_state(self) -> None:
-        """Its line of bash, against the embedded server, which answers like it."""
+        """Run its line of bash against the embedded server, which answers like TensorFlow Serving."""
         shell, option, line = instruction("model_service/Dockerfile", "^HEALTHCHECK")
         server = shared_server("slow")
         for port, model, status in (
@@ -182,7 +182,7 @@ class ConfigFilesTest(unittest.TestCase):
     def test_the_batching_file_says_what_tensorflow_serving_takes(self) -> None:
         text = re.sub("#.*", "", (APP / "model_service/batching.config").read_text(encoding="utf-8"))
         found = dict(re.findall(r"^(\w+) \{ value: (\w+) \}$", text, re.MULTILINE))
-        # All of it was read, and every field is one of TensorFlow Serving's BatchingParameters.
+        # All of the file was read, and every field belongs to TensorFlow Serving's BatchingParameters.
         self.assertEqual(len(found), len(text.split("}")) - 1)
         self.assertLessEqual(found.keys(), BATCHING_PARAMETERS)
         config = yaml.safe_load((APP / "preprocess_service/app/config.yaml").read_text(encoding="utf-8"))
@@ -192,7 +192,7 @@ class ConfigFilesTest(unittest.TestCase):
         text = (APP / "model_service/Dockerfile.embedded").read_text(encoding="utf-8")
         self.assertRegex(text, r"COPY .*app/model_service/monitoring.config.* /config/")
         self.assertIn("=/config/monitoring.config", text)
-        # It has no use for one.
+        # The embedded server does not use this file.
         self.assertNotIn("batching", text)
 
 

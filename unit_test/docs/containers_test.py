@@ -1,4 +1,4 @@
-"""The running containers are closed, limited, healthy, and back after a crash. Needs them: ``python run.py e2e``."""
+"""Tests that the running containers are isolated, limited, healthy, and restart after a crash: ``run.py e2e``."""
 
 import json
 import os
@@ -12,11 +12,11 @@ import requests
 
 from unit_test.utils import URL, predict_image
 
-# How to call Compose for the pair that runs, as a shell would have it.
+# The Compose command line for the running pair, in the syntax of a shell.
 COMPOSE = shlex.split(os.environ.get("TEST_COMPOSE", ""))
 SERVICES = ("model_service", "preprocess_service")
 BACK_SECONDS = 90
-# What the project promises for the image that faces the network, in bytes.
+# The largest size that the project promises for the image of the preprocess service, in bytes.
 LARGEST_IMAGE = 350_000_000
 
 
@@ -33,7 +33,7 @@ def inspect(service: str) -> Any:
 
 
 def run_inside(service: str, program: str) -> str:
-    """Run a Python program in the container, as its own user, and return what it prints."""
+    """Run a Python program in the container, as the container's user, and return what it prints."""
     return output("docker", "exec", container(service), "python", "-c", program)
 
 
@@ -56,7 +56,7 @@ for path in glob.glob("/proc/[0-9]*/status"):
         for service in SERVICES:
             with self.subTest(service):
                 processes = run_inside(service, program).splitlines()
-                self.assertGreaterEqual(len(processes), 3)  # init, the server and this one
+                self.assertGreaterEqual(len(processes), 3)  # init, the server and this process
                 self.assertEqual(set(processes), {"1000 0 0 0 1"})
 
     def test_their_file_systems_are_read_only(self) -> None:
@@ -91,7 +91,7 @@ for folder, folders, files in os.walk("/"):
                 self.assertEqual(run_inside(service, program), "")
 
     def test_a_model_that_reads_files_is_refused(self) -> None:
-        """Tried in the server's own container and with its own flags, on a copy of its model in its scratch space."""
+        """Run in the server's own container with its own flags, on a copy of its model in its scratch folder."""
         program = """
 import os, re, shutil, subprocess, sys
 from pathlib import Path
@@ -152,7 +152,7 @@ print(done.returncode, done.stderr)
         self.assertEqual(run_inside("preprocess_service", program), "200")
 
     def test_there_is_no_way_out_for_the_model_server(self) -> None:
-        """The preprocess service is on both networks: reached by its address on theirs, not by that on the other."""
+        """The preprocess service is on both networks. The model server reaches only its address on the internal one."""
         networks = inspect("preprocess_service")["NetworkSettings"]["Networks"]
         addresses = {name.rpartition("_")[2]: network["IPAddress"] for name, network in networks.items()}
         self.assertEqual(set(addresses), {"internal", "edge"})
@@ -176,7 +176,7 @@ except OSError as exc:
                 self.assertIn("/readyz", " ".join(inspect(service)["Config"]["Healthcheck"]["Test"]))
 
     def test_a_service_that_crashes_comes_back_and_the_next_request_is_answered(self) -> None:
-        # From inside: what is killed by Docker counts as stopped on purpose.
+        # Kill it from inside: Docker does not restart a container that was killed by Docker itself.
         program = """
 import glob, os
 for path in glob.glob("/proc/[0-9]*/cmdline"):
@@ -186,7 +186,7 @@ for path in glob.glob("/proc/[0-9]*/cmdline"):
         for service in SERVICES:
             with self.subTest(service):
                 before = inspect(service)["RestartCount"]
-                # The program ends with its container.
+                # The program ends with its container, so its exit status does not matter.
                 subprocess.run(["docker", "exec", container(service), "python", "-c", program], capture_output=True)
                 self.wait_for_restart(service, before)
                 self.wait_until_healthy("preprocess_service")

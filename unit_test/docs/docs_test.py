@@ -1,4 +1,4 @@
-"""The pages tell the truth about commands, options, files, links, routes, answers, errors and settings."""
+"""Tests the pages against the code: commands, options, files, links, routes, answers, errors and settings."""
 
 import json
 import re
@@ -28,16 +28,16 @@ FILES = [
 ]
 PAGES = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in FILES}
 API, CONFIGURATION = PAGES["docs/api.md"], PAGES["docs/configuration.md"]
-# Programs that other programs of tools/ start.
+# Programs that only other programs of tools/ start.
 INNER_PROGRAMS = {"tools.chaos.impostor", "tools.chaos.stuck_model", "tools.evaluation.torch_reference"}
-# Of argparse, and of Docker Compose.
+# Options of argparse and of Docker Compose.
 FOREIGN_OPTIONS = {"--help", "--scale"}
-# Not part of the API's description.
+# Routes that are not part of the API's description.
 UNDESCRIBED = {"GET /", "GET /metrics", "GET /docs", "GET /openapi.json"}
 
 
 def section(page: str, heading: str) -> str:
-    """The text below a heading, up to the next one of the same level."""
+    """Return the text below a heading, up to the next heading of the same level."""
     level = heading.partition(" ")[0]
     found = re.search(rf"^{re.escape(heading)}$\n(.*?)(?=^#{{1,{len(level)}}} |\Z)", page, re.DOTALL | re.MULTILINE)
     if found is None:
@@ -46,19 +46,19 @@ def section(page: str, heading: str) -> str:
 
 
 def rows(text: str) -> list[list[str]]:
-    """The cells of the rows of all tables, without their headers."""
+    """Return the cells of all table rows, without the header rows."""
     tables = re.findall(r"^\|.*\|\n\|[ |-]+\|\n((?:\|.*\|\n)+)", text, re.MULTILINE)
     return [[cell.strip() for cell in row.strip("|").split("|")] for table in tables for row in table.splitlines()]
 
 
 def anchors(page: str) -> set[str]:
-    """What links to headings may say, as GitHub makes it of them."""
+    """Return the anchors of a page's headings, as GitHub makes them."""
     headings = re.findall(r"^#+ (.*)$", page, re.MULTILINE)
     return {re.sub(r"[^\w -]", "", heading.lower()).replace(" ", "-") for heading in headings}
 
 
 def commands() -> Iterator[tuple[str, str, str]]:
-    """Page, command and what follows it, of everything that is started with Python."""
+    """Yield page, command and arguments of everything that the pages start with Python."""
     for name, page in PAGES.items():
         for command, rest in re.findall(r"python (run\.py \w+|-m [\w.]+|[\w/]+\.py)([^`\n]*)", page):
             yield name, command, rest
@@ -121,7 +121,7 @@ class CommandsTest(unittest.TestCase):
                     self.assertTrue(self.is_flag(option))
 
     def is_flag(self, option: str) -> bool:
-        """Whether the model server knows it, be it as a flag that it refuses or that has no effect."""
+        """Return whether the model server has this flag, even if it rejects it or it has no effect."""
         try:
             warnings = flags.parse(["--model_base_path=x", f"{option}=1"]).warnings
         except StartError:
@@ -129,7 +129,7 @@ class CommandsTest(unittest.TestCase):
         return not any(warning.startswith("unknown") for warning in warnings)
 
     def sources(self, command: str) -> str:
-        """The source of the program that a command starts; nothing where there is none."""
+        """Return the source of the program that a command starts, or "" if there is none."""
         if command.startswith("run.py "):
             word = command.split()[1]
             files = [path for path in (ROOT / "tools").rglob("*.py") if word in (path.stem, path.parent.name)]
@@ -156,7 +156,7 @@ class LinksTest(unittest.TestCase):
             paths = re.findall(r"(?<![\w/.:-])((?:app|tools|unit_test|images|docs)/[\w./-]*[\w/])", page)
             for path in paths:
                 with self.subTest(f"{name}: {path}"):
-                    # Written from the project's root, or, in a link, from the page.
+                    # The path is relative to the project's root or, in a link, to the page.
                     self.assertTrue((ROOT / path).exists() or (ROOT / name).parent.joinpath(path).exists())
 
 
@@ -206,7 +206,7 @@ class ConfigurationTest(unittest.TestCase):
         for heading in ("## Model", "## model_server", "## server", "## limits"):
             for names, defaults, *_ in rows(section(CONFIGURATION, heading)):
                 keys, values = re.findall("`([^`]+)`", names), re.findall("`([^`]+)`", defaults)
-                # One default for several keys: all have it.
+                # One default in the row of several keys applies to all of them.
                 values = values * len(keys) if len(values) == 1 else values
                 documented |= {key: yaml.safe_load(value) for key, value in zip(keys, values, strict=True)}
         self.assertEqual(documented, expected)
@@ -214,7 +214,7 @@ class ConfigurationTest(unittest.TestCase):
     def test_every_variable_and_every_limit_that_a_page_names_is_there(self) -> None:
         keys = set(re.findall(r"`((?:limits|model_server|server|picture)\.[a-z_]+)`", CONFIGURATION))
         for name, page in PAGES.items():
-            # "Renamed" names former keys too.
+            # The section "Renamed" names former keys too.
             page = page.partition("### Renamed")[0]
             with self.subTest(name):
                 variables = set(re.findall(r"\bSERVICE_[A-Z_]+\b", page))

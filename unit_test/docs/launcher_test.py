@@ -1,4 +1,4 @@
-"""`run.py serve` with real processes: whatever ends it, nothing of it goes on; a taken port names who holds it."""
+"""Tests `run.py serve` with real processes: all of them always end, and a taken port names the program that has it."""
 
 import contextlib
 import os
@@ -16,9 +16,9 @@ import psutil
 from unit_test.processes import Running, answers, free_port, running
 
 ROOT = Path(__file__).parents[2]
-# Nothing here is fast on a machine that is busy.
+# Generous: a busy machine is slow.
 PATIENCE_S = 60
-# run.py in this environment, without a look at what is installed.
+# run.py in this environment, without its check of the installed packages.
 PROGRAM = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -28,7 +28,7 @@ run.set_up = lambda layer, command: None
 ports.python = services.python = lambda: sys.executable
 sys.exit(run.main(sys.argv[1:]))
 """
-# A supervisor that waits for a second instead of ten.
+# A supervisor that waits 1 s instead of 10 s.
 SUPERVISE = f"""
 import sys
 sys.path.insert(0, {str(ROOT)!r})
@@ -49,7 +49,7 @@ def serve(*options: str) -> list[str]:
 
 
 def wait_for(condition: Callable[[], bool]) -> bool:
-    """Whether `condition` comes true in time."""
+    """Return whether `condition` becomes true in time."""
     end = time.monotonic() + PATIENCE_S
     while not condition():
         if time.monotonic() > end:
@@ -59,7 +59,7 @@ def wait_for(condition: Callable[[], bool]) -> bool:
 
 
 def alive(processes: list[psutil.Process]) -> list[str]:
-    """The command lines of those that still run."""
+    """Return the command lines of those that still run."""
     found = []
     for process in processes:
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -74,7 +74,7 @@ class ServeTest(unittest.TestCase):
 
     @contextlib.contextmanager
     def serving(self) -> Iterator[tuple[Running, list[psutil.Process]]]:
-        """The pair under run.py, and all of its processes; what the test leaves running is killed at its end."""
+        """Yield the pair under run.py, and all its processes. Processes that still run at the end are killed."""
         http_port, grpc_port, rest_port = self.ports
         command = serve(f"--port={http_port}", f"--grpc-port={grpc_port}", f"--rest-port={rest_port}")
         family: list[psutil.Process] = []
@@ -103,7 +103,7 @@ class ServeTest(unittest.TestCase):
                 while started.process.poll() is None:
                     started.process.send_signal(number)
                     time.sleep(0.02)
-                # It waited for its services. A signal in its last moment, when Python has let go of it, ends it too.
+                # It waited for its services and ends with 130. A signal after Python's shutdown ends it with -number.
                 self.assertIn(started.process.returncode, (130, -number))
                 self.assertEqual(alive(family), [])
                 self.assertNotIn("Traceback", started.output())
@@ -124,7 +124,7 @@ class ServeTest(unittest.TestCase):
 
 class SuperviseTest(unittest.TestCase):
     def start(self, program: str) -> subprocess.Popen[bytes]:
-        """Start a program under a supervisor; it has started when it has written a line."""
+        """Start a program under a supervisor. It has started when it has written a line."""
         folder = self.enterContext(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))
         Path(folder, "service.py").write_text(program, encoding="utf-8")
         command = [sys.executable, "-c", SUPERVISE, str(Path(folder, "service.py"))]

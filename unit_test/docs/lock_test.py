@@ -1,4 +1,4 @@
-"""What is installed is what the lock files name, file by file, and they name what the requirements files ask for."""
+"""Tests that the lock files match the requirements files, and that the installed packages match the lock files."""
 
 import functools
 import hashlib
@@ -30,9 +30,9 @@ AGAIN = "run: python run.py lock"
 
 @functools.cache
 def locked(name: str) -> dict[str, tuple[Requirement, int]]:
-    """Package -> what the lock says of it and how many hashes it has; one package may stand there for several Pythons.
+    """Return package -> its requirement and its number of hashes. A package may be listed once per Python version.
 
-    Raises ValueError for a line that is neither: an address, say, or an option for pip.
+    Raises ValueError for any other line, for example a URL or an option of pip.
     """
     packages: dict[str, tuple[Requirement, int]] = {}
     entry = ""
@@ -53,7 +53,7 @@ def names(lock_file: str) -> set[str]:
 
 
 def pins(name: str) -> list[Requirement]:
-    """What a requirements file asks for, and those that it includes."""
+    """Return the requirements of a file and of the files that it includes."""
     found = []
     for line in (ROOT / name).read_text(encoding="utf-8").splitlines():
         text = line.partition(" #")[0].strip()
@@ -65,7 +65,7 @@ def pins(name: str) -> list[Requirement]:
 
 
 def plain(requirement: Requirement) -> str:
-    """A requirement without the freedom that names have: PyYAML is pyyaml."""
+    """Return a requirement in normal form: PyYAML becomes pyyaml."""
     return f"{canonicalize_name(requirement.name)}{requirement.specifier} {requirement.marker or ''}"
 
 
@@ -157,7 +157,7 @@ class LockTest(unittest.TestCase):
 
 
 def needs(package: str) -> list[str]:
-    """The packages that an installed one asks for on this machine; none where it isn't installed: on Windows, say."""
+    """Return the packages that a package needs on this machine, or none if it isn't installed (as on Windows)."""
     try:
         asked = importlib.metadata.requires(package) or []
     except importlib.metadata.PackageNotFoundError:
@@ -167,14 +167,14 @@ def needs(package: str) -> list[str]:
 
 
 class SetUpTest(unittest.TestCase):
-    """`run.py` sets up an environment from locks of small packages, without the internet."""
+    """`run.py` installs an environment from locks of tiny packages, without the internet."""
 
     def setUp(self) -> None:
         self.folder = Path(self.enterContext(tempfile.TemporaryDirectory(ignore_cleanup_errors=True)))
         self.pins = {name: self.make_wheel(name) for name in ("tiny", "larger_one")}
 
     def make_wheel(self, name: str) -> str:
-        """Make a wheel of one module, and return its line of a lock."""
+        """Make a wheel with one module, and return its line for a lock."""
         wheel = self.folder / f"{name}-1.0-py3-none-any.whl"
         information = {
             "METADATA": f"Metadata-Version: 2.1\nName: {name}\nVersion: 1.0\n",
@@ -234,7 +234,7 @@ environment.set_up(environment.{layer}, "a-command")
         for layer in ("SERVE", "CHECK", "ALL"):
             with self.subTest(layer):
                 self.assertEqual(self.set_up(layer).stdout, "")
-        # A lock that has changed is installed over what is there.
+        # If a lock changes, its packages are installed into the existing environment.
         self.write_locks(tiny + "# changed\n", both + "# changed\n")
         self.assertIn("Setting up", self.set_up("SERVE").stdout)
         self.assertEqual(self.installed(), {"tiny", "larger_one"})

@@ -1,4 +1,4 @@
-"""The model card tells the truth about the shipped model, as far as the photos of this project can show it."""
+"""Tests the model card's figures for the photos of this project."""
 
 import re
 import unittest
@@ -27,7 +27,7 @@ class ModelCardTest(unittest.TestCase):
         cls.answers = {path.name: predictor(path.read_bytes()) for path in files}
 
     def rows(self) -> dict[str, tuple[float, float]]:
-        """What the card states: file name -> probability of a dog, domain score."""
+        """Return what the card states: file name -> probability of a dog, domain score."""
         found = re.findall(r"^\| `(\w+\.jpg)` \| ([\d.]+) \| ([\d.]+) \|$", self.card, re.MULTILINE)
         return {name: (float(dog), float(score)) for name, dog, score in found}
 

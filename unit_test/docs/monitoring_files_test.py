@@ -1,4 +1,4 @@
-"""What the dashboard and the alerts ask for is what both services really tell."""
+"""Tests that the dashboard and the alerts use metrics and labels that the services export."""
 
 import json
 import re
@@ -24,7 +24,7 @@ ROOT = Path(__file__).parents[2]
 MONITORING = ROOT / "app" / "monitoring"
 MONITORING_CONFIG = ROOT / "app" / "model_service" / "monitoring.config"
 TIMEOUT_S = 30
-# What Prometheus adds by itself.
+# Labels that Prometheus adds itself.
 OWN_LABELS = {"job", "instance"}
 
 Labels = dict[str, set[str]]
@@ -40,21 +40,21 @@ def panels() -> list[dict[str, object]]:
 
 
 def targets() -> Iterator[tuple[str, str]]:
-    """The name, the expression and the legend of everything that the dashboard draws."""
+    """Yield title, expression and legend of each query of the dashboard."""
     for panel in panels():
         for target in panel.get("targets", []):  # type: ignore[attr-defined]
             yield f"{panel['title']}: {target['expr']}", target["legendFormat"]
 
 
 def selectors(expression: str) -> Iterator[tuple[str, dict[str, str]]]:
-    """The metrics that an expression of PromQL names, each with its matchers."""
+    """Yield each metric in a PromQL expression, with its label matchers."""
     text = re.sub(r"\b(by|without)\s*\([^)]*\)|\[[^\]]*\]", "", expression)
     for name, matchers in re.findall(r"(?<![\w:$])([a-zA-Z_:][\w:]*+)(\{[^}]*\})?+(?!\s*\()", text):
         yield name, dict(re.findall(r'(\w+)(?:=~|!~|!=|=)"([^"]*)"', matchers))
 
 
 def exported(page: str) -> Labels:
-    """The metrics of a page for Prometheus that have a sample, with the labels that these have."""
+    """Return the metrics of a /metrics page that have a sample, with their labels."""
     found: Labels = defaultdict(set)
     for line in page.splitlines():
         if line and not line.startswith("#"):
@@ -65,12 +65,12 @@ def exported(page: str) -> Labels:
 
 class MonitoringFilesTest(unittest.TestCase):
     known: Labels
-    # The metrics that the pages describe, those without a sample yet included.
+    # The metrics that the /metrics pages describe, including those without a sample.
     described: set[str]
 
     @classmethod
     def setUpClass(cls) -> None:
-        """Read both pages, after a photo and a failure."""
+        """Read the metrics of both services after a photo and a failed request."""
         flag = f"--monitoring_config_file={MONITORING_CONFIG}"
         models, port = ROOT / "prev_trained_models" / "CAT-DOG", free_port()
         url = f"http://127.0.0.1:{port}"
@@ -149,7 +149,7 @@ class MonitoringFilesTest(unittest.TestCase):
         for name, labels in documented.items():
             found = [self.known[series] for series in (name, f"{name}_bucket") if series in self.known]
             with self.subTest(name):
-                # One that counts failures may have no sample yet.
+                # A counter of failures may have no sample yet.
                 self.assertTrue(all(labels == one - {"le"} for one in found))
 
     def test_every_alert_says_how_bad_it_is_and_what_to_do(self) -> None:
@@ -193,7 +193,7 @@ class MonitoringFilesTest(unittest.TestCase):
                 mounted = re.findall(r"/app/monitoring/([\w.]+)", done.stdout)
                 self.assertEqual(len(mounted), 5)
                 for name in mounted:
-                    # Docker would make an empty folder of a file that isn't there.
+                    # If a mounted file does not exist, Docker creates an empty folder with its name.
                     self.assertTrue((MONITORING / name).is_file(), name)
 
 
@@ -214,7 +214,7 @@ class PromtoolTest(unittest.TestCase):
         with tempfile.TemporaryDirectory() as folder:
             file = Path(folder, "panels.yml")
             file.write_text(yaml.safe_dump({"groups": [{"name": "panels", "rules": rules}]}), encoding="utf-8")
-            # Each must be read; that they have one name is no matter here.
+            # Only the syntax matters: lint would reject that all files use the same names.
             self.promtool("check", "rules", "--lint=none", str(file))
 
 

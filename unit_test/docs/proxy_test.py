@@ -1,4 +1,4 @@
-"""The shipped settings of nginx: what a stranger's requests are let through as, and what is refused."""
+"""Tests the shipped nginx settings: which requests pass, with which headers, and which are rejected."""
 
 import contextlib
 import http.client
@@ -25,7 +25,7 @@ REFUSALS = {
 
 
 class Backend(http.server.ThreadingHTTPServer):
-    """In the place of a service: remembers what it was asked, and breaks off where the body is a bomb."""
+    """Stands in for a service. It records its requests, and closes the connection if the body is a bomb."""
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
@@ -90,7 +90,7 @@ class ProxyTest(unittest.TestCase):
             return answer.status, answer.headers, json.loads(answer.read())
 
     def send(self, data: bytes) -> socket.socket:
-        """Send raw bytes over a connection of its own."""
+        """Send raw bytes over a new connection."""
         sender = socket.create_connection(("127.0.0.1", self.port), timeout=TIMEOUT_S)
         self.addCleanup(sender.close)
         sender.sendall(data)
@@ -100,7 +100,7 @@ class ProxyTest(unittest.TestCase):
         return [one for backend in self.backends for one in backend.asked if one[0] != "/livez"]
 
     def assert_refused(self, status: int, headers: http.client.HTTPMessage, answer: Any) -> None:
-        """Assert that nginx's own refusal has the form of the service's."""
+        """Assert that an error of nginx has the same form as an error of the service."""
         self.assertEqual((answer["status"], answer["code"]), ("Failed", REFUSALS[status]))
         self.assertTrue(answer["msg"])
         self.assertEqual(headers.get_all("X-Request-ID"), [answer["request_id"]])
@@ -169,7 +169,7 @@ class ProxyTest(unittest.TestCase):
         self.assertEqual(len(self.asked()), 1)
 
     def many(self, path: str, count: int) -> list[int]:
-        """Ask so often, as fast as one connection can; the statuses."""
+        """Send `count` requests over one connection, as fast as possible; return the statuses."""
         statuses = []
         with self.connection() as connection:
             for _ in range(count):
@@ -196,7 +196,7 @@ class ProxyTest(unittest.TestCase):
         self.assertEqual(self.ask("POST", "/predict", b"photo")[0], 200)
 
     def test_of_many_requests_at_a_time_only_some_are_taken(self) -> None:
-        """Silent ones: a head that promises a body, and nothing else."""
+        """The requests are silent: headers that announce a body, and then nothing."""
         head = b"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: 5\r\n\r\n"
         senders = [self.send(head) for _ in range(30)]
         refused: list[socket.socket] = []

@@ -1,4 +1,4 @@
-"""The README is short, and its figures, ports and versions are those of the project."""
+"""Tests that the README is short, and that its figures, ports and versions are right."""
 
 import json
 import re

@@ -1,4 +1,4 @@
-"""SECURITY.md promises nothing that no test holds."""
+"""Tests that each promise of SECURITY.md names tests that exist."""
 
 import contextlib
 import io
@@ -60,7 +60,7 @@ class SecurityTest(unittest.TestCase):
 
     @contextlib.contextmanager
     def counted(self) -> Iterator[None]:
-        """Count assertions until the block ends."""
+        """Count assertions during this block."""
         methods = {name: getattr(unittest.TestCase, name) for name in dir(unittest.TestCase) if "assert" in name}
         with patch.multiple(unittest.TestCase, **methods):
             runner.Assertions.watch()

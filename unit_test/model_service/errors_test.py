@@ -1,4 +1,4 @@
-"""What a client may read of a failure: the files that it is about, and none of the server's folders."""
+"""Tests the error messages of the model server: they name the file, but no folder of the server."""
 
 import unittest
 from pathlib import Path

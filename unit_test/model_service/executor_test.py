@@ -1,4 +1,4 @@
-"""Models compute in a few threads: the event loop goes on, and what nobody waits for any more is not computed."""
+"""Tests the executor: the event loop never waits for a computation, and calls without a waiting client are dropped."""
 
 import asyncio
 import functools
@@ -51,7 +51,7 @@ class InferenceExecutorTest(unittest.IsolatedAsyncioTestCase):
         self.assertTrue(await self.run_call(None, lambda: True), "its thread is free for the next")
 
     async def test_a_call_that_is_given_up_at_its_deadline_counts_as_expired(self) -> None:
-        """gRPC cancels it, a little before the deadline comes here: the message took its time."""
+        """gRPC cancels the call a little before the server's deadline, because the message took time to arrive."""
         busy = asyncio.create_task(self.run_call(None, self.release.wait))
         await asyncio.sleep(0.01)
         for remaining, counts in ((60.0, (0, 1)), (0.05, (1, 1))):
@@ -175,7 +175,7 @@ class InferenceExecutorTest(unittest.IsolatedAsyncioTestCase):
         self.assertTrue(await call)
 
     async def test_a_caller_that_goes_at_any_moment_leaves_its_thread_free(self) -> None:
-        """Also between the queue and the thread, where nobody would notice the loss of a thread but the next."""
+        """Also between the queue and the thread: a thread that is lost there would be missed only by the next call."""
         for yields in range(30):
             call = asyncio.create_task(self.run_call(None, time.sleep, 0))
             for _ in range(yields % 6):

@@ -1,4 +1,4 @@
-"""What the warm-up calls is compiled at load, the rest by its first call; what OpenVINO can't do is seen at load."""
+"""Tests which signatures are compiled at load and which at their first call, and what falls back to TensorFlow."""
 
 import shutil
 import tempfile
@@ -27,13 +27,13 @@ CALLERS = 8
 
 
 def load_engines(folder: Path, *at_load: str) -> dict[str, Any]:
-    """Return the engines of the model in this version folder, of which these signatures are compiled."""
+    """Return the engines of the model in this version folder. The signatures in `at_load` are compiled at load."""
     engines_by_name: dict[str, Any] = factory.load_engines(saved_model.read_saved_model(folder, 1), THREADS, at_load)
     return engines_by_name
 
 
 class WatchedLoads(unittest.TestCase):
-    """Keeps which signatures OpenVINO compiles."""
+    """Records which signatures OpenVINO compiles."""
 
     def setUp(self) -> None:
         self.folder = copy_of_model("two_signatures", self.enterContext(tempfile.TemporaryDirectory()))
@@ -82,7 +82,7 @@ class LazyEngineTest(WatchedLoads):
         self.assertEqual(self.compiled(), ["serving_default", "features"])
 
     def test_its_answers_are_those_of_what_is_compiled_at_load(self) -> None:
-        """To the last bit, whichever of its infer requests computes."""
+        """The answers are equal to the last bit, whichever infer request computes."""
         at_load = load_engines(self.folder, "serving_default", "features")["features"]
         features = self.features()
         for _ in range(at_load.infer_requests):
@@ -98,7 +98,7 @@ class LazyEngineTest(WatchedLoads):
 
 class FailedFirstCallTest(WatchedLoads):
     def assert_refused(self, features: Any, reason: str) -> None:
-        """Assert that a call is refused without a word of the server's folders, and that the log has the reason."""
+        """Assert that the call's error names no folder of the server, and that the log has the reason."""
         with self.assertLogs(lazy.logger, "ERROR") as logs, self.assertRaises(errors.ServingError) as caught:
             features.run(self.inputs, ["features"])
         self.assertEqual(caught.exception.code, grpc.StatusCode.FAILED_PRECONDITION)
@@ -116,7 +116,7 @@ class FailedFirstCallTest(WatchedLoads):
         self.assertEqual(loaded["features"].run(self.inputs, ["features"]).keys(), {"features"})
 
     def test_a_file_that_is_not_what_it_was_refuses_the_call(self) -> None:
-        """Another model under the same number, for one: it would answer for a version that it is not."""
+        """For example another model under the same version number: it would answer as a version that it is not."""
 
         def break_graph() -> None:
             (self.folder / "saved_model.pb").write_bytes(b"x" * 99)
@@ -148,7 +148,7 @@ class FailedFirstCallTest(WatchedLoads):
 
 class UnsupportedTest(unittest.TestCase):
     def test_what_openvino_cannot_compute_is_tensorflows_from_the_load_on(self) -> None:
-        # TensorFlow itself is left out: in this process, other tests have the messages of the preprocess service.
+        # TensorFlow is not loaded here: in this process, other tests have already loaded the messages without it.
         with (
             mock.patch.object(factory.tensorflow_engine, "open_session"),
             self.assertLogs(factory.logger, "WARNING") as logs,

@@ -1,4 +1,4 @@
-"""What the tests of the model server share: the models made for the tests, and its clients."""
+"""Shared by the tests of the model server: models made for the tests, and clients."""
 
 import atexit
 import contextlib
@@ -26,7 +26,7 @@ DATA_TYPES = {kind.dtype: kind.number for kind in tensors.KINDS.values()}
 
 @functools.cache
 def saved_models() -> Path:
-    """Return the folder that saved_models.py has filled: once in a run of tests, and gone at its end."""
+    """Return the folder that saved_models.py has filled. It is made once per test run and deleted at its end."""
     folder = tempfile.mkdtemp(prefix="saved_models_")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     done = subprocess.run(
@@ -39,7 +39,7 @@ def saved_models() -> Path:
 
 @functools.cache
 def shared_server(model: str, *flags: str) -> processes.ModelServer:
-    """Return a server of the model that runs until the end of the tests: for tests that leave it as it was."""
+    """Return a server of the model that runs until the tests end. Tests must leave its state unchanged."""
     stack = contextlib.ExitStack()
     server = stack.enter_context(processes.model_server(saved_models() / model, "CAT-DOG", *flags))
     atexit.register(stack.close)
@@ -47,13 +47,13 @@ def shared_server(model: str, *flags: str) -> processes.ModelServer:
 
 
 def copy_of_model(name: str, folder: str | Path) -> Path:
-    """Copy a model to a base path of its own in `folder`, for a test that spoils it; return its version folder."""
+    """Copy a model to its own base path in `folder`, so that a test can break it; return the version folder."""
     shutil.copytree(saved_models() / name, Path(folder, name))
     return Path(folder, name, "1")
 
 
 def expected(model: str, signature: str = "serving_default") -> tuple[dict[str, Array], dict[str, Array]]:
-    """Return inputs for a signature, and the outputs that TensorFlow computed from them."""
+    """Return inputs for a signature, and the outputs that TensorFlow computed for them."""
     sides: dict[str, dict[str, Array]] = {"in": {}, "out": {}}
     with np.load(saved_models() / f"{model}.{signature}.npz") as arrays:
         for key, array in arrays.items():
@@ -63,14 +63,14 @@ def expected(model: str, signature: str = "serving_default") -> tuple[dict[str, 
 
 
 def served(engine: Any, signature: Any) -> Any:
-    """Return the Servables of a model M, version 1, whose one signature `engine` computes."""
+    """Return the Servables of a model M, version 1, with one signature that `engine` computes."""
     definitions = tensorflow_protos.get_model_metadata_pb2.SignatureDefMap()
     model = saved_model.SavedModel(Path(), 1, {signature.name: signature}, definitions)
     return servables.Servables(servables.Servable("M", model, {signature.name: engine}))
 
 
 def to_tensor(array: Array) -> Any:
-    """Return an array as the TensorProto that a client sends: raw content where the type has one."""
+    """Return an array as a client's TensorProto, with raw content if the type allows it."""
     if array.dtype == np.object_:
         return tensors.to_tensor(array, DATA_TYPES[array.dtype])
     tensor = tensorflow_protos.tensor_pb2.TensorProto(dtype=DATA_TYPES[array.dtype], tensor_content=array.tobytes())
@@ -82,7 +82,7 @@ def to_tensor(array: Array) -> Any:
 def predict_request(
     inputs: Mapping[str, Array], name: str = "CAT-DOG", signature: str = "", output_filter: Iterable[str] = ()
 ) -> Any:
-    """Return a PredictRequest for these inputs."""
+    """Return a PredictRequest with these inputs."""
     request = tensorflow_protos.predict_pb2.PredictRequest(output_filter=output_filter)
     request.model_spec.name = name
     request.model_spec.signature_name = signature
@@ -92,7 +92,7 @@ def predict_request(
 
 
 def frame(record: bytes) -> bytes:
-    """Return a record as a TFRecord file holds it."""
+    """Return a record in the format of a TFRecord file."""
     length = len(record).to_bytes(8, "little")
     return b"".join(part + warmup.masked_crc32c(part).to_bytes(4, "little") for part in (length, record))
 

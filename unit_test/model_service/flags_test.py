@@ -1,4 +1,4 @@
-"""The command line is TensorFlow Serving's, and what this server can't do it never takes in silence."""
+"""Tests that the command line is TensorFlow Serving's, and that unsupported flags are never ignored silently."""
 
 import unittest
 
@@ -15,7 +15,7 @@ class ParseTest(unittest.TestCase):
         self.assertEqual(parsed.warnings, ())
 
     def test_the_last_one_wins(self) -> None:
-        """The image's own flags come first, so those of `docker run` replace them."""
+        """The image's own flags come first, so the flags of `docker run` override them."""
         self.assertEqual(flags.parse([BASE, "--port=8500", "--port=9000"]).port, 9000)
 
     def test_a_value_may_hold_an_equals_sign(self) -> None:

@@ -1,4 +1,4 @@
-"""Hostile models with the real TensorFlow: what each does where it is not checked, and that it is refused."""
+"""Tests hostile models with the real TensorFlow: what each does without the graph check, and that it is rejected."""
 
 import json
 import subprocess
@@ -11,7 +11,7 @@ from model_service.models import allowed_operations
 from unit_test.model_service.graph_check_test import PROJECT
 
 PROGRAM = "unit_test.model_service.hostile_models"
-# What these read is their own: variables, and a file among their assets.
+# Harmless models: they read only their own files (variables, an asset).
 SOUND = {"harmless", "vocabulary", "version_2"}
 ARGUMENTS = """
 import sys
@@ -25,7 +25,7 @@ print(json.dumps({name: one and [part.name for part in (*one.input_arg, *one.att
 
 
 class WithTensorFlowTest(unittest.TestCase):
-    """What each model does to a server that doesn't check it, and that it is refused by one that does."""
+    """Shows what each model does on a server without the check, and that a server with the check rejects it."""
 
     found: dict[str, dict[str, str | None]]
 
@@ -88,7 +88,7 @@ class WithTensorFlowTest(unittest.TestCase):
         names = "file|path|url|address|descriptor|memory_region|token|directory|output_stream|debug_ops|server|prefix"
         for name in arguments.keys() - {"ShardedFilename"}:
             with self.subTest(name):
-                # ShardedFilename only puts a name together.
+                # ShardedFilename only builds a file name.
                 for argument in set(arguments[name]) - {"top_paths"}:
                     self.assertNotRegex(argument, names)
 

@@ -1,4 +1,4 @@
-"""A graph that could do more than compute is refused, and one that only computes is not."""
+"""Tests that a graph is rejected if it can do more than compute, and accepted if it only computes."""
 
 import unittest
 from pathlib import Path
@@ -70,7 +70,7 @@ class GraphCheckTest(unittest.TestCase):
         self.assertLess(len(str(caught.exception)), 600)
 
     def test_functions_that_call_each_other_in_circles_end(self) -> None:
-        """Each of many functions calls all of them, with the file's name."""
+        """Each of many functions calls all of them, with the name of a file as argument."""
         names = [f"f{number}" for number in range(60)]
         for name in names:
             restore = self.add_function(name, "RestoreV2")

@@ -1,4 +1,4 @@
-"""The model server over gRPC, from outside: numbers, checks in their order, codes and texts."""
+"""Tests the gRPC API as a client sees it: values, the order of checks, codes and texts."""
 
 import unittest
 from typing import Any, ClassVar
@@ -48,7 +48,7 @@ class GrpcTestCase(unittest.TestCase):
         self.assertEqual(caught.exception.details(), text)
 
     def assert_computes_what_tensorflow_computes(self, signature: str) -> None:
-        """Assert that a signature's outputs are TensorFlow's, to within 1e-5."""
+        """Assert that a signature's outputs equal TensorFlow's to within 1e-5."""
         inputs, outputs = expected(self.model, signature)
         results = self.predict(predict_request(inputs, signature=signature))
         self.assertEqual(results.keys(), outputs.keys())
@@ -181,7 +181,7 @@ class PredictTest(GrpcTestCase):
                 self.assert_refused(self.predictions.Predict, request, code, text)
 
     def test_checks_come_in_tensorflow_servings_order(self) -> None:
-        """A request with every fault is refused for the first; each fault mended, for the next."""
+        """A request with every fault gets the error for the first. When that is corrected, it gets the next error."""
         request = predict_request({}, signature="none", output_filter=["none"])
         request.inputs["x"].dtype = tensors.KINDS[1].number
         request.inputs["x"].tensor_content = b"1"
@@ -308,7 +308,7 @@ class GetModelStatusTest(GrpcTestCase):
         return request
 
     def test_the_version_that_is_served_is_available(self) -> None:
-        """With its number, without one, and with a label, which TensorFlow Serving ignores here."""
+        """With the version number, without one, and with a label, which TensorFlow Serving ignores here."""
         for version in ({}, {"number": 1}, {"label": "anything"}):
             with self.subTest(**version):
                 (status,) = self.models.GetModelStatus(self.request(**version), timeout=TIMEOUT_S).model_version_status
@@ -367,12 +367,12 @@ class HealthTest(GrpcTestCase):
 
 
 class FallbackTest(GrpcTestCase):
-    """Signatures that only TensorFlow can compute, in one model with one that OpenVINO can."""
+    """A model with signatures that only TensorFlow can compute, and one that OpenVINO can compute."""
 
     model = "fallback"
 
     def test_every_signature_computes_what_tensorflow_computes(self) -> None:
-        """Strings and tables, all types at their extremes, int64 past 32 bits, and plain floats."""
+        """Strings and tables, all types at their extremes, int64 beyond 32 bits, and plain floats."""
         for signature in ("serving_default", "every_type", "wide", "parsed", "floats"):
             with self.subTest(signature):
                 self.assert_computes_what_tensorflow_computes(signature)
@@ -390,7 +390,7 @@ class FallbackTest(GrpcTestCase):
         self.assertIn("could not correctly convert string: two", caught.exception.details())
 
     def test_a_signature_that_refuses_made_up_strings_is_served_all_the_same(self) -> None:
-        """The empty string of the warm-up is no number; that is not the model's fault."""
+        """The warm-up sends an empty string, which is not a number. That is not a fault of the model."""
         self.assertIn("parsed was not warmed up", self.server.output())
 
 

@@ -1,10 +1,10 @@
-"""SavedModels that do more than compute, and what becomes of them: a program with the real TensorFlow, never imported.
+"""Hostile SavedModels and what they do. This is a program that uses the real TensorFlow; never import it.
 
-`python -m unit_test.model_service.hostile_models FOLDER` writes a secret and one model for each way to reach it, or to
-write beside it, loads each with and without the check of its graph, calls what could be loaded, and prints for each as
-JSON:
+`python -m unit_test.model_service.hostile_models FOLDER` writes a secret file, and one model for each way to read it or
+to write a file beside it. It loads each model with and without the graph check, and calls what it could load. For each
+model it prints JSON:
 
-    {"refused": why the checked one was refused, or null, "harm": what the unchecked one did, or null}
+    {"refused": why the check rejected it, or null, "harm": what it did without the check, or null}
 """
 
 # mypy: disable-error-code="untyped-decorator, misc"
@@ -38,7 +38,7 @@ GRAPHS: list[Any] = []
 
 
 class Model:
-    """What a case adds to the graph: outputs of its one signature, and what runs at the load."""
+    """What a case adds to the graph: the outputs of its one signature, and what runs at load."""
 
     def __init__(self) -> None:
         self.outputs: Outputs = {}
@@ -61,13 +61,13 @@ def save(name: str, build: Callable[[Model], None]) -> Path:
             session, ["serve"], {"serving_default": signature}, assets_collection=model.assets, main_op=model.at_load
         )
         builder.save()
-        # Else the Python functions of the graph would be gone with it.
+        # Keep the graph: its Python functions would be deleted with it.
         GRAPHS.append(session.graph)
     return folder
 
 
 class Vocabulary(tf.Module):
-    """As TensorFlow 2 exports it: variables and a table from an asset, each read by a function."""
+    """Variables, and a table from an asset, each read by a function, as TensorFlow 2 exports them."""
 
     def __init__(self) -> None:
         self.weights = tf.Variable([1.0, 2.0])
@@ -100,7 +100,7 @@ def node_of(graph: Any, name: str) -> Any:
 
 
 def add_constant(graph: Any, value: Any) -> str:
-    """Add a constant to the graph, and return what it is called."""
+    """Add a constant to the graph, and return its name."""
     tensor = tf.make_tensor_proto(value)
     node = graph.graph_def.node.add(name=f"constant_{len(graph.graph_def.node)}", op="Const")
     node.attr["dtype"].type = tensor.dtype
@@ -120,7 +120,7 @@ def restores_from_elsewhere(message: Any) -> None:
     (graph,) = message.meta_graphs
     other = FOLDER / "version_2" / "1" / "variables" / "variables"
     node_of(graph, graph.saver_def.restore_op_name).input[0] = add_constant(graph, str(other))
-    # So that it shows which ones were read.
+    # An empty file shows which variables were read.
     Path(FOLDER, "restores_from_elsewhere", "1", "variables", "variables.data-00000-of-00001").write_bytes(b"")
 
 
@@ -159,7 +159,7 @@ def harmless(_: Model) -> None:
 
 
 def vocabulary(model: Model) -> None:
-    """Allowed: a table from an asset, filled at the load."""
+    """Allowed: a table from an asset, filled at load."""
     name = v1.constant(str(SECRET_FILE))
     v1.add_to_collection(v1.GraphKeys.ASSET_FILEPATHS, name)
     model.assets = v1.get_collection(v1.GraphKeys.ASSET_FILEPATHS)
@@ -270,10 +270,10 @@ def restores_the_weights_of_another(model: Model) -> None:
 
 
 def _save_while_restoring(message: Any) -> None:
-    """What the loader itself runs saves the variables too."""
+    """The operation that the loader runs to restore the variables also saves them."""
     (graph,) = message.meta_graphs
     saving = node_of(graph, "save/SaveV2")
-    # Not the variable: it may be there only after it was read.
+    # Save a constant, not the variable: the variable may exist only after it has been restored.
     saving.input[0], saving.input[3] = add_constant(graph, str(WRITTEN)), add_constant(graph, [1.0, 2.0])
     node_of(graph, graph.saver_def.restore_op_name).input.append("^save/SaveV2")
 
@@ -311,7 +311,7 @@ CASES: dict[Callable[[Model], None], Callable[[Any], None] | None] = {
 
 
 def two_graphs(folder: Path) -> None:
-    """A graph for a loader that takes the first whose tags are {serve}, before the one whose tags are [serve]."""
+    """The first graph has the tags {serve}. Some loaders take it instead of the second one, with the tags [serve]."""
     shutil.copytree(FOLDER / "harmless", folder.parent)
     hostile = read_message(FOLDER / "writes_at_the_load" / "1").meta_graphs[0]
     hostile.meta_info_def.tags.append("serve")
@@ -323,7 +323,7 @@ def two_graphs(folder: Path) -> None:
 
 
 def attempt(folder: Path, is_checked: bool) -> tuple[str | None, str | None]:
-    """Return why the model was refused, and what it did."""
+    """Return why the model was rejected, and what it did."""
     shutil.rmtree(WRITTEN, ignore_errors=True)
     read, refused = "", None
     try:

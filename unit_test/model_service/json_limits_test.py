@@ -1,4 +1,4 @@
-"""JSON is measured before it is parsed: it never takes more memory than that says, and honest JSON not much less."""
+"""Tests the memory estimate of JSON: parsing never takes more, and for usual JSON not much less."""
 
 import json
 import tracemalloc
@@ -13,12 +13,12 @@ COUNT = 20_000
 
 
 def many(item: bytes) -> bytes:
-    """Return the JSON of a list of so many of these."""
+    """Return the JSON of a long list of `item`."""
     return b"[" + b",".join([item] * COUNT) + b"]"
 
 
 def taken(body: bytes) -> int:
-    """Return how much memory parsing takes at its peak, the body included."""
+    """Return the peak memory of parsing, including the body, in bytes."""
     tracemalloc.start()
     try:
         json.loads(body.decode())

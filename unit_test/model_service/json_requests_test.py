@@ -1,4 +1,4 @@
-"""JSON becomes tensors in row and column format, and what can't become one is refused in TensorFlow Serving's words."""
+"""Tests the conversion of JSON to tensors in both formats, and TensorFlow Serving's error texts."""
 
 import json
 import math
@@ -19,7 +19,7 @@ FLOAT, INT32, UINT8, INT64, BOOL, STRING, HALF, COMPLEX = (
 
 
 def signature(**types: int) -> Any:
-    """Return a signature with inputs of these types and any shape."""
+    """Return a signature with inputs of these types and of any shape."""
     inputs = {alias: saved_model.TensorSpec(alias, f"{alias}:0", number, None) for alias, number in types.items()}
     return saved_model.Signature("serving_default", inputs, {})
 

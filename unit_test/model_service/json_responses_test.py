@@ -1,4 +1,4 @@
-"""Tensors become JSON in row and column format, every float with as many digits as it needs and no more."""
+"""Tests the conversion of tensors to JSON in both formats, with as many digits per float as it needs."""
 
 import json
 import math

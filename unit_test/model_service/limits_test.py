@@ -1,4 +1,4 @@
-"""Whatever one client sends, the model server's memory stays within its container's, and others are answered."""
+"""Tests that no client can push the model server's memory over its container's limit or lock out other clients."""
 
 import contextlib
 import functools
@@ -27,17 +27,17 @@ ROOT = Path(__file__).parents[2]
 METRICS = "/monitoring/prometheus/metrics"
 PREDICT = "/v1/models/CAT-DOG:predict"
 TIMEOUT_S = 60
-# What app/docker-compose.embedded.yml gives the container.
+# The container's memory limit in app/docker-compose.embedded.yml, in MB.
 CONTAINER_MB = 512
 MESSAGE_BYTES = 16 << 20
-# Far above what it takes: on a slow machine, too, there is a difference to no answer at all.
+# Far above the usual time: even a slow machine answers within it. Without the limits there is no answer at all.
 ANSWER_S = 10
 
 PICTURE = predict_request({"pixels": np.zeros((1, 240, 240, 3), np.uint8)}, signature="pixels")
 
 
 def field(number: int, content: bytes) -> bytes:
-    """Return a field of a protobuf message that holds bytes."""
+    """Return a protobuf field that holds bytes."""
     length, size = len(content), bytearray()
     while length > 127:
         size.append(length & 127 | 128)
@@ -52,7 +52,7 @@ def request_with(tensor: bytes) -> bytes:
 
 
 def without_values(rows: int) -> bytes:
-    """Return a request for some pictures that brings none: some 60 bytes."""
+    """Return a request for `rows` pictures without any values: about 60 bytes."""
     request = predict_request({"pixels": np.zeros((0, 240, 240, 3), np.uint8)}, signature="pixels")
     request.inputs["pixels"].tensor_shape.dim[0].size = rows
     message: bytes = request.SerializeToString()
@@ -60,7 +60,7 @@ def without_values(rows: int) -> bytes:
 
 
 class LimitsTestCase(unittest.TestCase):
-    """A server of the shipped model, watched while it is attacked."""
+    """A server of the shipped model, whose memory and answers are watched during an attack."""
 
     server: ClassVar[processes.ModelServer]
     idle_mb: ClassVar[float]
@@ -73,7 +73,7 @@ class LimitsTestCase(unittest.TestCase):
             processes.model_server(model, "CAT-DOG", f"--monitoring_config_file={config}")
         )
         cls.process = psutil.Process(cls.server.process.pid)
-        # Compiled at its first call, and kept.
+        # This signature is compiled at its first call, and stays in memory.
         image = predict_request({"image": np.zeros((1, 240, 240, 3), np.float32)})
         with cls.channel() as channel:
             for _ in range(8):
@@ -87,26 +87,26 @@ class LimitsTestCase(unittest.TestCase):
 
     @classmethod
     def channel(cls, **options: Any) -> Any:
-        # A connection of its own.
+        # Each channel gets its own connection.
         settings = [("grpc.use_local_subchannel_pool", 1), ("grpc.max_send_message_length", -1)]
         settings += [("grpc.max_metadata_size", 1 << 30), ("grpc.absolute_max_metadata_size", 1 << 30)]
         return grpc.insecure_channel(f"127.0.0.1:{cls.server.grpc_port}", options=settings, **options)
 
     @staticmethod
     def predict(channel: Any) -> Any:
-        """Return Predict of bytes that go over the wire as they are."""
+        """Return a Predict call that sends its bytes unchanged."""
         return channel.unary_unary("/tensorflow.serving.PredictionService/Predict")
 
     @contextlib.contextmanager
     def watched(self) -> Iterator[None]:
-        """Assert that the server's memory stays within bounds, and others are answered, while the block attacks."""
+        """Assert that, while the block attacks, the server's memory stays within bounds and others are answered."""
         ends = threading.Event()
         with ThreadPoolExecutor() as threads:
             peak = threads.submit(self._peak_mb, ends)
             alive = threads.submit(self._slowest, ends, self._look)
             answered = threads.submit(self._slowest, ends, self._ask)
             try:
-                # For what it was before the attack.
+                # Measure the state before the attack too.
                 time.sleep(0.2)
                 yield
                 time.sleep(0.2)
@@ -140,7 +140,7 @@ class LimitsTestCase(unittest.TestCase):
     def send(
         self, messages: Sequence[bytes], connections: int = 1, **options: Any
     ) -> list[tuple[grpc.StatusCode, str]]:
-        """Send messages to Predict, all at once, over some connections; return how each call ended."""
+        """Send messages to Predict, all at once, over several connections; return how each call ended."""
         with contextlib.ExitStack() as stack:
             channels = [stack.enter_context(self.channel(**options)) for _ in range(connections)]
             calls = [
@@ -157,7 +157,7 @@ class LimitsTestCase(unittest.TestCase):
         return requests.post(self.server.url + PREDICT, data=body, headers=headers, timeout=TIMEOUT_S)
 
     def assert_ends(self, connection: socket.socket, statuses: Sequence[int]) -> None:
-        """Assert that the server answers with one of these statuses, or not at all, and ends the connection."""
+        """Assert that the server closes the connection, either without an answer or with one of these statuses."""
         connection.settimeout(TIMEOUT_S)
         received = b""
         with contextlib.suppress(ConnectionError):
@@ -167,7 +167,7 @@ class LimitsTestCase(unittest.TestCase):
             self.assertIn(int(received.split()[1]), statuses, received[:200])
 
     def flood(self, start: bytes, part: bytes, megabytes: int) -> socket.socket:
-        """Send `start` and then `part` again and again, until the server ends the connection or so much is sent."""
+        """Send `start` and then `part` repeatedly, until the server closes the connection or `megabytes` are sent."""
         connection = self.connect()
         with contextlib.suppress(ConnectionError):
             connection.sendall(start)

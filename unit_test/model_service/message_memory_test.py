@@ -1,4 +1,4 @@
-"""Messages share one memory: what finds no room waits for it, fairly and not for long."""
+"""Tests the memory that messages share: a message without room waits for it, fairly and not for long."""
 
 import asyncio
 import functools
@@ -20,7 +20,7 @@ from serving_common import tensorflow_protos
 from unit_test.model_service.fixtures import predict_request, served
 
 LARGEST = 1000
-# Two places to be read, and 4500 bytes for what is read; 250 of them for small messages.
+# Two messages can be read at a time. 4500 bytes are for messages that have been read, 250 of them for small ones.
 LIMIT = int(6.5 * LARGEST)
 SHORT_S = 0.02
 
@@ -30,7 +30,7 @@ class MessageMemoryTest(unittest.IsolatedAsyncioTestCase):
         self.memory = message_memory.MessageMemory(LIMIT, LARGEST)
 
     async def read(self, client: str, size: int) -> Any:
-        """Return the reservation of a message that has come."""
+        """Return the reservation of a message that has arrived."""
         reservation = await self.memory.start_reading(client)
         reservation.is_read()
         await reservation.grow(size)
@@ -152,7 +152,7 @@ class RefusedRequestsTest(unittest.IsolatedAsyncioTestCase):
             except errors.ServingError as exc:
                 errors.forget_frames(exc)
             del predict, request
-            # The thread lets go of it a moment later.
+            # The thread releases it a moment later.
             await asyncio.sleep(SHORT_S)
             self.assertIsNone(seen())
 

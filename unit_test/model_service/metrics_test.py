@@ -1,4 +1,4 @@
-"""A monitoring config is TensorFlow Serving's text proto, and requests count by how they end."""
+"""Tests that the monitoring config is TensorFlow Serving's text proto, and how requests are counted."""
 
 import asyncio
 import tempfile
@@ -60,7 +60,7 @@ class RequestTest(unittest.TestCase):
         return page.splitlines()
 
     def count(self, error: BaseException | None) -> str:
-        """Return the one line that counts a request which ends with this error."""
+        """Return the one line of the metrics that counts a request which ends with this error."""
         try:
             with self.monitoring.request("M", "Predict", "GRPC"):
                 if error:
@@ -130,7 +130,7 @@ class RequestTest(unittest.TestCase):
         self.assertIn("# TYPE :tensorflow:serving:request_count counter", self.page())
 
     def test_made_up_names_share_a_series_in_the_end(self) -> None:
-        """Or else whoever may send requests could fill the memory."""
+        """Otherwise a client could fill the memory with made-up names."""
 
         def ask(name: str) -> None:
             with self.assertRaises(errors.ServingError), self.monitoring.request(name, "Predict", "GRPC"):

@@ -1,4 +1,4 @@
-"""A folder of strange files is refused before anything opens them: nothing hangs and no memory is taken."""
+"""Tests that a folder with unusual files is rejected before a file is opened: no hang, no memory."""
 
 import os
 import socket
@@ -103,7 +103,7 @@ class LinksTest(unittest.TestCase):
         self.folder = copy_of_model("image", self.base)
 
     def read(self, folder: Path) -> None:
-        """With the check: without it, links are followed wherever they lead."""
+        """Read with the check. Without it, links would be followed to any place."""
         saved_model.read_saved_model(folder, 1, refuse_unsafe=True)
 
     def refused(self, folder: Path) -> None:

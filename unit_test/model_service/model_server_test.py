@@ -1,4 +1,4 @@
-"""The model server starts quickly and light or says in one line why it can't, and stops without dropping a call."""
+"""Tests that the model server starts quickly or says in one line why it can't, and stops without losing a call."""
 
 import contextlib
 import os
@@ -34,12 +34,12 @@ from unit_test.model_service.fixtures import (
 )
 
 TIMEOUT_S = 30
-# Our log, and what TensorFlow says when it is imported, which can't be silenced.
+# A line of our log, or one that TensorFlow prints when it is imported. The latter can't be disabled.
 LOG_LINE = re.compile(
     r'\{"time": "[\dT:.+-]+", "level": "(INFO|WARNING)", '
     r"|[IWE]0000 |WARNING: All log messages before absl"
 )
-# Long enough to be stopped in the middle: about a second on one core.
+# About a second on one core: long enough to stop the server during the call.
 STEPS = {"steps": np.array(120_000, np.int32)}
 
 
@@ -52,7 +52,7 @@ def start(*flags: str, environment: Mapping[str, str] | None = None) -> subproce
 
 @contextlib.contextmanager
 def taken_port() -> Iterator[int]:
-    """Yield a port on which somebody else listens."""
+    """Yield a port on which another program listens."""
     with socket.socket() as taken:
         taken.bind(("127.0.0.1", 0))
         taken.listen()
@@ -61,7 +61,7 @@ def taken_port() -> Iterator[int]:
 
 class RefusedStartTest(unittest.TestCase):
     def assert_one_line(self, done: subprocess.CompletedProcess[str], text: str) -> None:
-        """Assert that the process failed, with nothing but one line about it beside the log."""
+        """Assert that the process failed, and that it wrote only one line beside the log."""
         self.assertNotEqual(done.returncode, 0)
         lines = [line for line in done.stderr.splitlines() if not LOG_LINE.match(line)]
         self.assertEqual(len(lines), 1, done.stderr)
@@ -79,7 +79,7 @@ class RefusedStartTest(unittest.TestCase):
             self.assertNotIn("Successfully loaded", done.stderr)
 
     def test_a_second_server_on_the_same_port_is_refused(self) -> None:
-        """The ports of a server that runs are taken, each for itself: they are not shared."""
+        """Each port of a running server is taken; none is shared."""
         image = saved_models() / "image"
         with processes.model_server(image) as server:
             self.assert_one_line(start(*self.flags(image, server.grpc_port)), f"127.0.0.1:{server.grpc_port}")
@@ -87,7 +87,7 @@ class RefusedStartTest(unittest.TestCase):
             self.assert_one_line(done, f"127.0.0.1:{server.rest_port}")
 
     def test_a_model_that_cannot_be_served_is_named(self) -> None:
-        """One fault for each step of the start; saved_model_test has the others that reading a model can meet."""
+        """One fault for each step of the start. saved_model_test has the other faults of reading a model."""
 
         def cut_variables(version: Path) -> None:
             data = version / "variables" / "variables.data-00000-of-00001"
@@ -159,7 +159,7 @@ class StartTest(unittest.TestCase):
                 self.assertNotIn("No warmup data file", server.output())
 
     def test_a_signature_that_the_warm_up_leaves_alone_is_compiled_by_its_first_call(self) -> None:
-        """And where its files are broken by then, that call is refused, no other, and the next one tries again."""
+        """If its files are broken by then, only this call is rejected, and the next call tries again."""
         inputs, outputs = expected("two_signatures")
         body = {"inputs": inputs["values"].tolist()}
         with tempfile.TemporaryDirectory() as folder:
@@ -205,7 +205,7 @@ class StartTest(unittest.TestCase):
 
 class WithoutTensorFlowTest(unittest.TestCase):
     def imported_modules(self, model: str) -> set[str]:
-        """Return every module that a server imports until it has answered a request for its status."""
+        """Return every module that a server has imported when it has answered a status request."""
         grpc_port, rest_port = processes.free_port(), processes.free_port()
         command = [
             *(sys.executable, "-X", "importtime", str(processes.MODEL_SERVER), "--bind_address=127.0.0.1"),
@@ -220,18 +220,18 @@ class WithoutTensorFlowTest(unittest.TestCase):
         self.assertNotIn("tensorflow.python", modules)
 
     def test_tensorflow_is_loaded_where_openvino_cannot_serve(self) -> None:
-        """Which shows that the test above would notice it."""
+        """This shows that the test above can fail."""
         self.assertIn("tensorflow.python", self.imported_modules("fallback"))
 
     def test_nothing_that_reports_to_its_makers_is_loaded(self) -> None:
-        """OpenVINO's package would report every import to Google Analytics."""
+        """OpenVINO's package would report each import to Google Analytics."""
         modules = self.imported_modules("image")
         self.assertIn("openvino", modules)
         self.assertEqual([name for name in modules if "telemetry" in name], [])
 
     @unittest.skipIf(sys.platform == "win32", "makes symbolic links")
     def test_it_works_without_tensorflow_and_says_what_a_model_needs_it_for(self) -> None:
-        """As in the container, and after `run.py serve`."""
+        """This is the environment of the container, and of `run.py serve`."""
         with tempfile.TemporaryDirectory() as folder:
             command = [sys.executable, "-S", str(processes.MODEL_SERVER), "--bind_address=127.0.0.1"]
             environment = {"PYTHONPATH": str(_packages_without_tensorflow(Path(folder, "packages")))}
@@ -258,7 +258,7 @@ class WithoutTensorFlowTest(unittest.TestCase):
 
 
 def _packages_without_tensorflow(target: Path) -> Path:
-    """Link every installed package into `target`, but not TensorFlow."""
+    """Link all installed packages except TensorFlow into `target`."""
     target.mkdir()
     for entry in Path(grpc.__file__).parent.parent.iterdir():
         if entry.name.partition("-")[0] not in ("tensorflow", "tensorflow_protos"):
@@ -342,7 +342,7 @@ class StopTest(unittest.TestCase):
 
 class LoadTest(unittest.TestCase):
     def test_the_server_answers_while_every_thread_computes(self) -> None:
-        """Liveness and status don't wait for predictions, however many of these wait."""
+        """Liveness and status do not wait for predictions, even if many of them are queued."""
         server = shared_server("slow")
         with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
             stub = tensorflow_protos.prediction_service_pb2_grpc.PredictionServiceStub(channel)
@@ -356,7 +356,7 @@ class LoadTest(unittest.TestCase):
                 call.cancel()
 
     def test_a_call_that_waits_past_its_deadline_is_not_computed(self) -> None:
-        """Fifty calls, each given up after half the time that it takes: the server is free again soon."""
+        """Fifty calls, each with half the time that it needs as its deadline: the server is free again soon."""
         server = shared_server("slow")
         with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
             stub = tensorflow_protos.prediction_service_pb2_grpc.PredictionServiceStub(channel)
@@ -368,7 +368,7 @@ class LoadTest(unittest.TestCase):
             self.assertIn(grpc.StatusCode.DEADLINE_EXCEEDED, {call.code() for call in calls})
             begin = time.monotonic()
             stub.Predict(predict_request({"steps": np.array(1, np.int32)}), timeout=TIMEOUT_S)
-            # Two calls compute at a time, so all fifty would take 25 times as long as one.
+            # Two calls run at a time. Fifty calls would take 25 times as long as one.
             self.assertLess(time.monotonic() - begin, 10 * one_call)
 
 

@@ -1,4 +1,4 @@
-"""OpenVINO computes what TensorFlow computes, or says that it can't."""
+"""Tests that OpenVINO computes what TensorFlow computes, or rejects the model."""
 
 import tempfile
 import threading
@@ -60,7 +60,7 @@ class OpenVinoEngineTest(unittest.TestCase):
                 np.testing.assert_allclose(results["probabilities"], outputs["probabilities"][:rows], rtol=1e-5)
 
     def test_it_takes_memory_that_cannot_be_written(self) -> None:
-        """That is what the bytes of a message are."""
+        """The bytes of a message are read-only."""
         inputs, outputs = expected("image")
         image = np.frombuffer(inputs["image"].tobytes(), np.float32).reshape(inputs["image"].shape)
         results = load(saved_models() / "image" / "1").run({"image": image}, ["probabilities"])
@@ -93,7 +93,7 @@ class OpenVinoEngineTest(unittest.TestCase):
         self.assertEqual(wrong, [])
 
     def test_inputs_that_do_not_fit_each_other_are_the_requests_fault(self) -> None:
-        """No signature can say that two inputs must have the same number of rows; and the engine survives it."""
+        """A signature can't state that two inputs must have the same number of rows. The engine works on afterwards."""
         engine = load(saved_models() / "two_inputs" / "1")
         with self.assertRaises(errors.ServingError) as caught:
             engine.run({"values": np.zeros((2, 3), np.float32), "counts": np.zeros(5, np.int32)}, ["products"])
@@ -105,7 +105,7 @@ class OpenVinoEngineTest(unittest.TestCase):
 
 
 class FakeRequest:
-    """An infer request that keeps whether it was used, and computes until it is let go."""
+    """An infer request that records whether it was used, and computes until it is released."""
 
     def __init__(self) -> None:
         self.is_used = False
@@ -117,7 +117,7 @@ class FakeRequest:
 
 
 class FakeCompiled:
-    """A compiled model that keeps its requests."""
+    """A compiled model that keeps its infer requests."""
 
     def __init__(self) -> None:
         self.requests: list[FakeRequest] = []
@@ -204,7 +204,7 @@ class UnsupportedTest(unittest.TestCase):
                         self.assertIn(text, str(caught.exception))
 
     def test_a_graph_whose_inputs_are_not_the_signatures_is_left_to_tensorflow(self) -> None:
-        """Here the signature has another number of inputs, another type or another shape than the graph."""
+        """The signature has another number of inputs, another type, or another shape than the graph."""
         types = tensorflow_protos.types_pb2
 
         def add_input(signature: object) -> None:
@@ -240,7 +240,7 @@ class UnsupportedTest(unittest.TestCase):
                     read(folder)
 
     def test_a_graph_that_has_more_inputs_than_the_signature_is_left_to_tensorflow(self) -> None:
-        """Whatever such an input holds, the result would not be the request's."""
+        """The result would depend on the value of the extra input, which is not in the request."""
         openvino = openvino_engine.import_openvino()
         folder = saved_models() / "two_inputs" / "1"
         ports = openvino.Core().read_model(str(folder)).inputs

@@ -1,4 +1,4 @@
-"""Past its limits the server refuses at once, computes nothing that nobody waits for, and tells all of it."""
+"""Tests that a full server rejects at once, drops calls without a waiting client, and reports both in its metrics."""
 
 import contextlib
 import json
@@ -23,14 +23,14 @@ from unit_test.model_service.fixtures import predict_request, saved_models
 TIMEOUT_S = 30
 METRICS = "/monitoring/prometheus/metrics"
 FULL = "The batch scheduling queue to which this task was submitted is full"
-# One stream: one call computes, one more is given to the engine, and what comes then waits.
+# With one stream, one call computes and one more is given to the engine. Further calls wait.
 CALLERS = 2
-# Minutes on any machine of today: for calls that the end of the test cuts off.
+# Minutes of computing on any machine of today. The end of the test cuts these calls off.
 ENDLESS = 200_000_000
 
 
 class OverloadTestCase(unittest.TestCase):
-    """A server of the model whose calls take as long as they are told to, with metrics."""
+    """A server with metrics, of the model whose calls take as long as they are told to."""
 
     flags: tuple[str, ...] = ()
 
@@ -39,7 +39,7 @@ class OverloadTestCase(unittest.TestCase):
         config.write_text("prometheus_config { enable: true }")
         flags = ("--tensorflow_inter_op_parallelism=1", f"--monitoring_config_file={config}", *self.flags)
         self.server = self.enterContext(processes.model_server(saved_models() / "slow", "CAT-DOG", *flags))
-        # It computes on and on; the end needn't wait for that.
+        # It may still be computing; do not wait for that.
         self.addCleanup(self.server.process.kill)
         channel = self.enterContext(grpc.insecure_channel(f"127.0.0.1:{self.server.grpc_port}"))
         self.predictions = tensorflow_protos.prediction_service_pb2_grpc.PredictionServiceStub(channel)
@@ -47,7 +47,7 @@ class OverloadTestCase(unittest.TestCase):
         self.health = health_pb2_grpc.HealthStub(channel)
 
     def begin(self, steps: int, timeout: float | None = None) -> Any:
-        """Begin a call and return its future, which is kept: gRPC cancels a call that nobody holds."""
+        """Begin a call and return its future. The future is kept, because gRPC cancels a call without references."""
         request = predict_request({"steps": np.array(steps, np.int32)})
         self.calls.append(self.predictions.Predict.future(request, timeout=timeout))
         return self.calls[-1]
@@ -56,7 +56,7 @@ class OverloadTestCase(unittest.TestCase):
         return requests.post(f"{self.server.url}/v1/models/{name}:predict", json={"inputs": steps}, timeout=TIMEOUT_S)
 
     def metrics(self) -> dict[str, float]:
-        """Return every number of the metrics page by its name and labels; raises ValueError for any other line."""
+        """Return each value of the metrics page by its name and labels; raises ValueError for any other line."""
         numbers = {}
         for line in requests.get(self.server.url + METRICS, timeout=TIMEOUT_S).text.splitlines():
             if not re.fullmatch(r"# (TYPE [a-zA-Z_:][\w:]* (counter|gauge|histogram)|HELP [a-zA-Z_:][\w:]* .+)", line):
@@ -67,7 +67,7 @@ class OverloadTestCase(unittest.TestCase):
         return numbers
 
     def wait_for(self, condition: Callable[[dict[str, float]], bool]) -> None:
-        """Wait until the condition holds of the metrics; a slow machine may take its time."""
+        """Wait until the condition holds for the metrics, for long enough on a slow machine."""
         deadline = time.monotonic() + TIMEOUT_S
         while not condition(metrics := self.metrics()):
             if time.monotonic() > deadline:
@@ -109,7 +109,7 @@ class QueueTest(OverloadTestCase):
             self.begin(ENDLESS)
         self.wait_for(lambda numbers: numbers["model_server_computing"] == CALLERS)
         self.assertEqual(self.begin(1, timeout=2).code(), grpc.StatusCode.DEADLINE_EXCEEDED)
-        # Which of the two a slow machine can't tell: there the client's deadline lies well before the server's.
+        # On a slow machine it may be either of the two, because the client's deadline is well before the server's.
         dropped = ("model_server_expired_total", "model_server_cancelled_total")
         self.wait_for(lambda numbers: sum(numbers[name] for name in dropped) == 1)
         self.assertEqual(self.metrics()["model_server_queue_length"], 0)
@@ -149,7 +149,7 @@ class MetricsTest(OverloadTestCase):
             f'{prefix}request_latency_count{{API="Predict",entrypoint="GRPC",model_name="CAT-DOG"}}': 1,
             f'{prefix}request_latency_count{{API="predict",entrypoint="REST",model_name="CAT-DOG"}}': 1,
             f'{prefix}request_latency_count{{API="",entrypoint="REST",model_name="CAT-DOG"}}': 1,
-            # The two predictions, and one for each infer request of the engine before the ports opened.
+            # The two predictions, and one warm-up for each infer request of the engine.
             f'{prefix}runtime_latency_count{{API="Predict",model_name="CAT-DOG",runtime="TF1"}}': 2 + CALLERS,
             'model_server_loaded_version{model_name="CAT-DOG"}': 1,
             "model_server_ready": 1,
@@ -186,7 +186,7 @@ class StuckCallTest(OverloadTestCase):
         watch = self.health.Watch(health_pb2.HealthCheckRequest(), timeout=4 * TIMEOUT_S)
         began = time.monotonic()
         self.begin(200_000).result()
-        # Ten times as long as it may: the machine may be ten times as fast by then, or as slow as it likes.
+        # Ten times the limit, so that it holds even if the machine is ten times as fast by then.
         self.begin(int(200_000 * 10 / (time.monotonic() - began)))
         states: Any = health_pb2.HealthCheckResponse
         seen = [next(watch).status for _ in range(3)]

@@ -1,4 +1,4 @@
-"""The machine is shared out by its cores, unless the flags say how."""
+"""Tests how cores are divided among threads and streams, by default and by flags."""
 
 import unittest
 

@@ -1,4 +1,4 @@
-"""Inputs that a signature has a default for may be left out, and what it doesn't know is refused all the same."""
+"""Tests that inputs with a default may be omitted, and that unknown inputs are rejected."""
 
 import unittest
 
@@ -15,7 +15,7 @@ NO_LIMIT = 2**40
 
 
 class Sum:
-    """Computes the sum of its inputs; refuses a nine."""
+    """Computes the sum of its inputs; rejects the value 9."""
 
     infer_requests = 1
 

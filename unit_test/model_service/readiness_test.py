@@ -1,4 +1,4 @@
-"""Requests are wanted while a version is available, no call is stuck and the server isn't about to stop."""
+"""Tests readiness: a version is available, no call is stuck, and the server is not stopping."""
 
 import unittest
 from typing import Any

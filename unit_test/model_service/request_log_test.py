@@ -1,4 +1,4 @@
-"""Each prediction leaves one line of JSON in the model server's log, by which both logs can be read together."""
+"""Tests that each prediction writes one JSON line, with the id that the preprocess service logs too."""
 
 import asyncio
 import json
@@ -20,7 +20,7 @@ INPUTS = expected("two_signatures")[0]
 
 
 def lines(server: processes.ModelServer) -> list[dict[str, Any]]:
-    """The lines of all predictions; raises ValueError for any line of the log that is not JSON."""
+    """Return the log lines of all predictions; raises ValueError for a line that is not JSON."""
     return [line for line in map(json.loads, server.output().splitlines()) if line["logger"] == "call"]
 
 

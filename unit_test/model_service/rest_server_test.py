@@ -1,4 +1,4 @@
-"""The model server over REST, from outside: paths, bodies, statuses and texts."""
+"""Tests the REST API as a client sees it: paths, bodies, statuses and texts."""
 
 import base64
 import gzip
@@ -39,7 +39,7 @@ class RestTestCase(unittest.TestCase):
         return self.http.send(request, timeout=TIMEOUT_S)
 
     def predict(self, body: Any, path: str = "/v1/models/CAT-DOG:predict") -> requests.Response:
-        """POST a body: text as it is, anything else as JSON."""
+        """POST a body: text unchanged, anything else as JSON."""
         return self.call("POST", path, data=body if isinstance(body, str | bytes) else json.dumps(body))
 
     def assert_refused(self, response: requests.Response, status: int, text: str) -> None:
@@ -50,7 +50,7 @@ class RestTestCase(unittest.TestCase):
 
 class PathsTest(RestTestCase):
     def test_the_status_is_tensorflow_servings(self) -> None:
-        """Paths know no case, but names do; a label is ignored here, as in TensorFlow Serving."""
+        """Paths ignore case, names do not. A label is ignored here, as in TensorFlow Serving."""
         available = {"version": "1", "state": "AVAILABLE", "status": {"error_code": "OK", "error_message": ""}}
         for path in (
             "/v1/models/CAT-DOG",
@@ -268,7 +268,7 @@ class StringsTest(RestTestCase):
     model = "fallback"
 
     def test_text_and_base64_give_text_and_base64(self) -> None:
-        """An output whose name ends in `_bytes` comes back as base64."""
+        """An output whose name ends in `_bytes` is returned as base64."""
         answer = self.predict({"instances": ["dog", {"b64": base64.b64encode("Maçã".encode()).decode()}]}).json()
         shouts = ["dog!", "Maçã!"]
         numbers = [1, -1]

@@ -1,4 +1,4 @@
-"""A SavedModel is found and read, and one that is missing, unfinished or broken is named in one line."""
+"""Tests that a SavedModel is found and read, and that a missing, incomplete or broken one is named in one line."""
 
 import tempfile
 import unittest
@@ -18,7 +18,7 @@ class LatestVersionTest(unittest.TestCase):
         self.base_path = Path(self.enterContext(tempfile.TemporaryDirectory()))
 
     def test_the_highest_number_wins(self) -> None:
-        """Versions compare as numbers, zeros in front don't count, other names are no versions."""
+        """Versions are compared as numbers, without leading zeros. Other names are not versions."""
         for name in ("2", "00010", "9", "latest", "-11", "1.5", str(2**63)):
             (self.base_path / name).mkdir()
         (self.base_path / "99").write_text("a file is no version")

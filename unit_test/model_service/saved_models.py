@@ -1,15 +1,15 @@
-"""Makes what the model server's tests serve and compare with, using the real TensorFlow: a program, never imported.
+"""Makes the models and expected values of the model server's tests, with the real TensorFlow. Never import it.
 
 `python unit_test/model_service/saved_models.py FOLDER` writes
 
     FOLDER/<model>/1/saved_model.pb ...   the models
     FOLDER/<model>.<signature>.npz        inputs (`in <name>`) and what TensorFlow computes from them (`out <name>`)
-    FOLDER/tensors/<case>.pb, .npy        TensorProtos and what TensorFlow reads in them (no .npy: it refuses)
+    FOLDER/tensors/<case>.pb, .npy        TensorProtos and what TensorFlow reads in them (no .npy: it rejects them)
     FOLDER/warmup                         a file of warm-up requests for the model `image`
 """
 
 # mypy: disable-error-code="untyped-decorator, misc"
-# TensorFlow ships no types: neither for the class that a model derives from nor for the decorator of its methods.
+# TensorFlow has no types for tf.Module or for the decorator of its methods.
 
 import sys
 from pathlib import Path
@@ -21,7 +21,7 @@ from tensorflow_serving.apis import prediction_log_pb2
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-# Every type that the server takes and numpy has, strings aside.
+# All types that the server accepts and numpy has, except strings.
 TYPES = (
     *("float16", "float32", "float64", "int8", "int16", "int32", "int64"),
     *("uint8", "uint16", "uint32", "uint64", "bool", "complex64", "complex128"),
@@ -53,7 +53,7 @@ class TwoInputs(tf.Module):
 
 
 class TwoSignatures(tf.Module):
-    """Two ways into one set of variables."""
+    """Two signatures that share their variables."""
 
     def __init__(self) -> None:
         self.weights = tf.Variable([[1.0, -1.0], [0.5, 2.0], [-3.0, 0.25]])
@@ -77,7 +77,7 @@ class ManyOutputs(tf.Module):
 
 
 class KeptTypes(tf.Module):
-    """The types beside float32 that OpenVINO keeps exactly, with the arithmetic that models do on them."""
+    """The types beside float32 that OpenVINO computes exactly, with the usual arithmetic of models."""
 
     @tf.function(
         input_signature=[
@@ -97,7 +97,7 @@ class KeptTypes(tf.Module):
 
 
 class Slow(tf.Module):
-    """A loop that takes as long as it is told to: for the tests of deadlines and of a server that stops."""
+    """A loop that takes as long as its input says: for the tests of deadlines and of a server that stops."""
 
     @tf.function(input_signature=[tf.TensorSpec([], tf.int32, name="steps")])
     def serving_default(self, steps: Any) -> Any:
@@ -188,7 +188,7 @@ def _extremes(name: str) -> Array:
 
 
 def _fixed_width(array: Array) -> Array:
-    """Return strings as fixed-width bytes, which an .npz holds without pickle."""
+    """Return strings as fixed-width bytes: an .npz can hold them without pickle."""
     return array.astype(np.bytes_) if array.dtype == np.object_ else array
 
 
@@ -220,7 +220,7 @@ def make_tensors(folder: Path) -> None:
 
 
 def _with_typed_values(array: Array) -> Any:
-    # One value at a time: make_tensor_proto writes single values into the typed field, and only these.
+    # One value at a time: make_tensor_proto uses the typed field only for single values.
     tensors = [tf.make_tensor_proto(value, shape=[1]) for value in array]
     for tensor in tensors[1:]:
         tensors[0].MergeFrom(tensor)

@@ -1,4 +1,4 @@
-"""A big batch is computed in parts, and its answer is that of the whole."""
+"""Tests that a large batch is computed in parts, with the same answer as in one."""
 
 import unittest
 from collections.abc import Mapping, Sequence
@@ -13,7 +13,7 @@ FLOAT = 1
 
 
 class Doubling:
-    """Doubles its input, and remembers of which sizes it was; `rows` of them, or all."""
+    """Doubles its input, and records the batch sizes. It returns `rows` rows, or all."""
 
     infer_requests = 3
 
@@ -45,7 +45,7 @@ class SplitEngineTest(unittest.TestCase):
         self.assertEqual(self.engine.sizes, sizes)
 
     def test_a_batch_is_computed_in_parts_of_about_the_same_size(self) -> None:
-        """Of uint8, too, a number counts as four bytes: so a row has eight."""
+        """A value counts as four bytes even for uint8, so a row has eight."""
         self.assert_sizes(split(self.engine, 32), [3, 3, 4])
 
     def test_a_batch_that_is_small_enough_is_computed_whole(self) -> None:

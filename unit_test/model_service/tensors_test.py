@@ -1,4 +1,4 @@
-"""TensorProtos are read and written as TensorFlow itself reads and writes them."""
+"""Tests that TensorProtos are read and written as TensorFlow does."""
 
 import unittest
 
@@ -15,7 +15,7 @@ NO_LIMIT = 2**40
 
 class ToArrayTest(unittest.TestCase):
     def test_every_tensor_is_read_as_tensorflow_reads_it(self) -> None:
-        """Content and typed values, too many, too few and none of them, for each type, against TensorFlow's own."""
+        """Raw content and typed values, too many, too few and none, for each type, compared with TensorFlow."""
         cases = sorted((saved_models() / "tensors").glob("*.pb"))
         self.assertGreater(len(cases), 100)
         for case in cases:
@@ -61,7 +61,7 @@ class ToArrayTest(unittest.TestCase):
 
 class ToTensorTest(unittest.TestCase):
     def test_what_is_written_is_read_back_unchanged(self) -> None:
-        """Whatever TensorFlow reads in a tensor survives a round trip through the typed fields."""
+        """What TensorFlow reads in a tensor is still the same after a round trip through the typed fields."""
         for case in sorted((saved_models() / "tensors").glob("*.fewer_values.npy")):
             with self.subTest(case.stem):
                 number = TensorProto.FromString(case.with_suffix(".pb").read_bytes()).dtype

@@ -1,4 +1,4 @@
-"""The highest version in the folder is served; nothing is given up before what replaces it is ready."""
+"""Tests that the highest version is served, and that no version is unloaded before the next one is ready."""
 
 import tempfile
 import unittest
@@ -32,7 +32,7 @@ def servable(version: int) -> Any:
 
 
 class Loader:
-    """Loads versions; those in `broken` fail, with the error given."""
+    """Loads versions. The versions in `broken` fail with the error given."""
 
     def __init__(self) -> None:
         self.broken: dict[int, Exception] = {}
@@ -101,7 +101,7 @@ class VersionPollerTest(unittest.TestCase):
         self.assertEqual(self.load.loaded, [])
 
     def test_what_goes_by_another_name_is_no_version(self) -> None:
-        """So a folder may be filled under such a name, and then renamed."""
+        """So a folder can be filled under such a name and then be renamed."""
         self.folder(2).rename(self.base_path / "2.tmp")
         self.step()
         self.assertEqual(self.load.loaded, [])

@@ -1,4 +1,4 @@
-"""Versions come and go while the server works: no call fails, and what is said about them is true."""
+"""Tests that versions can change while the server works: no call fails, and the reported states are true."""
 
 import contextlib
 import os
@@ -24,13 +24,13 @@ from unit_test import processes
 from unit_test.model_service.fixtures import copy_of_model, expected, predict_request, saved_models
 
 TIMEOUT_S = 30
-# Every way to ask has its own thread, and each asks as fast as it is answered.
+# Each caller has its own thread and sends its next call as soon as the last one is answered.
 CALLERS = 3
 STATES = health_pb2.HealthCheckResponse
 
 
 def eventually(condition: Callable[[], bool], server: processes.Running) -> None:
-    """Wait until the condition holds; a slow machine may take its time."""
+    """Wait until the condition holds, for long enough on a slow machine."""
     deadline = time.monotonic() + TIMEOUT_S
     while not condition():
         if time.monotonic() > deadline:
@@ -39,7 +39,7 @@ def eventually(condition: Callable[[], bool], server: processes.Running) -> None
 
 
 class Load:
-    """Callers that ask for predictions without a pause, and what they were answered."""
+    """Callers that ask for predictions without a pause, and the answers that they got."""
 
     def __init__(self, stub: Any) -> None:
         self._stub = stub
@@ -82,14 +82,14 @@ class VersionsTest(unittest.TestCase):
         self.health = health_pb2_grpc.HealthStub(channel)
 
     def deliver(self, version: int, spoil: Callable[[Path], object] = lambda folder: None) -> None:
-        """Copy the model beside the versions, spoil it perhaps, and rename it into place."""
+        """Copy the model to a temporary name, change it with `spoil`, and rename it to its version."""
         copy = Path(self.folder, "delivery")
         shutil.copytree(saved_models() / self.model / "1", copy)
         spoil(copy)
         copy.rename(self.first.with_name(str(version)))
 
     def take_away(self, version: int) -> None:
-        """Rename a version out of its place."""
+        """Remove a version by renaming its folder."""
         self.first.with_name(str(version)).rename(Path(self.folder, f"taken {version}"))
 
     def statuses(self) -> dict[int, dict[str, Any]]:
@@ -121,7 +121,7 @@ class UnderLoadTest(VersionsTest):
             eventually(lambda: len(load.versions) > answered + CALLERS, self.server)
         self.assertEqual(load.refusals, [])
         self.assertEqual(set(load.versions), {1, 2})
-        # Of calls that began together one may overtake another, but each caller's own come in order.
+        # Calls of different callers may overtake each other, but the answers of each caller come in order.
         self.assertEqual(set(load.versions[: CALLERS + 1]), {1})
         self.assertEqual(set(load.versions[answered + CALLERS :]), {2})
         log = self.server.output()
@@ -171,7 +171,7 @@ def put_pipe(folder: Path, name: str) -> None:
 
 @unittest.skipIf(os.name == "nt", "Windows has no pipes in folders")
 class HostileVersionsTest(VersionsTest):
-    """Whatever lies in the folder of a version, the one that is served goes on, and the next one is loaded."""
+    """Whatever the folder of a version holds, the served version goes on, and the next good version is loaded."""
 
     flags = ("--max_num_load_retries=0", "--refuse_unsafe_operations")
     VARIABLES = "variables/variables.data-00000-of-00001"
@@ -250,7 +250,7 @@ class RetriesTest(VersionsTest):
     flags = ("--max_num_load_retries=1000", "--load_retry_interval_micros=50000")
 
     def test_a_version_whose_copy_is_completed_is_served(self) -> None:
-        """A folder that was not renamed into place but filled there: half of it fails, the whole is served."""
+        """The folder is not renamed but filled in place. Half full it fails; complete it is served."""
         data = Path("variables", "variables.index")
         self.deliver(2, lambda folder: (folder / data).rename(Path(self.folder, "late")))
         eventually(lambda: "retry: 2" in self.server.output(), self.server)
@@ -274,7 +274,7 @@ class CallsUnderWayTest(VersionsTest):
         return "model_server_computing 1.0\n" in requests.get(f"{self.server.url}/metrics", timeout=TIMEOUT_S).text
 
     def test_a_version_is_not_unloaded_before_its_last_call_has_ended(self) -> None:
-        """One that takes minutes here: that the version ends with it is shown without a server, and under load."""
+        """The call takes minutes here. That the version is unloaded after its last call is tested elsewhere."""
         self.addCleanup(self.server.process.kill)
         call = self.predictions.Predict.future(predict_request({"steps": np.array(200_000_000, np.int32)}))
         eventually(self.is_computing, self.server)
@@ -305,7 +305,7 @@ class PollingTest(VersionsTest):
 
     def test_at_zero_the_start_is_the_only_time_to_look(self) -> None:
         self.deliver(2)
-        # Longer than the default takes; were there a look, it would be seen.
+        # Longer than the default interval, so that a poll would show.
         time.sleep(2)
         self.assertEqual(self.states(), [(1, "AVAILABLE")])
         self.assertNotIn("version: 2", self.server.output())
@@ -328,7 +328,7 @@ class ThreadsTest(VersionsTest):
         settled = max(swap(version) for version in (2, 3))
         for version in (4, 5, 6):
             swap(version)
-        # A thread that only helped to load one is gone in a moment; three that stayed would show.
+        # A thread that only helped to load a version ends soon. Three threads that stay would be noticed.
         eventually(lambda: count() <= settled + 1, self.server)
 
 

@@ -1,4 +1,4 @@
-"""Warm-up files are read as TensorFlow writes them, and one that is broken stops the start."""
+"""Tests that warm-up files are read as TensorFlow writes them, and that a broken one stops the start."""
 
 import tempfile
 import unittest
@@ -17,7 +17,7 @@ MAX_BYTES = 1 << 20
 
 
 class CountingEngine:
-    """Computes nothing; keeps what it was asked, or refuses everything."""
+    """Computes nothing. It records its calls, or rejects all of them."""
 
     def __init__(self, refuses: bool = False) -> None:
         self.infer_requests = 3
@@ -70,7 +70,7 @@ class CalledSignaturesTest(unittest.TestCase):
         self.folder = copy_of_model("two_signatures", self.enterContext(tempfile.TemporaryDirectory()))
 
     def called(self, content: bytes | None) -> set[str]:
-        """Return what is called by a warm-up file of this content; None: there is none."""
+        """Return the signatures that a warm-up file with this content calls; None: there is no file."""
         if content is not None:
             (self.folder / "assets.extra").mkdir(exist_ok=True)
             (self.folder / warmup.WARMUP_FILE).write_bytes(content)

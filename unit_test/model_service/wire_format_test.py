@@ -1,4 +1,4 @@
-"""A message is measured before it is parsed: what it says is what the parser finds, and no more than it takes."""
+"""Tests the measurement of a message before it is parsed: it finds what the parser finds, at a small cost."""
 
 import unittest
 

@@ -1,4 +1,4 @@
-"""Who is let in: no more than there are places, and the rest is refused at a pace that can be afforded."""
+"""Tests admission control: the limit of photos in flight, and the rate of rejections."""
 
 import json
 import unittest
@@ -40,7 +40,7 @@ class AdmissionControllerTest(unittest.TestCase):
             now.return_value += 2 * admission.RESERVATION_GRACE_SECONDS
             self.assertIsNotNone(it.reserve())
             self.assertIsNone(it.reserve())
-            # The silent one was not refused: there is a place for it if there is one when all of it is there.
+            # The silent request was not rejected. It gets a slot if one is free when its whole body has arrived.
             with it.body(silent), it.acquire():
                 pass
 

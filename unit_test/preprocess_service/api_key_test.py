@@ -1,4 +1,4 @@
-"""Doors: closed without a key where keys are set, to pages from elsewhere unless they are named, and headers on all."""
+"""Tests API keys, CORS for pages of other origins, and the security headers of all answers."""
 
 import unittest
 from concurrent.futures import ThreadPoolExecutor

@@ -1,4 +1,4 @@
-"""The preprocess service as a process: from any folder, one clear line where it can't start, quick to stop."""
+"""Tests the preprocess service as a process: it starts from any folder or says why not in one line, and ends fast."""
 
 import contextlib
 import io
@@ -23,7 +23,7 @@ COMMAND = [sys.executable, str(APP_SERVER)]
 
 
 def megabytes(pid: int) -> float:
-    """Of a process and its children; what they share counts once."""
+    """Return the memory of a process and its children in MB; shared memory counts once."""
     found = 0.0
     for process in (psutil.Process(pid), *psutil.Process(pid).children(recursive=True)):
         with contextlib.suppress(psutil.NoSuchProcess):
@@ -66,11 +66,11 @@ class AppServerStartTest(unittest.TestCase):
         port = free_port()
         place = {"SERVICE_PORT": str(port), "SERVICE_MODEL_PORT": str(free_port())}
         url = f"http://127.0.0.1:{port}"
-        # The answer is 503, as there is no model, but decoded it is.
+        # The answer is 503, because there is no model. The photo is decoded first.
         file = io.BytesIO()
         Image.new("RGBA", (7100, 7100), (90, 60, 30, 128)).save(file, "PNG")
         with running(COMMAND, lambda: answers(f"{url}/livez"), env=place) as it:
-            # Its decoders start with the first look at its readiness.
+            # The decoders start with the first readiness check.
             requests.get(f"{url}/readyz", timeout=60)
             before = megabytes(it.process.pid)
             peak = 0.0
@@ -81,11 +81,11 @@ class AppServerStartTest(unittest.TestCase):
                 while not all(answer.done() for answer in asked):
                     peak = max(peak, megabytes(it.process.pid))
                     time.sleep(0.02)
-            # 504 where a slow machine takes longer than the deadline for them.
+            # 504: a slow machine takes longer than the deadline.
             self.assertLessEqual({answer.result().status_code for answer in asked}, {503, 504})
-            # The limit of its container.
+            # The memory limit of its container.
             self.assertLess(peak, 700)
-            # On such a machine a photo is still being decoded whose answer is out.
+            # A slow machine may still be decoding a photo whose answer has been sent.
             end = time.monotonic() + 60
             while megabytes(it.process.pid) >= 1.2 * before and time.monotonic() < end:
                 time.sleep(0.1)
@@ -112,9 +112,9 @@ class AppServerStartTest(unittest.TestCase):
                 time.sleep(0.05)
             self.assertIn("about to end", failing["process"])
             self.assertTrue(answers(f"{url}/livez"))
-            # Kept open, a connection would get its next request when nobody reads it any more.
+            # On a keep-alive connection the next request could arrive when the server no longer reads.
             self.assertEqual(requests.get(f"{url}/livez", timeout=10).headers["Connection"], "close")
             it.process.send_signal(signal.SIGTERM)
-            # Uvicorn ends in order and then by the signal itself, as a shell expects.
+            # After its graceful end uvicorn ends by the signal itself, as a shell expects.
             self.assertEqual(it.process.wait(30), -signal.SIGTERM)
             self.assertNotIn("Traceback", it.output())

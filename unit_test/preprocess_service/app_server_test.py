@@ -1,4 +1,4 @@
-"""The HTTP face, over a real port, with a model that says what the test wants."""
+"""Tests the HTTP API over a real port, with a fake model whose answers the test sets."""
 
 import asyncio
 import base64
@@ -27,7 +27,7 @@ STAGES = ["read", "queue", "decode", "resize", "model", "total"]
 
 
 class FakeRunner:
-    """Answers as told; remembers the pixels that it was given."""
+    """Gives the answers that the test sets, and records the pixels that it gets."""
 
     def __init__(self) -> None:
         self.answer: float | Exception = 0.25
@@ -64,7 +64,7 @@ class FakeRunner:
 
 
 class HeldRunner(FakeRunner):
-    """Answers nobody before it is released."""
+    """Gives no answer before it is released."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -73,7 +73,7 @@ class HeldRunner(FakeRunner):
         self._released = threading.Event()
 
     def wait_for(self, count: int) -> bool:
-        """Whether that many predictions have begun, within 10 s each."""
+        """Return whether `count` predictions have begun, within 10 s each."""
         return all(self._begun.acquire(timeout=10) for _ in range(count))
 
     def release(self) -> None:
@@ -268,7 +268,7 @@ class AppServerTest(unittest.TestCase):
             ("not loaded", unavailable, 0.5, 503, ["process"], {"model": reason}),
             ("no prediction", 3, unavailable, 503, ["process", "model", "golden"], {"prediction": reason}),
         ):
-            # Each with a service of its own: one look is good for a second.
+            # Each case has its own service: a check is cached for a second.
             with self.subTest(name), serving(app_server.create_app(settings(), runner := FakeRunner())) as url:
                 runner.state, runner.answer = state, answer
                 response = requests.get(f"{url}/readyz", timeout=5)
@@ -432,7 +432,7 @@ class LimitsTest(unittest.TestCase):
 
     def test_a_batch_takes_a_place_for_each_photo_that_it_has_under_way(self) -> None:
         runner = HeldRunner()
-        # A quarter of the places for each batch: two.
+        # A batch may have a quarter of the slots: two.
         url = self.enterContext(serving(app_server.create_app(settings(in_flight=9, prepared=12), runner)))
         with ThreadPoolExecutor(5) as senders:
             single = senders.submit(requests.post, f"{url}/predict", json={"image_b64": CAT})
@@ -463,7 +463,7 @@ class LimitsTest(unittest.TestCase):
 
     def test_work_for_a_sender_that_went_away_is_dropped(self) -> None:
         runner = HeldRunner()
-        # The deadline, which would drop it too, is beyond what is waited for.
+        # The deadline would cancel it too, so it is longer than this test waits.
         url = self.enterContext(serving(app_server.create_app(settings(deadline_seconds=60), runner)))
         body = json.dumps({"image_b64": CAT}).encode()
         head = f"POST /predict HTTP/1.1\r\nHost: x\r\nContent-Length: {len(body)}\r\n\r\n"

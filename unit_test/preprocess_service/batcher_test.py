@@ -1,4 +1,4 @@
-"""Who asks at the same time shares calls; nobody waits for others, and nobody is left behind."""
+"""Tests the batcher: items that wait share a call, no item waits for others, and none is left over."""
 
 import asyncio
 import unittest
@@ -9,7 +9,7 @@ from preprocess_service.app.inference import batcher
 
 
 class Model:
-    """Answers tenfold, when it is released; remembers what it was asked."""
+    """Answers each item with its tenfold when it is released, and records the batches."""
 
     def __init__(self) -> None:
         self.asked: list[list[int]] = []
@@ -82,7 +82,7 @@ class BatcherTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(await asyncio.gather(*tasks), [130, 140, 150, 160, 170])
 
     async def end_calls(self) -> None:
-        """Those that are under way now, and none that begins then."""
+        """End the calls that are running now, but none that begins afterwards."""
         self.model.gate.set()
         self.model.gate.clear()
         await self.settle()

@@ -1,4 +1,4 @@
-"""Whose address is logged: the sender's, as far as trusted proxies tell it."""
+"""Tests which client address is logged, with and without trusted proxies."""
 
 import unittest
 
@@ -18,7 +18,7 @@ class ClientAddressTest(unittest.TestCase):
     def test_of_a_named_proxy_the_last_address_that_is_no_proxys_counts(self) -> None:
         for forwarded, expected in (
             (["198.51.100.7"], "198.51.100.7"),
-            # The sender itself wrote what stands at the left.
+            # The client itself wrote the address at the left.
             (["203.0.113.5, 198.51.100.7"], "198.51.100.7"),
             (["203.0.113.5", "198.51.100.7"], "198.51.100.7"),
             (["198.51.100.7, 10.0.0.9"], "198.51.100.7"),

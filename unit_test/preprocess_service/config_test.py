@@ -1,4 +1,4 @@
-"""The settings are complete, typed and known, or the start stops and says which is not."""
+"""Tests that settings are complete, typed and known, and that the start stops with the name of a wrong one."""
 
 import tempfile
 import unittest
@@ -13,7 +13,7 @@ FILE = config.CONFIG_FILE.read_text(encoding="utf-8")
 
 
 def load(settings: Any, environment: dict[str, str] | None = None) -> Any:
-    """Load settings from a file that holds ``settings``."""
+    """Load settings from a file with the content ``settings``."""
     with tempfile.TemporaryDirectory() as folder:
         path = Path(folder, "mine.yaml")
         path.write_text(settings if isinstance(settings, str) else yaml.safe_dump(settings), encoding="utf-8")
@@ -105,7 +105,7 @@ class ConfigTest(unittest.TestCase):
             with self.subTest(key), self.assertRaisesRegex(config.ConfigError, "different characters") as caught:
                 load(self.settings, {"SERVICE_API_KEYS": key})
             self.assertNotIn(key, str(caught.exception))
-        # What openssl rand -hex 8 gives has more of them.
+        # openssl rand -hex 8 gives keys with more different characters.
         self.assertEqual(len(load(self.settings, {"SERVICE_API_KEYS": "00f3a0c30f3ac3fa"}).server.api_keys), 1)
 
     def test_a_list_that_is_set_but_has_nothing_in_it_stops_the_start(self) -> None:

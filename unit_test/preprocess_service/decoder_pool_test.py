@@ -1,4 +1,4 @@
-"""Pictures are decoded in processes that can be ended, within the time and the memory that each is granted."""
+"""Tests that pictures are decoded in processes, within limits of time and memory, and that these can be ended."""
 
 import asyncio
 import base64
@@ -44,7 +44,7 @@ def large(mode: str = "RGB", side: int = 1700) -> Image.Image:
 
 
 def tiff(width: int, height: int, tags: dict[int, tuple[int, ...]], strip: bytes = b"") -> bytes:
-    """An uncompressed or deflated TIFF of one strip or tile."""
+    """Return an uncompressed or deflated TIFF with one strip or tile."""
     tags = {256: (width,), 257: (height,), **tags}
     body = bytearray(struct.pack("<H", len(tags)))
     extra = bytearray()
@@ -61,7 +61,7 @@ def tiff(width: int, height: int, tags: dict[int, tuple[int, ...]], strip: bytes
 
 
 def hidden_tile(side: int = 20_000) -> bytes:
-    """A picture of 16 x 16 pixels in one tile of ``side`` x ``side``."""
+    """Return a picture of 16 x 16 pixels in one tile of ``side`` x ``side`` pixels."""
     strip = zlib.compress(bytes(1000))
     tags = {258: (8,), 259: (8,), 262: (1,), 277: (1,), 322: (side,), 323: (side,), 324: (0,), 325: (len(strip),)}
     return tiff(16, 16, tags, strip)
@@ -92,7 +92,7 @@ def deflated_tiff(side: int, channels: int, bits: int, photometric: int) -> byte
 
 
 def repeated_scans(times: int = 3000) -> bytes:
-    """A progressive JPEG whose last scan comes again and again: some bytes each time, and all of its pixels."""
+    """Return a progressive JPEG with its last scan repeated: each copy has few bytes and goes through all pixels."""
     data = save(large(), "JPEG", progressive=True)
     last, end = data.rfind(b"\xff\xda"), data.rfind(b"\xff\xd9")
     return data[:last] + data[last:end] * times + data[end:]
@@ -100,9 +100,9 @@ def repeated_scans(times: int = 3000) -> bytes:
 
 class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
     async def asyncSetUp(self) -> None:
-        # The tests themselves make pictures, and wait, in the loop's thread.
+        # The tests make pictures and wait in the event loop's thread. That is no defect.
         asyncio.get_running_loop().slow_callback_duration = 60
-        # What ends a picture's process is for the log.
+        # The pool logs each process that ends.
         for module in (decoder_pool, decoder_process):
             module.logger.addHandler(logging.NullHandler())
         self.config = settings(decode_threads=1)
@@ -116,7 +116,7 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
     def processes(self) -> list[psutil.Process]:
         found = []
         for child in psutil.Process().children():
-            # One that has ended, and is not waited for yet, has no command any more.
+            # A process that has ended but is not reaped yet has no command line.
             with contextlib.suppress(psutil.Error):
                 found += [child] if "decoder_worker" in " ".join(child.cmdline()) else []
         return found
@@ -154,7 +154,7 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
         (process,) = self.processes()
         with self.assertRaisesRegex(errors.ServiceError, "memory|broken"):
             await self.decode(hidden_tile())
-        # Not granted and not taken: this file asks for 400 MB.
+        # The memory was neither granted nor used: this file asks for 400 MB.
         self.assertLess(process.memory_info().rss, 150e6)
         with self.assertRaises(errors.ServiceError):
             await self.decode(hidden_tile(60_000))
@@ -179,7 +179,7 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
         for task in slow:
             task.cancel()
         await asyncio.wait(slow)
-        # Nobody waits for it any more.
+        # The request was cancelled.
         end = time.monotonic() + 60
         while not self.ended("cancelled"):
             self.assertLess(time.monotonic(), end)
@@ -191,7 +191,7 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
         photo = save(large(), "PNG")
         for _ in range(2):
             await self.decode(photo, request)
-        with self.assertRaisesRegex(errors.ImageTooLarge, "together more than 6 megapixels"):
+        with self.assertRaisesRegex(errors.ImageTooLarge, "more than 6 megapixels in total"):
             await self.decode(photo, request)
         await self.decode(PNG, request)
         await self.decode(photo)
@@ -211,7 +211,7 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
         self.assertNotIn(process.pid, [other.pid for other in self.processes()])
 
     async def test_what_a_process_was_made_to_answer_is_not_trusted(self) -> None:
-        # It takes its task as a whole, like the real one, and then waits for the next.
+        # Like a real decoder, it reads its task completely and then waits for the next one.
         program = (
             "import json, sys; print('{}', flush=True); size = json.loads(sys.stdin.buffer.readline())['size']; "
             "sys.stdin.buffer.read(size); print(%r, flush=True); sys.stdin.buffer.read()"
@@ -286,7 +286,7 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
 
 
 class CostTest(unittest.TestCase):
-    """Each kind of picture is decoded within what its header says that it costs."""
+    """Each kind of picture is decoded within the cost that is estimated from its header."""
 
     KINDS = (
         ("JPEG", "RGB", {}),
@@ -324,7 +324,7 @@ class CostTest(unittest.TestCase):
             for side in (300, 900, 2600):
                 for kind, mode, options in self.KINDS:
                     with self.subTest(kind, mode=mode, side=side, **options):
-                        # All alike, so that the file is small: what some decoders keep of it is granted too.
+                        # All pixels are equal, so that the file is small: some decoders keep a copy of it that counts.
                         image = Image.new(mode, (side, side))
                         stream = io.BytesIO()
                         image.save(stream, kind, **options)
@@ -413,7 +413,7 @@ class CostTest(unittest.TestCase):
 
 
 class SmallJpegTest(unittest.TestCase):
-    """Only what can't take long is decoded in a thread, which nothing can end."""
+    """Only small JPEGs are decoded in a thread: a thread can't be interrupted."""
 
     def test_only_a_small_jpeg_of_one_scan_is_decoded_in_a_thread(self) -> None:
         data = base64.b64decode(CAT)
@@ -450,9 +450,9 @@ class LeftoversTest(unittest.IsolatedAsyncioTestCase):
             for photo in (broken, PNG[:2000], base64.b64encode(broken).decode() + "!", hidden_tile()):
                 with self.subTest(photo[:20]):
                     before = {id(thing) for thing in gc.get_objects()}
-                    # In a task of its own, as of a request: with all that it leaves.
+                    # In its own task, like a request, so that everything that the task keeps is freed with it.
                     await asyncio.create_task(self.refused(service, photo))
-                    # The threads end what they are at.
+                    # Let the threads finish.
                     await asyncio.sleep(0.5)
                     kinds = (BaseException, Image.Image, bytes, RequestContext)
                     left = [thing for thing in gc.get_objects() if id(thing) not in before and isinstance(thing, kinds)]

@@ -1,4 +1,4 @@
-"""Each error has a status and a code of its own, and every answer of gRPC becomes one of them."""
+"""Tests that each error has its own status and code, and that each gRPC status becomes one of them."""
 
 import unittest
 

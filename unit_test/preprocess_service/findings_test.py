@@ -1,4 +1,4 @@
-"""What the fuzzers found once stays mended; each body is as small as it can be."""
+"""Regression tests for what the fuzzers found. Each body is as small as possible."""
 
 import base64
 import io
@@ -17,7 +17,7 @@ from unit_test.preprocess_service.app_server_test import FakeRunner, settings
 from unit_test.preprocess_service.http_server import serving
 from unit_test.preprocess_service.recipes import GEOMETRY
 
-# A sound PNG of 3 by 16,777,217 pixels, RGBA: 50 megapixels, nearly all of them missing.
+# A valid PNG of 3 by 16,777,217 RGBA pixels: 50 megapixels, with nearly all of the data missing.
 THREAD_OF_PIXELS = base64.b64decode(
     "iVBORw0KGgoAAAANSUhEUgAAAAMBAAABCAYAAAAMmwD3AAAAEElEQVQI12NggIL/////BwAKAwP9F5IZwgAAAABJRU5ErkJggg=="
 )
@@ -32,7 +32,7 @@ class FormTest(unittest.TestCase):
 
     def test_a_form_in_a_charset_that_makes_no_text_is_refused(self) -> None:
         for charset, name in (
-            ("utf-7", "+2AA-"),  # half of a surrogate pair, which no answer in UTF-8 can hold
+            ("utf-7", "+2AA-"),  # half of a surrogate pair, which UTF-8 can't encode
             ("unicode_escape", r"\ud800"),
             ("undefined", "foto"),  # Python's codec that always fails
             ("idna", "xn--a-\x7f"),
@@ -45,7 +45,7 @@ class FormTest(unittest.TestCase):
                 self.assertEqual((answer.status_code, answer.json()["code"]), (422, "invalid_request"))
 
     def test_json_of_countless_items_is_refused_before_it_is_parsed(self) -> None:
-        # Parsed, 20 MB of them take 5 GB; whoever parses these few finds just a batch that is too long.
+        # 20 MB of this would take 5 GB to parse. This body is short: if it were parsed, the error would be another one.
         for name, body in (
             ("lists", b'{"images_b64": [' + b"[]," * 9999 + b"[]]}"),
             ("fields", b"{" + b'"a":0,' * 9999 + b'"a":0}'),
@@ -87,10 +87,10 @@ class DecoderTest(unittest.TestCase):
         np.testing.assert_allclose(found.astype(int), expected, rtol=0, atol=2)
 
     def test_the_middle_gives_the_same_tensor_as_the_whole(self) -> None:
-        # One level of 8 bits: of tall and of wide pictures Pillow rounds in another order.
+        # One 8-bit level: for tall and for wide pictures Pillow resizes in a different order and rounds differently.
         smaller = GEOMETRY.model_copy(update={"width": 224, "height": 224, "crop": 0.875})
         self.compare_middle_with_whole(smaller, levels=1.01)
-        # It rounds in each of two passes: at the size that is served a few numbers differ by two.
+        # Pillow rounds in each of two passes. At the served size a few values differ by two levels.
         self.compare_middle_with_whole(GEOMETRY, levels=2.01)
 
     def compare_middle_with_whole(self, geometry: Any, levels: float) -> None:

@@ -1,6 +1,6 @@
-"""The same photo, in every format and every way up that people send, gets the same answer from the running pair.
+"""Tests that a photo gets the same answer from the running pair in each format and each EXIF orientation.
 
-Needs one, like localhost_test.
+It needs a running pair, like localhost_test.
 """
 
 import io
@@ -13,7 +13,7 @@ from PIL import Image
 from unit_test.utils import IMAGES, TIMEOUT_SECONDS, URL, predict_image
 
 CAT = Image.open(IMAGES / "cat_1.jpg").convert("RGB")
-# Made of cat_1.jpg once; nothing that this project installs can write the format.
+# Made once from cat_1.jpg. No package of this project can write the format.
 HEIC = IMAGES.parent / "unit_test" / "data" / "cat_1.heic"
 
 LOSSLESS = {
@@ -33,7 +33,7 @@ LOSSY = {
     "GIF": ("GIF", {}),
     "PNG, palette": ("PNG", {"mode": "P"}),
 }
-# How a camera stores an upright picture, for each orientation that it then writes down.
+# How a camera stores an upright picture for each EXIF orientation.
 STORED = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
 
 
@@ -44,7 +44,7 @@ def save(image: Image.Image, kind: str, mode: str = "RGB", **options: Any) -> by
 
 
 def cat_probability(photo: bytes) -> float:
-    """What the service gives the raw bytes for CAT, in percentage points."""
+    """Return the service's probability of CAT for the raw bytes, in percentage points."""
     headers = {"Content-Type": "application/octet-stream"}
     answer = requests.post(f"{URL}/predict", data=photo, headers=headers, timeout=TIMEOUT_SECONDS).json()
     assert answer["status"] == "Success", answer

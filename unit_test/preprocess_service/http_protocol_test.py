@@ -1,4 +1,4 @@
-"""What senders may not do to a connection: trailers, chunks, pipelines, odd paths, and requests that are none."""
+"""Tests hostile use of one connection: trailers, chunks, pipelining, odd paths, and bytes that are not HTTP."""
 
 import re
 import socket
@@ -29,7 +29,7 @@ UPGRADES = (
 
 
 def chunks(body: bytes, size: int) -> bytes:
-    """A chunked body without its end."""
+    """Return a chunked body without its last chunk."""
     return b"".join(
         b"%x\r\n%b\r\n" % (len(part), part) for part in (body[i : i + size] for i in range(0, len(body), size))
     )
@@ -42,7 +42,7 @@ class ConnectionTest(SocketTest):
         self.address = host, int(port)
 
     def ask(self, sent: bytes) -> bytes:
-        """All that comes back until the connection ends."""
+        """Return everything that the server sends until the connection ends."""
         client = self.connect()
         client.sendall(sent)
         return self.read_to_the_end(client)
@@ -51,7 +51,7 @@ class ConnectionTest(SocketTest):
         return [int(status) for status in re.findall(rb"HTTP/1\.1 (\d+)", self.ask(sent))]
 
     def check_flood_is_cut_off(self, start: bytes, flood: bytes) -> None:
-        """No more of it is taken than a few of the system's buffers."""
+        """Assert that the server takes only a small part of the flood: what fits into the system's buffers."""
         client = self.connect()
         client.sendall(start)
         sent = 0
@@ -131,7 +131,7 @@ class FramingTest(ConnectionTest):
             status, told = self.read_answer(client)
             self.assertEqual(status, 401 if method.startswith(b"POST") else 200)
             self.assertNotEqual(told.get("request_id"), "mine")
-        # No trailer is taken for a part of the next request either.
+        # The trailers do not become part of the next request either.
         client.sendall(LIVEZ.replace(b"/livez", b"/model"))
         self.assertEqual(self.read_answer(client)[0], 401)
 
@@ -414,7 +414,7 @@ class HeldBytesTest(ConnectionTest):
     LARGE = b"GET /static-offline-docs/swagger-ui-bundle.js HTTP/1.1\r\nHost: x\r\n\r\n"
 
     def block(self, count: int, requests_each: int) -> list[socket.socket]:
-        """Connections that don't take their answers."""
+        """Open connections that do not read their answers."""
         clients = []
         for _ in range(count):
             client = self.connect()

@@ -1,4 +1,4 @@
-"""Runs an app of this project on a real port, in a thread, for as long as a test needs it."""
+"""Runs an app of this project on a real port, in a thread, during a test."""
 
 import logging
 import threading
@@ -13,7 +13,7 @@ from serving_common.sockets import bind
 
 @contextmanager
 def serving(app: Any) -> Iterator[str]:
-    """Serve ``app`` until the block ends; gives its address."""
+    """Serve ``app`` until the block ends; yield its URL."""
     listener = bind("127.0.0.1", 0)
     server = Server(app)
     logging.getLogger("uvicorn").setLevel(logging.CRITICAL)

@@ -1,4 +1,4 @@
-"""Bodies that come in: bounded together, and the slowest makes room."""
+"""Tests the limits of request bodies: their number, their bytes, and that the slowest is rejected."""
 
 import asyncio
 import contextlib
@@ -19,12 +19,12 @@ def make(count: int = 8, **limits: Any) -> Any:
 
 class BodiesTest(unittest.IsolatedAsyncioTestCase):
     def setUp(self) -> None:
-        # The event loop keeps its own.
+        # Only this module's clock is replaced, not the event loop's.
         self.now = self.enterContext(patch.object(incoming_bodies, "time")).monotonic
         self.now.return_value = 100.0
 
     async def read(self, it: Any, body: Any) -> None:
-        """A task that reads a body which never ends."""
+        """Read a body that never ends."""
         with it.read(body):
             await asyncio.sleep(60)
 
@@ -55,18 +55,18 @@ class BodiesTest(unittest.IsolatedAsyncioTestCase):
             task = asyncio.create_task(read())
             await asyncio.sleep(0)
             body.reject("body_slowest")
-            # Not assertRaises, which clears the frames of the traceback.
+            # Not assertRaises: it clears the frames of the traceback.
             with contextlib.suppress(errors.RequestTimeout):
                 await task
             del task
-            # The event loop still has what woke this task.
+            # The event loop still holds the callback that woke this task.
             await asyncio.sleep(0)
             self.assertIsNone(parts[0]())
         finally:
             gc.enable()
 
     async def ended(self, tasks: list[asyncio.Task[None]]) -> list[bool]:
-        """Which of them were ended with 408; the others are dropped."""
+        """Return which tasks were ended with 408, and cancel the others."""
         await asyncio.sleep(0)
         await asyncio.sleep(0)
         found = [task.done() for task in tasks]

@@ -1,4 +1,4 @@
-"""Memory for pictures that are decoded at the same time is bounded; whoever must wait gets its turn."""
+"""Tests the memory limit of pictures that are decoded at the same time: each that waits gets its turn."""
 
 import asyncio
 import unittest

@@ -1,4 +1,4 @@
-"""The client of the model server, against a server that answers what the test wants."""
+"""Tests the client of the model server, against a server whose answers the test sets."""
 
 import asyncio
 import contextlib
@@ -28,20 +28,20 @@ from serving_common import tensorflow_protos as messages
 from unit_test.preprocess_service.recipes import recipe
 
 RECIPE = recipe(do_rescale=True, do_normalize=True, image_mean=[0.5, 0.4, 0.3], image_std=[0.25, 0.5, 1])
-# For a model that brings none.
+# For a model without a recipe.
 SHIPPED = config.load_config({}).model_copy(update={"recipe": RECIPE})
 PIXELS = np.arange(4 * 5 * 3, dtype=np.uint8).reshape(4, 5, 3)
 
-# One call at a time, of three photos at most.
+# One call at a time, with at most three photos.
 ONE_BATCH = {"max_concurrent_batches": 1, "batch_size": 3}
 
 
 class FakeModelServer(PredictionServiceServicer, ModelServiceServicer):  # type: ignore[misc]  # generated, untyped
-    """A model with the inputs and outputs, the probabilities and the refusal that the test sets."""
+    """A model whose inputs, outputs, probabilities and errors the test sets."""
 
     def __init__(self) -> None:
         self.inputs, self.outputs = ["pixels"], ["scores"]
-        # By signature the type of its inputs, and the first dimension: -1 takes batches.
+        # Signature -> the type of its inputs, and the first dimension; -1 accepts batches.
         self.signatures = {"serving_default": (messages.types_pb2.DT_FLOAT, -1)}
         self.version = 2
         self.values: list[float] = [0.125, 0.875]
@@ -182,7 +182,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
                 self.assertEqual((await self.runner.predict(PIXELS, 5)).model_version, version)
             called.append(self.model.requests[-1].model_spec.signature_name)
         self.assertEqual(called, ["serving_default", "pixels", "serving_default", "serving_default"])
-        # Of each version once, and perhaps once more where its number stood for something else.
+        # Once for each version, and perhaps once more where its number stood for something else.
         self.assertLessEqual(self.model.metadata_calls, 4)
 
     async def test_a_model_that_can_not_be_called_is_an_error_and_the_log_says_why(self) -> None:
@@ -231,7 +231,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         await runner.predict(PIXELS, 5)
         self.model.requests.clear()
         gate = threading.Event()
-        # The call of three photos takes until the test lets it go.
+        # The call with three photos takes until the test releases it.
         self.model.change_answer = lambda response: len(response.outputs["scores"].float_val) < 6 or gate.wait(10)
         tasks = [asyncio.create_task(runner.predict(PIXELS, 20)) for _ in range(5)]
         await asyncio.gather(*tasks[:2])
@@ -240,7 +240,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         sizes = [request.inputs["pixels"].tensor_shape.dim[0].size for request in self.model.requests]
         gate.set()
         await asyncio.gather(*tasks)
-        # Which of those that begin together comes first is up to the network.
+        # Calls that begin together may arrive in any order.
         self.assertEqual(sorted(sizes), [1, 1, 3])
         last = self.model.requests[-1].inputs["pixels"].tensor_shape.dim[0].size
         self.assertEqual((len(self.model.requests), last), (4, 2))
@@ -366,7 +366,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
             context.abort(grpc.StatusCode.UNAVAILABLE, "restarting")
 
         self.model.before_answer = refuse_first
-        # As big as a real picture: gRPC by itself keeps only 256 KiB to send again.
+        # As large as a real picture: by default gRPC buffers only 256 KiB for a retry.
         picture = np.zeros((240, 240, 3), np.uint8)
         self.assertEqual((await self.runner.predict(picture, 5)).label, "DOG")
 

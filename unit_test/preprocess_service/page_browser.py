@@ -1,6 +1,6 @@
-"""A real browser for the tests of the page: whichever of Chromium's family this machine has.
+"""A real browser for the tests of the page: any browser of Chromium's family on this machine.
 
-Playwright drives it but brings none along: nothing is downloaded. ``CHROMIUM`` names one in an unusual place.
+Playwright controls it. No browser is downloaded. ``CHROMIUM`` is the path of one in an unusual place.
 """
 
 import re
@@ -17,7 +17,7 @@ from unit_test.utils import IMAGES
 
 
 def skip(reason: str) -> NoReturn:
-    """Leave these tests out, and say so where it is seen: unittest itself only counts."""
+    """Skip these tests and print why, because unittest itself only counts skipped tests."""
     sys.stderr.write(f"\n##  SKIPPED: the page is not tested. {reason}  ##\n")
     raise unittest.SkipTest(reason)
 
@@ -30,10 +30,10 @@ try:
 except ImportError:
     skip("Playwright is missing: pip install -r requirements.txt")
 
-# A page that is slower than this is broken, however busy the machine.
+# Generous: a page that is slower than this is broken, even on a busy machine.
 TIMEOUT_MS = 20_000
 
-# What the browser complains of in pages: refused scripts and styles, uncaught errors, failed loads.
+# Reports what the browser complains about: refused scripts and styles, uncaught errors, failed loads.
 REPORT_VIOLATIONS = """
     addEventListener("securitypolicyviolation", ({ violatedDirective, blockedURI }) =>
         console.error(`policy: ${violatedDirective} ${blockedURI}`))
@@ -54,20 +54,20 @@ __all__ = [
 
 
 def photo(path: Path, name: str = "") -> dict[str, Any]:
-    """A file of the disk, under another name if one is given."""
+    """Return a file for the chooser, under another name if one is given."""
     content = path.read_bytes()
     return {"name": name or path.name, "mimeType": "image/jpeg", "buffer": content}
 
 
 @contextmanager
 def browser() -> Iterator[Browser]:
-    """A headless browser whose camera shows the sample ``dog_1.jpg``.
+    """Yield a headless browser whose camera shows the sample ``dog_1.jpg``.
 
     Raises:
-        SkipTest: there is none on this machine.
+        SkipTest: this machine has no such browser.
     """
     with sync_playwright() as playwright, tempfile.TemporaryDirectory(ignore_cleanup_errors=True) as folder:
-        # Of a picture with an odd width or height the browser's stand-in for a camera makes black frames.
+        # If a picture has an odd width or height, the browser's fake camera shows black frames.
         film = Path(folder, "dog.mjpeg")
         film.write_bytes((IMAGES / "dog_1.jpg").read_bytes() * 10)
         camera = ["--use-fake-device-for-media-stream", f"--use-file-for-fake-video-capture={film}"]
@@ -81,10 +81,10 @@ def browser() -> Iterator[Browser]:
 
 
 class Visit:
-    """One visitor's look at the page, and what the browser complained of meanwhile."""
+    """One visit to the page, and what the browser complained about meanwhile."""
 
     def __init__(self, browser: Browser, url: str, **settings: Any) -> None:
-        # Without movement nothing is half faded in when it is looked at.
+        # Without animations, so that nothing is half faded in during a check.
         self.context: BrowserContext = browser.new_context(**{"locale": "en-US", "reduced_motion": "reduce"} | settings)
         self.context.set_default_timeout(TIMEOUT_MS)
         self.context.add_init_script(REPORT_VIOLATIONS)
@@ -93,21 +93,21 @@ class Visit:
         self.page.on("pageerror", lambda error: self.complaints.append(str(error)))
         self.page.on("console", self._hear)
         self.page.goto(url)
-        # The first words that only the script can have put there.
+        # Wait for the first text that only the script can have written.
         self.page.locator("#language:not(:empty)").wait_for()
 
     def _hear(self, message: Any) -> None:
-        # The browser itself logs every refusal of the service, and every file that has no preview.
+        # The browser itself logs each error of the service, and each file without a preview.
         foreseen = re.search("^blob:|/predict$", message.location.get("url", ""))
         if message.type in ("error", "warning") and not foreseen:
             self.complaints.append(message.text)
 
     def choose(self, *files: Any) -> None:
-        """Hand files to the chooser: paths, or what ``photo`` makes."""
+        """Give files to the chooser: paths, or results of ``photo``."""
         self.page.set_input_files("#files", [photo(file) if isinstance(file, Path) else file for file in files])
 
     def drop(self, *paths: Path) -> None:
-        """Drop files of this machine's disk on the page, as the mouse does."""
+        """Drop files of this machine on the page, as a mouse would."""
         session: CDPSession = self.context.new_cdp_session(self.page)
         box = self.page.locator("#drop").bounding_box()
         assert box is not None
@@ -118,22 +118,22 @@ class Visit:
         session.detach()
 
     def card(self, name: str) -> Locator:
-        """The finished card of the photo with this name."""
+        """Return the finished card of the photo with this name."""
         heading = self.page.get_by_role("heading", name=name, exact=True)
         card = self.page.locator('.card[aria-busy="false"]').filter(has=heading)
         card.wait_for()
         return card
 
     def verdict(self, name: str) -> str:
-        """The big label on a photo's card."""
+        """Return the large label on a photo's card."""
         return self.card(name).locator(".verdict strong").inner_text()
 
     def violations(self) -> list[str]:
-        """What axe, the accessibility checker, finds wrong with the page as it is now."""
+        """Return what axe, the accessibility checker, finds wrong with the page now."""
         found = Axe().run(self.page).response["violations"]
         return [f"{rule['id']}: {node['html']} {node['failureSummary']}" for rule in found for node in rule["nodes"]]
 
     def close(self) -> None:
-        # Requests that a test holds back would otherwise be missed by their handlers.
+        # Otherwise the handlers of requests that a test holds back would fail.
         self.page.unroute_all(behavior="ignoreErrors")
         self.context.close()

@@ -1,4 +1,4 @@
-"""The page at `/` in a real browser, in front of the real pair."""
+"""Tests the page at `/` in a real browser, with a real pair."""
 
 import io
 import re
@@ -27,7 +27,7 @@ TEXT = {"name": "notes.txt", "mimeType": "text/plain", "buffer": b"meow, said th
 PHONE = {"viewport": {"width": 360, "height": 740}, "is_mobile": True, "has_touch": True}
 CAT = IMAGES / "cat_1.jpg"
 
-# Names that are code somewhere between the page and a prompt. Each tries to make a file named `hacked`.
+# File names that are code in the page, a shell or a program. Each tries to make a file named `hacked`.
 HOSTILE_NAMES = {
     "a shell's quote": "a'; touch hacked; '.jpg",
     "a shell's double quote": 'a"; touch hacked; ".jpg',
@@ -52,7 +52,7 @@ PASTED_INTO = {
 
 
 class World:
-    """One browser and one pair of services for all tests of this module: neither is quick to start."""
+    """One browser and one pair for all tests of this module, because both start slowly."""
 
     browser: Browser
     url: str
@@ -69,13 +69,13 @@ def setUpModule() -> None:
 
 
 def answer_with(visit: Visit, **answer: Any) -> None:
-    """Answer the page's next requests in the service's place."""
+    """Answer the page's next requests instead of the service."""
     visit.page.route("**/predict", lambda route: route.fulfill(**answer))
 
 
 class PageTest(unittest.TestCase):
     def visit(self, **settings: Any) -> Visit:
-        """Open the page; at the test's end the browser must have had nothing to complain of."""
+        """Open the page. At the end of the test the browser must have no complaint."""
         visit = Visit(World.browser, World.url, **settings)
         self.addCleanup(visit.close)
         self.addCleanup(lambda: self.assertEqual(visit.complaints, []))
@@ -131,7 +131,7 @@ class PhotosComeInTest(PageTest):
         visit.page.get_by_role("button", name="Use the camera").click()
         visit.page.locator("#shutter:enabled").click()
         self.assertEqual(visit.verdict("camera-1.jpg"), "Dog")
-        # A black picture might be called a dog too, but not like this.
+        # A black picture might get the label Dog too, but not with this probability.
         dog = visit.card("camera-1.jpg").get_by_role("meter", name="Dog")
         self.assertGreater(float(dog.get_attribute("aria-valuenow") or 0), 95)
         self.assertIsNone(visit.page.evaluate("document.getElementById('video').srcObject"))
@@ -354,8 +354,8 @@ class CopyAsTest(PageTest):
         visit.page.get_by_text("Este serviço pede uma chave").wait_for()
         visit.page.locator("#language").click()
         visit.choose(IMAGES / "dog_1.jpg")
-        visit.card("dog_1.jpg").get_by_text("A key is needed here.").wait_for()
-        for sent, words in (("not-the-right-key", "A key is needed here."), (key, "Dog")):
+        visit.card("dog_1.jpg").get_by_text("A valid API key is needed.").wait_for()
+        for sent, words in (("not-the-right-key", "A valid API key is needed."), (key, "Dog")):
             field.fill(sent)
             field.press("Enter")
             visit.page.locator('.card[aria-busy="false"]').get_by_text(words).first.wait_for()
@@ -381,14 +381,14 @@ class CopyAsTest(PageTest):
                 self.assertRegex(self.typed_at_a_prompt([program, "-i"], texts[language]), "pet_type.*DOG")
 
     def typed_at_a_prompt(self, command: list[str], text: str) -> str:
-        """What a prompt prints after ``text`` until it has answered, and its end of input."""
+        """Return what a prompt prints after ``text``, until it has answered and its input has ended."""
         with subprocess.Popen(
             command, cwd=IMAGES, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
         ) as prompt:
             assert prompt.stdin is not None and prompt.stdout is not None
             prompt.stdin.write(f"{text}\n")
             prompt.stdin.flush()
-            # Node's prompt would not wait for the answer once its input has ended.
+            # Node's prompt does not wait for the answer after its input has ended.
             printed = ""
             while "pet_type" not in printed and (line := prompt.stdout.readline()):
                 printed += line
@@ -510,7 +510,7 @@ class ForEveryoneTest(PageTest):
                 self.assertEqual(visit.violations(), [])
 
     def fill(self, visit: Visit) -> None:
-        """One card of each kind: an answer with its code shown, a doubtful one, a failure, one under way."""
+        """Make one card of each kind: an answer with its code shown, an uncertain one, a failure, one in progress."""
         visit.choose(IMAGES / "dog_1.jpg", TEXT)
         visit.card("notes.txt")
         visit.card("dog_1.jpg").get_by_role("button", name="curl").click()
@@ -547,14 +547,14 @@ class ForEveryoneTest(PageTest):
         livez.get_by_role("button", name="Execute").click()
         livez.locator(".live-responses-table .response-col_status", has_text="200").wait_for()
         self.assertEqual(complaints, [])
-        # What is refused is heard of: else nothing above would have been.
+        # This shows that a refused script is noticed, so that the checks above can fail.
         page.evaluate("document.head.append(Object.assign(document.createElement('script'), {text: '1'}))")
         page.wait_for_timeout(100)
         self.assertNotEqual(complaints, [])
 
 
 def filter_names(words: str) -> list[str]:
-    """The {names} that are filled in."""
+    """Return the {names} of a text's placeholders."""
     return [part.partition("}")[0] for part in words.split("{")[1:]]
 
 

@@ -1,4 +1,4 @@
-"""What is late, or whose sender has left, is dropped before the next costly step, wherever it waits."""
+"""Tests that a request past its deadline, or of a client that has disconnected, is dropped before its next stage."""
 
 import asyncio
 import base64
@@ -26,7 +26,7 @@ from unit_test.preprocess_service.formats_test import save
 from unit_test.preprocess_service.http_server import serving
 from unit_test.preprocess_service.uvicorn_server_test import whole
 
-# Not a JPEG: for a process.
+# Not a JPEG, so that a process decodes it.
 PNG = base64.b64encode(save(Image.open(io.BytesIO(base64.b64decode(CAT))), "PNG")).decode()
 BROKEN = base64.b64encode(base64.b64decode(CAT)[:1000]).decode()
 BODY = {"image_b64": PNG}
@@ -35,7 +35,7 @@ BODY = {"image_b64": PNG}
 class DroppedWorkTest(unittest.TestCase):
     def serve(self, runner: Any = None, **limits: Any) -> None:
         self.runner = runner or FakeRunner()
-        # While it is clear, so many calls that decode wait for it.
+        # While this event is not set, decoding waits for it.
         self.may_decode = threading.Event()
         self.held_calls = 100
         self.may_decode.set()
@@ -69,7 +69,7 @@ class DroppedWorkTest(unittest.TestCase):
         self.serve(decode_threads=1)
         self.may_decode.clear()
         with ThreadPoolExecutor(2) as senders:
-            # These two have both processes.
+            # These two requests occupy both processes.
             first = [senders.submit(self.ask, milliseconds=60_000) for _ in range(2)]
             self.wait_until_begun(2)
             self.assertEqual(self.ask(), (504, "deadline_exceeded"))
@@ -104,7 +104,7 @@ class DroppedWorkTest(unittest.TestCase):
         answers = []
         with ThreadPoolExecutor(6) as senders:
             for photo in (CAT, CAT, BROKEN, CAT, CAT, CAT):
-                # The first has the thread, and waits in it.
+                # The first photo occupies the thread and waits there.
                 answers.append(senders.submit(self.ask, body={"image_b64": photo}, milliseconds=60_000))
                 self.wait_for(f"catdog_in_flight {len(answers)}.0")
             self.wait_for("catdog_queue_length 5.0")
@@ -144,7 +144,7 @@ class DroppedWorkTest(unittest.TestCase):
         self.wait_for("catdog_queue_length 0.0")
 
     def test_a_photo_whose_sender_leaves_while_it_waits_for_a_process_is_not_decoded(self) -> None:
-        # The deadline, which would drop it too, is beyond what is waited for.
+        # The deadline would cancel it too, so it is longer than this test waits.
         self.serve(decode_threads=1, deadline_seconds=60)
         self.may_decode.clear()
         with ThreadPoolExecutor(2) as senders:
@@ -166,7 +166,7 @@ class DroppedWorkTest(unittest.TestCase):
             batch = senders.submit(self.ask, "/predict/batch", {"images_b64": [PNG] * 32}, 60_000)
             self.wait_until_begun(1)
             self.wait_for("catdog_concurrency 2.0")
-            # Of its processes too: it has one, and this has the other.
+            # It leaves a process too: the batch uses one, and this photo gets the other.
             self.assertEqual(self.ask(milliseconds=60_000), (200, "ok"))
             self.assertEqual(len(self.begun), 2)
             self.may_decode.set()
@@ -195,7 +195,7 @@ class DroppedWorkTest(unittest.TestCase):
 
 
 def late(start_request: Any) -> Any:
-    """As on an event loop that is so busy that the app sees a request half a second after its head was there."""
+    """Simulate a busy event loop: the app sees a request half a second after its headers arrived."""
 
     def start(request: Any, seconds: float) -> Any:
         time.sleep(0.5)

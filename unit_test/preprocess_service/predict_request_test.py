@@ -1,4 +1,4 @@
-"""What is put together from bytes is what protobuf would have made of it."""
+"""Tests that the request template gives the same bytes as protobuf."""
 
 import unittest
 from typing import Any

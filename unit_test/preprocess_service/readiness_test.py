@@ -1,4 +1,4 @@
-"""One look at the model server serves all who ask, and a busy model server is not one that is away."""
+"""Tests readiness: one check serves all callers, and a busy model server counts as ready."""
 
 import asyncio
 import unittest
@@ -8,7 +8,7 @@ from preprocess_service.app.observability import metrics, readiness
 
 
 class FakeModel:
-    """Answers as told, and counts how often it was asked."""
+    """Gives the answers that the test sets, and counts the calls."""
 
     def __init__(self) -> None:
         self.state: Exception | None = None
@@ -46,7 +46,7 @@ class ReadinessProbeTest(unittest.IsolatedAsyncioTestCase):
         return [name for name, error in checks.items() if error]
 
     def forget(self) -> None:
-        """As if the last look were long ago."""
+        """Make the last check look old."""
         self.probe._checked_at = -float("inf")
 
     async def test_a_hundred_probes_at_once_are_one_look_and_so_are_those_right_after(self) -> None:

@@ -1,4 +1,4 @@
-"""A pair that has more to do than it can is ready all the same; one whose model server is gone is not, at once."""
+"""Tests readiness under load: an overloaded pair is ready; one whose model server has ended is not, at once."""
 
 import itertools
 import os
@@ -27,7 +27,7 @@ HEADERS = {"Content-Type": "image/jpeg", "X-Request-Timeout-Ms": "2000"}
 
 
 class Senders:
-    """Send photos without a pause, from as many threads, and count what comes back."""
+    """Send photos without a pause, each from its own thread, and count the answers."""
 
     def __init__(self, url: str) -> None:
         self._url = f"{url}/predict"
@@ -57,14 +57,14 @@ class Senders:
                     self.has_answer.set()
 
     def longest_gap(self) -> float:
-        """For how many seconds at most no photo was answered, once some were."""
+        """Return the longest time in seconds without an answer, after the first one."""
         times = sorted(self._answered)
         return max((later - earlier for earlier, later in itertools.pairwise(times)), default=float("inf"))
 
 
 class ReadinessUnderLoadTest(unittest.TestCase):
     def test_a_model_server_whose_queue_is_full_is_ready_as_long_as_it_answers_photos(self) -> None:
-        # A queue so short that most calls find it full, the probe's own too, where each photo is a call at once.
+        # The queue is so short that most calls, also the probe's, find it full. Each photo is a call of its own.
         flags = ("--max_queued_requests=1", "--tensorflow_inter_op_parallelism=1")
         settings = yaml.safe_load(config.CONFIG_FILE.read_text("utf-8"))
         settings["model_server"] |= {"max_concurrent_batches": SENDERS, "batch_size": 1}
@@ -83,7 +83,7 @@ class ReadinessUnderLoadTest(unittest.TestCase):
         if senders.longest_gap() > readiness.BUSY_SECONDS:
             self.skipTest("this machine is so slow that it answers no photo for seconds")
         self.assertEqual([failing for failing in seen if failing], [])
-        # It was as full as that.
+        # This shows that the queue was full.
         self.assertGreater(senders.codes["model_unavailable"] + senders.codes["overloaded"], 0, senders.codes)
 
     def test_a_model_server_that_goes_away_under_load_is_told(self) -> None:
@@ -92,7 +92,7 @@ class ReadinessUnderLoadTest(unittest.TestCase):
             with Senders(url):
                 server.process.kill()
                 server.process.wait()
-                # A look that began before may hold for its second.
+                # The last check before the end is valid for a second.
                 time.sleep(readiness.FRESH_SECONDS + 0.1)
                 self.assertEqual(requests.get(f"{url}/readyz", timeout=TIMEOUT_S).status_code, 503)
                 self.assertIn("catdog_model_ready 0.0", requests.get(f"{url}/metrics", timeout=TIMEOUT_S).text)

@@ -1,4 +1,4 @@
-"""The OpenAPI document is true, tried for longer than in schemathesis_test.py."""
+"""Fuzzes the API by its OpenAPI document, for longer than schemathesis_test.py."""
 
 import unittest
 

@@ -1,4 +1,4 @@
-"""The OpenAPI document is true: what it allows is taken, what it forbids is refused, and every answer is as it says."""
+"""Fuzzes the API by its OpenAPI document: what it allows is accepted, what it forbids is rejected, as documented."""
 
 import asyncio
 import subprocess
@@ -14,14 +14,16 @@ from unit_test.preprocess_service.app_server_test import FakeRunner, settings
 from unit_test.preprocess_service.http_server import serving
 from unit_test.processes import answers
 
-# On however slow a machine.
+# Enough for a slow machine.
 START_S = 60
 CONFIGURATION = Path(__file__).with_name("schemathesis.toml")
 
 
 class Runner(FakeRunner):
-    """Takes as long as a model does. Without, X-Request-Timeout-Ms: 1 is at times enough, and then schemathesis, which
-    adds a header of its own, takes the answer for one to what the document forbids."""
+    """Takes as long as a real model.
+    If it were faster, the deadline X-Request-Timeout-Ms: 1 would sometimes be met. Schemathesis adds a header of its
+    own to such a request, and would report that the service accepts what the document forbids.
+    """
 
     async def predict(self, *args: Any, **kwargs: Any) -> Any:
         await asyncio.sleep(0.005)
@@ -29,12 +31,12 @@ class Runner(FakeRunner):
 
 
 class SchemathesisTest(unittest.TestCase):
-    # Of each operation; schemathesis_slow.py has more.
+    # Examples per operation; schemathesis_slow.py uses more.
     examples = 20
 
     def test_every_answer_to_anything_sent_is_as_the_document_says(self) -> None:
         url = self.enterContext(serving(app_server.create_app(settings(), Runner())))
-        # Its decoders take a while to start; until then /readyz is 503, which is no answer to accept.
+        # The decoders need a moment to start. Until then /readyz answers 503, which would be reported.
         end = time.monotonic() + START_S
         while not answers(f"{url}/readyz"):
             self.assertLess(time.monotonic(), end)
@@ -45,9 +47,9 @@ class SchemathesisTest(unittest.TestCase):
             *("--max-examples", str(self.examples), "--continue-on-failure"),
             "--generation-deterministic",
         ]
-        # In a folder of its own: it keeps what it finds in the one that it is started in.
+        # In a temporary folder: schemathesis writes its results into the current one.
         run = subprocess.run(command, cwd=folder, capture_output=True, timeout=300, check=False)
         output = run.stdout.decode("utf-8", "replace") + run.stderr.decode("utf-8", "replace")
         self.assertEqual(run.returncode, 0, output)
-        # It passes as well where it finds nothing to test.
+        # Without anything to test, schemathesis passes too.
         self.assertIn("Selected: 6/6", output)

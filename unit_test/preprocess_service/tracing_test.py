@@ -1,4 +1,4 @@
-"""Real processes send their traces to a real collector, where the environment names one."""
+"""Tests that real processes send their traces to a real collector, if the environment names one."""
 
 import json
 import os
@@ -24,13 +24,13 @@ MODEL = Path(__file__).parents[2] / "prev_trained_models" / "CAT-DOG"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = "00f067aa0ba902b7"
 PHOTO = (IMAGES / "cat_1.jpg").read_bytes()
-# Sent soon, so that a test needn't wait for it.
+# A short delay, so that the tests do not wait for the spans.
 SOON = {"OTEL_BSP_SCHEDULE_DELAY": "50"}
 
 
 @contextmanager
 def app_server(model_port: int, environment: dict[str, str], *options: str) -> Iterator[tuple[str, Running]]:
-    """A preprocess service; gives its address."""
+    """Run a preprocess service; yield its URL."""
     port = free_port()
     url = f"http://127.0.0.1:{port}"
     place = {"SERVICE_PORT": str(port), "SERVICE_MODEL_HOST": "127.0.0.1", "SERVICE_MODEL_PORT": str(model_port)}
@@ -51,7 +51,7 @@ def named(spans: list[Span], name: str) -> Span:
 
 
 class PreprocessServiceTest(unittest.TestCase):
-    """Without a model server: what fails is in the trace too."""
+    """A service without a model server: failures are in the trace too."""
 
     def trace(self, collector: Collector, url: str, **headers: str) -> list[Span]:
         self.assertEqual(ask(url, **headers).status_code, 503)
@@ -115,7 +115,7 @@ class PreprocessServiceTest(unittest.TestCase):
                 began = time.monotonic()
                 it.process.send_signal(signal.SIGTERM)
                 it.process.wait(TIMEOUT_S)
-                # Left alone the exporter would try for 10 s, and its queue be waited for 30.
+                # By default the exporter retries for 10 s, and the SDK waits 30 s for its queue.
                 self.assertLess(time.monotonic() - began, 9)
 
     def test_a_protocol_that_is_not_built_in_is_told_and_does_no_harm(self) -> None:
@@ -137,13 +137,13 @@ class PreprocessServiceTest(unittest.TestCase):
                 ask(url)
                 imported = set(re.findall(r"import time:.*\| +(\S+)", it.output()))
                 self.assertIn("preprocess_service.app.middleware.request_context", imported)
-                # Not so the interfaces, opentelemetry-api: FastAPI imports them, whatever one says.
+                # opentelemetry-api is imported in any case, by FastAPI.
                 parts = ("opentelemetry.sdk", "opentelemetry.exporter", "opentelemetry.proto")
                 self.assertEqual([name for name in imported if name.startswith(parts)], [])
 
 
 class PairTest(unittest.TestCase):
-    """Both services: one trace goes through both."""
+    """Both services: one trace includes both."""
 
     collector: Collector
     model_server: Running
@@ -159,7 +159,7 @@ class PairTest(unittest.TestCase):
         cls.url, cls.app_server = cls.enterClassContext(app_server(server.grpc_port, {}))
 
     def setUp(self) -> None:
-        # Each test waits for the spans that end last: none of them comes later.
+        # Each test waits for the spans that end last, so no span arrives later.
         self.collector.spans.clear()
 
     def both(self, spans: list[Span]) -> bool:
@@ -243,7 +243,7 @@ class PairTest(unittest.TestCase):
 
 
 class SharedCallTest(unittest.TestCase):
-    """What becomes of a call for several requests of which not all are recorded."""
+    """A call for several requests, some of which are not sampled."""
 
     def test_it_stands_in_the_first_trace_that_is_recorded(self) -> None:
         recorded, unrecorded = (f"00-{TRACE}-{CALLER}-{flags}" for flags in ("01", "00"))

@@ -1,4 +1,4 @@
-"""Everything that is said is said in both languages, and whoever asks for one gets it."""
+"""Tests that every message is in both languages, and that a client gets the language that it prefers."""
 
 import string
 import unittest

@@ -1,4 +1,4 @@
-"""From base64 to the tensor: what people send is read right, what is broken is refused by name."""
+"""Tests the way from base64 to the tensor: what is read, and which error a broken input gets."""
 
 import base64
 import io
@@ -38,7 +38,7 @@ def save(image: Image.Image, kind: str, **options: Any) -> bytes:
 
 
 def quadrants() -> Image.Image:
-    """64x32: red and green above, blue and white below, so that every turn and flip shows."""
+    """Return 64x32 pixels: red and green above, blue and white below. Each rotation and flip changes it visibly."""
     image = Image.new("RGB", (64, 32), "white")
     for colour, box in (("red", (0, 0, 32, 16)), ("lime", (32, 0, 64, 16)), ("blue", (0, 16, 32, 32))):
         image.paste(colour, box)
@@ -88,7 +88,7 @@ class DecodeImageTest(unittest.TestCase):
 
     def test_all_eight_exif_orientations_are_turned_upright(self) -> None:
         upright = quadrants()
-        # How a camera stores the picture, for each orientation that it then writes down.
+        # How a camera stores the picture for each EXIF orientation.
         stored = {1: None, 2: 0, 3: 3, 4: 1, 5: 5, 6: 2, 7: 6, 8: 4}
         for orientation, method in stored.items():
             with self.subTest(orientation):
@@ -101,7 +101,7 @@ class DecodeImageTest(unittest.TestCase):
     def test_broken_exif_is_no_reason_to_refuse_a_photo(self) -> None:
         photo = save(quadrants(), "JPEG", exif=b"Exif\0\0MM\0*\xff\xff\xff\xff")
         with warnings.catch_warnings():
-            warnings.simplefilter("ignore")  # Pillow's, of the broken EXIF; the service ignores it too
+            warnings.simplefilter("ignore")  # Pillow warns about the broken EXIF; the service ignores it
             self.assertEqual(decode(photo).size, (64, 32))
 
     def test_other_modes_become_rgb(self) -> None:
@@ -165,7 +165,7 @@ class DecodeImageTest(unittest.TestCase):
         self.assertLess(difference.mean(), 0.01)
 
     def test_too_many_pixels_are_refused_from_the_header_alone(self) -> None:
-        # A PNG of a gigapixel whose picture data is missing: refused for its size, so nothing was decoded.
+        # A PNG of a gigapixel without picture data. It is rejected for its size, so nothing was decoded.
         head = save(Image.new("L", (1, 1)), "PNG")[:33]
         gigapixel = head[:16] + (32768).to_bytes(4, "big") * 2 + head[24:29]
         gigapixel += zlib.crc32(gigapixel[12:29]).to_bytes(4, "big") + b"\0\0\0\x10IDAT"
@@ -175,13 +175,13 @@ class DecodeImageTest(unittest.TestCase):
 
 class ToTensorTest(unittest.TestCase):
     def test_it_is_the_centre_in_the_models_size_and_range(self) -> None:
-        # Black bars left and right of a white square are outside the centre and must not show.
+        # A white square between black bars. The bars are outside the centre and must not appear.
         image = Image.new("RGB", (600, 300), "black")
         image.paste("white", (150, 0, 450, 300))
         whole = PICTURE.model_copy(update={"crop_pct": 1.0})
         tensor = service.to_tensor(image, whole)
         self.assertEqual((tensor.shape, tensor.dtype), ((GEOMETRY.height, GEOMETRY.width, 3), np.float32))
-        # The outermost columns are left out: the filter reaches over the edge of the cut.
+        # The outermost columns are not compared: the filter reads pixels beyond the edge of the crop.
         np.testing.assert_array_equal(tensor[:, 2:-2], np.float32(1))
 
     def test_the_pixels_are_the_tensor_before_it_is_normalised(self) -> None:
@@ -194,7 +194,7 @@ class ToTensorTest(unittest.TestCase):
 
     def test_it_is_what_pillow_fits(self) -> None:
         noise = np.random.default_rng(0)
-        # Scaled to 7 pixels and back, 29 come out larger than 29 by a rounding error.
+        # Scaled to 7 pixels and back, a side of 29 becomes larger than 29 by a rounding error.
         for size in ((1, 1), (3, 2), (17, 400), (240, 240), (401, 333), (1000, 7), (58, 29), (29, 58)):
             image = Image.fromarray(noise.integers(0, 256, (*size, 3), np.uint8))
             for name in ("nearest", "box", "bilinear", "hamming", "bicubic", "lanczos"):

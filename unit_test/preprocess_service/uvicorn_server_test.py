@@ -1,4 +1,4 @@
-"""Slow, rude and many: what senders do to the server before the app sees anything of it, over real sockets."""
+"""Tests the server's limits before the app sees a request, over real sockets: slow, rude and many clients."""
 
 import contextlib
 import gc
@@ -27,7 +27,7 @@ BODY = json.dumps({"image_b64": CAT}).encode()
 
 
 def whole(body: bytes) -> bytes:
-    """The request that asks for a prediction by this body."""
+    """Return a complete predict request with this body."""
     return HEAD + b"Content-Length: %d\r\n\r\n" % len(body) + body
 
 
@@ -35,7 +35,7 @@ WHOLE = whole(BODY)
 
 
 class SocketTest(unittest.TestCase):
-    """What tests over plain sockets share."""
+    """Shared by tests over plain sockets."""
 
     def serve(self, runner: Any = None, **limits: Any) -> None:
         app = app_server.create_app(settings(**limits), runner or FakeRunner())
@@ -56,7 +56,7 @@ class SocketTest(unittest.TestCase):
         return b"".join(parts)
 
     def read_answer(self, client: socket.socket) -> tuple[int, dict[str, Any]]:
-        """The status and the body of the next answer on a connection that stays open."""
+        """Return status and body of the next answer on a connection that stays open."""
         data = b""
         while b"\r\n\r\n" not in data:
             data += client.recv(1)
@@ -78,7 +78,7 @@ class SocketTest(unittest.TestCase):
 
     @contextlib.contextmanager
     def serving_without_a_free_slot(self) -> Iterator[None]:
-        """The only slot is taken until the block ends; whose request has it is answered then."""
+        """Occupy the only slot until the block ends. Then the request that has it is answered."""
         runner = HeldRunner()
         self.serve(runner, in_flight=1)
         with ThreadPoolExecutor(1) as senders:
@@ -138,7 +138,7 @@ class ServerTest(SocketTest):
                 client = self.connect()
                 client.sendall(sent)
                 self.check_refusal(self.read_to_the_end(client), 431, "headers_too_large")
-        # Of one that goes on sending the end of the connection may overtake the refusal.
+        # If the client goes on sending, the reset of the connection may arrive before the answer.
         with contextlib.suppress(ConnectionError):
             client = self.connect()
             client.sendall(HEAD + b"X-A: " + b"b" * 100_000_000)
@@ -161,7 +161,7 @@ class ServerTest(SocketTest):
         self.assertEqual(collections, [])
 
     def without_garbage_collection(self) -> list[str]:
-        """Only what asks for a collection gets one; the list grows by each."""
+        """Disable automatic garbage collection; return a list that grows with each explicit one."""
         collections: list[str] = []
 
         def note(phase: str, _: dict[str, int]) -> None:
@@ -217,7 +217,7 @@ class ServerTest(SocketTest):
         client = self.connect()
         client.sendall(HEAD + b"Content-Length: 1000\r\n\r\n{")
         self.check_refusal(self.read_to_the_end(client), 408, "request_timeout")
-        # One that has set a deadline of its own is told that it has passed, whatever it is that took so long.
+        # If a client has set its own deadline, the error is 504, whatever stage took the time.
         client = self.connect()
         client.sendall(HEAD + b"X-Request-Timeout-Ms: 200\r\nContent-Length: 1000\r\n\r\n{")
         status, told = self.read_answer(client)
@@ -257,7 +257,7 @@ class ServerTest(SocketTest):
 
     def test_a_thousand_silent_connections_keep_nobody_out(self) -> None:
         count = 1000
-        # Both ends are here.
+        # This process holds both ends of each connection.
         sockets.allow_open_files(3 * count)
         for name, sent in (("idle", b""), ("with half a head", HEAD)):
             with self.subTest(name):
@@ -267,7 +267,7 @@ class ServerTest(SocketTest):
                     client.sendall(sent)
                 self.check_alive()
                 self.assertEqual(requests.post(f"{self.url}/predict", BODY, timeout=30).status_code, 200)
-                # Those that were there first have made room, the last ones are still there.
+                # The first connections were evicted; the last ones are still open.
                 self.assertEqual(clients[0].recv(10), b"")
                 clients[-1].sendall((b"\r\n" if sent else b"") + LIVEZ)
                 self.assertTrue(clients[-1].recv(10).startswith(b"HTTP/1.1"))
@@ -286,8 +286,8 @@ class ServerTest(SocketTest):
         with self.serving_without_a_free_slot():
             client = self.connect()
             for header, start in (
-                (b"", "There is"),
-                (b"Accept-Language: pt\r\nX-Request-ID: mine\r\n", "H\u00e1 mais"),
+                (b"", "The service"),
+                (b"Accept-Language: pt\r\nX-Request-ID: mine\r\n", "O servi\u00e7o"),
             ):
                 client.sendall(WHOLE.replace(b"Host: x\r\n", b"Host: x\r\n" + header))
                 status, told = self.read_answer(client)
@@ -307,7 +307,7 @@ class ServerTest(SocketTest):
         shutdown = uvicorn_server.Server.shutdown
 
         async def late(server: uvicorn_server.Server, sockets: list[socket.socket]) -> None:
-            # On the event loop, which accepts nothing meanwhile.
+            # This code blocks the event loop, so that nothing is accepted meanwhile.
             clients.extend(self.connect() for _ in range(3))
             for client in clients[:2]:
                 client.sendall(WHOLE)

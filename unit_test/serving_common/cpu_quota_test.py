@@ -1,4 +1,4 @@
-"""Both services count the cores that are theirs: not those they may not run on, nor those that a quota takes away."""
+"""Tests that both services count only their own cores: those that affinity and a CPU quota allow."""
 
 import math
 import os
@@ -8,7 +8,7 @@ from pathlib import Path
 
 from serving_common import cpu_quota
 
-# Line of /proc/self/cgroup, files below /sys/fs/cgroup, cores' worth of time.
+# Line of /proc/self/cgroup, files in /sys/fs/cgroup, cores of the quota.
 QUOTAS = {
     "a container, version 2": ("0::/", {"cpu.max": "150000 100000\n"}, 1.5),
     "a container without a limit, version 2": ("0::/", {"cpu.max": "max 100000\n"}, math.inf),

@@ -1,4 +1,4 @@
-"""Whatever is logged is one line of JSON."""
+"""Tests that each log record is one line of JSON."""
 
 import asyncio
 import io
@@ -46,7 +46,7 @@ class FormatTest(unittest.TestCase):
 
 
 class Stream(io.StringIO):
-    """Keeps what each call to the system would write."""
+    """Records what each system call would write."""
 
     def __init__(self) -> None:
         super().__init__()

@@ -1,4 +1,4 @@
-"""A port is claimed without being opened; a taken one is an OSError."""
+"""Tests that a port is bound without listening, and that a taken one raises OSError."""
 
 import socket
 import unittest

@@ -1,4 +1,4 @@
-"""Of uvicorn's inside the services use what ``uvicorn_protocol`` lists, and this version of uvicorn has all of it."""
+"""Tests that ``uvicorn_protocol`` lists all private parts of uvicorn that are used, and that uvicorn has them."""
 
 import ast
 import asyncio
@@ -20,21 +20,21 @@ ATTRIBUTES, METHODS, CYCLE, FLOW = (
     set(re.findall(r"``(\w+)``", part))
     for part in re.findall(r"^- .*?:\n? (.*?)[;.]$", uvicorn_protocol.__doc__ or "", re.M | re.S)
 )
-# What asyncio documents is nobody's inside.
+# asyncio documents these, so they are not private.
 PUBLIC = set(dir(asyncio.Protocol))
 
 
 async def app(scope: object, receive: object, send: object) -> None:
-    """An app that is never called."""
+    """Do nothing: this app is never called."""
 
 
 def assigned(function: object) -> set[str]:
-    """The attributes of ``self`` that a method, or one of a class, sets."""
+    """Return the attributes of ``self`` that a method, or a method of a class, sets."""
     return set(re.findall(r"^ +self\.(\w+)(?:: [^=\n]+)? =", inspect.getsource(function), re.M))  # type: ignore[arg-type]
 
 
 def used(module: ModuleType, *owners: str) -> set[str]:
-    """The attributes of these objects that a module uses, and what its classes define."""
+    """Return the attributes of these objects that a module uses, and the names that its classes define."""
     names = set()
     for node in ast.walk(ast.parse(inspect.getsource(module))):
         if isinstance(node, ast.Attribute) and ast.unparse(node.value) in owners:

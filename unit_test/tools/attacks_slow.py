@@ -1,4 +1,4 @@
-"""The fault suite's attacks in their short form, all of them."""
+"""Runs all attacks of the fault suite in their short form."""
 
 import os
 import unittest

@@ -1,4 +1,4 @@
-"""The fault suite's attacks in their short form, and that it would tell what an attack has done."""
+"""Tests one attack of the fault suite in its short form, and that the suite reports the damage of an attack."""
 
 import itertools
 import json
@@ -21,14 +21,14 @@ from unit_test.tools.programs import run_tool
 
 @unittest.skipIf(os.name == "nt", "Windows has no SIGKILL")
 class AttacksTest(unittest.TestCase):
-    """One attack of all: attacks_slow.py has the others."""
+    """One of the attacks; attacks_slow.py has the others."""
 
     def test_under_attack_others_are_answered_and_memory_stays_within_that_of_the_containers(self) -> None:
         check_attacks(self, "PNG: two sizes", least=1)
 
 
 def check_attacks(test: unittest.TestCase, *words: str, least: int) -> None:
-    """Run the attacks of these words in their short form, at least so many, and check what came of each."""
+    """Run the attacks whose names have these words, at least `least`, in their short form, and check each report."""
     ended = run_tool("chaos", "--attacks", "--short", "--json", *words)
     reports = json.loads(ended.stdout or "[]")
     test.assertGreaterEqual(len(reports), least, ended.stderr)
@@ -58,7 +58,7 @@ class HostileTest(unittest.TestCase):
 
 
 def one_attack(seconds: float = 0.0, slack: float = 1.0) -> Any:
-    """An attack that goes nowhere."""
+    """Return an attack that does nothing."""
     case = attack.Case("a case", lambda _: None, True, 1.0)
     ports = {"http": 1, "grpc": 1, "rest": 1}
     return attack.Attack(case, ports, attack.Pace(seconds, slack), Path(os.devnull))
@@ -108,9 +108,9 @@ class JudgeTest(unittest.TestCase):
             self.assertEqual(one.report.broken == [], is_fine)
 
     def rested(self, megabytes: Sequence[float], is_busy: bool = False, slack: float = 1.0) -> Any:
-        """What is reported of a service that has these megabytes, one reading after the other, then the last one.
+        """Return the report on a service whose memory has these values in MB, one per reading; then the last one stays.
 
-        Each look at the clock or at the service takes half a second.
+        Each call to the clock, and each reading, takes half a second.
         """
         one, made = one_attack(slack=slack), attack_pair.Pair.__new__(attack_pair.Pair)
         readings, clock = [*megabytes], itertools.count(one.last_byte, 0.5)

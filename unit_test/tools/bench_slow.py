@@ -1,4 +1,4 @@
-"""The bench's contestants and its limit, started."""
+"""Runs the bench with its contestants and its theoretical maximum."""
 
 import json
 import tempfile

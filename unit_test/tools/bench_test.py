@@ -1,4 +1,4 @@
-"""The bench counts right, reads what others print, and what it compares with answers right."""
+"""Tests the bench: its statistics, its parsers of other programs' output, and that its servers answer right."""
 
 import contextlib
 import dataclasses
@@ -43,7 +43,7 @@ PRINTED = """Running 1s test @ http://127.0.0.1:1/predict
 
 
 def sample(rate: float = 100.0, milliseconds: float = 10.0, errors: int = 0) -> samples.Sample:
-    """A load in which percentile p took p times `milliseconds`."""
+    """Return a load whose percentile p took p times `milliseconds`."""
     return samples.Sample(rate, [milliseconds * percent for percent in range(1, 100)], 1000, errors)
 
 
@@ -53,7 +53,7 @@ def turn(rate: float = 100.0, milliseconds: float = 10.0) -> turns.Turn:
 
 
 def results(**changes: Any) -> bench_report.Results:
-    """Two contestants, of which ours is twice as fast, and two rounds."""
+    """Return results of two contestants in two rounds; ours is twice as fast."""
     ours = contestants.Contestant(contestants.OURS, "as it comes", "/predict", {})
     other = contestants.Contestant("another", "the best", "/predict", {})
     found = {ours.name: [turn(90), turn(110)], other.name: [turn(50), turn(50)]}
@@ -65,7 +65,7 @@ def results(**changes: Any) -> bench_report.Results:
 
 
 def failing(broken: contestants.Contestant) -> mock.Mock:
-    """Stands in for `take_turn`, where one contestant does not start."""
+    """Return a replacement for `take_turn` in which one contestant does not start."""
 
     def take(contestant: contestants.Contestant, *_: object) -> turns.Turn:
         if contestant.name == broken.name:
@@ -77,7 +77,7 @@ def failing(broken: contestants.Contestant) -> mock.Mock:
 
 @contextmanager
 def answering(seconds: float = 0.0, status: int = 200) -> Iterator[str]:
-    """A service that answers each POST after so many seconds; yields its address."""
+    """Run a service that answers each POST after `seconds`; yield its URL."""
 
     class Handler(http.server.BaseHTTPRequestHandler):
         protocol_version = "HTTP/1.1"
@@ -128,7 +128,7 @@ class ClosedLoopTest(unittest.TestCase):
 
 class OpenLoopTest(unittest.TestCase):
     def test_latency_counts_from_the_moment_that_a_request_was_due(self) -> None:
-        """One connection, and answers of 50 ms to requests that are due every 10 ms: each waits longer."""
+        """One connection with answers of 50 ms, and requests that are due every 10 ms: each waits longer."""
         with answering(seconds=0.05) as url, mock.patch.object(open_loop, "CONNECTIONS", 1):
             found = open_loop.open_loop(url, [b"{}"], rate=100, seconds=0.3)
         self.assertEqual(found.errors, 0)
@@ -222,7 +222,7 @@ class BenchTest(unittest.TestCase):
             rounds = [comparison.take_round([rival, ours], results().plan, left_out, progress) for _ in range(2)]
         self.assertEqual([list(taken) for taken in rounds], [[ours.name]] * 2)
         self.assertEqual(left_out, {rival.name: "its server ended"})
-        # In the second round it is not tried again.
+        # It is not tried again in the second round.
         self.assertEqual(take.call_count, 3)
         progress.write.assert_called_once()
 

@@ -1,4 +1,4 @@
-"""Candidates: what their names mean."""
+"""Tests what the names of candidates mean."""
 
 import unittest
 

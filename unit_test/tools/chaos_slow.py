@@ -1,4 +1,4 @@
-"""The cases of the fault suite's short form that take longest."""
+"""Runs the slowest cases of the fault suite in their short form."""
 
 import os
 import unittest

@@ -1,4 +1,4 @@
-"""The fault suite in its short form, and that it would tell: a suite that finds nothing may just be blind."""
+"""Tests the fault suite in its short form, and that it reports faults: a suite without findings might miss them."""
 
 import contextlib
 import http.server
@@ -19,7 +19,7 @@ FAILURE = {"status": "Failed", "msg": "Wait.", "code": "overloaded", "request_id
 
 @unittest.skipIf(os.name == "nt", "Windows has no SIGSTOP")
 class ChaosTest(unittest.TestCase):
-    """Two cases of all: chaos_slow.py has the others."""
+    """Two of the cases; chaos_slow.py has the others."""
 
     def test_while_the_model_server_is_killed_requests_are_refused_and_then_answered_again(self) -> None:
         check_case(self, "model server killed")
@@ -91,7 +91,7 @@ class JudgeTest(unittest.TestCase):
 
 
 class AnswerAll(http.server.BaseHTTPRequestHandler):
-    """Takes every photo for a dog's."""
+    """Answers DOG to every photo."""
 
     protocol_version = "HTTP/1.1"
     status, answer = 200, SUCCESS
@@ -135,7 +135,7 @@ class TrialTest(unittest.TestCase):
         for code in ("overloaded", "model_error"):
             with self.subTest(code):
                 with self.under_load(Refuse, code) as one:
-                    # Before the first request, which would be unexcused.
+                    # Before the first request, because its failure would be unexcused otherwise.
                     one.fault("a fault")
                     one.suffer(5)
                 unexcused = "should have been answered" in str(one.report.broken)

@@ -1,4 +1,4 @@
-"""The command line client: what it sends, what it prints and how it ends, as the program that it is."""
+"""Tests the command line client as a program: what it sends, what it prints, and its exit status."""
 
 import asyncio
 import json
@@ -25,7 +25,7 @@ PROJECT = Path(__file__).parents[2]
 
 
 class BrightnessRunner(FakeRunner):
-    """Takes the bright for cats and the dark for dogs, and longer for the dark."""
+    """Answers CAT to bright and DOG to dark photos, and takes longer for dark ones."""
 
     async def predict(self, pixels: Any, model: Any, timeout: float, *rest: Any) -> Any:
         bright = pixels.mean() > 127
@@ -35,7 +35,7 @@ class BrightnessRunner(FakeRunner):
 
 
 class MeetingRunner(FakeRunner):
-    """Answers when as many are asked at the same time; none before."""
+    """Answers only when several requests are waiting at the same time."""
 
     def __init__(self, count: int) -> None:
         super().__init__()
@@ -47,7 +47,7 @@ class MeetingRunner(FakeRunner):
 
 
 class BusyRunner(FakeRunner):
-    """Too busy for the first few."""
+    """Is overloaded for the first few requests."""
 
     def __init__(self, times: int) -> None:
         super().__init__()
@@ -61,7 +61,7 @@ class BusyRunner(FakeRunner):
 
 
 class DoubtfulRunner(FakeRunner):
-    """Takes nothing for what it knows."""
+    """Answers that no photo is in the domain."""
 
     async def predict(self, pixels: Any, model: Any, timeout: float, *rest: Any) -> Any:
         return predict_response.Prediction({"CAT": 0.6, "DOG": 0.4}, 3, 0.0, 0.3)
@@ -177,13 +177,13 @@ class ClassifyTest(unittest.TestCase):
 
     def test_a_busy_service_is_asked_again_but_not_for_ever(self) -> None:
         photo = self.paint("cat.png")
-        for times, status, word in ((1, 0, "DOG"), (100, 1, "more work than")):
+        for times, status, word in ((1, 0, "DOG"), (100, 1, "too much work")):
             with self.subTest(times):
                 runner = BusyRunner(times)
                 run = self.run_it(self.serve(runner), photo)
                 self.assertEqual(run.returncode, status)
                 self.assertIn(word, run.stdout)
-                # Three attempts at most.
+                # At most three attempts.
                 self.assertGreaterEqual(runner.left, times - 3)
 
     def test_a_service_that_asks_for_a_key_gets_the_one_of_the_environment(self) -> None:
@@ -201,7 +201,7 @@ class ClassifyTest(unittest.TestCase):
         url = self.serve(FakeRunner(), body_bytes=2000)
         (self.folder / "big.jpg").write_bytes(bytes(50_000_000))
         big, small = self.lines(url, "big.jpg", self.paint("small.png"))
-        # Where the end of the connection overtakes the refusal, that is all that there is to tell.
+        # If the connection ends before the answer is read, the client can report only that.
         self.assertIn(big["code"], ("image_too_large", "connection_lost"))
         self.assertEqual(small["status"], "Success")
 
@@ -237,10 +237,10 @@ class ClassifyTest(unittest.TestCase):
     @unittest.skipUnless(hasattr(os, "openpty"), "only there can a terminal be made")
     def test_a_terminal_gets_a_progress_bar_and_the_answers_stay_clean(self) -> None:
         url = self.serve(FakeRunner())
-        import termios  # not on Windows
+        import termios  # Windows has no termios
 
         ours, theirs = os.openpty()
-        # A new one has no columns, in which no bar fits.
+        # A new terminal has 0 columns, too few for the bar.
         termios.tcsetwinsize(theirs, (24, 80))
         with open(ours, "rb", buffering=0) as terminal:
             run = self.run_it(url, self.paint("1.png"), self.paint("2.png"), "--json", stderr=theirs)

@@ -1,4 +1,4 @@
-"""The measures of calibration and of "neither", and ImageNet's cats and dogs as a feature."""
+"""Tests the measures of calibration and of the domain score, and the features from ImageNet's cats and dogs."""
 
 import importlib.util
 import tempfile
@@ -41,7 +41,7 @@ class DomainTest(unittest.TestCase):
 
 class AnimalsTest(unittest.TestCase):
     def setUp(self) -> None:
-        # Cats answer to the first feature and dogs to the second, all others to one of as many as there are groups.
+        # The first feature gives cats, the second dogs. The others give all other classes, in OTHER_GROUPS groups.
         random = np.random.default_rng(0)
         kernel = np.zeros((2 + animals.OTHER_GROUPS, animals.CLASSES), np.float32)
         for number in range(animals.CLASSES):
@@ -53,7 +53,7 @@ class AnimalsTest(unittest.TestCase):
         self.classifier = animals.Classifier.of(self.imagenet)
 
     def logits(self, number: int) -> np.ndarray:
-        """Features that speak for ImageNet's class `number`."""
+        """Return features that give ImageNet's class `number`."""
         return 20 * self.imagenet[0][None, None, :, number]
 
     def test_merged_classes_leave_the_shares_as_they_were(self) -> None:

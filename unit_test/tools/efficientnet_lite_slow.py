@@ -1,4 +1,4 @@
-"""The backbone as TensorFlow builds it computes what plain numpy does."""
+"""Tests that the backbone in TensorFlow computes the same as plain numpy."""
 
 import os
 import subprocess
@@ -14,9 +14,9 @@ from tools.training import efficientnet_lite
 from unit_test.tools.efficientnet_lite_test import LITE0, Array, convolve, normalise
 from unit_test.tools.programs import PROJECT
 
-# Two odd sizes on the way down (65 -> 33 -> 17 -> 9 -> 5 -> 3) are where wrong padding would show.
+# All sizes on the way down are odd (65 -> 33 -> 17 -> 9 -> 5 -> 3), so that wrong padding shows.
 SIZE = 65
-# Writes the features of a SavedModel as TensorFlow builds it; a program, since the tests hold no TensorFlow.
+# Writes the features of a SavedModel built by TensorFlow. It is a program, because the tests never load TensorFlow.
 BUILD = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -34,7 +34,7 @@ def relu6(values: Array) -> Array:
 
 
 def plain_block(image: Array, weights: dict[str, Any], index: int, stride: int) -> Array:
-    """One inverted residual block in plain numpy."""
+    """Return one inverted residual block, computed in plain numpy."""
     name, inner = f"_blocks.{index}", image
     if index:
         inner = relu6(normalise(convolve(inner, weights[f"{name}._expand_conv.weight"], 1), weights, f"{name}._bn0"))
@@ -45,7 +45,7 @@ def plain_block(image: Array, weights: dict[str, Any], index: int, stride: int) 
 
 
 def plain_features(image: Array, weights: dict[str, Any]) -> Array:
-    """EfficientNet-Lite0's pooled features of one image, in plain numpy."""
+    """Return EfficientNet-Lite0's pooled features of one image, computed in plain numpy."""
     strides = (1, 2, 1, 2, 1, 2, 1, 1, 1, 1, 1, 2, 1, 1, 1, 1)
     image = relu6(normalise(convolve(image, weights["_conv_stem.weight"], 2), weights, "_bn0"))
     for index, stride in enumerate(strides):

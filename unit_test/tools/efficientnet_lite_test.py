@@ -1,4 +1,4 @@
-"""The backbone: its weights are read safely, and what is built from them computes what the architecture says."""
+"""Tests the backbone: its weights are read safely, and its layers compute what the architecture says."""
 
 import pickle
 import struct
@@ -33,7 +33,7 @@ def convolve(image: Array, kernel: Array, stride: int) -> Array:
 
 
 def normalise(image: Array, weights: dict[str, Any], name: str) -> Array:
-    """Batch norm as its authors write it, not folded into anything; epsilon is TensorFlow's for this family."""
+    """Batch norm by its definition, not folded into the weights; epsilon is TensorFlow's for this family."""
     centred = (image - weights[f"{name}.running_mean"]) / np.sqrt(weights[f"{name}.running_var"] + 0.001)
     return np.asarray(centred * weights[f"{name}.weight"] + weights[f"{name}.bias"])
 
@@ -81,14 +81,14 @@ class NetworkTest(unittest.TestCase):
 
 
 def legacy_checkpoint(main: bytes, keys: list[str], data: bytes) -> bytes:
-    """A `.pth` in the layout before PyTorch 1.6, with `main` as its pickle of tensors."""
+    """Return a `.pth` in the layout before PyTorch 1.6, with `main` as its pickle of tensors."""
     parts: list[Any] = [efficientnet_lite.LEGACY_MAGIC, 1001, {"little_endian": True}]
     head = b"".join(pickle.dumps(part, protocol=2) for part in parts)
     return head + main + pickle.dumps(keys, protocol=2) + data
 
 
 def tensor_pickle(offset: int, shape: tuple[int, ...], strides: tuple[int, ...], storage_size: int) -> bytes:
-    """The pickle of {"t": a float tensor}; written by hand, because PyTorch's classes are not installed."""
+    """Return the pickle of {"t": a float tensor}, written by hand because PyTorch is not installed."""
 
     def number(value: int) -> bytes:
         return b"J" + struct.pack("<i", value)

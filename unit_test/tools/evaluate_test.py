@@ -1,4 +1,4 @@
-"""Evaluation: the figures are right, and so are both ways to an answer, through a service and through a SavedModel."""
+"""Tests the evaluation: its figures, and both ways to an answer, through a service and through a SavedModel."""
 
 import base64
 import contextlib
@@ -23,7 +23,7 @@ MODEL = next((PROJECT / "prev_trained_models" / "CAT-DOG").glob("[0-9]*"))
 
 
 class Service(BaseHTTPRequestHandler):
-    """Answers as the preprocess service does: a dog where the bytes say so, a refusal of anything without bytes."""
+    """Answers like the preprocess service: DOG if the bytes say so, an error if there are no bytes."""
 
     def do_POST(self) -> None:
         data = base64.b64decode(json.loads(self.rfile.read(int(self.headers["Content-Length"])))["image_b64"])
@@ -54,7 +54,7 @@ def service() -> Iterator[str]:
 
 class MeasuresTest(unittest.TestCase):
     def test_interval_is_that_of_wilson(self) -> None:
-        # Values worked out by hand from the formula, z = 1.96: 0 of 10 gives z^2 / (10 + z^2), and so on.
+        # Calculated by hand from the formula with z = 1.96: for example 0 of 10 gives z^2 / (10 + z^2).
         for right, total, low, high in ((0, 10, 0.0, 0.2775), (10, 10, 0.7225, 1.0), (50, 100, 0.4038, 0.5962)):
             with self.subTest(right=right, total=total):
                 found = measures.Proportion(right, total).interval
@@ -124,7 +124,7 @@ class EvaluateTest(unittest.TestCase):
 
     def test_neither_and_pictures_are_in_the_report(self) -> None:
         for path in sorted(IMAGES.glob("*_?.jpg")):
-            # One photo in the wrong folder, so that there is a mistake to draw.
+            # One photo is in the wrong folder, so that there is a mistake to draw.
             shutil.copy(path, self.folder / ("dog" if path.stem == "cat_1" else path.stem[:3]))
         neither, pictures = self.report.with_name("neither"), self.report.with_name("pictures")
         (neither / "grey").mkdir(parents=True)

@@ -1,4 +1,4 @@
-"""Export with TensorFlow: both signatures, the weights once, and the warm-up."""
+"""Tests the export with TensorFlow: both signatures, weights that are stored once, and the warm-up."""
 
 import os
 import subprocess
@@ -16,8 +16,8 @@ from unit_test.model_service.fixtures import Array
 from unit_test.tools.export_test import PROJECT, answers, warm_up_request
 
 SIZE = 24
-# Writes one network with and without its recipe, and what TensorFlow computes with the former; a program, since the
-# tests hold no TensorFlow. The network has a weight that a step which no picture runs through rounds.
+# Writes one network with and without its recipe, and what TensorFlow computes with the recipe. It is a program, because
+# the tests never load TensorFlow. One weight is rounded by an operation that does not depend on the picture.
 BUILD = f"""
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -55,7 +55,7 @@ class ExportTest(unittest.TestCase):
         cls.plain, cls.both = cls.folder / "plain" / "1", cls.folder / "M" / "1"
 
     def operations(self, folder: Path) -> Counter[str]:
-        """How many nodes the graph has of each operation."""
+        """Return how many nodes of each operation the graph has."""
         graph: Any = saved_model.serving_graph(saved_model.read_message(folder), folder)
         return Counter(node.op for node in graph.graph_def.node)
 
@@ -84,7 +84,7 @@ class ExportTest(unittest.TestCase):
 
     def test_weights_and_what_is_made_of_them_alone_are_there_once(self) -> None:
         more = self.operations(self.both) - self.operations(self.plain)
-        # Scale and offset are the only new numbers.
+        # The only new constants are scale and offset.
         self.assertEqual(more["Const"], 2)
         self.assertEqual(more["FakeQuantWithMinMaxVars"], 0)
         self.assertEqual(more["Conv2D"], 1)

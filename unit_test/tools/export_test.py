@@ -1,4 +1,4 @@
-"""What is exported takes pixels where the recipe is known: the same network and weights, scaled in the graph."""
+"""Tests that an exported model with a recipe takes pixels: the same network, with the scaling in the graph."""
 
 import unittest
 from pathlib import Path
@@ -20,7 +20,7 @@ THREADS = parallelism.Threads(compute=2, streams=1)
 
 
 def answers(folder: Path, signature: str, array: Array) -> dict[str, Array]:
-    """What the embedded model server's engine computes with a model's one input."""
+    """Return what the embedded model server's engine computes for a model's one input."""
     definition = saved_model.read_saved_model(folder, 1).signatures[signature]
     engine = openvino_engine.load(saved_model.read_saved_model(folder, 1), definition, THREADS)
     (name,) = definition.inputs
@@ -29,7 +29,7 @@ def answers(folder: Path, signature: str, array: Array) -> dict[str, Array]:
 
 
 def warm_up_request(folder: Path) -> Any:
-    """The only request in a version folder's warm-up file."""
+    """Return the only request in a version folder's warm-up file."""
     path = folder / warmup.WARMUP_FILE
     (record,) = warmup.read_records(path.read_bytes(), path)
     return tensorflow_protos.load_prediction_log().PredictionLog.FromString(record).predict_log.request

@@ -1,4 +1,4 @@
-"""The messages of an environment without TensorFlow are TensorFlow's own."""
+"""Tests that the messages without TensorFlow equal TensorFlow's own."""
 
 import re
 import subprocess
@@ -15,7 +15,7 @@ import message_descriptors
 
 
 def run_program(text: str) -> subprocess.CompletedProcess[str]:
-    """Run Python in a process of its own: other tests have loaded TensorFlow's messages already."""
+    """Run Python in a new process, because other tests have already loaded TensorFlow's messages here."""
     return subprocess.run([sys.executable, "-c", HEADER + text], capture_output=True, text=True)
 
 

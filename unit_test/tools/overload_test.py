@@ -1,4 +1,4 @@
-"""The measurement under overload reads right what hey prints."""
+"""Tests that the overload measurement reads hey's output correctly."""
 
 import unittest
 
@@ -8,7 +8,7 @@ HEAD = "response-time,DNS+dialup,DNS,Request-write,Response-delay,Response-read,
 
 
 def lines(*requests: tuple[float, int, float]) -> str:
-    """hey's CSV of requests: seconds, status, and when each was sent."""
+    """Return hey's CSV of requests: seconds, status, and when each was sent."""
     return HEAD + "".join(f"{took},0,0,0,0,0,{status},{offset}\n" for took, status, offset in requests)
 
 

@@ -1,4 +1,4 @@
-"""Starts the programs of tools/, and what they ask. What needs TensorFlow is a program only: the tests hold none."""
+"""Starts the programs of tools/, and servers for them. Only programs load TensorFlow; the tests never do."""
 
 import os
 import subprocess
@@ -14,7 +14,7 @@ FOLDER = PROJECT / "tools"
 
 
 def run_tool(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
-    """Run `training.train`, the package `bench`, or what else of tools/ is a program, and keep what it prints."""
+    """Run a program of tools/, such as `training.train` or the package `bench`, and keep what it prints."""
     command = [sys.executable, "-m", f"tools.{name}", *map(str, arguments)]
     environment = os.environ | {"TF_CPP_MIN_LOG_LEVEL": "3"}
     return subprocess.run(
@@ -24,7 +24,7 @@ def run_tool(name: str, *arguments: object) -> subprocess.CompletedProcess[str]:
 
 @contextmanager
 def answering_with(handler: type[BaseHTTPRequestHandler]) -> Iterator[int]:
-    """Have ``handler`` answer on a port of its own, which is given, until the block ends."""
+    """Let ``handler`` answer on a free port until the block ends; yield the port."""
     with ThreadingHTTPServer(("127.0.0.1", 0), handler) as server:
         thread = threading.Thread(target=server.serve_forever, args=(0.01,))
         thread.start()

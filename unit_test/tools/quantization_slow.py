@@ -1,4 +1,4 @@
-"""A rounded network, built by TensorFlow and computed by OpenVINO."""
+"""Tests a quantized network, built by TensorFlow and computed by OpenVINO."""
 
 import os
 import subprocess
@@ -14,8 +14,8 @@ from tools import service
 from unit_test.tools.programs import PROJECT
 
 SIZE = 64
-# Writes the rounded and the plain backbone, and what TensorFlow computes with each; a program, since the tests hold no
-# TensorFlow.
+# Writes the rounded and the plain backbone, and what TensorFlow computes with each. It is a program, because the
+# tests never load TensorFlow.
 BUILD = """
 import sys
 sys.path.insert(0, sys.argv[1])
@@ -66,7 +66,7 @@ class GraphTest(unittest.TestCase):
         return np.array(self.models[name](self.pictures)["features"])
 
     def largest_angle(self, found: np.ndarray[Any, Any], expected: np.ndarray[Any, Any]) -> float:
-        """1 - the cosine between rows, the largest."""
+        """Return the largest value of 1 - cosine between rows."""
         products = (found * expected).sum(1)
         return float((1 - products / np.linalg.norm(found, axis=1) / np.linalg.norm(expected, axis=1)).max())
 
@@ -89,7 +89,7 @@ class GraphTest(unittest.TestCase):
     def test_openvino_computes_the_convolutions_in_whole_numbers(self) -> None:
         operations = self.models["rounded"].get_runtime_model().get_ops()
         kinds = [str(operation.get_rt_info()["layerType"].astype(str)) for operation in operations]
-        # Where it did not, each would stay beside its convolution.
+        # If OpenVINO did not fuse them, each convolution would still have its FakeQuantize.
         self.assertLessEqual(kinds.count("FakeQuantize"), 1)
         if "INT8" not in self.core.get_property("CPU", "OPTIMIZATION_CAPABILITIES"):
             self.skipTest("this processor has no instructions for it")

@@ -1,4 +1,4 @@
-"""Eight bits: ranges that lose least, and a graph that both runtimes compute alike, OpenVINO in whole numbers."""
+"""Tests 8-bit quantization: the ranges with the least loss, and a graph that both runtimes compute alike."""
 
 import tempfile
 import unittest

@@ -1,4 +1,4 @@
-"""A measurement side by side, from end to end."""
+"""Runs a measurement side by side from end to end."""
 
 import unittest
 

@@ -1,4 +1,4 @@
-"""Ratios side by side are those of the same turn, and no load is counted that should not be."""
+"""Tests that ratios side by side are of the same turn, and that invalid loads are not counted."""
 
 import contextlib
 import io
@@ -13,20 +13,20 @@ from unit_test.tools.programs import run_tool
 
 
 def growing(first: float, step: float) -> side_by_side.Measure:
-    """One that is faster each time that it is asked."""
+    """Return a measure that is faster at each call."""
     rates: Iterator[float] = count(first, step)
     return lambda seconds: next(rates)
 
 
 class SideBySideTest(unittest.TestCase):
     def test_a_ratio_is_that_of_rates_of_the_same_turn(self) -> None:
-        """The machine is three times as fast in the second turn, ours twice as fast as the other one in both."""
+        """In the second turn the machine is three times as fast. In both turns ours is twice as fast as the other."""
         found = side_by_side.ratio([100, 300], [50, 150])
         self.assertAlmostEqual(found.mean, 2.0)
         self.assertAlmostEqual(found.error, 0.0)
 
     def test_the_error_is_the_standard_error_of_the_mean(self) -> None:
-        """Logarithms of -0.1 and 0.1: their mean is 0, their standard deviation 0.1414, over the root of two 0.1."""
+        """The logarithms are -0.1 and 0.1: mean 0, standard deviation 0.1414, divided by the root of 2: 0.1."""
         found = side_by_side.ratio([0.904837, 1.105171], [1, 1])
         self.assertAlmostEqual(found.mean, 1.0, places=5)
         self.assertAlmostEqual(found.error, 0.1, places=5)

@@ -1,4 +1,4 @@
-"""The programs that tests need: each missing one is told with what is not tested, and CI installs its package."""
+"""Tests the list of programs that tests need: it names what is not tested without each, and CI installs them."""
 
 import re
 import subprocess

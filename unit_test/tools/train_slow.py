@@ -1,4 +1,4 @@
-"""Training from end to end: it loads TensorFlow, and the network's weights."""
+"""Runs training from end to end, with TensorFlow and the network's weights."""
 
 import unittest
 
@@ -25,7 +25,7 @@ class WholeTrainTest(train_test.FolderCase):
         self.assertEqual(
             {name for output in compiled.outputs for name in output.names}, {"probabilities", "domain_score"}
         )
-        # The signature that the recipe adds.
+        # The recipe adds this signature.
         self.assertIn(b"pixels", (self.model / "1" / "assets.extra" / "tf_serving_warmup_requests").read_bytes())
         picture = service.read_config(self.config).picture
         brought = model_folder.read_recipe(self.model / "1")

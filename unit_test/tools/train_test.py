@@ -1,4 +1,4 @@
-"""Training: from folders of photos to a version folder, and a clear line where that can't be."""
+"""Tests training: from folders of photos to a version folder, and one clear line for each problem."""
 
 import contextlib
 import csv
@@ -19,14 +19,14 @@ from unit_test.tools.programs import PROJECT, run_tool
 
 
 def write_photo(path: Path, red: int, blue: int, random: np.random.Generator) -> None:
-    """A small photo: noise on a colour."""
+    """Write a small photo: noise on a colour."""
     path.parent.mkdir(parents=True, exist_ok=True)
     noise = random.integers(0, 60, (48, 64, 3))
     Image.fromarray((noise + np.array([red, 60, blue])).astype(np.uint8)).save(path)
 
 
 def write_data(folder: Path) -> None:
-    """Cats are red and dogs are blue, in two sources of two each for train, and one each for val."""
+    """Write red cats and blue dogs from two sources: per class and source two photos for train and one for val."""
     random = np.random.default_rng(0)
     rows = []
     for part, count in (("train", 4), ("val", 2)):
@@ -42,7 +42,7 @@ def write_data(folder: Path) -> None:
 
 
 class FolderCase(unittest.TestCase):
-    """A scratch folder with data, a model folder with labels.txt, and a recipe of 64 pixels, which is quicker."""
+    """A temporary folder with data, a model folder with labels.txt, and a recipe of 64 pixels, which is fast."""
 
     def setUp(self) -> None:
         scratch = tempfile.TemporaryDirectory()
@@ -134,7 +134,7 @@ class TrainTest(FolderCase):
             looked_at[:] = [0] * 10
             computed = extract()
             self.assertEqual(len(computed.photos), 8)
-            # Three of the eight came from the first run's chunk.
+            # Three of the eight photos come from the chunk of the first run.
             self.assertEqual(len(looked_at), 10 + 5)
             np.testing.assert_array_equal(extract().values, computed.values)
             self.assertEqual(len(looked_at), 10 + 5)

@@ -1,34 +1,34 @@
-"""Connections to the REST API: uvicorn's, with bounds on what a client may take before its request is looked at."""
+"""HTTP connections to the REST API: uvicorn's, with limits that apply before a request is handled."""
 
 import json
 from typing import Any
 
 from serving_common.uvicorn_protocol import UvicornProtocol, has_long_head
 
-# Of what is not the body of a request: its headers, and what stands between and after the parts of a body.
+# The most bytes that are not body: headers, or chunk sizes, extensions and trailers without body bytes in between.
 MAX_HEADER_BYTES = 16 << 10
-# How long headers may take to come, and the rest of a body that is not waited for any more.
+# Time limit for headers, and for the rest of a body whose request is already answered.
 HEADER_TIMEOUT_S = 10.0
-# How long an idle connection is kept, and one whose client does not take its answers.
+# How long a connection is kept that is idle, or whose client does not read its answers.
 IDLE_S = 5.0
 CONNECTIONS = 256
-# How many requests may be sent ahead of their answers.
+# How many pipelined requests may wait for their answers on one connection.
 PIPELINED = 16
-# How many connections make room at a time: looking for them takes longer than closing them.
+# How many connections are evicted at a time. Several are closed, because the search takes most of the time.
 _EVICTION_BATCH = CONNECTIONS // 20
 
 
 class LimitedHttpProtocol(UvicornProtocol):
-    """One connection; `open_connections` is shared by all of a server."""
+    """One connection. `open_connections` holds all open connections of the server."""
 
     def __init__(self, *arguments: Any, open_connections: "set[LimitedHttpProtocol]", **named: Any) -> None:
         super().__init__(*arguments, **named)
         self._open = open_connections
         self._is_rejected = False
         self._is_in_headers = self._is_in_body = self._has_long_head = False
-        # What has come since the last part of a body.
+        # Bytes that arrived since the last part of a body.
         self._other_bytes = 0
-        # Since when it has been waiting, for a request or for the rest of one.
+        # Since when the connection has been waiting for a request, or for the rest of one.
         self._since = self.loop.time()
         self._blocked_since: float | None = None
 
@@ -65,7 +65,7 @@ class LimitedHttpProtocol(UvicornProtocol):
         self._since = self.loop.time()
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        # After a body there may be trailers: nobody asks for them, and any number would be kept.
+        # Trailers after a body are dropped: they are not used, and uvicorn would store any number of them.
         if not self._is_in_body:
             super().on_header(name, value)
 
@@ -80,7 +80,7 @@ class LimitedHttpProtocol(UvicornProtocol):
         elif self.parser.get_http_version() == "1.1" and [name for name, _ in self.headers].count(b"host") != 1:
             self._reject("400 Bad Request", "A request of HTTP/1.1 has one header Host")
         elif len(self.pipeline) >= PIPELINED:
-            self._reject("400 Bad Request", f"More than {PIPELINED} requests came ahead of their answers")
+            self._reject("400 Bad Request", f"More than {PIPELINED} pipelined requests wait for their answers")
         else:
             super().on_headers_complete()
 
@@ -104,9 +104,9 @@ class LimitedHttpProtocol(UvicornProtocol):
         self._reject("400 Bad Request", msg)
 
     def enforce_timeouts(self, now: float) -> None:
-        """Close the connection if its client has been silent for too long; asked about once a second."""
+        """Close the connection if its client has been silent for too long. It is called about once a second."""
         if self.transport.is_closing() and self._blocked_since is None:
-            # What was written last is on its way still.
+            # The last bytes are still being sent.
             self._blocked_since = now
         if self._blocked_since is not None:
             if now - self._blocked_since > IDLE_S:
@@ -114,13 +114,13 @@ class LimitedHttpProtocol(UvicornProtocol):
         elif self._is_in_headers:
             if now - self._since > HEADER_TIMEOUT_S:
                 self._reject(
-                    "408 Request Timeout", f"The headers of the request did not come within {HEADER_TIMEOUT_S:g} s"
+                    "408 Request Timeout", f"The headers of the request did not arrive within {HEADER_TIMEOUT_S:g} s"
                 )
         elif not self.is_answering() and now - self._since > (HEADER_TIMEOUT_S if self._is_in_body else IDLE_S):
             self.transport.close()
 
     def _evict_idle(self) -> bool:
-        """Close the connections that have been waiting for the longest; whether there were any."""
+        """Close the longest-idle connections; return whether there were any."""
         waiting = [other for other in self._open if other is not self and not other.is_answering()]
         waiting.sort(key=lambda other: other._since)
         for other in waiting[: 1 + _EVICTION_BATCH]:
@@ -128,11 +128,11 @@ class LimitedHttpProtocol(UvicornProtocol):
         return bool(waiting)
 
     def _reject_headers(self) -> None:
-        text = f"More than {MAX_HEADER_BYTES} bytes came that are no part of a body"
+        text = f"The request has more than {MAX_HEADER_BYTES} bytes of headers, trailers or chunk framing"
         self._reject("431 Request Header Fields Too Large", text)
 
     def _reject(self, status: str, text: str) -> None:
-        """Refuse what there is no way to go on after."""
+        """Send an error, unless an answer is under way, and close the connection. Nothing more is parsed."""
         self._is_rejected = True
         if not self.is_answering():
             body = json.dumps({"error": text})

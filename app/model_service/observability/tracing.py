@@ -1,7 +1,7 @@
-"""Spans of requests by OpenTelemetry, sent over OTLP. Where to, which and how many: its standard variables say, OTEL_*.
+"""Spans of requests by OpenTelemetry, sent over OTLP. Its standard variables (OTEL_*) set the destination and sampling.
 
-Each request is one span, below the client's if its metadata names one, with two below it: the time in the queue and the
-time that it computed. They are made when the request is over, so that it is not held up.
+Each request has one span. Its parent is the client's span, if the request's metadata names one. It has two child spans:
+the time in the queue and the time of computing. All are made after the request has ended, so that they do not delay it.
 """
 
 from grpc import StatusCode
@@ -12,7 +12,7 @@ from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapProp
 
 from model_service.prediction.request_log import RequestRecord
 
-# By OpenTelemetry's conventions these are errors of a server; the others are the client's doing.
+# By OpenTelemetry's conventions these are errors of the server; the others are errors of the client.
 _ERRORS = {
     StatusCode.UNKNOWN,
     StatusCode.DEADLINE_EXCEEDED,
@@ -25,7 +25,7 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 
 
 def export_request(tracer: Tracer, record: RequestRecord) -> str:
-    """Make the spans of a request that has ended; return the id of their trace."""
+    """Make the spans of a request that has ended; return the trace id, 32 hexadecimal digits."""
     parent = _PROPAGATOR.extract(record.metadata, Context())
     span = tracer.start_span("Predict", parent, SpanKind.SERVER, _attributes(record), None, record.arrived_ns)
     below = set_span_in_context(span, Context())

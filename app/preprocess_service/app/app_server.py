@@ -1,4 +1,4 @@
-"""The HTTP service: builds the app and starts it. A photo comes in, the label of what is in it goes out.
+"""Builds and starts the HTTP service. It takes a photo and answers what is in it: CAT or DOG, or another model's label.
 
 Start it with ``python app/preprocess_service/app/app_server.py``, from any folder.
 """
@@ -6,7 +6,7 @@ Start it with ``python app/preprocess_service/app/app_server.py``, from any fold
 import sys
 from pathlib import Path
 
-# Started as a file: the source root, where the packages are, takes the place of its own folder.
+# If this file is run as a program, its own folder is first in sys.path. The source root replaces it.
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[2])
 
@@ -44,7 +44,7 @@ from serving_common.sockets import allow_open_files, bind, join
 
 
 def create_app(config: Config, runner: Runner, tracing: Tracing | None = None) -> FastAPI:
-    """Build the service; nothing is opened before its lifespan starts. It closes ``tracing`` at its end."""
+    """Build the app. It opens nothing before its lifespan starts. At the lifespan's end it closes ``tracing``."""
     tracing = tracing or Tracing()
     metrics = Metrics(config.experiment_id)
     admission = AdmissionController(config.limits, metrics)
@@ -63,18 +63,18 @@ def create_app(config: Config, runner: Runner, tracing: Tracing | None = None) -
         version=VERSION,
         description=openapi.description_of(config.experiment_id),
         lifespan=lifespan,
-        # Ours has a policy.
+        # Our own /docs has a Content-Security-Policy.
         docs_url=None,
         redoc_url=None,
-        # A redirect would lead to whatever host the sender names.
+        # A redirect would use the Host header of the request, which can name any server.
         redirect_slashes=False,
-        # Its spans would know no step and no code of ours, and its variables would stop the start.
+        # FastAPI's own spans know neither our stages nor our error codes, and its variables could prevent the start.
         telemetry={"tracing": False, "metrics": False, "logs": False, "auto_configure": False},
     )
     add_routes(app, config)
     app.state.config, app.state.metrics, app.state.admission = config, metrics, admission
     add_security_middleware(app, config)
-    # The last one added is the first to see a request.
+    # The middleware that is added last sees a request first.
     app.add_middleware(
         RoutePathMiddleware,
         paths=[route.path for route in app.routes if isinstance(route, Route)],
@@ -89,14 +89,14 @@ def create_app(config: Config, runner: Runner, tracing: Tracing | None = None) -
 
 
 def add_security_middleware(app: FastAPI, config: Config) -> None:
-    """Ask for keys where some are set, and let pages from elsewhere in where they are named."""
+    """Require an API key if keys are set, and allow pages of other origins (CORS) if origins are set."""
     keys = ApiKeys(key.get_secret_value() for key in config.server.api_keys)
     if keys:
         app.add_middleware(ApiKeyMiddleware, keys=keys, on_error=on_service_error)
         plain = app.openapi
         app.openapi = lambda: openapi.with_keys(plain())  # type: ignore[method-assign]  # as FastAPI's manual has it
     if config.server.cors_origins:
-        # Outside of the API keys: a browser's preflight request shows no key.
+        # CORS comes before the API keys, because a browser's preflight request has no key.
         app.add_middleware(
             CORSMiddleware,
             allow_origins=config.server.cors_origins,
@@ -107,7 +107,7 @@ def add_security_middleware(app: FastAPI, config: Config) -> None:
 
 
 def main() -> int:
-    """Serve until SIGTERM or Ctrl-C; answers the exit status. A problem with the start is one line on stderr."""
+    """Serve until SIGTERM or Ctrl-C; return the exit status. A failed start prints one line on stderr."""
     try:
         config = load_config(os.environ)
         allow_open_files(config.limits.connections)
@@ -116,8 +116,8 @@ def main() -> int:
         sys.stderr.write(f"app_server: {exc}\n")
         return 1
     configure_json_logging()
-    # Pillow warns of every oddity in a photo, python_multipart of every one in a form; our log is for the operator,
-    # who can't mend what other people send.
+    # Pillow warns about irregular photos, python_multipart about irregular forms. The log is for the operator, who
+    # can't change what clients send.
     warnings.filterwarnings("ignore", module=r"PIL\.")
     for library in ("PIL", "python_multipart"):
         logging.getLogger(library).setLevel(logging.CRITICAL)
@@ -129,11 +129,11 @@ def main() -> int:
 
 
 def _bind(host: str, port: int) -> socket.socket:
-    """Bind before anything else, so that a taken port ends the start with one clear line; raises OSError."""
+    """Bind the port first, so that a taken port gives one clear line; raises OSError."""
     try:
         return bind(host, port)
     except OSError as exc:
-        reason = f"{exc.strerror}; is another one running? Set SERVICE_PORT to a free port"
+        reason = f"{exc.strerror}; is another program using it? Set SERVICE_PORT to a free port"
         raise OSError(f"can't listen on {join(host, port)}: {reason}") from exc
 
 

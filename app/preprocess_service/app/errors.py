@@ -1,4 +1,4 @@
-"""Everything that a request can fail of, with the HTTP status and the code that its sender sees.
+"""All errors of a request, with the HTTP status and the code that its client sees.
 
     ServiceError
     ├── InvalidBase64          400  invalid_base64
@@ -19,8 +19,8 @@
     ├── ModelUnavailable       503  model_unavailable    Retry-After
     └── DeadlineExceeded       504  deadline_exceeded
 
-Each is named after the step that failed. Its message (``messages.py``) is written for the sender and says what to do;
-what the inside said stays in ``__cause__`` and reaches the log only.
+Each class is named after the cause. Its message (``translations.py``) is written for the client and says what to do.
+The internal cause is in ``__cause__`` and appears only in the log.
 """
 
 from collections.abc import Mapping
@@ -34,8 +34,8 @@ class ServiceError(Exception):
     """A request that can't be answered.
 
     Args:
-        message: a key of ``translations.MESSAGES``; by default the one that is named like the code.
-        values: what the message's ``{placeholders}`` are filled with.
+        message: a key of ``translations.MESSAGES``; by default the error's code.
+        values: fill the message's ``{placeholders}``.
     """
 
     status: ClassVar[int]
@@ -49,7 +49,7 @@ class ServiceError(Exception):
         super().__init__(self.text("en"))
 
     def text(self, language: Language) -> str:
-        """What the sender is told."""
+        """Return the message in ``language``."""
         return translate(self.message, language, self.values)
 
     def again(self) -> Self:
@@ -59,7 +59,7 @@ class ServiceError(Exception):
         return error
 
     def body(self, language: Language, request_id: str) -> dict[str, str]:
-        """What the sender is told, as the JSON of an answer."""
+        """Return the JSON object of the error response."""
         return {"status": "Failed", "msg": self.text(language), "code": self.code, "request_id": request_id}
 
 
@@ -71,7 +71,7 @@ class InvalidBase64(ServiceError):
 
 
 class InvalidImage(ServiceError):
-    """The bytes are no picture, or a broken one."""
+    """The bytes are not a picture, or the picture is broken."""
 
     status = 400
     code = "invalid_image"
@@ -85,14 +85,14 @@ class InvalidEncoding(ServiceError):
 
 
 class InvalidHttp(ServiceError):
-    """What came in is no HTTP."""
+    """The request is not valid HTTP/1.1."""
 
     status = 400
     code = "invalid_http"
 
 
 class Unauthorized(ServiceError):
-    """No key was sent, or not one that is known."""
+    """The request has no API key, or an unknown one."""
 
     status = 401
     code = "unauthorized"
@@ -107,30 +107,30 @@ class NotFound(ServiceError):
 
 
 class MethodNotAllowed(ServiceError):
-    """The route takes another method."""
+    """The route does not accept this method."""
 
     status = 405
     code = "method_not_allowed"
 
 
 class RequestTimeout(ServiceError):
-    """The request itself did not come in in time."""
+    """The request did not arrive in time."""
 
     status = 408
     code = "request_timeout"
-    # The rest of it may still be on its way.
+    # The rest of the request may still arrive.
     headers = MappingProxyType({"Connection": "close"})
 
 
 class ImageTooLarge(ServiceError):
-    """The body has too many bytes or the picture too many pixels."""
+    """The body has too many bytes, or the picture takes too many pixels, too much memory or too much time."""
 
     status = 413
     code = "image_too_large"
 
 
 class UnsupportedMediaType(ServiceError):
-    """The body is of a type that is not taken."""
+    """The type of the body, or the format of the picture, is not supported."""
 
     status = 415
     code = "unsupported_media_type"
@@ -150,7 +150,7 @@ class InvalidRequest(ServiceError):
 
 
 class HeadersTooLarge(ServiceError):
-    """The request's line and headers have too many bytes."""
+    """The request has too many bytes of headers, too many headers or trailers, or too much chunk framing."""
 
     status = 431
     code = "headers_too_large"
@@ -164,7 +164,7 @@ class InternalError(ServiceError):
 
 
 class ModelError(ServiceError):
-    """The model server rejected what we sent, or answered what makes no sense."""
+    """The model server rejected the call or gave an invalid answer."""
 
     status = 502
     code = "model_error"
@@ -178,7 +178,7 @@ class GoldenMismatch(ModelError):
 
 
 class Overloaded(ServiceError):
-    """There is more work than can be done in time."""
+    """The service has too much work."""
 
     status = 503
     code = "overloaded"
@@ -194,7 +194,7 @@ class ModelUnavailable(ServiceError):
 
 
 class DeadlineExceeded(ServiceError):
-    """The answer did not come in time."""
+    """There was no answer before the deadline."""
 
     status = 504
     code = "deadline_exceeded"

@@ -1,4 +1,4 @@
-"""What the service says to people, in English and in Brazilian Portuguese."""
+"""The service's messages for its clients, in English and in Brazilian Portuguese."""
 
 import functools
 
@@ -31,8 +31,8 @@ MESSAGES: dict[str, dict[Language, str]] = MODEL_MESSAGES | {
         "formulário ou URL os cria. Escreva '+' como %2B ali, ou envie JSON.",
     },
     "image_empty": {
-        "en": "There is no picture: it has 0 bytes. Send the file's bytes.",
-        "pt": "Não há imagem: são 0 bytes. Envie os bytes do arquivo.",
+        "en": "The picture is empty: it has 0 bytes. Send the file's bytes.",
+        "pt": "A imagem está vazia: tem 0 bytes. Envie os bytes do arquivo.",
     },
     "image_unknown": {
         "en": "This is not a picture that can be read. Send one of {formats}.",
@@ -55,20 +55,22 @@ MESSAGES: dict[str, dict[Language, str]] = MODEL_MESSAGES | {
         "pt": "A imagem tem mais de {megapixels} megapixels. Envie uma menor.",
     },
     "image_memory": {
-        "en": "The picture takes too much memory to decode. Send it with fewer pixels, or as a JPEG.",
-        "pt": "A imagem exige memória demais para ser decodificada. Envie-a com menos pixels, ou como JPEG.",
+        "en": "Decoding this picture takes too much memory. Send it with fewer pixels, or as a JPEG.",
+        "pt": "A decodificação desta imagem exige memória demais. Envie-a com menos pixels, ou como JPEG.",
     },
     "image_seconds": {
-        "en": "The picture takes too long to decode. Send it with fewer pixels, or as a JPEG that is not progressive.",
-        "pt": "A imagem demora demais para ser decodificada. Envie-a com menos pixels, ou como JPEG não progressivo.",
+        "en": "Decoding this picture takes too long. Send it with fewer pixels, or as a JPEG that is not progressive.",
+        "pt": "A decodificação desta imagem demora demais. Envie-a com menos pixels, ou como JPEG não progressivo.",
     },
     "decoders": {
-        "en": "No process that decodes pictures can be started now. Try again in a moment.",
-        "pt": "Nenhum processo que decodifica imagens pode ser iniciado agora. Tente de novo em instantes.",
+        "en": "The service can't start a process to decode pictures now. Try again in a moment.",
+        "pt": "O serviço não consegue iniciar agora um processo para decodificar imagens. Tente de novo em instantes.",
     },
     "batch_pixels": {
-        "en": "The pictures of this request have together more than {megapixels} megapixels. Send this one apart.",
-        "pt": "As imagens desta requisição têm juntas mais de {megapixels} megapixels. Envie esta separadamente.",
+        "en": "The large pictures of this request have more than {megapixels} megapixels in total. Send this one in "
+        "another request.",
+        "pt": "As imagens grandes desta requisição têm, no total, mais de {megapixels} megapixels. Envie esta em "
+        "outra requisição.",
     },
     "body_bytes": {
         "en": "The body has more than {megabytes} MB. Send a smaller picture.",
@@ -162,12 +164,12 @@ MESSAGES: dict[str, dict[Language, str]] = MODEL_MESSAGES | {
         "pt": "O corpo está cortado: falta o fim do seu {name}. Envie-o inteiro, ou como é, sem Content-Encoding.",
     },
     "batch_items": {
-        "en": "A batch holds 1 to {items} pictures; this one has {sent}. Send it in parts.",
-        "pt": "Um lote tem de 1 a {items} imagens; este tem {sent}. Envie-o em partes.",
+        "en": "A batch can have 1 to {items} pictures; this one has {sent}. Send at most {items} in one request.",
+        "pt": "Um lote pode ter de 1 a {items} imagens; este tem {sent}. Envie no máximo {items} por requisição.",
     },
     "model_error": {
-        "en": "The model server could not work with this picture; its operator finds the reason in the log.",
-        "pt": "O servidor do modelo não pôde usar esta imagem; o operador encontra o motivo no log.",
+        "en": "The model server could not process this picture. The operator can find the reason in the log.",
+        "pt": "O servidor do modelo não conseguiu processar esta imagem. O operador encontra o motivo no log.",
     },
     "top_k_number": {
         "en": "top_k must be a whole number, 1 or more.",
@@ -178,66 +180,66 @@ MESSAGES: dict[str, dict[Language, str]] = MODEL_MESSAGES | {
         "pt": "top_k deve ser um número inteiro de 1 a {most}, o número de rótulos.",
     },
     "overloaded": {
-        "en": "There is more work than can be done right now. Try again in a moment.",
-        "pt": "Há mais trabalho do que é possível atender agora. Tente de novo em instantes.",
+        "en": "The service has too much work right now. Try again in a moment.",
+        "pt": "O serviço está sobrecarregado no momento. Tente de novo em instantes.",
     },
     "draining": {
-        "en": "This process is about to end. Ask another, or try again in a moment.",
-        "pt": "Este processo está prestes a terminar. Use outro, ou tente de novo em instantes.",
+        "en": "This server is about to end. Use another one, or try again in a moment.",
+        "pt": "Este servidor está prestes a ser encerrado. Use outro, ou tente de novo em instantes.",
     },
     "model_unavailable": {
         "en": "The model is not available right now. Try again in a moment.",
         "pt": "O modelo não está disponível agora. Tente de novo em instantes.",
     },
     "deadline_exceeded": {
-        "en": "The answer did not come in time. Try again in a moment.",
-        "pt": "A resposta não chegou a tempo. Tente de novo em instantes.",
+        "en": "The answer was not ready in time. Try again in a moment.",
+        "pt": "A resposta não ficou pronta a tempo. Tente de novo em instantes.",
     },
     "unauthorized": {
-        "en": "A key is needed here. Send one that this service knows, as 'Authorization: Bearer <key>'.",
-        "pt": "Aqui é preciso uma chave. Envie uma que este serviço conheça, como 'Authorization: Bearer <chave>'.",
+        "en": "A valid API key is needed. Send it as 'Authorization: Bearer <key>'.",
+        "pt": "É necessária uma chave de API válida. Envie-a como 'Authorization: Bearer <chave>'.",
     },
     "request_timeout": {
-        "en": "The request did not come in in time. Send it again, over a faster line or with a smaller picture.",
-        "pt": "A requisição não chegou a tempo. Envie-a de novo, por uma linha mais rápida ou com uma imagem menor.",
+        "en": "The request did not arrive in time. Send it again, over a faster connection or with a smaller picture.",
+        "pt": "A requisição não chegou a tempo. Envie-a de novo, por uma conexão mais rápida ou com uma imagem menor.",
     },
     "body_slowest": {
-        "en": "More requests come in than there is room for, and this one came in most slowly. Try again in a moment.",
-        "pt": "Chegam mais requisições do que cabem, e esta é a que chegava mais devagar. Tente de novo em instantes.",
+        "en": "The service is receiving too many requests, and this one was the slowest. Try again in a moment.",
+        "pt": "O serviço está recebendo requisições demais, e esta era a mais lenta. Tente de novo em instantes.",
     },
     "headers_too_large": {
-        "en": "The request has more headers, trailers or parts of a chunked body than are taken. Send fewer or shorter "
+        "en": "The request has too many headers, trailers or chunks, or they are too long. Send fewer or shorter "
         "headers, and larger chunks.",
-        "pt": "A requisição tem mais cabeçalhos, trailers ou partes (chunks) do que o aceito. Envie menos cabeçalhos, "
-        "ou mais curtos, e chunks maiores.",
+        "pt": "A requisição tem cabeçalhos, trailers ou chunks demais, ou eles são longos demais. Envie menos "
+        "cabeçalhos, ou mais curtos, e chunks maiores.",
     },
     "invalid_http": {
-        "en": "This is not a request of HTTP/1.1 that can be understood. Every request has one header Host.",
-        "pt": "Isto não é uma requisição HTTP/1.1 que possa ser entendida. Toda requisição tem um cabeçalho Host.",
+        "en": "This is not a valid HTTP/1.1 request. For example, it must have exactly one Host header.",
+        "pt": "Esta não é uma requisição HTTP/1.1 válida. Por exemplo, ela deve ter exatamente um cabeçalho Host.",
     },
     "not_found": {
-        "en": "There is nothing at {path}. See /docs for what there is.",
-        "pt": "Não há nada em {path}. Veja em /docs o que existe.",
+        "en": "There is no route {path}. See /docs for all routes.",
+        "pt": "A rota {path} não existe. Veja todas as rotas em /docs.",
     },
     "method_not_allowed": {
-        "en": "{path} does not take {method}. See /docs for what it takes.",
-        "pt": "{path} não aceita {method}. Veja em /docs o que ele aceita.",
+        "en": "{path} does not accept the method {method}. See /docs for the methods of each route.",
+        "pt": "{path} não aceita o método {method}. Veja em /docs os métodos de cada rota.",
     },
     "internal_error": {
-        "en": "Something went wrong here. Report it with this request_id.",
-        "pt": "Algo deu errado aqui. Informe o problema com este request_id.",
+        "en": "The service has an internal error. Report it with this request_id.",
+        "pt": "O serviço teve um erro interno. Informe o problema com este request_id.",
     },
 }
 
 
 def translate(message: str, language: Language, values: dict[str, object]) -> str:
-    """The text of a message, its ``{placeholders}`` filled from ``values``."""
+    """Return the text of a message, with its ``{placeholders}`` filled from ``values``."""
     return MESSAGES[message][language].format(**values)
 
 
 @functools.lru_cache(maxsize=256)
 def negotiate(accept_language: str) -> Language:
-    """The language that an Accept-Language header likes best (RFC 9110, 12.5.4); English where it likes neither."""
+    """Return the language that an Accept-Language header prefers (RFC 9110, 12.5.4); English if it has neither."""
     best: Language = "en"
     best_quality = 0.0
     for part in accept_language.lower().split(","):

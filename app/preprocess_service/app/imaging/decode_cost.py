@@ -1,7 +1,7 @@
-"""What it takes to decode a picture, told from its header alone.
+"""Estimates the cost of decoding a picture from its header.
 
-The bytes for each pixel were measured with Pillow 13, libavif and libheif on pictures of 20 megapixels; a test decodes
-pictures of each kind within what is told here.
+The bytes per pixel were measured with Pillow 13, libavif and libheif on pictures of 20 megapixels. A test decodes
+pictures of each kind within these estimates.
 """
 
 import math
@@ -16,13 +16,13 @@ from PIL.TiffImagePlugin import TiffImageFile
 from preprocess_service.app.imaging.decoders.gif import is_covered
 from preprocess_service.app.imaging.decoders.png import has_deep_transparency
 
-# The marker that each scan of a JPEG begins with.
+# The marker at the start of each scan of a JPEG.
 _START_OF_SCAN = b"\xff\xda"
-# It, or the one at the end of the picture. One search for both: two would take 60 microseconds of a photo.
+# That marker, or the one at the end of the picture. Two separate searches would take 60 microseconds more per photo.
 _SCAN_OR_END = re.compile(rb"\xff[\xda\xd9]")
-# Decoder contexts, tables, and some rows in several modes.
+# For any picture: decoder contexts, tables, and some rows in several modes.
 _BASE_BYTES = 6_000_000
-# Pillow stores a pixel of these modes in so many bytes, of all others in 4.
+# Bytes that Pillow stores per pixel in these modes. In all other modes it stores 4.
 _STORED_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
 # A compressed BMP is unpacked in Python, into two copies beside the picture. One with alpha has it looked at, and may
 # lose it.
@@ -32,11 +32,11 @@ _BMP_ALPHA_BYTES = 9
 _GIF_CANVAS_BYTES = 9
 # A PNG of 16 bits a channel with a transparent colour is decoded twice, and compared channel by channel.
 _DEEP_TRANSPARENCY_BYTES = 10
-# The planes as they were coded, their RGB, and Pillow's copy of it; libwebp keeps a second canvas for animations.
+# The decoded planes, their RGB, and Pillow's copy of the RGB. libwebp keeps a second canvas for animations.
 _WEBP_BYTES = 18.0
 _HEIF_BYTES = 7.6
 _AVIF_RGB_BYTES = 8.5
-# Huffman decoding of one scan at a reduced scale, compared with decoding and storing every pixel.
+# The time of a JPEG with one scan at a reduced scale (Huffman decoding), relative to decoding and storing every pixel.
 _REDUCED_SCAN = 1 / 16
 # Of a whole photo, beside the one that was decoded: turned; in parts as float32; from another mode to RGB, with what
 # lies behind transparent pixels; from more than 8 bits.
@@ -52,27 +52,28 @@ _AV1_CONFIGURATION = b"av1C"
 
 @dataclass(frozen=True)
 class DecodeCost:
-    """Memory in bytes at the peak, and how many pixels the decoder's time is in proportion to."""
+    """Peak memory in bytes, and the number of pixels that the decoder's time is proportional to."""
 
     memory_bytes: int
     pixels: int
 
 
 def has_one_scan(image: Image.Image, data: bytes) -> bool:
-    """Whether ``image``, opened from ``data``, is a JPEG that one pass over its pixels decodes.
+    """Return whether ``image``, opened from ``data``, is a JPEG with a single scan.
 
-    Otherwise all coefficients are in memory, and each scan goes through all pixels, however few bytes it has.
+    Otherwise the decoder keeps all coefficients in memory, and each scan goes through all pixels, even if it has few
+    bytes.
     """
     if not isinstance(image, JpegImageFile) or image.info.get("progressive"):
         return False
-    # Behind the first one: a thumbnail before it has a scan too, and so has another picture after the end.
+    # Search only from the first scan to the end marker: a thumbnail before it, or a picture after it, has scans too.
     start = first_scan(data)
     following = _SCAN_OR_END.search(data, start + 2)
     return start > 0 and (following is None or following[0] != _START_OF_SCAN)
 
 
 def first_scan(data: bytes) -> int:
-    """Where the pixels of a JPEG begin, behind the metadata (ITU T.81, B.1.1.4); -1 where that is not clear."""
+    """Return the offset of a JPEG's first scan, after the metadata (ITU T.81, B.1.1.4); -1 if it is not found."""
     place = 2
     while data[place : place + 1] == b"\xff":
         if data[place + 1 : place + 2] == _START_OF_SCAN[1:]:
@@ -82,11 +83,11 @@ def first_scan(data: bytes) -> int:
 
 
 def decode_cost(image: Image.Image, data: bytes, size: tuple[int, int], one_scan: bool) -> DecodeCost:
-    """Tell the cost of ``image.load()``.
+    """Return the cost of ``image.load()``.
 
     Args:
-        image: opened and, if at all, drafted.
-        data: its file.
+        image: opened; a JPEG may have a draft size.
+        data: the file's bytes.
         size: width and height from the header, in pixels.
         one_scan: see ``has_one_scan``.
     """
@@ -133,9 +134,9 @@ def with_resize(cost: DecodeCost, image: Image.Image, one_scan: bool, in_float: 
 
 
 def webp_size(data: bytes) -> tuple[int, int] | None:
-    """Width and height of a WebP (RFC 9649, 2.5 to 2.7), None where the file is none.
+    """Return width and height of a WebP (RFC 9649, 2.5 to 2.7), or None for another file.
 
-    Pillow makes room for all pixels as soon as it opens one.
+    The size must be known before Pillow opens the file, because Pillow allocates all pixels when it opens a WebP.
     """
     if data[:4] != b"RIFF" or data[8:12] != b"WEBP" or len(data) < 30:
         return None
@@ -161,14 +162,14 @@ def _cost(memory_bytes: float, pixels: int) -> DecodeCost:
 
 
 def _coefficient_bytes(image: JpegImageFile) -> float:
-    """Bytes of coefficients for each pixel: two for each sample of each component."""
+    """Return the bytes of coefficients per pixel: two for each sample of each component."""
     sizes = [(across, down) for _, across, down, _ in image.layer]
     widest, tallest = (max(column, default=1) for column in zip(*sizes, strict=True)) if sizes else (1, 1)
     return 2 * sum(across * down for across, down in sizes) / max(1, widest * tallest)
 
 
 def _avif_bytes(image: Image.Image, data: bytes) -> float:
-    """Bytes for each pixel by the AV1CodecConfigurationBox (AV1 ISOBMFF, 2.3.3): depth and chroma subsampling."""
+    """Return the bytes per pixel, from depth and subsampling in the AV1CodecConfigurationBox (AV1 ISOBMFF, 2.3.3)."""
     place = data.find(_AV1_CONFIGURATION, 0, 1 << 16)
     flags = data[place + 6] if 0 <= place < len(data) - 6 else 0
     chroma = 0 if flags & 0x10 else 2 / ((1 + (flags >> 3 & 1)) * (1 + (flags >> 2 & 1)))
@@ -177,7 +178,7 @@ def _avif_bytes(image: Image.Image, data: bytes) -> float:
 
 
 def _strip_bytes(image: TiffImageFile, pixels: int) -> float:
-    """Bytes of one strip or tile, which libtiff unpacks as a whole; its size may be far beyond the picture's."""
+    """Return the bytes of one strip or tile: libtiff unpacks it as a whole, and it may be larger than the picture."""
     tags = image.tag_v2
     bits = tags.get(_BITS_PER_SAMPLE, (1,))
     try:
@@ -187,5 +188,5 @@ def _strip_bytes(image: TiffImageFile, pixels: int) -> float:
             area = min(pixels, image.width * int(tags.get(_ROWS_PER_STRIP, image.height)))
         return area * sum(bits) / 8
     except (TypeError, ValueError):
-        # A tag of another type than the format has: what reads it will refuse it.
+        # A tag has the wrong type. The decoder will reject the file.
         return 0.0

@@ -1,4 +1,4 @@
-"""Brings a big photo down, cheaply, before anything else is done with it."""
+"""Reduces a large photo at low cost before all other steps."""
 
 from __future__ import annotations
 
@@ -15,16 +15,16 @@ if TYPE_CHECKING:
 # How many pixels are averaged at a time.
 _BAND_PIXELS = 1 << 18
 
-# On both sides together; the widest filter, lanczos, reads 3 pixels on each where a picture is enlarged.
+# Pixels for both sides together. If a picture is enlarged, the widest filter (lanczos) reads 3 pixels on each side.
 FILTER_MARGIN = 16
 
 
 def min_side(picture: Geometry) -> int:
-    """How many pixels the shorter side of a photo needs for ``resize`` not to enlarge it, whichever way it lies.
+    """Return how many pixels the shorter side of a photo needs so that ``resize`` does not enlarge it.
 
-    A big photo is brought down by whole numbers, as far as that allows, before anything else is done with it, and a
-    JPEG is not even decoded at more (1/2, 1/4 or 1/8 of its size): the answer stays the same to 0.5 percentage points
-    (formats_test.py), at a fraction of the time and memory.
+    It holds for any orientation. A large photo is first reduced by a whole number, as far as this size allows. A JPEG
+    is even decoded at 1/2, 1/4 or 1/8 of its size. This takes a fraction of the time and memory, and changes the answer
+    by at most 0.5 percentage points (formats_test.py).
     """
     return math.ceil(max(picture.width, picture.height, picture.shortest_edge or 0) / picture.crop)
 
@@ -63,10 +63,10 @@ def _reduce_in_bands(image: Image.Image, factor: int, levels: Levels) -> Image.I
 
 
 def center_crop(image: Image.Image, picture: Geometry) -> Image.Image:
-    """Cut off what ``resize`` would not look at, which of a picture of 3 by 16 million pixels is nearly all.
+    """Cut off pixels that ``resize`` does not use: nearly all of them for a picture of 3 by 16 million pixels.
 
-    As much on both sides, so that the middle stays where it is; and enough is left for either way of turning it, and
-    for the neighbours of the outermost pixels, which resampling reads too.
+    It cuts the same from both sides, so that the centre stays. It keeps enough for any orientation, and the
+    FILTER_MARGIN, because resampling reads the neighbours of the outermost pixels too.
     """
     ratio = max(picture.width, picture.height) / min(picture.width, picture.height)
     longest = math.ceil(min(image.size) * ratio) + FILTER_MARGIN

@@ -30,9 +30,9 @@ class Batcher(Generic[Item, Answer]):
     Args:
         call: takes a batch and gives the answers in the same order. An exception in place of an answer is raised for
             that item only; an exception that it raises is raised for all of them.
-        max_concurrent_batches: how many calls may run at the same time. The last one only waits at its destination, to
-            be there when another call ends. It starts when it is as large as the running ones are on average; earlier,
-            it would leave later items out.
+        max_concurrent_batches: how many calls may run at the same time. The last one is a prefetch: it waits at its
+            destination until another call ends. It starts when it is as large as the running ones are on average. If it
+            started earlier, it would be too small.
         max_size: gives the most items in a batch that starts with this item.
         group: gives what all items of a batch have in common. An item of another group is sent in another batch.
     """
@@ -52,7 +52,7 @@ class Batcher(Generic[Item, Answer]):
         self._waiting: deque[_Pending[Item, Answer]] = deque()
 
     async def submit(self, item: Item) -> Answer:
-        """Return the answer to ``item``. A call is cancelled when the callers of all its items are."""
+        """Return the answer to ``item``. A call is cancelled if the callers of all its items are cancelled."""
         pending: _Pending[Item, Answer] = _Pending(item, asyncio.get_running_loop().create_future())
         self._waiting.append(pending)
         self._dispatch()
@@ -63,8 +63,8 @@ class Batcher(Generic[Item, Answer]):
                 self._waiting.remove(pending)
             raise
         finally:
-            # An exception that leaves here has this frame in its traceback; with ``pending`` it would refer to
-            # itself, and stay in memory until the garbage collector runs.
+            # The traceback of an exception holds this frame. With ``pending`` in it, the exception would refer to
+            # itself and stay in memory until the garbage collector runs.
             del pending
 
     def _dispatch(self) -> None:
@@ -73,7 +73,7 @@ class Batcher(Generic[Item, Answer]):
             call = asyncio.create_task(self._call([pending.item for pending in batch]))
             self._free -= 1
             self._in_flight += len(batch)
-            # Not at the end of the task itself, which one that is cancelled before it begins never comes to.
+            # A callback, not code at the end of the task: a task that is cancelled before it starts never runs.
             call.add_done_callback(partial(self._end, batch))
             for pending in batch:
                 pending.is_sent = True

@@ -1,4 +1,4 @@
-"""One request on its way: its id, how long it may still take, what it is about, and how long each stage took."""
+"""The context of one request: its id, its deadline, the pictures in it, and the time of each stage."""
 
 import asyncio
 import time
@@ -13,11 +13,11 @@ class RequestContext:
     """What the stages of one request share.
 
     Args:
-        request_id: the id that the sender, both logs and the model server know it by.
-        seconds: from when it arrived to when the answer must be out.
-        arrived: when that was, on ``time.monotonic``'s clock; now by default.
+        request_id: the id that the client gets, and that the logs of both services have.
+        seconds: the time from arrival to the deadline.
+        arrived: when the request arrived, on ``time.monotonic``'s clock; now by default.
         trace: gets a span for each stage.
-        timeout_error: what it means that the deadline passes before the whole request is there.
+        timeout_error: the error if the deadline passes before the whole request has arrived.
     """
 
     def __init__(
@@ -31,21 +31,21 @@ class RequestContext:
         self.request_id = request_id
         self._trace = trace
         self.bytes = 0
-        # Format, width and height of each picture that could be opened.
+        # Format, width and height in pixels of each picture that could be opened.
         self.images: list[tuple[str, int, int]] = []
         self._stages: list[tuple[str, float]] = []
         self._semaphores: dict[str, asyncio.Semaphore] = {}
         self._claimed_pixels = 0
         self._start = time.monotonic() if arrived is None else arrived
         self._deadline = self._start + seconds
-        # What it means that the deadline passes now.
+        # The error if the deadline passes now.
         self._timeout_error = timeout_error
 
     def remaining(self) -> float:
-        """Seconds that are left, more than 0.
+        """Return the seconds until the deadline, more than 0.
 
         Raises:
-            DeadlineExceeded: none is.
+            DeadlineExceeded: the deadline has passed.
         """
         left = self._deadline - time.monotonic()
         if left <= 0:
@@ -53,18 +53,21 @@ class RequestContext:
         return left
 
     def cancel(self) -> None:
-        """Let no further stage begin: nobody wants the answer any more."""
+        """Move the deadline into the past, so that no further stage begins: nobody waits for the answer."""
         self._deadline = self._start
 
     def semaphore(self, resource: str, limit: int) -> asyncio.Semaphore:
-        """How many of this request's photos may use a resource at the same time; the same one for each call."""
+        """Return the semaphore of a resource, for at most ``limit`` photos of this request at the same time.
+
+        Each call with the same ``resource`` gives the same semaphore.
+        """
         return self._semaphores.setdefault(resource, asyncio.Semaphore(limit))
 
     def claim_pixels(self, pixels: int, limit: int) -> None:
-        """Count pixels that take time and memory to decode.
+        """Count the pixels of a photo that is not small. A request may have one such photo of any size.
 
         Raises:
-            ImageTooLarge: those of all photos of this request, of several, are more than ``limit``.
+            ImageTooLarge: with an earlier photo, this request has more than ``limit`` such pixels.
         """
         if self._claimed_pixels and self._claimed_pixels + pixels > limit:
             raise ImageTooLarge("batch_pixels", megapixels=f"{limit / 1e6:g}")
@@ -72,10 +75,10 @@ class RequestContext:
 
     @asynccontextmanager
     async def deadline(self) -> AsyncIterator[None]:
-        """Cancel what runs in this block when the deadline passes.
+        """Cancel this block when the deadline passes.
 
         Raises:
-            DeadlineExceeded: it passed; ``timeout_error`` where that was while the request was read.
+            DeadlineExceeded: it passed; ``timeout_error`` if the request was still being read.
         """
         try:
             async with asyncio.timeout(self.remaining()):
@@ -85,14 +88,14 @@ class RequestContext:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """The stage ``read``: at the end of this block the whole request is there."""
+        """Measure the stage ``read``. At the end of this block the whole request has arrived."""
         with self.stage("read"):
             yield
         self._timeout_error = DeadlineExceeded
 
     @contextmanager
     def stage(self, name: str) -> Iterator[None]:
-        """Count the time of this block for ``name``; several threads may do so at once, for the photos of a batch."""
+        """Measure this block as the stage ``name``. Several threads may do so at once, for the photos of a batch."""
         start = time.monotonic()
         try:
             with self._trace.stage(name):
@@ -101,22 +104,22 @@ class RequestContext:
             self._stages.append((name, time.monotonic() - start))
 
     def record_stage(self, name: str, seconds: float) -> None:
-        """Count these seconds, which end now, as the stage ``name``."""
+        """Count ``seconds``, which end now, as the stage ``name``."""
         self._trace.record_stage(name, seconds)
         self._stages.append((name, seconds))
 
     def timings(self) -> dict[str, float]:
-        """Seconds of each stage so far, in the order of the stages; those of a batch are added up."""
+        """Return the seconds of each stage so far, in the order of the stages; for a batch, sums over its photos."""
         sums: dict[str, float] = {}
         for name, seconds in self._stages:
             sums[name] = sums.get(name, 0) + seconds
         return sums
 
     def total(self) -> float:
-        """Seconds since the request came."""
+        """Return the seconds since the request arrived."""
         return time.monotonic() - self._start
 
     def server_timing(self) -> str:
-        """The Server-Timing header: every stage and the total so far, in milliseconds."""
+        """Return the Server-Timing header: each stage and the total so far, in milliseconds."""
         timings = self.timings() | {"total": self.total()}
         return ", ".join(f"{name};dur={1000 * seconds:.1f}" for name, seconds in timings.items())

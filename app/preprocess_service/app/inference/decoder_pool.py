@@ -1,9 +1,9 @@
-"""Processes that decode pictures: each picture within a time and a memory of its own, whatever its file is made to do.
+"""Decodes pictures in processes. Each picture has a limit of time and of memory, even if its file is hostile.
 
-The standard library's pool can't end a task, and Pebble's hands tasks and results as pickles through one pipe with
-locks that all of its processes share: a process that was broken into could run code in this one, and each that is
-ended stops the others for as long as that takes. Here each process has two pipes of its own, and what comes back is
-read as JSON and pixels.
+Existing pools do not fit. The standard library's pool can't end a task. Pebble's pool sends tasks and results as
+pickles through one pipe, with locks that all its processes share. A compromised process could then run code in this
+one. When one process is ended, the others stop until it has ended. Here each process has its own two pipes, and its
+results are read as JSON and pixels.
 """
 
 import asyncio
@@ -37,14 +37,14 @@ from preprocess_service.app.recipe import Geometry
 from preprocess_service.app.utils import Photo
 from serving_common.cpu_quota import usable_cores
 
-# What every picture gets without waiting: enough for the header of any, and for most small ones as a whole.
+# Each picture may use this much without waiting for memory. It is enough for any header and for most small pictures.
 SMALL = DecodeCost(memory_bytes=16_000_000, pixels=2_000_000)
-# Time of computing, not of waiting. The slowest pictures took 0.035 s for a megapixel on a machine of 2026.
+# CPU time, not time of waiting. On a machine of 2026 the slowest pictures took 0.035 s per megapixel.
 BASE_SECONDS = 1.0
 SECONDS_PER_MEGAPIXEL = 0.2
-# How long a picture that nobody waits for any more may go on: most end by themselves before a process is worth ending.
+# Seconds that a picture may go on after its request was cancelled. Most end within this time and keep their process.
 GRACE_SECONDS = 0.2
-# What the photos of one request may have together, beyond those that are small, in multiples of `limits.pixels`.
+# The most pixels of all photos of one request that are not small, in multiples of `limits.pixels`.
 REQUEST_PIXELS = 2
 _ERRORS: dict[str, type[ServiceError]] = {
     error.__name__: error
@@ -57,11 +57,11 @@ logger = logging.getLogger(__name__)
 
 
 class DecoderPool:
-    """One process more than there are cores, so that pictures that take long never have all of them.
+    """A pool with one process more than there are cores, so that large pictures never occupy all processes.
 
-    Each picture is first tried within ``SMALL``. One that needs more is tried again when there is memory for it, and a
-    process that is not the last one. Of one request as many are decoded at a time as there are cores, and of those that
-    need more one fewer: whatever a request holds, it leaves a process for others.
+    Each picture is first decoded within the limits ``SMALL``. If it needs more, it is decoded again as a large picture:
+    it waits for memory, and one process always stays free of large pictures. With n cores, one request uses at most n
+    processes, and n - 1 for its large pictures (at least 1). So each request leaves a process for others.
     """
 
     def __init__(self, config: Config, metrics: Metrics) -> None:
@@ -82,16 +82,16 @@ class DecoderPool:
     async def decode(
         self, photo: Photo, context: RequestContext, geometry: Geometry, on_start: Callable[[], None]
     ) -> Pixels:
-        """Decode and resize a photo; cancelled, it ends the process that is at work on it.
+        """Decode and resize a photo. If it is cancelled, the process that works on the photo is ended.
 
         Args:
-            on_start: called when a process is there for the photo.
+            on_start: called when a process is free for the photo.
 
         Returns:
-            ``[height, width, 3]`` of ``geometry.dtype``.
+            ``[height, width, 3]`` of ``geometry.dtype``, RGB, 0 to 255.
 
         Raises:
-            ServiceError: the picture is refused.
+            ServiceError: the picture is rejected.
         """
         async with context.semaphore("decoders", self._cores):
             result, pixels = await self._run(photo, context, geometry, SMALL, on_start)
@@ -118,7 +118,7 @@ class DecoderPool:
         await asyncio.to_thread(lambda: [process.end() for process in self._idle])
 
     async def check(self, timeout: float) -> ServiceError | None:
-        """Start all processes; answers what is wrong where one does not start within ``timeout`` seconds."""
+        """Start all processes; return an error if one does not start within ``timeout`` seconds, else None."""
         starting = self._starting
         if starting is None or (starting.done() and not starting.result()):
             starting = self._starting = asyncio.create_task(self._start_all())
@@ -139,7 +139,7 @@ class DecoderPool:
         cost: DecodeCost,
         on_start: Callable[[], object],
     ) -> tuple[dict[str, Any], bytes]:
-        """Have one picture decoded within ``cost``; the result as ``decoder_worker.run`` gives it."""
+        """Decode one picture within ``cost``; return the result of ``decoder_worker.run``."""
         task = self._task | self._limits(cost) | {"geometry": geometry.model_dump()}
         size = geometry.height * geometry.width * 3 * np.dtype(geometry.dtype).itemsize
         return await self._call(lambda process: self._decode(process, photo, context, task, size), on_start)
@@ -153,7 +153,7 @@ class DecoderPool:
         call = self._threads.submit(function, process)
 
         def release() -> None:
-            # The one that was at work last is the next: where there is little to do, the others stay out of memory.
+            # The process that worked last is used first. So under little load the others are never started.
             self._idle.appendleft(process)
             self._slots.release()
 
@@ -163,7 +163,7 @@ class DecoderPool:
                 process.kill()
 
         def on_done(_: object) -> None:
-            # A thread may outlast the loop.
+            # A thread may run longer than the event loop.
             with contextlib.suppress(RuntimeError):
                 loop.call_soon_threadsafe(release)
 
@@ -181,13 +181,14 @@ class DecoderPool:
     def _decode(
         self, process: DecoderProcess, photo: Photo, context: RequestContext, task: dict[str, Any], size: int
     ) -> tuple[dict[str, Any], bytes]:
-        # Answered, not raised: a future that held the exception would be held by its traceback in turn, with the photo.
+        # Errors are returned, not raised: a future with an exception and the exception's traceback would refer to each
+        # other, and would keep the photo in memory.
         result: dict[str, Any] = {}
         try:
-            # It may have waited until nobody wants the answer any more.
+            # The deadline may have passed while the photo waited.
             context.remaining()
             with context.stage("decode"):
-                # Base64 is decoded there too: 20 MB of it would hold the GIL for a tenth of a second.
+                # The process decodes base64 too: here 20 MB of it would hold the GIL for 0.1 s.
                 is_base64 = isinstance(photo, str)
                 data = photo.encode("ascii", "replace") if isinstance(photo, str) else photo
                 result, pixels = process.decode(task | {"is_base64": is_base64}, data, size)
@@ -200,13 +201,13 @@ class DecoderPool:
         return result, pixels
 
     def _explain(self, exc: DecoderEnded, context: RequestContext) -> dict[str, Any]:
-        """The result of a task whose process ended."""
+        """Return the result of a task whose process ended."""
         if exc.status is None:
             self._starting = None
             return {"error": [Overloaded.__name__, "decoders", {}]}
         is_late = exc.status == -getattr(signal, "SIGPROF", 0)
         self._metrics.decoders_ended.labels("time" if is_late else "crash").inc()
-        # By itself, or by what the system does to a process that was broken into.
+        # It crashed, or the system ended it, for example because it was compromised and tried to write a file.
         if not is_late:
             fields = {"request_id": context.request_id, "status": exc.status}
             logger.warning("a decoder ended at a picture: status %d", exc.status, extra=fields)

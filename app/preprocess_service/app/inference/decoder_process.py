@@ -1,6 +1,6 @@
-"""A process that decodes pictures, as the service sees it: one task at a time goes in, pixels come out.
+"""The service's side of a process that decodes pictures: it sends one task at a time and reads pixels.
 
-What comes back is read as JSON and pixels and never as code: a process that was broken into can't run any here.
+Results are read as JSON and pixels, never as pickles. So a compromised process can't run code in this one.
 """
 
 import contextlib
@@ -14,18 +14,18 @@ from typing import IO, Any
 
 PROGRAM = ("-m", "preprocess_service.app.inference.decoder_worker")
 SOURCE_ROOT = Path(__file__).parents[3]
-# How long a process may take to end by itself.
+# Seconds that a process has to end by itself.
 GRACE_SECONDS = 0.2
-# The longest line of JSON from a process.
+# The longest line of JSON that is read from a process.
 _LINE_BYTES = 1 << 16
-# Nothing else of this service's environment is a decoder's business: keys are in it.
+# The only variables that a decoder gets. The service's environment may hold API keys.
 _ENVIRONMENT = ("PATH", "PYTHONPATH", "PYTHONDONTWRITEBYTECODE", "LD_LIBRARY_PATH", "SYSTEMROOT", "LANG")
 
 logger = logging.getLogger(__name__)
 
 
 class DecoderEnded(Exception):
-    """A process ended in the middle of a task; ``status`` as ``subprocess`` has it, None where it did not start."""
+    """A process ended during a task. ``status`` is ``subprocess``'s return code; None: the process did not start."""
 
     def __init__(self, status: int | None) -> None:
         super().__init__(f"a decoder ended with status {status}")
@@ -33,17 +33,25 @@ class DecoderEnded(Exception):
 
 
 class DecoderProcess:
-    """One process, started when it is needed and has ended. All but ``kill`` blocks its thread."""
+    """One process. It is started when it is needed, also after it has ended. All methods but ``kill`` block."""
 
     def __init__(self) -> None:
         self._process: subprocess.Popen[bytes] | None = None
         self._is_killed = False
 
     def decode(self, task: dict[str, Any], data: bytes, pixel_bytes: int) -> tuple[dict[str, Any], bytes]:
-        """Hand over one task and wait for its result, whose pixels are of ``pixel_bytes`` if there are any.
+        """Send one task and wait for its result.
+
+        Args:
+            task: the limits and settings, as ``decoder_worker.run`` takes them.
+            data: the file, or its base64.
+            pixel_bytes: the size of the pixels, if the result has any.
+
+        Returns:
+            The result's JSON object, and its pixels: uint8, ``pixel_bytes`` long, or empty.
 
         Raises:
-            DecoderEnded: the process did, or did not answer as it should.
+            DecoderEnded: the process ended, or gave an invalid answer and was ended.
         """
         process = self.start()
         assert process.stdin and process.stdout
@@ -64,18 +72,18 @@ class DecoderProcess:
         return result, pixels
 
     def kill(self) -> None:
-        """End the process, whatever it does; a ``decode`` that waits for it then raises."""
+        """Kill the process. A ``decode`` that waits for it then raises DecoderEnded."""
         self._is_killed = True
         if self._process is not None:
             self._process.kill()
 
     def end(self) -> int | None:
-        """Let the process end by itself, which it does at the end of its tasks, or else kill it; answers its status."""
+        """Close the process's pipes, so that it ends, and kill it if it does not; return its status."""
         process, self._process, self._is_killed = self._process, None, False
         if process is None:
             return None
         for stream in (process.stdin, process.stdout):
-            # What was not written yet is lost with the process.
+            # Closing may fail, because buffered bytes can't be written any more. They are lost.
             with contextlib.suppress(OSError):
                 assert stream
                 stream.close()
@@ -86,7 +94,7 @@ class DecoderProcess:
             return process.wait()
 
     def start(self) -> "subprocess.Popen[bytes]":
-        """Start the process unless it is there, and wait until it is ready; raises DecoderEnded."""
+        """Return the running process, or start one and wait until it is ready; raises DecoderEnded."""
         if self._is_killed:
             self.end()
         if self._process is not None:
@@ -107,7 +115,7 @@ class DecoderProcess:
             assert process.stdout
             _read_line(process.stdout)
             if self._is_killed:
-                # Meanwhile, when there was nothing to kill yet.
+                # ``kill`` was called while there was no process yet.
                 raise EOFError
         except (OSError, EOFError, ValueError, LookupError) as exc:
             is_ours = self._is_killed

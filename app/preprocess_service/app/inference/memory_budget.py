@@ -1,4 +1,4 @@
-"""Memory that several tasks share: a task that needs more than is free waits, in the order of arrival."""
+"""A memory limit that several tasks share. A task that needs more than is free waits, in the order of arrival."""
 
 import asyncio
 from collections import deque
@@ -7,10 +7,10 @@ from contextlib import asynccontextmanager
 
 
 class MemoryBudget:
-    """Bytes for all pictures that are decoded at the same time.
+    """The memory of all pictures that are decoded at the same time.
 
     Args:
-        size: bytes in all.
+        size: the limit in bytes.
     """
 
     def __init__(self, size: int) -> None:
@@ -20,8 +20,8 @@ class MemoryBudget:
 
     @asynccontextmanager
     async def reserve(self, size: int) -> AsyncIterator[None]:
-        """Reserve ``size`` bytes for this block; at most ``self.size``."""
-        # Nobody overtakes: otherwise small pictures could keep a large one out for ever.
+        """Wait until ``size`` bytes are free and reserve them for this block; ``size`` is at most ``self.size``."""
+        # No task overtakes another. Otherwise small pictures could keep a large one waiting for ever.
         if self._waiting or size > self._free:
             turn = asyncio.get_running_loop().create_future()
             self._waiting.append((size, turn))
@@ -45,7 +45,7 @@ class MemoryBudget:
     def _grant(self) -> None:
         while self._waiting:
             size, turn = self._waiting[0]
-            # One that is cancelled may not have run since: its deadline passed in the same moment.
+            # A cancelled task may still be in the queue, if it has not run since its deadline passed.
             if not turn.cancelled():
                 if size > self._free:
                     return

@@ -1,4 +1,4 @@
-"""API keys: who may ask for what costs something, where keys are set."""
+"""API keys: if keys are set, all routes but the open ones require one."""
 
 import hashlib
 import hmac
@@ -17,7 +17,7 @@ OPEN_FOLDERS = ("/static/", "/samples/", "/static-offline-docs/")
 
 
 class ApiKeys:
-    """The keys that are taken; none of them can be read out of it."""
+    """The accepted keys. It stores only their digests."""
 
     def __init__(self, keys: Iterable[str]) -> None:
         self._digests = [_digest(key) for key in keys]
@@ -26,10 +26,10 @@ class ApiKeys:
         return bool(self._digests)
 
     def accept(self, headers: Headers) -> bool:
-        """Whether a request shows one of them, as ``Authorization: Bearer`` or as ``X-API-Key``.
+        """Return whether a request has one of the keys, as ``Authorization: Bearer`` or as ``X-API-Key``.
 
-        It takes as long for a wrong key as for a right one, however much of it is right: digests of one length are
-        compared, and with all of them.
+        The time does not depend on the key that was sent, nor on how much of it is right: digests of equal length are
+        compared in constant time, and with all keys.
         """
         scheme, _, sent = headers.get("authorization", "").partition(" ")
         digest = _digest(sent.strip() if scheme.lower() == "bearer" else headers.get("x-api-key", ""))
@@ -37,10 +37,10 @@ class ApiKeys:
 
 
 class ApiKeyMiddleware:
-    """Answers 401 to requests without a key, but for open paths.
+    """Answers 401 to requests without a valid key, except on open paths.
 
     Args:
-        on_error: makes an answer of an error.
+        on_error: makes the response to an error.
     """
 
     def __init__(
@@ -58,7 +58,7 @@ class ApiKeyMiddleware:
 
 
 def is_open(path: str) -> bool:
-    """Whether no key is asked for."""
+    """Return whether a path needs no key."""
     return path in OPEN_PATHS or path.startswith(OPEN_FOLDERS)
 
 

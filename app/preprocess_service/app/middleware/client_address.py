@@ -17,14 +17,14 @@ class ClientAddresses:
         self._trusted = [ip_network(proxy) for proxy in trusted_proxies]
 
     def of(self, peer: str, headers: Iterable[tuple[bytes, bytes]]) -> str:
-        """The sender's address.
+        """Return the client's address.
 
-        Each proxy adds the address that it was asked from at the right. So the last one that no trusted proxy has is
-        the sender's; what stands further to the left was written by the sender itself.
+        Each proxy appends the address of its own client to ``X-Forwarded-For``, at the right. So the client's address
+        is the rightmost one that is not a trusted proxy. The client may have written the addresses left of it.
 
         Args:
-            peer: the other end of the connection.
-            headers: of the request, their names in lower case.
+            peer: the address at the other end of the connection.
+            headers: the request's headers, with names in lower case.
         """
         found = _parse(peer)
         if found is None or not self.trusts(peer):
@@ -53,10 +53,10 @@ def _parse(text: str) -> Address | None:
         address = ip_address(text)
     except ValueError:
         return None
-    # An IPv4 address in the form in which a socket for both kinds has it.
+    # A socket for IPv4 and IPv6 gives an IPv4 address as ::ffff:a.b.c.d.
     return getattr(address, "ipv4_mapped", None) or address
 
 
 def client_addresses(is_logged: bool, trusted_proxies: Iterable[str]) -> ClientAddresses | None:
-    """What finds the addresses, where they are logged at all."""
+    """Return a ``ClientAddresses``, or None if client addresses are not logged."""
     return ClientAddresses(trusted_proxies) if is_logged else None

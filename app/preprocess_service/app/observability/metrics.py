@@ -1,4 +1,4 @@
-"""What is counted, in Prometheus' words."""
+"""The service's metrics, in Prometheus' format. ``docs/operations.md`` lists them."""
 
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
@@ -14,27 +14,27 @@ from prometheus_client import (
 )
 
 VERSION = "0.1.0"
-# Of what ``render`` gives.
+# The Content-Type of what ``render`` returns.
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
-# The stages of a request in their order; ``queue`` is the wait for a thread that decodes.
+# The stages of a request in their order; ``queue`` is the wait for a thread or process that decodes.
 STAGES = ("read", "queue", "decode", "resize", "model", "total")
-# From a small photo on a fast machine to a request that waited for its deadline.
+# Histogram buckets: from a small photo on a fast machine to a request that reached its deadline.
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
-# From a thumbnail to the largest body that is taken.
+# Histogram buckets: from a thumbnail to above the largest body.
 _BYTES = (10e3, 30e3, 100e3, 300e3, 1e6, 3e6, 10e6, 30e6)
 
 
 class Metrics:
-    """One set for each app, in a registry of its own, so that two apps in one process don't mix."""
+    """The metrics of one app, in their own registry, so that two apps in one process do not share counts."""
 
     def __init__(self, model_name: str = "") -> None:
         self.registry = CollectorRegistry()
         self._add_traffic()
         self._add_load()
-        self.model_ready = self._gauge("model_ready", "1: the model was found AVAILABLE and predicting, not long ago.")
-        self.model_version = self._gauge("model_version", "The version that answered last.")
-        build = Info("catdog_build", "Of this service; model: the one that it asks for.", registry=self.registry)
+        self.model_ready = self._gauge("model_ready", "1: at the last check the model was AVAILABLE and predicted.")
+        self.model_version = self._gauge("model_version", "The model version of the last prediction.")
+        build = Info("catdog_build", "Version of this service, and name of its model.", registry=self.registry)
         build.info({"version": VERSION, "model": model_name})
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
@@ -42,27 +42,27 @@ class Metrics:
     def _add_traffic(self) -> None:
         registry = self.registry
         self.requests = Counter("catdog_requests", "Requests answered.", ["route", "status"], registry=registry)
-        self.failures = Counter("catdog_failures", "Those not answered with success.", ["code"], registry=registry)
+        self.failures = Counter("catdog_failures", "Requests that failed, by code.", ["code"], registry=registry)
         self.stage_duration_seconds = Histogram(
             "catdog_stage_duration_seconds",
-            "Seconds by stage of a request.",
+            "Duration of each stage of a request, in seconds.",
             ["stage"],
             buckets=_SECONDS,
             registry=registry,
         )
         self.photo_bytes = Histogram(
-            "catdog_photo_bytes", "Bytes of a request's photos, as sent.", buckets=_BYTES, registry=registry
+            "catdog_photo_bytes", "Size of a request's photos as sent, in bytes.", buckets=_BYTES, registry=registry
         )
-        self.predictions = Counter("catdog_predictions", "Photos by what was seen.", ["label"], registry=registry)
+        self.predictions = Counter("catdog_predictions", "Predicted photos, by label.", ["label"], registry=registry)
         self.rejected = Counter("catdog_rejected", "Requests rejected: too many were in flight.", registry=registry)
         self.expired = Counter("catdog_expired", "Requests whose deadline passed.", registry=registry)
         self.client_disconnects = Counter(
             "catdog_client_disconnects", "Requests whose client disconnected.", registry=registry
         )
         self.decoders_ended = Counter(
-            "catdog_decoders_ended", "Processes that ended at a picture, by reason.", ["reason"], registry=registry
+            "catdog_decoders_ended", "Decoder processes ended by a picture, by reason.", ["reason"], registry=registry
         )
-        # Kept here, since labels() takes a lock and several times as long as counting does.
+        # The results of labels() are kept: it takes a lock, and several times as long as counting.
         self._of_stage = {stage: self.stage_duration_seconds.labels(stage) for stage in STAGES}
         self._of_answer: dict[tuple[str, int], Counter] = {}
         self._of_code: dict[str, Counter] = {}
@@ -71,16 +71,16 @@ class Metrics:
     def _add_load(self) -> None:
         self.in_flight = self._gauge("in_flight", "Photos being prepared or predicted.")
         self.queue_length = self._gauge("queue_length", "Photos that wait to be decoded.")
-        self.concurrency_limit = self._gauge("concurrency_limit", "Photos that may be in flight; others are rejected.")
-        self.concurrency = self._gauge("concurrency", "Photos of admitted requests.")
-        self.buffered_bytes = self._gauge("buffered_bytes", "Bodies of all requests at work together.")
+        self.concurrency_limit = self._gauge("concurrency_limit", "The most photos in flight; others are rejected.")
+        self.concurrency = self._gauge("concurrency", "Photos in flight, of admitted requests.")
+        self.buffered_bytes = self._gauge("buffered_bytes", "Bytes of the bodies of all requests in work.")
         self.connections = self._gauge("connections", "Open HTTP connections.")
 
     def _gauge(self, name: str, text: str) -> Gauge:
         return Gauge(f"catdog_{name}", text, registry=self.registry)
 
     def record_request(self, route: str, status: int, code: str) -> None:
-        """Count one request; ``code`` is ``ok`` or says what failed."""
+        """Count one request; ``code`` is ``ok`` or an error code of ``errors.py``."""
         answer = self._of_answer.get((route, status))
         if answer is None:
             answer = self._of_answer[route, status] = self.requests.labels(route, status)
@@ -105,5 +105,5 @@ class Metrics:
             self._of_stage[stage].observe(value)
 
     def render(self) -> bytes:
-        """The text format that Prometheus reads."""
+        """Return all metrics in Prometheus' text format."""
         return generate_latest(self.registry)

@@ -1,7 +1,7 @@
-"""Traces by OpenTelemetry, sent over OTLP. Where to, which and how many: its standard variables say, OTEL_*.
+"""Traces by OpenTelemetry, sent over OTLP. Its standard variables (OTEL_*) set the destination and the sampling.
 
-Names and attributes are those of its semantic conventions. Spans are sent in the background; one that can't be is
-dropped in the end, and no request waits for it. Where no traces are wanted, all spans are the API's own no-op.
+Names and attributes follow its semantic conventions. Spans are sent in the background. A span that can't be sent is
+dropped; no request waits for it. Without a destination, all spans are the API's own no-op spans.
 """
 
 import time
@@ -29,7 +29,7 @@ from preprocess_service.app.observability.metrics import VERSION
 from serving_common.otel import SpanExport, open_export
 
 SERVICE = "preprocess_service"
-# How long the end of the process waits for the last spans to be sent.
+# Seconds that the service waits at its end until the last spans are sent.
 CLOSE_SECONDS = 2.0
 
 Metadata = tuple[tuple[str, str], ...]
@@ -38,7 +38,7 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 
 
 class Trace:
-    """One request's part of a trace; ``id`` is empty where there is none."""
+    """One request's part of a trace. ``id`` is the trace id, or "" without a trace."""
 
     def __init__(self, tracer: Tracer, span: Span) -> None:
         self._tracer = tracer
@@ -47,22 +47,22 @@ class Trace:
         self.id = "" if span is INVALID_SPAN else format_trace_id(span.get_span_context().trace_id)
 
     def stage(self, name: str) -> AbstractContextManager[None]:
-        """A span for what runs in this block, be it in another thread."""
-        # The context is named, since a thread of the pool has none.
+        """Make a span for this block, which may run in another thread."""
+        # The context is passed explicitly: a thread of the pool has no current context.
         return _running(self._tracer.start_span(name, self._context))
 
     def record_stage(self, name: str, seconds: float) -> None:
-        """A span for what ends now and began ``seconds`` ago."""
+        """Make a span that began ``seconds`` ago and ends now."""
         now = time.time_ns()
         self._tracer.start_span(name, self._context, start_time=now - int(seconds * 1e9)).end(now)
 
     def end(self, name: str, code: str, attributes: Mapping[str, str | int]) -> None:
-        """The request is answered; ``code`` is ``ok`` or says what failed."""
+        """End the request's span; ``code`` is ``ok`` or an error code of ``errors.py``."""
         self._span.update_name(name)
         self._span.set_attributes(attributes)
         if code != "ok":
             self._span.set_attribute("error.type", code)
-        # A sender's mistake is no error of a server's span.
+        # By OpenTelemetry's conventions a 4xx is not an error of a server's span.
         if int(attributes["http.response.status_code"]) >= 500:
             self._span.set_status(StatusCode.ERROR)
         self._span.end()
@@ -72,42 +72,47 @@ NO_TRACE = Trace(NoOpTracer(), INVALID_SPAN)
 
 
 class Tracing:
-    """Traces every request that the sampler of OTEL_TRACES_SAMPLER takes: by default all, or as its sender has.
+    """Traces each request that the sampler (OTEL_TRACES_SAMPLER) selects.
+
+    The default sampler selects a request if its client does (``traceparent``), and each request without that header.
 
     Args:
-        export: where the spans go; None: there are no traces.
+        export: sends the spans; None: there are no traces.
     """
 
     def __init__(self, export: SpanExport | None = None) -> None:
         self._export = export
 
     def request(self, headers: Mapping[str, str]) -> Trace:
-        """Begin with a request, as a part of the trace that its ``traceparent`` names, if any."""
+        """Begin the span of a request, in the trace of its ``traceparent`` header if it has one."""
         if self._export is None:
             return NO_TRACE
         tracer = self._export.tracer
-        # Its name waits for the route.
+        # ``end`` sets the final name, when the route is known.
         return Trace(tracer, tracer.start_span("HTTP", _PROPAGATOR.extract(headers), SpanKind.SERVER))
 
     def current_stage(self) -> Span:
-        """The stage that runs now, for ``client_call``."""
+        """Return the span of the current stage, for ``client_call``."""
         return get_current_span()
 
     @contextmanager
     def client_call(self, name: str, stages: Sequence[Span] = ()) -> Iterator[Metadata]:
-        """A span for a gRPC call on behalf of ``stages``, which may be of several requests; gives the metadata that
-        tells the server of it."""
+        """Make a span for a gRPC call for ``stages``, which may belong to several requests.
+
+        It gives the metadata that passes the trace on to the server.
+        """
         if self._export is None:
             yield ()
             return
         carrier: dict[str, str] = {}
         parents = [parent for stage in stages if (parent := stage.get_span_context()).is_valid]
         if not parents:
-            # Not part of a request: a probe, which would fill the traces of the model server with itself.
+            # The call belongs to no request: it is a probe. It is marked as not sampled, so that the model server
+            # does not trace it.
             _PROPAGATOR.inject(carrier, set_span_in_context(_unsampled()))
             yield tuple(carrier.items())
             return
-        # A call has one parent: in the first trace that is kept. The others that share it are links.
+        # A span has one parent. It is the first stage that is sampled; the other sampled stages become links.
         first, *others = sorted(parents, key=lambda parent: not parent.trace_flags.sampled)
         span = self._export.tracer.start_span(
             name,
@@ -121,19 +126,22 @@ class Tracing:
             yield tuple(carrier.items())
 
     def close(self) -> None:
-        """Send what is left, if that can be done soon."""
+        """Send the spans that are left, for ``CLOSE_SECONDS`` at most."""
         if self._export is not None:
             self._export.close()
 
 
 def open_tracing(environment: Mapping[str, str]) -> Tracing:
-    """Trace as the environment says."""
+    """Return the tracing that the variables OTEL_* in ``environment`` ask for."""
     return Tracing(open_export(environment, SERVICE, VERSION, CLOSE_SECONDS))
 
 
 @contextmanager
 def _running(span: Span) -> Iterator[None]:
-    """Make it the current span in this block, which ends it and tells what failed: our code, or the exception."""
+    """Make ``span`` current in this block, and end it afterwards.
+
+    If the block raises, ``error.type`` is the error's code, or else the exception's class.
+    """
     token = attach(set_span_in_context(span))
     try:
         yield

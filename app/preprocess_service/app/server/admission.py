@@ -1,4 +1,4 @@
-"""Admission control: how many photos are in flight, which bodies are read, and how fast the rest is rejected."""
+"""Admission control: limits the photos in flight, the bodies that are read, and the rate of rejections."""
 
 import logging
 import time
@@ -13,53 +13,55 @@ from preprocess_service.app.server.incoming_bodies import IncomingBodies, Incomi
 
 # The routes whose requests need a slot.
 LIMITED_PATHS = ("/predict", "/cat-dog_classification", "/predict/batch")
-# Bodies may come in slowly, and take no slot meanwhile. Bounded too, so that slow ones never take all connections.
+# How many bodies may be read at a time, per slot. A body takes no slot while it is read. The limit keeps slow bodies
+# from taking all connections.
 BODIES_PER_SLOT = 8
-# How long a slot is reserved for a request whose headers are here. Its body usually follows at once; without this, all
-# requests that come in between would be admitted for the same slot.
+# Seconds for which a slot is reserved after a request's headers have arrived. The body usually follows at once. Without
+# a reservation all requests that arrive in between would be admitted for the same slot.
 RESERVATION_TTL = 0.2
-# A request whose body comes more slowly than this, after a first moment, loses its reservation to the next one. It is
-# not rejected: whether there is a slot is decided when all of its body is here.
+# If a body arrives more slowly than this, its reservation may go to the next request after the grace time. The request
+# is not rejected: it needs a slot only when its whole body has arrived.
 RESERVATION_BYTES_PER_SECOND = 1e6
 RESERVATION_GRACE_SECONDS = 0.002
-# Rejections a second that are sent at once. At ten times the load that can be carried there are 35 for each slot; each
-# takes 50 microseconds of one core, which the photos can spare.
+# Rejections per second and slot that are sent without delay. At a load of ten times the capacity there are 35 per slot.
+# Each takes 50 microseconds of one core, which is little beside the photos.
 REJECTIONS_PER_SLOT = 40
-# How much of a second's worth of them may come in one go.
+# The largest burst of rejections without delay, in seconds of the rate above.
 BURST_SECONDS = 0.5
-# Of the addresses whose requests were rejected in a second, how many are named in the log.
+# How many client addresses with the most rejections in a second the log names.
 NAMED_CLIENTS = 5
 
 logger = logging.getLogger("request")
 
 
 class AdmissionController:
-    """Limits how many photos are in flight: from when their request's body is here to when its answer is.
+    """Limits how many photos are in flight.
 
-    There is no queue: excess requests are rejected at once.
+    A photo is in flight from the end of its request's body to the answer. There is no queue: excess requests are
+    rejected at once.
     """
 
     def __init__(self, limits: Limits, metrics: Metrics) -> None:
-        # Once: it reads the files of the control groups.
+        # Read once: the default depends on the cores, which are read from the files of the control groups.
         self._per_request = limits.photos_per_request
         self.limit = limits.photos_in_flight
         self.in_flight = 0
         self.bodies = IncomingBodies(limits, BODIES_PER_SLOT * self.limit, self._overloaded)
-        # In the order in which they came. A set has none.
+        # A dict as an ordered set: the oldest reservation first.
         self._reserved: dict[IncomingBody, None] = {}
         self._metrics = metrics
         self._rejected: dict[tuple[int, str], Counter[str]] = {}
-        # A token bucket: one token for each rejection that is sent at once.
+        # A token bucket: each rejection without delay takes one token.
         self._next_token_at = 0.0
         metrics.concurrency_limit.set(self.limit)
         metrics.concurrency.set_function(lambda: self.in_flight)
         metrics.buffered_bytes.set_function(lambda: self.bodies.buffered)
 
     def reserve(self) -> IncomingBody | None:
-        """Reserve a slot for a request whose headers are here, and whose body is not.
+        """Reserve a slot for a request whose headers have arrived, but not its body.
 
         Returns:
-            Its body, to be handed to ``body``, or to ``release`` if it comes to nothing; None where there is no slot.
+            The request's body, for ``body``, or for ``release`` if the request ends before that. None: no slot is free.
         """
         now = time.monotonic()
         while self._reserved and (first := next(iter(self._reserved))).since < now - RESERVATION_TTL:
@@ -71,20 +73,25 @@ class AdmissionController:
         return body
 
     def release(self, body: IncomingBody) -> None:
-        """End a reservation: the request takes its slot now, or has come to nothing."""
+        """End a reservation: the request takes its slot now, or has ended without one."""
         self._reserved.pop(body, None)
 
     @contextmanager
     def acquire(self, photos: int = 1) -> Iterator[None]:
-        """Take a slot for each photo that one request has in flight. One free slot admits a whole batch, since it
-        can't wait for many at once among senders of single photos; it takes a quarter of all slots at most.
+        """Take a slot for each photo that one request has in flight, during this block.
+
+        One free slot admits a whole batch. Under load, many slots are never free at once, because single photos take
+        them. A batch takes at most a quarter of all slots.
+
+        Args:
+            photos: how many the request has.
 
         Raises:
-            Overloaded: there is no free slot.
+            Overloaded: no slot is free.
         """
         if self.in_flight >= self.limit:
             raise self._overloaded()
-        # The rest of a batch waits for its own photos, not among those of others (``Pipeline.classify``).
+        # The other photos of a batch wait until its first ones have ended (``Pipeline.classify``).
         taken = min(photos, self._per_request)
         self.in_flight += taken
         try:
@@ -94,13 +101,13 @@ class AdmissionController:
 
     @contextmanager
     def body(self, body: IncomingBody | None) -> Iterator[IncomingBody]:
-        """Room for the body of one request, part by part as it comes in, until this block ends.
+        """Give the body of one request. Its bytes are reserved as they arrive, and released when this block ends.
 
         Args:
-            body: what ``reserve`` gave; None for a request without a reservation: it is made now.
+            body: the result of ``reserve``. None: the request has no reservation; it gets one now.
 
         Raises:
-            Overloaded: there is no slot, or no room for its bytes.
+            Overloaded: no slot is free, or all bodies together have too many bytes.
         """
         body = body or self.reserve()
         if body is None:
@@ -112,10 +119,10 @@ class AdmissionController:
 
     @contextmanager
     def reading(self, body: IncomingBody) -> Iterator[None]:
-        """Read a body during this block; the request's slot is reserved no longer than that.
+        """Read a body during this block. The reservation of the request's slot ends with the block.
 
         Raises:
-            RequestTimeout: it came too slowly.
+            RequestTimeout: the body arrived too slowly.
         """
         try:
             with self.bodies.read(body):
@@ -127,8 +134,8 @@ class AdmissionController:
         """Count a request that is rejected at its headers.
 
         Returns:
-            Seconds for which its sender need not be listened to: 0 while there are few of them; else as many as it
-            takes to slow clients that retry without a pause down to what rejections may cost.
+            Seconds for which nothing should be read from its client. 0 while rejections are below their rate. Above
+            it, this slows down clients that retry without a pause, so that rejections cost little.
         """
         now = time.monotonic()
         self._metrics.rejected.inc()
@@ -136,11 +143,11 @@ class AdmissionController:
         return max(0.0, self._next_token_at - now)
 
     def count_rejection(self, status: int, code: str, client: str | None) -> None:
-        """Remember for the log that a request was rejected before the app saw it."""
+        """Count a request for the log that was rejected before the app saw it; ``client`` is its address, if logged."""
         self._rejected.setdefault((status, code), Counter())[client or ""] += 1
 
     def log_rejections(self) -> None:
-        """Write one line for all requests that were rejected for the same reason since the last call."""
+        """Write one log line per reason, for all requests that were rejected since the last call."""
         for (status, code), clients in self._rejected.items():
             count = clients.total()
             fields = {"status": status, "code": code, "requests": count}
@@ -150,7 +157,7 @@ class AdmissionController:
         self._rejected.clear()
 
     def _release_slow_reservation(self, now: float) -> bool:
-        """Release the reservation of a request whose body comes slowly; return whether there was one."""
+        """Release one reservation whose body arrives slowly; return whether there was one."""
         for body in self._reserved:
             age = now - body.since
             if age > RESERVATION_GRACE_SECONDS and body.received < age * RESERVATION_BYTES_PER_SECOND:

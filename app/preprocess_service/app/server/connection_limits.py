@@ -1,4 +1,4 @@
-"""What all connections share: the limits, the prerendered errors, and a budget of buffered bytes."""
+"""What all connections share: their limits, the prerendered errors, and the budget of buffered bytes."""
 
 import time
 import urllib.parse
@@ -16,29 +16,30 @@ from preprocess_service.app.server.admission import LIMITED_PATHS, AdmissionCont
 from preprocess_service.app.server.prerendered_errors import PrerenderedError
 
 VERSIONS = ("1.1", "1.0")
-# Headers of a request, and trailers: each takes some hundred bytes of memory, however short it is.
+# The most headers of a request, and the most trailers. Even a short one takes about a hundred bytes of memory.
 MAX_HEADERS = 100
-# What no trailer may say (RFC 9110, 6.5.1), and the parser would heed: how the message, and the connection, goes on.
+# Fields that are not allowed as trailers (RFC 9110, 6.5.1). They control the message and the connection, and the parser
+# would obey them.
 FRAMING_FIELDS = (b"connection", b"content-length", b"host", b"transfer-encoding", b"upgrade")
-# The share of all connections that is evicted at a time: to find the longest-idle ones takes longer than to close them.
+# The share of all connections that is evicted at a time. Several are closed, because the search takes most of the time.
 EVICTED_SHARE = 1 / 20
-# What all connections buffer together: headers, pipelined requests, and answers that are not taken.
+# The most bytes that all connections buffer: headers, pipelined requests, and answers that clients do not read.
 BUFFERED_BYTES = 32_000_000
-# The share of it that is in use after an eviction, and what a connection has to buffer to be evicted for it.
+# The share of BUFFERED_BYTES that an eviction leaves in use. Connections with fewer than MIN_EVICTED_BYTES stay open.
 BUFFERED_SHARE_AFTER_EVICTION = 0.8
 MIN_EVICTED_BYTES = 4096
 
 
 class Peer(Protocol):
-    """One connection, as the others see it."""
+    """What ``ConnectionLimits`` needs of a connection."""
 
     buffered: int
 
     def count_buffered(self) -> int:
-        """The bytes that it buffers; ``buffered`` is the result of the last call."""
+        """Return the bytes that it buffers now; ``buffered`` is the result of the last call."""
 
     def idle_since(self) -> float | None:
-        """Since when its client is waited for, on the event loop's clock; None: it is not."""
+        """Return since when the connection waits for its client, on the event loop's clock; None: it does not wait."""
 
     def evict(self) -> None:
         """Close it at once."""
@@ -48,7 +49,7 @@ class Peer(Protocol):
 
 
 class ConnectionLimits:
-    """The open connections, their limits, and the errors that are sent before the app sees a request."""
+    """The open connections, their limits, and the errors of requests that the app never sees."""
 
     def __init__(self, config: Config, admission: AdmissionController, metrics: Metrics) -> None:
         self.limits = config.limits
@@ -70,10 +71,10 @@ class ConnectionLimits:
         self._metrics = metrics
 
     def route(self, url: bytes) -> str | None:
-        """Which of the routes that need a slot a request is for; ``url`` is what its first line names."""
+        """Return the route in LIMITED_PATHS that a request is for, or None; ``url`` is from the request line."""
         known = self._routes.get(url)
         if known is None:
-            # As uvicorn makes the path of it, which the app looks for.
+            # Decoded as uvicorn does it, so that this is the path that the app gets.
             known = self._routes.get(urllib.parse.unquote(httptools.parse_url(url).path.decode("ascii")).encode())
         return known
 
@@ -93,7 +94,7 @@ class ConnectionLimits:
         return None
 
     def trailer_error(self, name: bytes, count: int) -> PrerenderedError | None:
-        """Why a request is rejected for its trailer ``name``, the ``count``-th one; None: it is not."""
+        """Return the error of a request for its trailer ``name``, the ``count``-th one; None: it is accepted."""
         if name.lower() in FRAMING_FIELDS:
             return self.invalid_http
         return self.headers_too_large if count > MAX_HEADERS else None
@@ -105,13 +106,16 @@ class ConnectionLimits:
         client: tuple[str, int] | None,
         headers: Iterable[tuple[bytes, bytes]],
     ) -> None:
-        """Count a request that the app does not see."""
+        """Count a rejected request that the app does not see."""
         self._metrics.record_request(route, error.status, error.code)
         address = self._addresses.of(client[0], headers) if self._addresses and client else None
         self.admission.count_rejection(error.status, error.code, address)
 
     def cors_headers(self, headers: Mapping[bytes, bytes]) -> bytes:
-        """What lets a page from elsewhere read an error, where it may; the app does the same for all other answers."""
+        """Return the header lines that let a page of an allowed origin read an error, else b"".
+
+        The app's CORS middleware adds them to all other answers.
+        """
         origin = headers.get(b"origin")
         if origin is None:
             # As nearly all: a rejection must cost little.
@@ -123,10 +127,10 @@ class ConnectionLimits:
         return "".join([*lines, "vary: origin\r\n"]).encode("latin-1")
 
     def add(self, peer: Peer) -> bool:
-        """Take in a new connection; return whether there is room for it.
+        """Add a new connection; return whether it is within the limit.
 
-        At the limit the longest-idle ones are closed. One that has sent a part of its headers, or does not take its
-        answer, counts as idle: so a thousand of them keep nobody out.
+        At the limit the longest-idle connections are closed. A connection counts as idle also if its headers are not
+        complete or if its client does not read the answer. So a thousand of those do not lock out other clients.
         """
         self.open.add(peer)
         return len(self.open) <= self.limits.connections or self._evict_idle(peer)
@@ -140,17 +144,17 @@ class ConnectionLimits:
         return bool(waiting)
 
     def discard(self, peer: Peer) -> None:
-        """A connection has ended."""
+        """Remove a connection that has ended."""
         self.open.discard(peer)
         self._buffered -= peer.buffered
         peer.buffered = 0
 
     def update(self, peer: Peer) -> None:
-        """A connection buffers more than before. Above the budget, those that buffer most for longest are evicted."""
+        """Count what a connection buffers now. Above BUFFERED_BYTES, evict those with the most bytes x idle time."""
         self._buffered += self._changed(peer)
         if self._buffered <= BUFFERED_BYTES:
             return
-        # The others may buffer less meanwhile.
+        # The counts of the others may be out of date: they may buffer less by now.
         self._buffered += sum(map(self._changed, self.open))
         if self._buffered <= BUFFERED_BYTES:
             return
@@ -165,7 +169,7 @@ class ConnectionLimits:
             self._evict(waiting.pop()[1])
 
     def _evict(self, peer: Peer) -> None:
-        # It takes the event loop a moment to end it; meanwhile it must not be counted any more.
+        # The event loop closes it a moment later. Until then it must not be counted.
         self.discard(peer)
         peer.evict()
 

@@ -1,4 +1,4 @@
-"""Request bodies that are coming in: bounded in number and in bytes together. The slowest makes room for the others."""
+"""Limits the request bodies that are being read: their number and their bytes. At a limit the slowest is rejected."""
 
 import asyncio
 import time
@@ -8,13 +8,13 @@ from contextlib import contextmanager
 from preprocess_service.app.config import Limits
 from preprocess_service.app.errors import Overloaded, RequestTimeout
 
-# Over how many seconds it is measured how fast a body comes in: this period and the one before it.
+# Seconds. A body's rate is measured over the current period and the one before it.
 PERIOD = 0.5
-# Bytes that a body is taken to have on its way: so that the first moments of a fast one don't look slow.
+# Bytes that are added to each body's count, so that a fast body does not look slow in its first moments.
 ON_THE_WAY = 1000
 
-# Bodies come in parts of the heap, and a part in use keeps all that is freed below it: after so many bytes of them the
-# heap is trimmed.
+# If bodies had more bytes than this, the heap is trimmed afterwards. Bodies lie in the heap, and a block in use keeps
+# malloc from returning the freed memory below it.
 BURST_BYTES = 16_000_000
 
 
@@ -27,9 +27,9 @@ class IncomingBody:
         self.reserved = 0
         self._bodies = bodies
         self._task: asyncio.Task[object] | None = None
-        # The message to reject it with. Not the exception: its traceback has this object, and what was read.
+        # The message of the rejection. Not the exception: its traceback would keep this object and what was read.
         self._rejection: str | None = None
-        # In which period bytes came last, how many came in it, and how many in the one before.
+        # The period in which bytes arrived last, the bytes in it, and the bytes in the period before it.
         self._period = 0
         self._bytes_now = self._bytes_before = 0
 
@@ -52,13 +52,13 @@ class IncomingBody:
         self.reserved += size
 
     def slowness(self, now: float) -> float:
-        """Seconds that it has taken, for each byte that came in recently."""
+        """Return the body's age in seconds, divided by the bytes that arrived recently."""
         periods_ago = int(now / PERIOD) - self._period
         recent = {0: self._bytes_now + self._bytes_before, 1: self._bytes_now}.get(periods_ago, 0)
         return (now - self.since) / (recent + ON_THE_WAY)
 
     def reject(self, message: str) -> None:
-        """Stop to read it; its sender is told why."""
+        """Stop reading the body. Its client gets the error 408 with ``message``, a key of ``MESSAGES``."""
         self._rejection = message
         self._bodies.release(self)
         if self._task is not None:
@@ -66,10 +66,10 @@ class IncomingBody:
 
     @contextmanager
     def reading(self) -> Iterator[None]:
-        """The task that runs this block reads the body.
+        """Let ``reject`` cancel the current task during this block.
 
         Raises:
-            RequestTimeout: it was ended.
+            RequestTimeout: the body was rejected.
         """
         self._task = asyncio.current_task()
         try:
@@ -84,11 +84,11 @@ class IncomingBody:
 
 
 class IncomingBodies:
-    """All of them.
+    """All request bodies and their limits.
 
     Args:
-        max_reading: of bodies that are read at the same time, at most.
-        overloaded: makes the error that is raised where there is no room.
+        max_reading: the most bodies that are read at the same time.
+        overloaded: makes the error that is raised at the limit of bytes.
     """
 
     def __init__(self, limits: Limits, max_reading: int, overloaded: Callable[[], Overloaded]) -> None:
@@ -101,10 +101,10 @@ class IncomingBodies:
 
     @contextmanager
     def read(self, body: IncomingBody) -> Iterator[None]:
-        """Read one during this block. Where there are too many, the slowest of the others is ended.
+        """Read a body during this block. At the limit the slowest of the other bodies is rejected.
 
         Raises:
-            RequestTimeout: this one was ended.
+            RequestTimeout: this body was rejected.
         """
         if len(self._reading) >= self._max_reading:
             now = time.monotonic()
@@ -117,14 +117,14 @@ class IncomingBodies:
             self._reading.discard(body)
 
     def reserve(self, body: IncomingBody, size: int) -> None:
-        """Find room for bytes of ``body``: those that are large and come slowly are ended first.
+        """Count ``size`` further bytes of ``body``. At the limit, large slow bodies are rejected first.
 
         Raises:
-            Overloaded: there is none.
+            Overloaded: ``body`` itself is the first to be rejected.
         """
         while self.buffered + size > self._limits.buffered_bytes:
             now = time.monotonic()
-            # The first one, where they are equal.
+            # If several are equal, max returns the first one, which is ``body``.
             worst = max([body, *self._reading], key=lambda other: other.reserved * other.slowness(now))
             if worst is body:
                 raise self._overloaded()
@@ -133,20 +133,23 @@ class IncomingBodies:
         self._had_burst |= self.buffered > BURST_BYTES
 
     def release(self, body: IncomingBody) -> None:
-        """Its bytes are free, or will be in a moment."""
+        """Give back the bytes of a body: they are free now, or will be in a moment."""
         self.buffered -= body.reserved
         body.reserved = 0
         self._reading.discard(body)
 
     def is_burst_over(self) -> bool:
-        """Whether bodies took more than ``BURST_BYTES`` since the last call that said so, and take less now."""
+        """Return whether a burst has ended: bodies took more than ``BURST_BYTES`` and take less now.
+
+        It is True once per burst.
+        """
         if not self._had_burst or self.buffered > BURST_BYTES:
             return False
         self._had_burst = False
         return True
 
     def reject_slow(self) -> None:
-        """End those that came in more slowly than ``limits.body_bytes_per_second``; asked about once a second."""
+        """Reject bodies slower than ``limits.body_bytes_per_second``. It is called about once a second."""
         now = time.monotonic()
         for body in list(self._reading):
             age = now - body.since

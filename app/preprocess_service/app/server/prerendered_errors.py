@@ -1,4 +1,4 @@
-"""Error responses as prerendered bytes, for requests that the app never sees: a rejection must cost little."""
+"""Error responses as prerendered bytes, for requests that the app never sees. So a rejection costs little."""
 
 import json
 from collections.abc import Mapping
@@ -8,12 +8,12 @@ from preprocess_service.app.errors import ServiceError
 from preprocess_service.app.middleware.request_context import HEADERS, request_id_of
 from preprocess_service.app.translations import Language, negotiate
 
-# Stands in the prerendered body where the request's id comes.
+# Placeholder for the request's id in the prerendered body.
 _ID = "{request_id}"
 
 
 class PrerenderedError:
-    """One error as a whole response of HTTP/1.1, in the form of every other answer of this service."""
+    """One error as a complete HTTP/1.1 response, with the same headers and JSON as an error of the app."""
 
     def __init__(self, error: ServiceError) -> None:
         self.status = error.status
@@ -24,11 +24,11 @@ class PrerenderedError:
             self._parts[language] = _head(error, language), before, after
 
     def render(self, headers: Mapping[bytes, bytes], extra_headers: bytes = b"") -> bytes:
-        """The response to a request.
+        """Return the bytes of the response to a request.
 
         Args:
-            headers: of the request, their names in lower case.
-            extra_headers: further header lines of the response.
+            headers: the request's headers, with names in lower case.
+            extra_headers: further header lines of the response, each with its line end.
         """
         request_id = request_id_of(headers.get(b"x-request-id", b"").decode("latin-1")).encode()
         language = negotiate(headers[b"accept-language"].decode("latin-1")) if b"accept-language" in headers else "en"

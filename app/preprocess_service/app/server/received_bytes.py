@@ -1,22 +1,22 @@
-"""What came in of one HTTP message: bytes of its body, and bytes that belong to no body."""
+"""Counts the bytes that arrive on one connection: payload (of a body) and framing (all others)."""
 
 from preprocess_service.app.config import Limits
 
-# Beyond ``header_bytes``, what may come in for each byte of a body that is none of it: the sizes of chunks and what
-# belongs to them. Chunks of 128 bytes in the mean are above it.
+# Framing bytes that are allowed per byte of a body, beyond ``header_bytes``: chunk sizes, line ends and extensions.
+# Chunks of 128 bytes on average stay below this limit.
 FRAMING_RATIO = 1 / 16
-# What may come in beyond the largest body, and is thrown away: its sender may read the answer only then.
+# Bytes beyond the largest body that are read and dropped. Some clients read the answer only after they have sent all.
 UNWANTED_BYTES = 20_000_000
-# A client that sends many small parts is read less often: each read costs as much as one of full size.
+# If a client sends many small parts, its connection is read less often: a small read costs as much as a full one.
 SMALL_READS, SMALL_BYTES = 10, 500
 
 
 class ReceivedBytes:
-    """Counts for one connection, in whose reads one message may end and the next one begin."""
+    """The counts of one connection. One read may hold the end of a message and the start of the next."""
 
     def __init__(self, limits: Limits) -> None:
         self.framing = 0
-        # What headers may have beside them that came in one read with the message before them.
+        # Bytes that could not be assigned to a message: the read also held the end of the message before.
         self.uncounted = 0
         self._limits = limits
         # Counts the begins and the ends of messages.
@@ -28,11 +28,11 @@ class ReceivedBytes:
 
     @property
     def buffered(self) -> int:
-        """Bytes that the parser may hold."""
+        """The most bytes that the parser can hold."""
         return self.framing + self.uncounted
 
     def mark_boundary(self, is_begin: bool) -> None:
-        """A message begins, or ends."""
+        """Start the counts again, because a message begins (``is_begin``) or ends."""
         self._boundaries += 1
         self.is_begun = is_begin
         self.framing = self.uncounted = self._framing_run = 0
@@ -44,17 +44,17 @@ class ReceivedBytes:
         self._payload += size
 
     def begin_read(self) -> None:
-        """A read has come in that is not parsed yet."""
+        """Note the counts before a read is parsed."""
         self._before = self._boundaries, self._payload
 
     def end_read(self, size: int) -> None:
-        """It has been parsed."""
+        """Count the ``size`` bytes of the read that has been parsed."""
         self._reads += 1
         boundaries, payload = self._before
         if self.is_begun and self._boundaries == boundaries + 1:
             payload = 0
         elif self._boundaries != boundaries:
-            # Where in the read the last message begins is not known.
+            # It is not known where in the read the last message begins.
             self.uncounted = min(size, self._limits.header_bytes) if self.is_begun else 0
             return
         payload = self._payload - payload
@@ -62,12 +62,12 @@ class ReceivedBytes:
         self._framing_run = 0 if payload else self._framing_run + size
 
     def has_too_much_framing(self) -> bool:
-        """Whether more bytes outside of bodies came in than headers may have and chunks need."""
+        """Return whether more framing bytes arrived than headers and chunks are allowed to have."""
         most = self._limits.header_bytes
         return self._framing_run > most or self.framing > most + FRAMING_RATIO * self._payload
 
     def has_too_much_payload(self) -> bool:
-        """Whether the body was rejected long ago, and is still being sent."""
+        """Return whether the client goes on sending a body long after its rejection."""
         return self._payload > self._limits.body_bytes + UNWANTED_BYTES
 
     def comes_in_small_reads(self) -> bool:

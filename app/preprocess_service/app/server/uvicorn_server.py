@@ -1,4 +1,4 @@
-"""The HTTP server: uvicorn, with limits on what clients may take before the app sees their requests."""
+"""The HTTP server: uvicorn, with limits that apply before the app sees a request, and a graceful end."""
 
 import asyncio
 import contextlib
@@ -17,18 +17,19 @@ from preprocess_service.app.server.connection_limits import ConnectionLimits
 from preprocess_service.app.server.http_protocol import LimitedHttpProtocol
 from serving_common.malloc import trim_malloc
 
-# From when the bodies of a burst are released until their memory is free.
+# Seconds between the end of a burst of bodies and the trim. By then the memory of the bodies is free.
 TRIM_DELAY_SECONDS = 2.0
-# How long a new connection may be without a request when the server ends.
+# When the server ends: seconds that it waits for the first request of a new connection.
 FIRST_REQUEST_SECONDS = 1.0
 
 
 class Server(uvicorn.Server):
     """uvicorn's server, with a graceful end.
 
-    After the first signal /readyz says for ``drain_seconds`` that it is not ready, so that load balancers turn away in
-    time; each kept connection is closed after its next answer. Then the port is closed, and the server ends when what
-    is in flight is answered. So is what waits at the port when it is closed. A second signal ends it at once.
+    After the first signal /readyz answers 503 for ``drain_seconds``, so that load balancers stop using this server.
+    Meanwhile each keep-alive connection is closed after its next answer. Then the port is closed. Requests in flight
+    are answered, and so are connections that waited at the port to be accepted. Then the server ends. After a second
+    signal it ends at once.
     """
 
     def __init__(self, app: Starlette) -> None:
@@ -37,16 +38,16 @@ class Server(uvicorn.Server):
         super().__init__(
             uvicorn.Config(
                 app,
-                # It makes one, like a type.
+                # uvicorn calls this like a class.
                 http=functools.partial(LimitedHttpProtocol, connections=self._connections),  # type: ignore[arg-type]
                 ws="none",
                 server_header=False,
-                # What proxies say of a sender is taken from those that are named in our settings, where it is logged.
+                # uvicorn does not read X-Forwarded-For. ``ClientAddresses`` does, by the setting ``trusted_proxies``.
                 proxy_headers=False,
                 access_log=False,
                 log_config=None,
-                timeout_keep_alive=config.limits.idle_seconds,  # type: ignore[arg-type]  # any number will do
-                # After the last deadline only clients that do not take their answers are left.
+                timeout_keep_alive=config.limits.idle_seconds,  # type: ignore[arg-type]  # a float works too
+                # After the last deadline, only clients that do not read their answers are left.
                 timeout_graceful_shutdown=math.ceil(config.limits.deadline_seconds) + 1,
             )
         )
@@ -68,8 +69,8 @@ class Server(uvicorn.Server):
 
     @staticmethod
     def _trim() -> None:
-        # In a thread: it takes some milliseconds. Garbage is not collected: a body that was cut off leaves none, and a
-        # collection stops the event loop.
+        # In a thread, because it takes a few milliseconds. Garbage is not collected: a body that was cut off leaves no
+        # garbage, and a collection stops the event loop.
         asyncio.get_running_loop().run_in_executor(None, trim_malloc)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
@@ -78,7 +79,8 @@ class Server(uvicorn.Server):
             super().handle_exit(sig, frame)
             return
         pipeline.is_draining = True
-        # With every answer from now on: on a connection that is kept the next request could come just as it ends.
+        # From now on every answer closes its connection. On a keep-alive connection the next request could arrive in
+        # the moment when the server ends.
         self.config.encoded_headers.append((b"connection", b"close"))
         self.server_state.default_headers = [*self.server_state.default_headers, (b"connection", b"close")]
         asyncio.get_running_loop().call_later(self._drain_seconds, super().handle_exit, sig, frame)
@@ -89,12 +91,12 @@ class Server(uvicorn.Server):
         await super().shutdown(sockets)
 
     async def _close_ports(self, sockets: list[socket.socket]) -> None:
-        """Close the ports, and wait for the first requests of the connections that waited there.
+        """Accept all connections that wait at the ports, close the ports, and wait for their first requests.
 
-        A proxy has sent its request when the system has made the connection, before the server accepts it. With the
-        port, the system would reset the connections that are not accepted yet.
+        A proxy may send its request before the server accepts the connection. When a port is closed, the system resets
+        the connections that are not accepted yet.
         """
-        # A second handle keeps the port open when the event loop gives up its own.
+        # A duplicate keeps each port open after the event loop has closed its own socket.
         ports = [port.dup() for port in sockets]
         for server in self.servers:
             server.close()
@@ -102,7 +104,7 @@ class Server(uvicorn.Server):
             port.close()
         await asyncio.sleep(0)
         for port in ports:
-            # None may come between the last that is accepted and the end: there is no other work between these two.
+            # No other work between the last accept and the close: a connection that arrives there would be reset.
             accepted = list(_accept_all(port))
             port.close()
             for client in accepted:
@@ -111,7 +113,7 @@ class Server(uvicorn.Server):
         end = loop.time() + FIRST_REQUEST_SECONDS
         is_waiting = True
         while is_waiting and loop.time() < end and not self.force_exit:
-            # What has arrived is read meanwhile.
+            # Meanwhile the event loop reads the requests that have arrived.
             await asyncio.sleep(0.05)
             since = [peer.idle_since() for peer in self._connections.open]
             is_waiting = any(one is not None and loop.time() - one < FIRST_REQUEST_SECONDS for one in since)
@@ -123,7 +125,7 @@ class Server(uvicorn.Server):
 
 
 def _accept_all(port: socket.socket) -> Iterator[socket.socket]:
-    """Accept the connections that wait at a port."""
+    """Yield the connections that wait at a port, accepted and non-blocking."""
     port.setblocking(False)
     with contextlib.suppress(OSError):
         while True:
