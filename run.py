@@ -3,6 +3,7 @@
 
     python run.py serve    start the model server and the preprocess service
     python run.py test     run all tests but the slow ones
+    python run.py import   bring a model of your own into prev_trained_models (--help)
     python run.py train    train a model (--help)
     python run.py bench    measure throughput, latency and cost beside other servers (--help)
     python run.py chaos    break or attack the running services, and report the results (--help)
@@ -34,7 +35,12 @@ from tools import system_packages
 
 COMPOSE_FILE = ROOT / "app" / "docker-compose.embedded.yml"
 # Commands with options of their own, and the modules that read these options.
-PROGRAMS = {"train": "tools.training.train", "bench": "tools.bench", "chaos": "tools.chaos"}
+PROGRAMS = {
+    "import": "tools.importing",
+    "train": "tools.training.train",
+    "bench": "tools.bench",
+    "chaos": "tools.chaos",
+}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -104,6 +110,10 @@ def install(options: argparse.Namespace) -> int:
 def run_program(command: str, arguments: Sequence[str]) -> int:
     """Run one of `PROGRAMS` after all packages are installed."""
     set_up(ALL, command)
+    if command == "import":
+        # In the caller's own folder, which its paths are relative to; modules are found in the project's alone.
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        return subprocess.call([python(), "-P", "-m", PROGRAMS[command], *arguments], env=environment)
     return subprocess.call([python(), "-m", PROGRAMS[command], *arguments], cwd=ROOT)
 
 

@@ -28,6 +28,7 @@ from model_service.models.saved_model import (
     SavedModel,
     Signature,
     TensorSpec,
+    ir_of,
     read_message,
     rewritten,
     serving_graph,
@@ -187,6 +188,11 @@ def check(model: SavedModel, signature: Signature) -> None:
 def _read(core: Any, model: SavedModel, signature: Signature) -> Iterator[Any]:
     """Yield the graph of `signature`. OpenVINO's errors while it is read or used in the block become Unsupported."""
     try:
+        if (network := ir_of(model.folder)) is not None:
+            if signature.name != DEFAULT_SIGNATURE:
+                raise Unsupported(f"the model's {network.name} holds no more than {DEFAULT_SIGNATURE}")
+            yield core.read_model(str(network))
+            return
         with _folder_with_default(model, signature) as folder:
             yield core.read_model(str(folder))
     except RuntimeError as exc:
