@@ -78,7 +78,11 @@ class ComposeTest(unittest.TestCase):
         own = {"SERVICE_HOST", "SERVICE_PORT"}  # of the container, and of its published port
         for path in COMPOSE_FILES:
             with self.subTest(path.name):
-                passed = {name for name in compose(path)["preprocess_service"]["environment"] if "SERVICE" in name}
+                passed = {
+                    name
+                    for name in compose(path)["preprocess_service"]["environment"]
+                    if "SERVICE" in name or name == "MODEL_NAME"
+                }
                 self.assertEqual(passed, set(service_config.ENVIRONMENT) - own)
 
     def test_tensorflow_serving_is_told_how_many_cores_its_quota_is_worth(self) -> None:

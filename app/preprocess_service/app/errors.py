@@ -3,6 +3,7 @@
     ServiceError
     ├── InvalidBase64          400  invalid_base64
     ├── InvalidImage           400  invalid_image
+    ├── InvalidTopK            400  invalid_top_k
     ├── InvalidHttp            400  invalid_http
     ├── Unauthorized           401  unauthorized
     ├── NotFound               404  not_found
@@ -74,6 +75,13 @@ class InvalidImage(ServiceError):
 
     status = 400
     code = "invalid_image"
+
+
+class InvalidTopK(ServiceError):
+    """More labels are asked for than the model has."""
+
+    status = 400
+    code = "invalid_top_k"
 
 
 class InvalidHttp(ServiceError):
