@@ -118,7 +118,7 @@ class ModelVersionsTest(unittest.IsolatedAsyncioTestCase):
                     await self.models.current(5)
                 self.source.says = {1: 0.9}
                 self.assertEqual((await self.models.current(5)).version, 1)
-                self.models.forget()
+                self.models._forget()
 
     async def test_while_an_older_version_is_used_a_newer_one_is_looked_for_without_being_waited_for(self) -> None:
         self.source.says = {1: 0.9, 2: 0.1}
@@ -141,6 +141,20 @@ class ModelVersionsTest(unittest.IsolatedAsyncioTestCase):
         self.source.says = says
         await self.models.current(5)
         self.assertEqual(self.source.loaded, [1, 1])
+
+    async def test_a_photo_that_is_refused_lets_it_look_once_and_a_full_server_is_not_read_anew(self) -> None:
+        used = await self.models.current(5)
+        with mock.patch.object(model_versions, "RETRY_SECONDS", 0):
+            for _ in range(10):
+                self.models.suspect()
+            await self.models.refresh(5)
+        self.assertIs(await self.models.current(5), used)
+        self.assertEqual(self.source.loaded, [1])
+        self.source.says = {}
+        with mock.patch.object(model_versions, "RETRY_SECONDS", 0):
+            self.models.suspect()
+            while self.models._current is not None:
+                await asyncio.sleep(0.01)
 
     async def test_who_waits_too_long_is_late_and_the_others_get_their_answer(self) -> None:
         gate = asyncio.Event()

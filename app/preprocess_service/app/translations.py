@@ -172,10 +172,10 @@ MESSAGES: dict[str, dict[Language, str]] = MODEL_MESSAGES | {
         "pt": "O servidor do modelo não conseguiu processar esta imagem. O operador encontra o motivo no log.",
     },
     "top_k_number": {
-        "en": "top_k must be a whole number, 1 or more.",
-        "pt": "top_k deve ser um número inteiro, 1 ou mais.",
+        "en": "top_k must be a whole number from 1 to {most}.",
+        "pt": "top_k deve ser um número inteiro de 1 a {most}.",
     },
-    "top_k": {
+    "invalid_top_k": {
         "en": "top_k must be a whole number from 1 to {most}, as many as there are labels.",
         "pt": "top_k deve ser um número inteiro de 1 a {most}, o número de rótulos.",
     },

@@ -8,7 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from preprocess_service.app.api.pages import CAT_DOG
-from preprocess_service.app.api.request_body import OCTET_STREAMS, PredictBatchRequest, PredictRequest
+from preprocess_service.app.api.request_body import MOST_TOP_K, OCTET_STREAMS, PredictBatchRequest, PredictRequest
 from preprocess_service.app.api.schemas import Failure, Health
 from preprocess_service.app.errors import ServiceError
 from preprocess_service.app.middleware.api_key import is_open
@@ -59,7 +59,7 @@ _PARAMETERS = [
         "name": "top_k",
         "in": "query",
         "description": "How many labels `probabilities` has, the most probable first; a body in JSON may say it too.",
-        "schema": {"type": "integer", "minimum": 1},
+        "schema": {"type": "integer", "minimum": 1, "maximum": MOST_TOP_K},
     },
     {
         "name": "X-Request-Timeout-Ms",

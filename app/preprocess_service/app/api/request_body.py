@@ -3,9 +3,9 @@
 import json
 import sys
 from collections.abc import AsyncIterator
-from typing import Any, TypeVar
+from typing import Annotated, Any, TypeVar
 
-from pydantic import BaseModel, ConfigDict, Field, JsonValue, ValidationError
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 from starlette.requests import Request
 
 from preprocess_service.app.api.content_coding import content_codings, too_large, unpack
@@ -18,6 +18,7 @@ from preprocess_service.app.utils import Photo
 Model = TypeVar("Model", bound=BaseModel)
 # How many labels an answer has, the most probable first; None: as many as by default.
 TopK = int | None
+MOST_TOP_K = 1_000_000
 
 EXAMPLE = '{"image_b64": "<the picture in base64>"}'
 BATCH_EXAMPLE = '{"images_b64": ["<a picture in base64>", ...]}'
@@ -28,9 +29,13 @@ OCTET_STREAMS = ("application/octet-stream", "binary/octet-stream")
 _SPARE_COMMAS = 1000
 
 
-_TOP_K: TopK = Field(
-    None, strict=True, ge=1, description="How many labels `probabilities` has, the most probable first."
-)
+def _whole(value: object) -> object:
+    # For JSON 5.0 is a whole number.
+    return int(value) if isinstance(value, float) and value.is_integer() else value
+
+
+WholeNumber = Annotated[int, Field(strict=True, ge=1, le=MOST_TOP_K), BeforeValidator(_whole)]
+_TOP_K = Field(None, description="How many labels `probabilities` has, the most probable first.")
 
 
 class PredictRequest(BaseModel):
@@ -39,7 +44,7 @@ class PredictRequest(BaseModel):
     model_config = ConfigDict(extra="forbid")
 
     image_b64: str = Field(strict=True, description="The picture's bytes in base64; a `data:` URL is taken too.")
-    top_k: TopK = _TOP_K
+    top_k: WholeNumber | None = _TOP_K
 
 
 class PredictBatchRequest(BaseModel):
@@ -53,7 +58,7 @@ class PredictBatchRequest(BaseModel):
             "items": {"description": "Text as in `/predict`; anything else is refused in its own place in the answer."}
         },
     )
-    top_k: TopK = _TOP_K
+    top_k: WholeNumber | None = _TOP_K
 
 
 async def read_photo(request: Request, limits: Limits, body: IncomingBody) -> tuple[Photo, TopK]:
@@ -109,8 +114,8 @@ def _queried_top_k(request: Request) -> TopK:
     text = request.query_params.get("top_k")
     if text is None:
         return None
-    if not (text.isascii() and text.isdecimal() and len(text) < 10 and int(text)):
-        raise InvalidRequest("top_k_number")
+    if not (text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= MOST_TOP_K):
+        raise InvalidRequest("top_k_number", most=MOST_TOP_K)
     return int(text)
 
 
@@ -196,6 +201,7 @@ def _explain(error: Any, example: str) -> InvalidRequest:
         "model_type": "json_not_object",
         "missing": "field_missing",
         "extra_forbidden": "field_unknown",
-        "greater_than_equal": "top_k_number",
     }.get(error["type"], "field_type")
+    if field.startswith("top_k"):
+        return InvalidRequest("top_k_number", most=MOST_TOP_K)
     return InvalidRequest(message, field=field, example=example)

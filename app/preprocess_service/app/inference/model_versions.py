@@ -113,7 +113,15 @@ class ModelVersions:
             if self._current is not None and self._current.version == model.version:
                 self._current = None
 
-    def forget(self) -> None:
+    def suspect(self) -> None:
+        """Look, without being waited for, whether the model server is still there: a photo was refused.
+
+        It may just be full; then all stays as it is.
+        """
+        if time.monotonic() - self._refreshed_at > RETRY_SECONDS:
+            self._start_refresh(None)
+
+    def _forget(self) -> None:
         """Read all versions anew: the model server was away, and may have come back with another model."""
         self._known.clear()
         self._refused.clear()
@@ -146,24 +154,24 @@ class ModelVersions:
         end = time.monotonic() + REFRESH_SECONDS
         try:
             versions = await self._source.available(REFRESH_SECONDS)
-            if seen is not None and seen not in versions:
-                versions = sorted([seen, *versions], reverse=True)
-            rejected: ModelError | None = None
-            for version in versions:
-                try:
-                    model = await self._usable(version, end - time.monotonic())
-                except ModelError as exc:
-                    rejected = rejected or exc.again()
-                    continue
-                except AnotherVersion:
-                    # It was unloaded meanwhile.
-                    continue
-                return self._use(replace(model, is_pinned=True) if version != versions[0] else model, rejected)
-            self._current, self.rejected = None, None
-            raise rejected or ModelUnavailable
         except ModelUnavailable:
-            self.forget()
+            self._forget()
             raise
+        if seen is not None and seen not in versions:
+            versions = sorted([seen, *versions], reverse=True)
+        rejected: ModelError | None = None
+        for version in versions:
+            try:
+                model = await self._usable(version, end - time.monotonic())
+            except ModelError as exc:
+                rejected = rejected or exc.again()
+                continue
+            except AnotherVersion:
+                # It was unloaded meanwhile.
+                continue
+            return self._use(replace(model, is_pinned=True) if version != versions[0] else model, rejected)
+        self._current, self.rejected = None, None
+        raise rejected or ModelUnavailable
 
     def _use(self, model: ModelVersion, rejected: ModelError | None) -> ModelVersion:
         former, self.rejected = self._current, rejected

@@ -129,7 +129,7 @@ class Pipeline:
                 if other.recipe == model.recipe and other.takes_the_same(model):
                     raise
             except ModelUnavailable:
-                self.models.forget()
+                self.models.suspect()
                 raise
             if other.geometry != model.geometry:
                 pixels = await prepare(other.geometry)

@@ -5,7 +5,7 @@ import { authorization } from "./key.js";
 export const ENDPOINT = new URL("predict", document.baseURI).href;
 
 export const UNAUTHORIZED = 401;
-const INVALID = 422;
+const INVALID = 400;
 
 const PATIENCE_SECONDS = 60;
 // A body this large may be refused and the connection closed while the browser still sends it.
