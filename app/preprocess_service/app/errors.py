@@ -4,7 +4,6 @@
     ├── InvalidBase64          400  invalid_base64
     ├── InvalidImage           400  invalid_image
     ├── InvalidEncoding        400  invalid_encoding
-    ├── InvalidTopK            400  invalid_top_k
     ├── InvalidHttp            400  invalid_http
     ├── Unauthorized           401  unauthorized
     ├── NotFound               404  not_found
@@ -83,13 +82,6 @@ class InvalidEncoding(ServiceError):
 
     status = 400
     code = "invalid_encoding"
-
-
-class InvalidTopK(ServiceError):
-    """More labels are asked for than the model has."""
-
-    status = 400
-    code = "invalid_top_k"
 
 
 class InvalidHttp(ServiceError):

@@ -175,10 +175,6 @@ MESSAGES: dict[str, dict[Language, str]] = MODEL_MESSAGES | {
         "en": "top_k must be a whole number from 1 to {most}.",
         "pt": "top_k deve ser um número inteiro de 1 a {most}.",
     },
-    "invalid_top_k": {
-        "en": "top_k must be a whole number from 1 to {most}, as many as there are labels.",
-        "pt": "top_k deve ser um número inteiro de 1 a {most}, o número de rótulos.",
-    },
     "overloaded": {
         "en": "The service has too much work right now. Try again in a moment.",
         "pt": "O serviço está sobrecarregado no momento. Tente de novo em instantes.",

@@ -6,7 +6,7 @@ from typing import Literal
 
 from pydantic import BaseModel, Field
 
-from preprocess_service.app.errors import InvalidTopK, ServiceError
+from preprocess_service.app.errors import ServiceError
 from preprocess_service.app.serving_client.predict_response import Prediction
 from preprocess_service.app.translations import Language
 
@@ -106,11 +106,9 @@ class ModelDescription(BaseModel):
 
 
 def success(prediction: Prediction, model_name: str, top_k: int | None, request_id: str) -> PredictSuccess:
-    """The answer; raises InvalidTopK where there are fewer labels than ``top_k``."""
+    """Return the answer, with ``top_k`` labels, or all if there are fewer."""
     score = prediction.domain_score
     found = prediction.probabilities
-    if top_k is not None and top_k > len(found):
-        raise InvalidTopK(most=len(found))
     # Of equal ones the first label comes first, as in all answers before.
     largest = nlargest(top_k or DEFAULT_TOP_K, found.items(), itemgetter(1))
     label, confidence = largest[0]
