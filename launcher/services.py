@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import contextlib
+import json
 import os
 import re
 import signal
 import subprocess
 import time
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -94,13 +96,21 @@ def wait_until_ready(address: str, processes: Sequence[subprocess.Popen[bytes]])
     """Return when a GET of `address` succeeds; raises Problem if one of `processes` ends first, or after 60 s."""
     end = time.monotonic() + START_SECONDS
     direct = urllib.request.build_opener(urllib.request.ProxyHandler({}))
+    reason = "see their output above"
     while time.monotonic() < end:
         if any(process.poll() is not None for process in processes):
             raise Problem("a service could not start; see its output above")
-        with contextlib.suppress(OSError), direct.open(address, timeout=5):
-            return
+        try:
+            with direct.open(address, timeout=5):
+                return
+        except urllib.error.HTTPError as exc:
+            with contextlib.suppress(OSError, ValueError, LookupError, TypeError, AttributeError):
+                reason = " ".join(json.load(exc)["failing"].values()) or reason
+            exc.close()
+        except OSError:
+            pass
         time.sleep(0.1)
-    raise Problem(f"the services were not ready within {START_SECONDS} s; see their output above")
+    raise Problem(f"the services were not ready within {START_SECONDS} s; {reason}")
 
 
 def _start(command: Sequence[str], environment: dict[str, str]) -> subprocess.Popen[bytes]:

@@ -1,18 +1,23 @@
 """Tests `run.py serve` with real processes: all of them always end, and a taken port names the program that has it."""
 
 import contextlib
+import http.server
+import json
 import os
 import signal
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 import unittest
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from unittest import mock
 
 import psutil
 
+from launcher import Problem, services
 from unit_test.processes import Running, answers, free_port, running
 
 ROOT = Path(__file__).parents[2]
@@ -179,6 +184,37 @@ class PortsTest(unittest.TestCase):
                     end = "taskkill /F /PID" if os.name == "nt" else "kill"
                     self.assertIn(f"End it: {end} {holder.pid} - or use another port: {option} PORT", done.stderr)
             holder.communicate("\n")
+
+    def test_a_model_that_is_not_there_is_refused_at_once_with_those_that_are(self) -> None:
+        for options, environment in ((["--model", "NONE"], {}), ([], {"MODEL_NAME": "../launcher"})):
+            with self.subTest(options):
+                done = subprocess.run(
+                    serve(*options), env=os.environ | environment, capture_output=True, text=True, timeout=PATIENCE_S
+                )
+                self.assertEqual(done.returncode, 1)
+                self.assertRegex(done.stderr, r"^run\.py: there is no model '.*'.*; there are: .*CAT-DOG")
+                self.assertEqual(done.stderr.count("\n"), 1)
+
+    def test_why_a_pair_does_not_become_ready_is_told(self) -> None:
+        answer = json.dumps({"ok": [], "failing": {"model": "The model has no recipe."}}).encode()
+
+        class Handler(http.server.BaseHTTPRequestHandler):
+            def do_GET(self) -> None:
+                self.send_response(503)
+                self.send_header("Content-Length", str(len(answer)))
+                self.end_headers()
+                self.wfile.write(answer)
+
+            def log_message(self, *_: object) -> None: ...
+
+        with http.server.HTTPServer(("127.0.0.1", 0), Handler) as server:
+            threading.Thread(target=server.serve_forever, daemon=True).start()
+            with (
+                mock.patch.object(services, "START_SECONDS", 1),
+                self.assertRaisesRegex(Problem, "The model has no recipe"),
+            ):
+                services.wait_until_ready(f"http://127.0.0.1:{server.server_port}/readyz", [])
+            server.shutdown()
 
     def test_what_is_no_port_is_refused(self) -> None:
         done = subprocess.run(serve("--grpc-port=70000"), capture_output=True, text=True, timeout=PATIENCE_S)
