@@ -15,7 +15,7 @@ from model_service.engines.lazy import LazyEngine
 from model_service.engines.parallelism import Threads
 from model_service.errors import StartError
 from model_service.models.engine import Engine
-from model_service.models.saved_model import SavedModel
+from model_service.models.saved_model import SavedModel, ir_of
 from serving_common.tensorflow_protos import TensorFlowMissing
 
 logger = logging.getLogger(__name__)
@@ -39,6 +39,8 @@ def load_engines(model: SavedModel, threads: Threads, at_load: Container[str]) -
                 engines[signature.name] = constants.load(model, signature)
                 continue
             except constants.NoConstant:
+                if ir_of(model.folder) is not None:
+                    raise StartError(f"{model.folder}: OpenVINO can't compute its own network: {exc}") from exc
                 logger.warning("%s: %s; TensorFlow serves it instead", signature.name, exc)
             session = session or _tensorflow_session(model, threads, f"{signature.name}: {exc}")
             engines[signature.name] = tensorflow_engine.TensorFlowEngine(session, signature, threads.callers)

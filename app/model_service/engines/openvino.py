@@ -28,6 +28,7 @@ from model_service.models.saved_model import (
     SavedModel,
     Signature,
     TensorSpec,
+    ir_of,
     read_message,
     rewritten,
     serving_graph,
@@ -186,6 +187,11 @@ def check(model: SavedModel, signature: Signature) -> None:
 def _read(core: Any, model: SavedModel, signature: Signature) -> Iterator[Any]:
     """Yield the graph of `signature`; what OpenVINO refuses in this block, too, is raised as Unsupported."""
     try:
+        if (network := ir_of(model.folder)) is not None:
+            if signature.name != DEFAULT_SIGNATURE:
+                raise Unsupported(f"the model's {network.name} holds no more than {DEFAULT_SIGNATURE}")
+            yield core.read_model(str(network))
+            return
         with _folder_with_default(model, signature) as folder:
             yield core.read_model(str(folder))
     except RuntimeError as exc:

@@ -15,6 +15,7 @@ from grpc import StatusCode as Code
 
 from model_service.errors import StartError, one_line
 from model_service.models.graph_check import check_graph
+from model_service.models.ir_check import check_ir
 from model_service.models.model_files import check_files, read_graph_file, unreadable
 from model_service.models.tensors import KINDS, Array, to_array
 from serving_common.tensorflow_protos import DecodeError, get_model_metadata_pb2, meta_graph_pb2, saved_model_pb2
@@ -27,6 +28,9 @@ DEFAULT_SIGNATURE = "serving_default"
 
 # Of a default that stands in for an input, as of one that a request brings (--max_message_bytes).
 _MAX_DEFAULT_BYTES = 64 << 20
+
+# A network in OpenVINO's own format, which takes the place of the graph: `saved_model.pb` has the signatures only.
+IR_FILE = Path("openvino", "model.xml")
 
 _VARIABLE_OPS = frozenset({"VarHandleOp", "VariableV2", "Variable"})
 
@@ -143,6 +147,8 @@ def read_saved_model(folder: Path, version: int, refuse_unsafe: bool = False) ->
     graph = serving_graph(read_message(folder), folder)
     if refuse_unsafe:
         check_graph(graph)
+        if (network := ir_of(folder)) is not None:
+            check_ir(network)
     if _has_variables(graph) and not (folder / "variables" / "variables.index").is_file():
         raise StartError(
             f"{folder} is incomplete: its graph has variables, but variables/variables.index is missing. "
@@ -219,13 +225,20 @@ def serving_graph(message: saved_model_pb2.SavedModel, folder: Path) -> meta_gra
     )
 
 
+def ir_of(folder: Path) -> Path | None:
+    """Return the version's network in OpenVINO's own format, where it has one."""
+    path = folder / IR_FILE
+    return path if path.is_file() else None
+
+
 def digest(folder: Path) -> bytes:
     """Return the SHA-256 of the graph and the variables in `folder`, by which to see whether they are still the same.
 
     Raises StartError where one can't be read.
     """
     whole = hashlib.sha256()
-    for path in (folder / "saved_model.pb", *sorted((folder / "variables").glob("variables.*"))):
+    parts = (*sorted((folder / "variables").glob("variables.*")), *sorted((folder / IR_FILE.parent).glob("model.*")))
+    for path in (folder / "saved_model.pb", *parts):
         try:
             with path.open("rb") as file:
                 whole.update(hashlib.file_digest(file, "sha256").digest())
