@@ -3,6 +3,7 @@
 
     python run.py serve    start the model server and the preprocess service, and say where they are
     python run.py test     run every test
+    python run.py import   bring a model of your own into prev_trained_models (--help)
     python run.py train    train a model (--help)
     python run.py bench    measure throughput, latency and cost beside what one would use instead (--help)
     python run.py chaos    break everything around the services while they work, or attack them, and count what came of
@@ -34,7 +35,12 @@ from launcher.services import model_name, pair, wait_until_ready
 
 COMPOSE_FILE = ROOT / "app" / "docker-compose.embedded.yml"
 # Commands that have options of their own, and the programs that take them.
-PROGRAMS = {"train": "tools.training.train", "bench": "tools.bench", "chaos": "tools.chaos"}
+PROGRAMS = {
+    "import": "tools.importing",
+    "train": "tools.training.train",
+    "bench": "tools.bench",
+    "chaos": "tools.chaos",
+}
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -103,6 +109,10 @@ def install(options: argparse.Namespace) -> int:
 def run_program(command: str, arguments: Sequence[str]) -> int:
     """Run one of `PROGRAMS` with everything installed."""
     set_up(ALL, command)
+    if command == "import":
+        # In the caller's own folder, which its paths are relative to; modules are found in the project's alone.
+        environment = os.environ | {"PYTHONPATH": str(ROOT)}
+        return subprocess.call([python(), "-P", "-m", PROGRAMS[command], *arguments], env=environment)
     return subprocess.call([python(), "-m", PROGRAMS[command], *arguments], cwd=ROOT)
 
 

@@ -1,0 +1,212 @@
+"""From a file to a version folder: finds what can be found, asks for the rest, writes, and compares."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from tqdm import tqdm
+
+from tools.importing import recipes
+from tools.importing.frameworks.graph import tensorflow
+from tools.importing.labels import check_labels, find_labels
+from tools.importing.network import (
+    Export,
+    ImportProblem,
+    Network,
+    Numbers,
+    choose_activation,
+    choose_output,
+    classes_of,
+    prepare,
+)
+from tools.importing.photos import Photo, made_photos, read_photo, sample_images
+from tools.importing.recipes import Said
+from tools.importing.source import Source, load, opened
+from tools.importing.version_folder import write_version
+from tools.importing.ways import Candidate, Wanted, candidates, fitted, given_config, wanted_of
+from tools.training.export import folder_written_beside, next_version
+
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+@dataclass(frozen=True)
+class Options:
+    """What the command line says; None is left to be found."""
+
+    path: Path
+    models: Path
+    name: str | None = None
+    version: int | None = None
+    labels: Path | None = None
+    said: Sequence[tuple[Path, str]] = ()
+    output: str | None = None
+    signature: str | None = None
+    activation: str | None = None
+    size: tuple[int, int] | None = None
+    wanted: Wanted = field(default_factory=Wanted)
+
+
+@dataclass
+class Report:
+    """What was found, what was assumed, and what came of it."""
+
+    format: str
+    name: str
+    target: Path
+    labels: Sequence[str]
+    found: list[str] = field(default_factory=list)
+    assumed: list[str] = field(default_factory=list)
+    notes: list[str] = field(default_factory=list)
+    difference: str = ""
+
+
+def import_model(options: Options, step: Callable[[str], object]) -> Report:
+    """Import the model at `options.path`.
+
+    Args:
+        step: told what begins now.
+
+    Raises:
+        ImportProblem: it can't be imported, or not without one of the options.
+        ExportError: the folder can't be written.
+    """
+    with opened(options.path) as source:
+        name, target = _target(options, source)
+        step(f"Loading {source.path.name}")
+        tensorflow()
+        network = load(source, options.signature)
+        report = Report(network.format, name, target, [], assumed=list(source.assumed), notes=list(network.notes))
+        width, height = _size(options, network, source)
+        photos = [read_photo(path) for path, _ in options.said]
+        export, labels = _read_output(options, network, source, (width, height), report)
+        said = [_said(photo, text, labels) for photo, (_, text) in zip(photos, options.said, strict=True)]
+        way = _decide(options, network, export, labels, said, source, report, step)
+        if way.reverse:
+            labels = list(reversed(labels))
+        report.labels = labels
+        export = replace(export, numbers=way.numbers, pixels=way.config.get("resize_dtype", "uint8"))
+        step("Writing and comparing")
+        with folder_written_beside(target) as folder:
+            report.difference, notes = write_version(network, folder, export, way, labels, photos)
+            report.notes += notes
+    return report
+
+
+def _target(options: Options, source: Source) -> tuple[str, Path]:
+    name = options.name or re.sub(r"[^A-Za-z0-9._-]+", "-", source.name).strip("-._") or "model"
+    if not _NAME.fullmatch(name):
+        raise ImportProblem(f"--name {name!r} is no plain name of a folder: letters, digits, '.', '_' and '-'")
+    folder = options.models / name
+    return name, folder / str(options.version or next_version(folder))
+
+
+def _size(options: Options, network: Network, source: Source) -> tuple[int, int]:
+    spec = network.spec
+    width, height = options.size or (spec.width, spec.height)
+    if width is None or height is None:
+        config = given_config(source)
+        if config is None:
+            raise ImportProblem("it takes photos of any size: say which it was trained with, as --size 224x224")
+        geometry = config.geometry()
+        width, height = geometry.width, geometry.height
+    if (spec.width or width, spec.height or height) != (width, height):
+        raise ImportProblem(f"--size {width}x{height} is not the size of its input, {spec.width}x{spec.height}")
+    return width, height
+
+
+def _read_output(
+    options: Options, network: Network, source: Source, size: tuple[int, int], report: Report
+) -> tuple[Export, list[str]]:
+    """Which output holds the classes, what makes probabilities of it, and its labels."""
+    width, height = size
+    found = find_labels(source, options.labels)
+    pixels = np.stack([fitted(photo.image, width, height) for photo in made_photos()])
+    likely = Numbers() if network.scales_itself else Numbers(1 / 127.5, (1.0,) * 3)
+    answers = network.run(prepare(pixels, likely, network.spec.channels))
+    output = choose_output(network, options.output, len(found[0]) if found else None, answers)
+    activation, why = choose_activation(network, output, options.activation, answers[output])
+    values = classes_of(answers[output].shape)
+    if values is None:
+        raise ImportProblem(
+            f"its output {output} has the shape {list(answers[output].shape)}: it needs one value for each class"
+        )
+    classes = 2 if values == 1 else values
+    if found is None:
+        single = ": two, the one that a value of 1 means last" if values == 1 else ""
+        raise ImportProblem(f"it has {classes} classes and no labels: add --labels FILE, one a line{single}")
+    labels, where = found
+    check_labels(labels, where, classes)
+    spec = network.spec
+    order = "channels first" if spec.channels_first else "channels last"
+    report.found += [
+        f"input {width}x{height}, {'grey' if spec.channels == 1 else 'colour'}, {order}, {spec.dtype}",
+        f"output {output}, {len(labels)} classes: {_ACTIVATIONS[activation]} ({why})",
+        f"labels from {where}",
+    ]
+    return Export(report.name, height, width, "uint8", Numbers(), output, activation, values), labels
+
+
+_ACTIVATIONS = {
+    "none": "probabilities",
+    "softmax": "logits, softmax is added",
+    "binary": "the probability of the second label",
+    "sigmoid": "one logit, sigmoid is added",
+}
+
+
+def _said(photo: Photo, text: str, labels: Sequence[str]) -> Said:
+    label, _, number = text.strip().rstrip("%").rstrip().rpartition(" ")
+    label = label.strip()
+    digits = number.replace(",", ".")
+    try:
+        percent = float(digits)
+    except ValueError:
+        percent = -1.0
+    if not label or not 0 <= percent <= 100:
+        raise ImportProblem(f'--says {text!r} is not like "Sparrow 95.16": a label, then 0 to 100')
+    if label not in labels:
+        raise ImportProblem(f"--says names the label {label!r}; there are: {', '.join(labels[:20])}")
+    half_digit = 0.5 * 10.0 ** -len(digits.partition(".")[2]) / 100
+    return Said(photo.name, photo.data, photo.image, label, percent / 100, half_digit)
+
+
+def _decide(
+    options: Options,
+    network: Network,
+    export: Export,
+    labels: Sequence[str],
+    said: Sequence[Said],
+    source: Source,
+    report: Report,
+    step: Callable[[str], object],
+) -> Candidate:
+    """How photos are prepared: by what was said of photos, or by what the file tells, or as is usual."""
+    wanted = wanted_of(options.wanted, source)
+    single = export.activation in ("binary", "sigmoid")
+    ways = candidates(network.spec, export.width, export.height, wanted, reverse=single)
+    measured = None
+    if len({way.scale for way in ways}) > 1 and (said or not recipes.is_teachable_machine(source)):
+        measured = recipes.scale_by_statistics(network, sample_images(), export.width, export.height)
+    if said:
+        step(f"Trying {len(ways)} ways to prepare {len(said)} photos")
+        progress: Any = lambda keys: tqdm(keys, unit="way", leave=False, disable=None)  # noqa: E731
+        errors = recipes.measure(network, export.output, export.activation, ways, labels, said, progress)
+        way, assumed = recipes.search(ways, errors, measured[0] if measured else None)
+        report.found.append(f"{_told(way)}: gives what was said of {len(said)} photos")
+        report.assumed += assumed
+        return way
+    way, found, assumed = recipes.usual(network, source, ways, wanted, measured)
+    report.found += found
+    report.assumed += assumed
+    if single:
+        report.assumed.append(f"a value of 1 means {labels[1]}")
+    return way
+
+
+def _told(way: Candidate) -> str:
+    return f"--resize {way.resize} --scale {way.scale} --order {way.order}"

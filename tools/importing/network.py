@@ -1,0 +1,237 @@
+"""What every format is read as, and what its output means."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Literal, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+Array = NDArray[Any]
+Three = tuple[float, float, float]
+
+# What an output holds: probabilities of each class, numbers that softmax makes those of, one probability, or one
+# number that the sigmoid makes it of.
+Activation = Literal["none", "softmax", "binary", "sigmoid"]
+
+
+class ImportProblem(Exception):
+    """The model can't be imported as asked; the message is one line that says what to do."""
+
+
+class OpenQuestion(ImportProblem):
+    """Something that only the user knows: `option` decides it, by one of `choices`."""
+
+    def __init__(self, message: str, option: str, choices: Sequence[str]) -> None:
+        super().__init__(message)
+        self.option = option
+        self.choices = list(choices)
+
+
+@dataclass(frozen=True)
+class InputSpec:
+    """The network's picture: None is a size that it leaves open; ``batch`` is None where any number may come."""
+
+    height: int | None
+    width: int | None
+    channels: int
+    channels_first: bool = False
+    batch: int | None = None
+    dtype: str = "float32"
+
+
+@dataclass(frozen=True)
+class Numbers:
+    """What the network gets: ``(pixel * factor - mean) / std`` for red, green and blue, then in the order named."""
+
+    factor: float = 1.0
+    mean: Three = (0.0, 0.0, 0.0)
+    std: Three = (1.0, 1.0, 1.0)
+    bgr: bool = False
+
+
+# Red, green and blue in grey, as TensorFlow and OpenVINO have it (ITU-R BT.601).
+GREY = (0.2989, 0.587, 0.114)
+
+
+@dataclass(frozen=True)
+class Export:
+    """What goes into the graph around the network: size and dtype of the pixels, numbers, output, batch.
+
+    `model` is the model's name, `classes` how many values the output has.
+    """
+
+    model: str
+    height: int
+    width: int
+    pixels: str
+    numbers: Numbers
+    output: str
+    activation: Activation
+    classes: int
+    batch: int | None = None
+
+
+@dataclass(frozen=True)
+class NormStatistics:
+    """Of the first batch normalisation: what it was trained on, and what reaches it now, ``[channels]`` each."""
+
+    expected_mean: Array
+    expected_variance: Array
+    mean: Array
+    variance: Array
+
+
+class Network(Protocol):
+    """A model as its framework loads it.
+
+    Attributes:
+        format: for people, as "Keras h5 (tf_keras)".
+        outputs: shape of each, -1 where it is open.
+        last: what is left to do with an output, as its last operation tells, where it does.
+        scales_itself: why it must be given pixels of 0 to 255, where it is known to scale them.
+        framework: who computes `run`.
+        is_quantised: whether it computes in 8 bits.
+    """
+
+    format: str
+    framework: str
+    spec: InputSpec
+    outputs: dict[str, tuple[int, ...]]
+    last: dict[str, Activation]
+    scales_itself: str | None
+    is_quantised: bool
+    notes: list[str]
+
+    def run(self, values: NDArray[np.float32]) -> dict[str, Array]:
+        """The framework's own answer for ``[n, height, width, channels]``, numbers as the network wants them."""
+
+    def first_norm(self, values: NDArray[np.float32]) -> NormStatistics | None:
+        """Statistics of the first batch normalisation for such values, where there is one and it can be found."""
+
+    def write(self, folder: Path, export: Export) -> None:
+        """Write the version folder without its recipe."""
+
+
+def prepare(pixels: Array, numbers: Numbers, channels: int) -> NDArray[np.float32]:
+    """What the exported graph does before the network: from ``[..., 3]`` pixels to ``[..., channels]``."""
+    mean, std = (np.array(three, np.float32) for three in (numbers.mean, numbers.std))
+    values = np.asarray((pixels.astype(np.float32) * np.float32(numbers.factor) - mean) / std, np.float32)
+    if channels == 1:
+        return np.asarray(values @ np.array(GREY, np.float32), np.float32)[..., None]
+    return np.ascontiguousarray(values[..., ::-1] if numbers.bgr else values)
+
+
+def probabilities(output: Array, activation: Activation) -> Array:
+    """What the exported graph does after the network: ``[n, ...]`` to ``[n, classes]``."""
+    values = np.asarray(output, np.float64).reshape(len(output), -1)
+    if activation == "softmax":
+        values = np.exp(values - values.max(axis=1, keepdims=True))
+        return np.asarray(values / values.sum(axis=1, keepdims=True))
+    if activation == "sigmoid":
+        values = 1 / (1 + np.exp(-values))
+    return np.hstack([1 - values, values]) if activation in ("sigmoid", "binary") else values
+
+
+def in_layout(values: NDArray[np.float32], spec: InputSpec) -> Array:
+    """Values in the layout and dtype of the network's own input."""
+    if np.dtype(spec.dtype).kind in "ui":
+        limits = np.iinfo(spec.dtype)
+        values = np.rint(values).clip(limits.min, limits.max)
+    values = values.astype(spec.dtype)
+    return np.ascontiguousarray(values.transpose(0, 3, 1, 2)) if spec.channels_first else values
+
+
+def spec_of(shape: Sequence[int | None], dtype: str) -> InputSpec:
+    """Read an input's shape, None or -1 where it is open; raises ImportProblem for what is no picture."""
+    sides = [None if side is None or side < 0 else int(side) for side in shape]
+    if len(sides) != 4:
+        raise ImportProblem(
+            f"its input has the shape {list(shape)}, which is no picture: it needs [batch, height, width, channels]"
+        )
+    batch, *rest = sides
+    first = rest[2] not in (1, 3) and rest[0] in (1, 3)
+    if first:
+        rest = [*rest[1:], rest[0]]
+    height, width, channels = rest
+    if channels is None and height is None:
+        channels = 3
+    if channels not in (1, 3):
+        raise ImportProblem(f"its input has the shape {list(shape)}: only 1 or 3 channels can be made from a photo")
+    return InputSpec(height, width, channels, first, batch, dtype)
+
+
+def classes_of(shape: Sequence[int]) -> int | None:
+    """How many values an output has for each photo; None where that is open or it is a map."""
+    known = [side for side in shape[1:] if side != 1]
+    if len(shape) < 1 or len(known) > 1 or any(side < 1 for side in known):
+        return None
+    return known[0] if known else 1
+
+
+def choose_output(network: Network, wanted: str | None, labels: int | None, answers: Mapping[str, Array]) -> str:
+    """The output that holds the classes.
+
+    Args:
+        wanted: what the user named.
+        labels: how many there are, where that is known.
+        answers: of each output for sample photos.
+
+    Raises:
+        ImportProblem: there is no such output, or it can't be told which.
+    """
+    listed = "; ".join(f"{name} {list(shape)}" for name, shape in network.outputs.items())
+    if wanted is not None:
+        if wanted not in network.outputs:
+            raise ImportProblem(f"there is no output {wanted!r}; there are: {listed}")
+        return wanted
+    fitting = {name: count for name in network.outputs if (count := classes_of(answers[name].shape)) is not None}
+    if len(fitting) > 1 and labels is not None:
+        fitting = {name: count for name, count in fitting.items() if count == labels} or fitting
+    if len(fitting) > 1:
+        clear = [name for name in fitting if activation_of(answers[name]) == "none" or network.last.get(name)]
+        fitting = {name: fitting[name] for name in clear} or fitting
+    if len(fitting) != 1:
+        text = f"it has several outputs: say which holds the classes, by --output NAME ({listed})"
+        raise OpenQuestion(text, "--output", list(network.outputs))
+    return next(iter(fitting))
+
+
+def activation_of(answers: Array) -> Activation | None:
+    """What the rows of an output are, ``[n, ...]``; None for values of 0 to 1 that are no distribution."""
+    rows = np.asarray(answers, np.float64).reshape(len(answers), -1)
+    within = bool(np.all((rows >= -1e-6) & (rows <= 1 + 1e-6)))
+    if rows.shape[1] == 1:
+        return "binary" if within else "sigmoid"
+    if within and np.allclose(rows.sum(axis=1), 1, atol=2e-2):
+        return "none"
+    return None if within else "softmax"
+
+
+def choose_activation(network: Network, output: str, wanted: str | None, answers: Array) -> tuple[Activation, str]:
+    """What makes probabilities of the output, and how that is known; raises ImportProblem."""
+    single = answers.reshape(len(answers), -1).shape[1] == 1
+    if not np.all(np.isfinite(answers)):
+        raise ImportProblem("it answers sample photos with numbers that are not finite: is the file complete?")
+    if wanted is not None:
+        choices: dict[str, Activation] = (
+            {"none": "binary", "sigmoid": "sigmoid"} if single else {"none": "none", "softmax": "softmax"}
+        )
+        if wanted not in choices:
+            raise ImportProblem(f"--activation {wanted} fits no output of this size; choose {' or '.join(choices)}")
+        return choices[wanted], "as asked"
+    seen = activation_of(answers)
+    told = network.last.get(output)
+    if told in ("binary", "none") and seen == told:
+        return told, "the last layer"
+    if seen is None:
+        raise ImportProblem(
+            "its outputs are independent of each other (values of 0 to 1 whose sum is not 1), and the services need "
+            "probabilities of classes that exclude each other: train it with softmax, or add --activation softmax"
+        )
+    if told == "sigmoid" and seen == "binary":
+        return "sigmoid", "the last layer"
+    return seen, "its answers for sample photos"

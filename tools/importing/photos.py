@@ -1,0 +1,101 @@
+"""Photos to compare answers on: the user's own, and made ones where there are none."""
+
+from __future__ import annotations
+
+import io
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+from PIL import Image, ImageDraw, ImageFilter
+
+from tools.importing.network import Array, ImportProblem
+from tools.service import PROJECT, ServiceError, decode_image
+
+_MOST_PIXELS = 51_000_000
+# Of a photo that travels with the model.
+_GOLDEN_SIDE, _GOLDEN_BYTES = 640, 300_000
+_SIZES = ((320, 240), (240, 352), (400, 300), (256, 256), (480, 300))
+
+
+@dataclass(frozen=True)
+class Photo:
+    """A photo's file, and its pixels, RGB and upright."""
+
+    name: str
+    data: bytes
+    image: Image.Image
+
+
+def read_photo(path: Path) -> Photo:
+    """Read a photo as the preprocess service does; raises ImportProblem."""
+    try:
+        data = path.read_bytes()
+    except OSError as exc:
+        raise ImportProblem(f"{path} can't be read ({exc.strerror})") from exc
+    return _photo(path.name, data)
+
+
+def made_photos(count: int = 5) -> list[Photo]:
+    """Photos of nothing, the same each time: shapes with soft and hard edges, of all colours and several sizes."""
+    return [_photo(f"made_{number + 1}.jpg", _encoded(_made(number))) for number in range(count)]
+
+
+def sample_images() -> list[Image.Image]:
+    """Photos of something: what their pixels are on average a network's first layers expect."""
+    paths = sorted((PROJECT / "images").glob("*_[12].jpg"))
+    return [read_photo(path).image for path in paths] or [photo.image for photo in made_photos()]
+
+
+def smaller(photo: Photo) -> Photo:
+    """The same photo in a file that is small enough to travel with a model."""
+    if max(photo.image.size) <= _GOLDEN_SIDE and len(photo.data) <= _GOLDEN_BYTES:
+        return photo
+    image = photo.image.copy()
+    image.thumbnail((_GOLDEN_SIDE, _GOLDEN_SIDE), Image.Resampling.LANCZOS)
+    return _photo(f"{Path(photo.name).stem}.jpg", _encoded(image))
+
+
+def numbered(photos: Sequence[Photo]) -> list[Photo]:
+    """The same photos under names that differ, and tell nothing of whose they are."""
+    kinds = {"JPEG": "jpg"}
+    names = [kinds.get(kind, kind.lower()) for kind in (_format(photo.data) for photo in photos)]
+    return [
+        Photo(f"golden_{number}.{kind}", photo.data, photo.image)
+        for number, (photo, kind) in enumerate(zip(photos, names, strict=True), start=1)
+    ]
+
+
+def _photo(name: str, data: bytes) -> Photo:
+    try:
+        return Photo(name, data, decode_image(data, _MOST_PIXELS))
+    except ServiceError as exc:
+        raise ImportProblem(f"{name} is no photo that can be read ({exc})") from exc
+
+
+def _format(data: bytes) -> str:
+    with Image.open(io.BytesIO(data)) as image:
+        return image.format or "jpg"
+
+
+def _encoded(image: Image.Image) -> bytes:
+    file = io.BytesIO()
+    image.save(file, "JPEG", quality=92, subsampling=0)
+    return file.getvalue()
+
+
+def _made(number: int) -> Image.Image:
+    random = np.random.default_rng(number)
+    width, height = _SIZES[number % len(_SIZES)]
+    corners: Array = random.integers(0, 256, (3, 4, 3)).astype(np.uint8)
+    image = Image.fromarray(corners).resize((width, height), Image.Resampling.BICUBIC)
+    draw = ImageDraw.Draw(image)
+    for _ in range(12):
+        left, top = int(random.integers(0, width)), int(random.integers(0, height))
+        right, bottom = left + int(random.integers(8, width // 2)), top + int(random.integers(8, height // 2))
+        color = tuple(int(level) for level in random.integers(0, 256, 3))
+        (draw.ellipse if random.random() < 0.6 else draw.rectangle)((left, top, right, bottom), fill=color)
+    soft = image.filter(ImageFilter.GaussianBlur(float(random.uniform(0.5, 2.5))))
+    noise = random.normal(0, 6, (height, width, 3))
+    return Image.fromarray((np.asarray(soft) + noise).clip(0, 255).astype(np.uint8))

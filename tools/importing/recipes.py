@@ -1,0 +1,192 @@
+"""Which way of preparing photos is a model's: the one that gives what its author saw, or the usual one."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from PIL import Image
+
+from tools.importing.network import Activation, Array, ImportProblem, Network, OpenQuestion, prepare, probabilities
+from tools.importing.source import Source
+from tools.importing.ways import SCALES, WAYS, Candidate, Wanted, fitted
+
+# A said number agrees with ours up to this, and to half of its last digit.
+TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True)
+class Said:
+    """What the author's own script says of a photo: `half_digit` is how far rounding may have moved it."""
+
+    name: str
+    data: bytes
+    image: Image.Image
+    label: str
+    probability: float
+    half_digit: float
+
+
+def measure(
+    network: Network,
+    output: str,
+    activation: Activation,
+    ways: Sequence[Candidate],
+    labels: Sequence[str],
+    said: Sequence[Said],
+    progress: Callable[[Sequence[Any]], Any] = iter,
+) -> NDArray[np.float64]:
+    """The difference from what was said that is not rounding, ``[ways, photos]``."""
+    prepared: dict[tuple[int, str], Array] = {}
+    errors = np.zeros((len(ways), len(said)))
+    # Both orders of the labels come of one answer.
+    inputs = list(dict.fromkeys((way.resize, way.scale, way.numbers) for way in ways))
+    firsts = {key: next(way for way in ways if (way.resize, way.scale, way.numbers) == key) for key in inputs}
+    answers: dict[tuple[Any, ...], Array] = {}
+    for key in progress(inputs):
+        way = firsts[key]
+        for number, photo in enumerate(said):
+            if (number, way.resize) not in prepared:
+                prepared[number, way.resize] = way.pixels(photo.image)
+        pixels = [prepared[number, way.resize] for number in range(len(said))]
+        values = np.stack([prepare(one, way.numbers, network.spec.channels) for one in pixels])
+        answers[key] = probabilities(network.run(values)[output], activation)
+    for row, way in enumerate(ways):
+        order = list(reversed(labels)) if way.reverse else list(labels)
+        found = answers[way.resize, way.scale, way.numbers]
+        for column, photo in enumerate(said):
+            difference = abs(found[column][order.index(photo.label)] - photo.probability)
+            errors[row, column] = max(0.0, difference - photo.half_digit)
+    return errors
+
+
+def search(ways: Sequence[Candidate], errors: NDArray[np.float64], hint: str | None) -> tuple[Candidate, list[str]]:
+    """The one way that reproduces what was said, and what had to be assumed all the same.
+
+    Args:
+        errors: of ``measure``.
+        hint: the scale that the batch normalisation speaks for.
+
+    Raises:
+        ImportProblem: none does; or several do that differ in more than the filter: by which option to decide.
+    """
+    worst = errors.max(axis=1)
+    best = int(worst.argmin())
+    if worst[best] > TOLERANCE:
+        nearest = ways[best]
+        raise ImportProblem(
+            "no known way to prepare a photo gives what was said: the nearest is "
+            f"--resize {nearest.resize} --scale {nearest.scale} --order {nearest.order}, off by {worst[best]:.4f}. "
+            "Look whether photos, labels and percentages are right"
+        )
+    # What agrees far better than the rest is meant: numbers of two digits after the point leave little to chance.
+    limit = min(TOLERANCE, max(4 * worst[best], 1e-4))
+    left = [way for way, error in zip(ways, worst, strict=True) if error <= limit]
+    if hint is not None and len({way.scale for way in left}) > 1 and any(way.scale == hint for way in left):
+        left = [way for way in left if way.scale == hint]
+    if open_options := _open(left):
+        decisions = [f"{option} {'|'.join(choices)}" for option, choices in open_options.items()]
+        (option, choices), *_ = open_options.items()
+        raise OpenQuestion(
+            f"{len(left)} ways to prepare a photo give what was said; decide by {' and '.join(decisions)}, or give "
+            "another photo: not square, and with an answer that is less certain",
+            option,
+            choices,
+        )
+    chosen = ways[best] if ways[best] in left else left[0]
+    others = sorted({way.resize for way in left} - {chosen.resize})
+    assumed = [f"--resize {chosen.resize}, the nearest; {', '.join(others)} would do as well"] if others else []
+    return chosen, assumed
+
+
+def _open(left: Sequence[Candidate]) -> dict[str, list[str]]:
+    """The options that still decide between these ways, and what each may be."""
+    groups = {way.name: way.group for way in WAYS}
+    found = {
+        "--resize": sorted({groups.get(way.resize, way.resize) for way in left}),
+        "--scale": sorted({way.scale for way in left}),
+        "--order": sorted({way.order for way in left}),
+    }
+    return {option: values for option, values in found.items() if len(values) > 1}
+
+
+def scale_by_statistics(
+    network: Network, images: Sequence[Image.Image], width: int, height: int
+) -> tuple[str, str] | None:
+    """The scale that brings photos to what the first batch normalisation was trained on, and how clearly.
+
+    None where there is none, or no scale is clearly nearest.
+    """
+    pixels = np.stack([fitted(image, width, height) for image in images])
+    distances = {}
+    for name, several in SCALES.items():
+        statistics = network.first_norm(
+            prepare(pixels, replace(several[0], bgr=name == "caffe"), network.spec.channels)
+        )
+        if statistics is None or not np.all(np.isfinite(statistics.mean)):
+            return None
+        spread = np.sqrt(statistics.expected_variance + 1e-3)
+        shift = np.abs(statistics.mean - statistics.expected_mean) / spread
+        ratio = np.abs(np.log((statistics.variance + 1e-3) / (statistics.expected_variance + 1e-3)))
+        distances[name] = float(np.median(shift) + np.median(ratio))
+    (nearest, least), (_, second) = sorted(distances.items(), key=lambda item: item[1])[:2]
+    if least > 2 or second < 1.5 * least:
+        return None
+    return nearest, f"its first batch normalisation: {least:.2f} from photos so scaled, {second:.2f} from the next"
+
+
+def is_teachable_machine(source: Source) -> bool:
+    """Whether the files are named and written as Teachable Machine exports them."""
+    if source.kind == "model.json":
+        path = source.beside("metadata.json")
+        return path is not None and b"teachablemachine" in path.read_bytes()[:100_000]
+    named = source.path.name in ("keras_model.h5", "model.savedmodel", "model_unquant.tflite", "model.tflite")
+    path = source.beside("labels.txt")
+    lines = path.read_text(encoding="utf-8", errors="replace").split("\n") if path is not None and named else []
+    lines = [line for line in lines if line.strip()]
+    return bool(lines) and all(line.startswith(f"{number} ") for number, line in enumerate(lines))
+
+
+def usual(
+    network: Network, source: Source, ways: Sequence[Candidate], wanted: Wanted, measured: tuple[str, str] | None
+) -> tuple[Candidate, list[str], list[str]]:
+    """The way to prepare photos where nothing was said of any; what was found of it, and what is assumed."""
+    found, assumed = [], []
+    theirs = is_teachable_machine(source)
+    torch = network.format == "ONNX" and network.spec.channels_first
+    name, scale = (
+        ("crop-lanczos", "-1..1")
+        if theirs
+        else ("resize-crop-bilinear", "imagenet")
+        if torch
+        else ("stretch-tensorflow", "0..1")
+    )
+    why = "as Teachable Machine does" if theirs else "as PyTorch's users do" if torch else "as Keras' users do"
+    if wanted.config is not None:
+        found.append("resize: preprocessor_config.json")
+    elif wanted.resize is None:
+        assumed.append(f"--resize {name}, {why}")
+    if wanted.numbers is not None:
+        found.append("numbers: as given")
+    elif wanted.scale is None:
+        if np.dtype(network.spec.dtype).kind in "ui":
+            scale = "0..255"
+            found.append("--scale 0..255: its input takes whole numbers")
+        elif network.scales_itself:
+            scale = "0..255"
+            found.append(f"--scale 0..255: {network.scales_itself}")
+        elif measured is not None and not theirs:
+            scale = measured[0]
+            found.append(f"--scale {scale}: {measured[1]}")
+        else:
+            assumed.append(f"--scale {scale}, {why}")
+    order = wanted.order or ("bgr" if scale == "caffe" else "rgb")
+    if network.spec.channels == 3 and wanted.order is None:
+        assumed.append(f"--order {order}")
+    left = [way for way in ways if way.order == order or network.spec.channels == 1]
+    left = [way for way in left if way.resize == name] or left
+    left = [way for way in left if way.scale == scale] or left
+    return left[0], found, assumed
