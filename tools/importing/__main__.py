@@ -8,9 +8,11 @@ photos whose answer is known: --photo P --says "Sparrow 95.16", best two or thre
 from __future__ import annotations
 
 import argparse
+import os
 import re
 import sys
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
 
@@ -26,23 +28,51 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     given = parser.parse_args(arguments)
     try:
-        options = _options(given)
-        while True:
-            try:
-                report = import_model(options, lambda text: print(f"{text} ...", flush=True))
-                break
-            except OpenQuestion as question:
-                options = _asked(options, question)
-    except (ImportProblem, ExportError) as exc:
-        print(f"import: {given.path}: {_one_line(str(exc))}", file=sys.stderr)
-        return 1
-    except OSError as exc:
-        print(f"import: {given.path}: {_one_line(str(exc))}", file=sys.stderr)
-        return 1
+        with _quiet():
+            report = _import(_options(given))
+    except (ImportProblem, ExportError, OSError) as exc:
+        reason = str(exc)
     except KeyboardInterrupt:
         return 130
-    _print(report)
-    return 0
+    # One line for what nobody thought of, too: a broken model is no reason for a page of traceback.
+    except Exception as exc:
+        if given.traceback:
+            raise
+        reason = f"it can't be imported ({type(exc).__name__}: {str(exc)[:300]}); --traceback tells where"
+    else:
+        _print(report)
+        return 0
+    print(f"import: {given.path}: {_one_line(reason)}", file=sys.stderr)
+    return 1
+
+
+def _import(options: Options) -> Report:
+    while True:
+        try:
+            return import_model(options, lambda text: print(f"{text} ...", flush=True))
+        except OpenQuestion as question:
+            options = _asked(options, question)
+
+
+@contextmanager
+def _quiet() -> Iterator[None]:
+    """Keep what the frameworks' libraries write to the terminal by themselves from it, and not what we write."""
+    python, number = sys.stderr, os.dup(2)
+    nothing = os.open(os.devnull, os.O_WRONLY)
+    os.dup2(nothing, 2)
+    with open(
+        number, "w", buffering=1, encoding=getattr(python, "encoding", None) or "utf-8", closefd=False
+    ) as terminal:
+        # A caller may have put something else in its place.
+        if python is sys.__stderr__:
+            sys.stderr = terminal
+        try:
+            yield
+        finally:
+            sys.stderr = python
+            os.dup2(number, 2)
+            os.close(number)
+            os.close(nothing)
 
 
 def _parser() -> argparse.ArgumentParser:
@@ -64,6 +94,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--output", help="the output that holds the classes")
     parser.add_argument("--activation", choices=["none", "softmax", "sigmoid"], help="what the output still lacks")
     parser.add_argument("--signature", help="the signature of a SavedModel")
+    parser.add_argument("--traceback", action="store_true", help="of what goes wrong unexpectedly, tell where")
     parser.add_argument(
         "--models", type=Path, default=PROJECT / "prev_trained_models", help="where models lie (default: %(default)s)"
     )

@@ -184,7 +184,7 @@ def usual(
         else:
             assumed.append(f"--scale {scale}, {why}")
     order = wanted.order or ("bgr" if scale == "caffe" else "rgb")
-    if network.spec.channels == 3 and wanted.order is None:
+    if network.spec.channels == 3 and wanted.order is None and wanted.config is None:
         assumed.append(f"--order {order}")
     left = [way for way in ways if way.order == order or network.spec.channels == 1]
     left = [way for way in left if way.resize == name] or left

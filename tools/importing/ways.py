@@ -7,6 +7,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any
 
+import numpy as np
 from PIL import Image
 from pydantic import ValidationError
 
@@ -125,6 +126,9 @@ def candidates(spec: InputSpec, width: int, height: int, wanted: Wanted, reverse
     ]
     if wanted.numbers is not None:
         scales = [("as given", wanted.numbers)]
+    elif wanted.scale is None and np.dtype(spec.dtype).kind in "ui":
+        # Whole numbers are pixels, those with a sign around 0.
+        scales = [("0..255", Numbers(mean=(128.0,) * 3 if spec.dtype == "int8" else (0.0,) * 3))]
     orders = (
         [False] if spec.channels == 1 else [order == "bgr" for order in ("rgb", "bgr") if wanted.order in (None, order)]
     )

@@ -254,4 +254,4 @@ def file_errors(folder: Path) -> Iterator[None]:
     try:
         yield
     except tf.errors.OpError as exc:
-        raise OSError(f"{folder}: {exc.message}") from exc
+        raise OSError(f"it can't be written ({exc.message.rpartition(';')[2].strip()}): is the disk full?") from exc

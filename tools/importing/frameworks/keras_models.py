@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import zipfile
 from collections.abc import Callable, Iterator, Mapping
 from pathlib import Path
@@ -13,6 +14,8 @@ import numpy as np
 from tools.importing.frameworks.graph import TensorFlowNetwork, tensorflow
 from tools.importing.frameworks.keras_config import class_names, description_of
 from tools.importing.network import Array, ImportProblem, NormStatistics, spec_of
+
+logger = logging.getLogger(__name__)
 
 _MOST_UNPACKED_BYTES = 4 << 30
 
@@ -109,6 +112,10 @@ def network_of(model: Any, description: Any, names: tuple[str, str]) -> TensorFl
     )
 
 
+class _Seen(Exception):
+    """The first batch normalisation was called: nothing after it matters."""
+
+
 def _norm(model: Any, values: Array) -> NormStatistics | None:
     """Statistics of the first batch normalisation, taken where it is called."""
     tf = tensorflow()
@@ -118,13 +125,12 @@ def _norm(model: Any, values: Array) -> NormStatistics | None:
 
     def watched(layer: Any) -> Callable[..., Any]:
         def call(inputs: Any, *arguments: Any, **options: Any) -> Any:
-            if not seen:
-                array = np.asarray(inputs)
-                axis = layer.axis[0] if isinstance(layer.axis, (list, tuple)) else layer.axis
-                axes = tuple(number for number in range(array.ndim) if number != axis % array.ndim)
-                mean, variance = np.asarray(layer.moving_mean), np.asarray(layer.moving_variance)
-                seen.append(NormStatistics(mean, variance, array.mean(axis=axes), array.var(axis=axes)))
-            return calls[id(layer)](inputs, *arguments, **options)
+            array = np.asarray(inputs)
+            axis = layer.axis[0] if isinstance(layer.axis, (list, tuple)) else layer.axis
+            axes = tuple(number for number in range(array.ndim) if number != axis % array.ndim)
+            mean, variance = np.asarray(layer.moving_mean), np.asarray(layer.moving_variance)
+            seen.append(NormStatistics(mean, variance, array.mean(axis=axes), array.var(axis=axes)))
+            raise _Seen
 
         return call
 
@@ -132,9 +138,10 @@ def _norm(model: Any, values: Array) -> NormStatistics | None:
         for layer in layers:
             layer.call = watched(layer)
         model(tf.constant(values), training=False)
-    # Of channels first, say: without the statistics more is assumed.
-    except (tf.errors.OpError, ValueError, TypeError):
-        return None
+    # Beside _Seen, what Keras makes of it, or says of channels first: without the statistics more is assumed.
+    except Exception as exc:
+        if not seen:
+            logger.debug("no statistics: %s", exc)
     finally:
         for layer in layers:
             layer.call = calls[id(layer)]

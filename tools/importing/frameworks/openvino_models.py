@@ -125,7 +125,7 @@ class OpenVinoNetwork:
         try:
             openvino.save_model(model, str(folder / IR), compress_to_fp16=False)
         except RuntimeError as exc:
-            raise OSError(f"{folder / IR} can't be written ({str(exc).strip().splitlines()[-1]})") from exc
+            raise OSError(f"it can't be written ({_reason(exc)}): is the disk full?") from exc
         classes = 2 if export.activation in ("binary", "sigmoid") else export.classes
         signature = _write_placeholder(folder, [batch, export.height, export.width, 3], export.pixels, [batch, classes])
         tensorflow()

@@ -35,7 +35,7 @@ def load(folder: Path, wanted: str | None) -> TensorFlowNetwork:
         # Its operations run while it is loaded: only those that compute.
         definitions = read_saved_model(folder, 1, refuse_unsafe=True).signature_defs.signature_def
     except StartError as exc:
-        raise ImportProblem(str(exc).replace("--refuse_unsafe_operations: ", "")) from exc
+        raise ImportProblem(_without_advice(str(exc))) from exc
     choice = _choose(definitions, wanted)
     spec = spec_of(_shape(choice.image) or (None, None, None, None), np.dtype(_dtype(choice.image)).name)
     tf = tensorflow()
@@ -73,6 +73,11 @@ def load(folder: Path, wanted: str | None) -> TensorFlowNetwork:
         (f"SavedModel (signature {choice.name})", "TensorFlow"),
         notes=bound_names,
     )
+
+
+def _without_advice(message: str) -> str:
+    # That of the server's flag.
+    return message.replace("--refuse_unsafe_operations: ", "").partition(" Serve a model without")[0]
 
 
 def _choose(definitions: Mapping[str, Any], wanted: str | None) -> _Choice:
