@@ -1,0 +1,159 @@
+"""What a path is, and its labels; all that is refused before anything is loaded."""
+
+import contextlib
+import io
+import stat
+import tempfile
+import unittest
+import zipfile
+from pathlib import Path
+
+import tools.importing.__main__ as importing
+from tools.importing.labels import check_labels, find_labels, read_labels
+from tools.importing.network import ImportProblem
+from tools.importing.recipes import is_teachable_machine
+from tools.importing.source import opened
+
+
+class FolderTest(unittest.TestCase):
+    def setUp(self) -> None:
+        self.folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+
+    def file(self, name: str, data: bytes = b"x") -> Path:
+        path = self.folder / name
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_bytes(data)
+        return path
+
+    def zip(self, *names: str, data: bytes = b"x") -> Path:
+        path = self.folder / "model.zip"
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for name in names:
+                archive.writestr(name, data)
+        return path
+
+    def refusal(self, path: Path) -> str:
+        """The one line that the command prints for a path that it refuses."""
+        err = io.StringIO()
+        with contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()):
+            code = importing.main([str(path), "--models", str(self.folder / "models")])
+        self.assertEqual(code, 1)
+        self.assertEqual(err.getvalue().count("\n"), 1)
+        self.assertFalse((self.folder / "models").exists())
+        return err.getvalue()
+
+
+class SourceTest(FolderTest):
+    def test_formats_that_are_code_or_only_weights_are_refused_with_what_to_do(self) -> None:
+        for name, advice in {
+            "model.pt": "torch.onnx.export",
+            "model.pth": "torch.onnx.export",
+            "export.pkl": "of fastai: torch.onnx.export",
+            "model.joblib": "skl2onnx",
+            "model.safetensors": "optimum-cli",
+            "model.tar": "make a zip",
+            "model.xyz": "no known format",
+        }.items():
+            with self.subTest(name):
+                self.assertIn(advice, self.refusal(self.file(name)))
+        # PyTorch writes zips.
+        path = self.zip("archive/data.pkl").rename(self.folder / "resnet.pt")
+        self.assertIn("pickle", self.refusal(path))
+
+    def test_what_is_not_there_and_an_empty_folder_are_refused(self) -> None:
+        self.assertIn("no such file", self.refusal(self.folder / "none"))
+        (self.folder / "empty").mkdir()
+        self.assertIn("no model", self.refusal(self.folder / "empty"))
+        self.file("torch/model.pth")
+        self.assertIn("torch.onnx.export", self.refusal(self.folder / "torch"))
+
+    def test_a_zip_with_a_file_outside_of_its_folder_is_refused(self) -> None:
+        for name in ("../model.json", "a/../../model.json", "/etc/model.json", "..\\model.json", "C:/model.json"):
+            with self.subTest(name):
+                self.assertIn("outside of its own folder", self.refusal(self.zip(name)))
+        self.assertFalse((self.folder.parent / "model.json").exists())
+
+    def test_a_zip_with_a_link_is_refused(self) -> None:
+        path = self.folder / "model.zip"
+        link = zipfile.ZipInfo("model.h5")
+        link.external_attr = (stat.S_IFLNK | 0o777) << 16
+        with zipfile.ZipFile(path, "w") as archive:
+            archive.writestr(link, "/etc/passwd")
+        self.assertIn("link", self.refusal(path))
+
+    def test_a_zip_bomb_is_refused_before_it_is_unpacked(self) -> None:
+        path = self.zip("model.h5", data=b"\0" * (100 << 20))
+        self.assertLess(path.stat().st_size, 200_000)
+        self.assertIn("unpacks to more than 64 MiB", self.refusal(path))
+
+    def test_a_zip_that_unpacks_to_more_than_it_says_is_refused(self) -> None:
+        path = self.zip("model.h5", data=b"\0" * (100 << 20))
+        # The sizes of the entry and of the central directory.
+        path.write_bytes(path.read_bytes().replace((100 << 20).to_bytes(4, "little"), (1000).to_bytes(4, "little")))
+        self.assertIn("can't be unpacked", self.refusal(path))
+
+    def test_a_folder_gives_the_frameworks_own_format_and_says_what_it_left(self) -> None:
+        self.file("model/keras_model.h5")
+        self.file("model/lite/model.tflite")
+        self.file("model/__MACOSX/other.h5")
+        with opened(self.folder / "model") as source:
+            self.assertEqual((source.path.name, source.kind, source.name), ("keras_model.h5", ".h5", "model"))
+            self.assertEqual(source.assumed, ["keras_model.h5 is meant, and not lite/model.tflite"])
+        self.file("model/second.h5")
+        self.assertIn("several models", self.refusal(self.folder / "model"))
+
+    def test_a_zip_is_there_until_the_block_ends(self) -> None:
+        with opened(self.zip("converted/keras_model.h5", "converted/labels.txt")) as source:
+            self.assertTrue(source.path.is_file())
+            self.assertIsNotNone(source.beside("labels.txt"))
+        self.assertFalse(source.path.exists())
+
+    def test_labels_of_a_saved_model_lie_beside_its_folder(self) -> None:
+        self.file("m/model.savedmodel/saved_model.pb")
+        self.file("m/labels.txt", "0 Güvercin\n1 Serçe\n".encode())
+        for path in (self.folder / "m", self.folder / "m" / "model.savedmodel"):
+            with self.subTest(path.name), opened(path) as source:
+                self.assertEqual(find_labels(source, None), (["Güvercin", "Serçe"], "labels.txt"))
+                self.assertTrue(is_teachable_machine(source))
+
+    def test_options_that_contradict_each_other_are_refused(self) -> None:
+        path = self.file("model.h5")
+        for arguments in (["--photo", "a.jpg"], ["--std", "1,1,1"], ["--mean", "0,0,0", "--scale", "0..1"]):
+            with self.subTest(arguments), contextlib.redirect_stderr(io.StringIO()):
+                self.assertEqual(importing.main([str(path), *arguments]), 1)
+
+
+class LabelsTest(FolderTest):
+    def test_lines_with_and_without_numbers_and_json_of_all_kinds(self) -> None:
+        cases = {
+            "a.txt": "0 ant\n1 bee wasp\n",
+            "b.txt": "\ufeffant\r\nbee wasp\r\n\r\n",
+            "c.json": '["ant", "bee wasp"]',
+            "d.json": '{"labels": ["ant", "bee wasp"]}',
+            "e.json": '{"id2label": {"1": "bee wasp", "0": "ant"}, "label2id": {}}',
+            "f.json": '{"bee wasp": 1, "ant": 0}',
+            "g.txt": "0: ant\n1: bee wasp\n",
+        }
+        for name, text in cases.items():
+            with self.subTest(name):
+                self.assertEqual(read_labels(self.file(name, text.encode())), ["ant", "bee wasp"])
+        self.assertEqual(read_labels(self.file("h.txt", b"50 euro\n5 euro\n")), ["50 euro", "5 euro"])
+        self.assertEqual(read_labels(self.file("i.txt", "Güvercin\n".encode("utf-16"))), ["Güvercin"])
+        self.assertEqual(read_labels(self.file("j.txt", "chouette\nhéron\n".encode("cp1252"))), ["chouette", "héron"])
+
+    def test_files_without_labels_are_refused_where_they_were_named(self) -> None:
+        for name, text in {"a.txt": "\n", "b.json": "{", "c.json": '{"a": "b"}', "d.json": "[" * 100_000}.items():
+            with self.subTest(name), self.assertRaises(ImportProblem):
+                read_labels(self.file(name, text.encode()))
+        with self.assertRaises(ImportProblem):
+            read_labels(self.folder / "none.txt")
+
+    def test_one_for_each_class_and_all_different(self) -> None:
+        check_labels(["a", "b"], "x", 2)
+        for labels in (["a"], ["a", "b", "c"], ["a", "a"]):
+            with self.subTest(labels), self.assertRaises(ImportProblem):
+                check_labels(labels, "x", 2)
+
+
+if __name__ == "__main__":
+    unittest.main()
