@@ -90,7 +90,23 @@ class TensorFlowNetwork:
 
     def run(self, values: NDArray[np.float32]) -> dict[str, Array]:
         """See Network."""
-        return run_in_batches(lambda part: self._framework_run(in_layout(part, self.spec)), values, self.spec.batch)
+        return run_in_batches(lambda part: self._run(in_layout(part, self.spec)), values, self.spec.batch)
+
+    def _run(self, values: Array) -> Mapping[str, Array]:
+        tf = tensorflow()
+        try:
+            return self._framework_run(values)
+        except tf.errors.OpError:
+            if not self.spec.channels_first:
+                raise
+        # TensorFlow's own operations know no channels first on a CPU; those of its compiler do.
+        tensors = list(self._tensors.values())
+
+        @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
+        def compiled(image: Any) -> Any:
+            return tf.import_graph_def(self._graph, {self._image: image}, tensors, name="")
+
+        return {name: one.numpy() for name, one in zip(self._tensors, compiled(tf.constant(values)), strict=True)}
 
     def first_norm(self, values: NDArray[np.float32]) -> NormStatistics | None:
         """See Network."""

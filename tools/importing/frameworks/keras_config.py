@@ -28,7 +28,7 @@ _REFUSED = {
 _STRUCTURES = frozenset(
     """
     Functional Model Sequential Policy DTypePolicy FloatDTypePolicy BatchNormalizationV1 BatchNormalizationV2
-    SlicingOpLambda TFOpLambda __tuple__ __numpy__ __tensor__ __keras_tensor__ __ellipsis__ __typespec__ __slice__
+    SlicingOpLambda TFOpLambda __tuple__ __numpy__ __tensor__ __keras_tensor__ __ellipsis__ __slice__
     slice TensorShape
     """.split()  # noqa: SIM905  # shorter
 )
@@ -40,7 +40,8 @@ _MORE_FUNCTIONS = frozenset(
     clip_by_value compat.v1.shape compat.v1.transpose shape pad reduce_mean
     """.split()  # noqa: SIM905  # shorter
 )
-_MODULES = ("keras", "tf_keras", "tensorflow.keras", "tensorflow.python.keras", "builtins")
+_NO_ACTIVATIONS = ("get", "serialize", "deserialize")
+_MODULES = ("keras.", "tf_keras.", "tensorflow.keras.", "tensorflow.python.keras.", "builtins.")
 
 
 def description_of(config: str, keras: Any) -> Any:
@@ -61,23 +62,22 @@ def description_of(config: str, keras: Any) -> Any:
 
 
 def _check_node(node: Mapping[str, Any], known: set[str] | frozenset[str], keras: Any) -> None:
-    name, config = node["class_name"], node.get("config")
+    name, config, module = (node.get(key) for key in ("class_name", "config", "module"))
     label = config.get("name", "") if isinstance(config, Mapping) else ""
+    if not isinstance(name, str) or not isinstance(module, str | None):
+        raise ImportProblem(f"it has a layer {name!r} ({label}), which is code of its author: {_CUSTOM}")
     if name in _REFUSED or name == "__lambda__":
         kind = "Lambda" if name == "__lambda__" else name
         raise ImportProblem(f"it has a {kind} layer ({label}): {_REFUSED[kind]}")
-    module = node.get("module")
-    if module is not None and not (isinstance(module, str) and module.partition(".")[0] in ("keras", "tf_keras")):
-        known_module = isinstance(module, str) and module.startswith(_MODULES)
-        if not known_module:
-            raise ImportProblem(f"it names {name!r} of the module {module!r}, which is code of its author: {_CUSTOM}")
-    if name == "function" or name == "builtin_function_or_method":
-        if not isinstance(config, str) or not hasattr(keras.activations, config):
+    if module is not None and not f"{module}.".startswith(_MODULES):
+        raise ImportProblem(f"it names {name!r} of the module {module!r}, which is code of its author: {_CUSTOM}")
+    if name in ("function", "builtin_function_or_method"):
+        if not isinstance(config, str) or config in _NO_ACTIVATIONS or not hasattr(keras.activations, config):
             raise ImportProblem(f"it calls the function {config!r}, which is no activation of Keras: {_CUSTOM}")
-    elif not isinstance(name, str) or name not in known:
+    elif name not in known:
         raise ImportProblem(f"it has the custom object {name!r} ({label}), which is code of its author: {_CUSTOM}")
     if name == "TFOpLambda":
-        function = config.get("function", "") if isinstance(config, Mapping) else ""
+        function = str(config.get("function", "")) if isinstance(config, Mapping) else ""
         if not function.startswith(_FUNCTIONS) and function not in _MORE_FUNCTIONS:
             raise ImportProblem(f"it calls tf.{function} ({label}), which is not known to only compute")
 

@@ -92,12 +92,9 @@ def network_of(model: Any, description: Any, names: tuple[str, str]) -> TensorFl
     function = loaded(lambda: tf.function(answers, autograph=False).get_concrete_function(picture))
     frozen = convert_variables_to_constants_v2(function)
     tensors = dict(zip(sorted(function.structured_outputs), (one.name for one in frozen.outputs), strict=True))
-    compiled = tf.function(answers, autograph=False, jit_compile=True) if spec.channels_first else None
 
     def run(values: Array) -> dict[str, Array]:
-        # TensorFlow's CPU kernels know no channels first; XLA's do.
-        found = (compiled or function)(tf.constant(values))
-        return {name: output.numpy() for name, output in found.items()}
+        return {name: output.numpy() for name, output in function(tf.constant(values)).items()}
 
     scaling = next((name for name in class_names(description) if name in ("Rescaling", "Normalization")), None)
     return TensorFlowNetwork(

@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from model_service.errors import StartError
-from model_service.models.saved_model import SERVE_TAG, read_saved_model
+from model_service.models.saved_model import SERVE_TAG, checked_copy, read_saved_model
 from serving_common.tensorflow_protos import types_pb2
 from tools.importing.frameworks.graph import TensorFlowNetwork, tensorflow
 from tools.importing.network import Array, ImportProblem, spec_of
@@ -33,10 +33,10 @@ def load(folder: Path, wanted: str | None) -> TensorFlowNetwork:
     """Load a SavedModel folder, its signature `wanted` or the one that takes a picture; raises ImportProblem."""
     try:
         # Its operations run while it is loaded: only those that compute.
-        definitions = read_saved_model(folder, 1, refuse_unsafe=True).signature_defs.signature_def
+        model = read_saved_model(folder, 1, refuse_unsafe=True)
     except StartError as exc:
         raise ImportProblem(_without_advice(str(exc))) from exc
-    choice = _choose(definitions, wanted)
+    choice = _choose(model.signature_defs.signature_def, wanted)
     spec = spec_of(_shape(choice.image) or (None, None, None, None), np.dtype(_dtype(choice.image)).name)
     tf = tensorflow()
     v1 = tf.compat.v1
@@ -44,8 +44,8 @@ def load(folder: Path, wanted: str | None) -> TensorFlowNetwork:
     graph = tf.Graph()
     session = v1.Session(graph=graph)
     try:
-        with graph.as_default():
-            v1.saved_model.load(session, [SERVE_TAG], str(folder))
+        with checked_copy(model) as checked, graph.as_default():
+            v1.saved_model.load(session, [SERVE_TAG], str(checked))
             nodes = sorted({name.partition(":")[0] for name in outputs.values()})
             frozen = v1.graph_util.convert_variables_to_constants(session, graph.as_graph_def(), nodes)
             with tf.Graph().as_default() as bound:

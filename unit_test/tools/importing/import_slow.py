@@ -155,6 +155,9 @@ class ImportTest(unittest.TestCase):
                 self.assertLess(np.abs(np.array(answer["predictions"]) - expected).max(), 1e-3)
                 self.assertEqual(json.loads(told)["labels"], list(recipe.labels))
 
+    def test_tensorflow_serving_tells_that_the_embedded_server_is_needed(self) -> None:
+        self.assertIn("needs_the_embedded_model_server", (self.folder / "tensorflow_says.txt").read_text("utf-8"))
+
     def test_no_variables_and_no_functions_are_left(self) -> None:
         for name in self.imported():
             with self.subTest(name):

@@ -181,6 +181,9 @@ def keras_cases(made: Maker) -> None:
     signed = lambda image: fit(image) / 127.5 - 1  # noqa: E731
     made.run("channels_first", one / "channels_first.keras", say(last, signed), said=3)
 
+    first.export(made.source("first_export") / "model", verbose=False)
+    made.run("channels_first_export", made.folder / "sources" / "first_export" / "model", say(last, signed), said=3)
+
     fixed = network(keras, 1, input={"batch_shape": (1, HEIGHT, WIDTH, 3)})
     fixed.save(one / "fixed_batch.keras")
     made.run("fixed_batch", one / "fixed_batch.keras", say(fixed, signed), said=3)
@@ -503,10 +506,24 @@ def refused_cases(made: Maker) -> None:
             signal.signal(signal.SIGXFSZ, kept)
 
 
+def ask_tensorflow(folder: Path) -> str:
+    """What TensorFlow says where it is asked to compute a version folder: TensorFlow Serving sends it on."""
+    v1 = tf.compat.v1
+    with tf.Graph().as_default(), v1.Session() as session:
+        signature = v1.saved_model.load(session, ["serve"], str(folder)).signature_def["serving_default"]
+        try:
+            pixels = np.zeros((1, HEIGHT, WIDTH, 3), np.uint8)
+            session.run(signature.outputs["probabilities"].name, {signature.inputs["image"].name: pixels})
+        except tf.errors.OpError as exc:
+            return str(exc.message)
+    return ""
+
+
 def main(folder: Path) -> None:
     made = Maker(folder)
     for cases in (keras_cases, teachable_machine_cases, tensorflow_1_cases, onnx_cases, refused_cases):
         cases(made)
+    (folder / "tensorflow_says.txt").write_text(ask_tensorflow(made.models / "onnx_logits" / "1"))
     (folder / "results.json").write_text(json.dumps(made.results))
 
 
