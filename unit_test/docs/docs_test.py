@@ -14,6 +14,7 @@ from model_service import flags
 from model_service.errors import StartError
 from preprocess_service.app import app_server, config, errors, model_runner
 from preprocess_service.app.api.schemas import Failure, PredictSuccess
+from run import PROGRAMS
 
 ROOT = Path(__file__).parents[2]
 FILES = [
@@ -28,6 +29,8 @@ FILES = [
 ]
 PAGES = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in FILES}
 API, CONFIGURATION = PAGES["docs/api.md"], PAGES["docs/configuration.md"]
+# The command of run.py that starts a program of tools/.
+COMMANDS = {program: command for command, program in PROGRAMS.items()}
 # Programs that other programs of tools/ start.
 INNER_PROGRAMS = {"tools.chaos.impostor", "tools.chaos.stuck_model", "tools.evaluation.torch_reference"}
 # Of argparse, and of Docker Compose.
@@ -109,7 +112,7 @@ class CommandsTest(unittest.TestCase):
                 self.assertTrue(
                     f"`python -m {name}`" in listed
                     or f"`python {path.relative_to(ROOT)}`" in listed
-                    or f"`python run.py {name.split('.')[-1]}`" in listed
+                    or f"`python run.py {COMMANDS.get(name, name.split('.')[-1])}`" in listed
                 )
 
     def test_every_option_that_is_named_alone_is_one_of_a_program_of_ours(self) -> None:
@@ -131,12 +134,11 @@ class CommandsTest(unittest.TestCase):
     def sources(self, command: str) -> str:
         """The source of the program that a command starts; nothing where there is none."""
         if command.startswith("run.py "):
-            word = command.split()[1]
-            files = [path for path in (ROOT / "tools").rglob("*.py") if word in (path.stem, path.parent.name)]
-            files.append(ROOT / "run.py")
-        else:
-            path = ROOT.joinpath(*command.removeprefix("-m ").split("."))
-            files = [path.with_suffix(".py")] if path.with_suffix(".py").is_file() else [*path.glob("*.py")]
+            program = PROGRAMS.get(command.split()[1])
+            own = (ROOT / "run.py").read_text(encoding="utf-8")
+            return own + (self.sources(f"-m {program}") if program else "")
+        path = ROOT.joinpath(*command.removeprefix("-m ").split("."))
+        files = [path.with_suffix(".py")] if path.with_suffix(".py").is_file() else [*path.glob("*.py")]
         return "".join(file.read_text(encoding="utf-8") for file in files)
 
 
