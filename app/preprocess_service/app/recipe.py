@@ -57,6 +57,7 @@ class Geometry(_Frozen):
         antialias: whether the filter grows with the reduction, as Pillow's does. TensorFlow's does not by default.
         dtype: ``uint8``: resized values are rounded, as Pillow's are; ``float32``: as TensorFlow's, they are not.
         decode: ``fast``: large photos may be decoded at a reduced scale; ``exact``: never.
+        grayscale: whether the photo becomes grey first, in whole levels, as Pillow's ``convert("L")`` has it.
     """
 
     width: Side
@@ -69,6 +70,7 @@ class Geometry(_Frozen):
     antialias: bool = True
     dtype: Literal["uint8", "float32"] = "uint8"
     decode: Literal["exact", "fast"] = "exact"
+    grayscale: bool = False
 
 
 class Golden(_Frozen):
@@ -93,6 +95,7 @@ class PreprocessorConfig(_Frozen):
     """``preprocessor_config.json``: the keys of Hugging Face's image processors, and our own at the end."""
 
     do_resize: Literal[True] = True
+    do_grayscale: bool = False
     size: _Size
     do_center_crop: bool = False
     crop_size: _Size | None = None
@@ -157,6 +160,7 @@ class PreprocessorConfig(_Frozen):
             antialias=self.antialias,
             dtype=self.resize_dtype,
             decode=self.decode,
+            grayscale=self.do_grayscale,
         )
 
     def scaling(self) -> tuple[Three, Three]:

@@ -30,6 +30,8 @@ def resize(image: Image.Image, geometry: Geometry) -> Pixels:
         image: RGB.
     """
     size = (geometry.width, geometry.height)
+    if geometry.grayscale:
+        image = image.convert("L").convert("RGB")
     if geometry.mode == "crop":
         return _resample(image, size, _centre(image, geometry), geometry)
     if geometry.mode == "pad":
