@@ -194,7 +194,7 @@ def _decide(
         measured = recipes.scale_by_statistics(network, sample_images(), export.width, export.height)
     if said:
         step(f"Trying {len(ways)} ways to prepare {len(said)} photos")
-        progress: Any = lambda keys: tqdm(keys, unit="way", leave=False, disable=None)  # noqa: E731
+        progress: Any = lambda keys: tqdm(keys, unit="batch", leave=False, disable=None)  # noqa: E731
         errors = recipes.measure(network, export.output, export.activation, ways, labels, said, progress)
         way, assumed = recipes.search(ways, errors, measured[0] if measured else None)
         report.found.append(f"{_told(way)}: gives what was said of {len(said)} photos")

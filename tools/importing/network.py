@@ -45,16 +45,22 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class Numbers:
-    """What the network gets: ``(pixel * factor - mean) / std`` for red, green and blue, then in the order named."""
+    """What the network gets: ``(pixel * factor - mean) / std`` for red, green and blue, then in the order named.
+
+    A network of one channel gets the same of grey, by the first of each; of ``grey_photo`` where the photo itself was
+    made grey before all else.
+    """
 
     factor: float = 1.0
     mean: Three = (0.0, 0.0, 0.0)
     std: Three = (1.0, 1.0, 1.0)
     bgr: bool = False
+    grey_photo: bool = False
 
-
-# Red, green and blue in grey, as TensorFlow and OpenVINO have it (ITU-R BT.601).
-GREY = (0.2989, 0.587, 0.114)
+    @property
+    def grey(self) -> Three:
+        """How much of red, green and blue is in grey, as TensorFlow has it; a grey photo stays as it is."""
+        return (0.299, 0.587, 0.114) if self.grey_photo else (0.2989, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
@@ -118,10 +124,11 @@ class Network(Protocol):
 
 def prepare(pixels: Array, numbers: Numbers, channels: int) -> NDArray[np.float32]:
     """What the exported graph does before the network: from ``[..., 3]`` pixels to ``[..., channels]``."""
-    mean, std = (np.array(three, np.float32) for three in (numbers.mean, numbers.std))
-    values = np.asarray((pixels.astype(np.float32) * np.float32(numbers.factor) - mean) / std, np.float32)
+    values = pixels.astype(np.float32)
     if channels == 1:
-        return np.asarray(values @ np.array(GREY, np.float32), np.float32)[..., None]
+        values = (values @ np.array(numbers.grey, np.float32))[..., None]
+    mean, std = (np.array(three[:channels], np.float32) for three in (numbers.mean, numbers.std))
+    values = np.asarray((values * np.float32(numbers.factor) - mean) / std, np.float32)
     return np.ascontiguousarray(values[..., ::-1] if numbers.bgr else values)
 
 
@@ -188,16 +195,20 @@ def choose_output(network: Network, wanted: str | None, labels: int | None, answ
         if wanted not in network.outputs:
             raise ImportProblem(f"there is no output {wanted!r}; there are: {listed}")
         return wanted
-    fitting = {name: count for name in network.outputs if (count := classes_of(answers[name].shape)) is not None}
-    if len(fitting) > 1 and labels is not None:
-        fitting = {name: count for name, count in fitting.items() if count == labels} or fitting
-    if len(fitting) > 1:
-        clear = [name for name in fitting if activation_of(answers[name]) == "none" or network.last.get(name)]
-        fitting = {name: fitting[name] for name in clear} or fitting
+    counts = {name: count for name in network.outputs if (count := classes_of(answers[name].shape)) is not None}
+    fitting = list(counts)
+    kinds = {name: activation_of(answers[name]) for name in fitting}
+    # The surest first: as many values as labels, probabilities, what ends in softmax or sigmoid.
+    for likely in (
+        {name for name in fitting if counts[name] == labels},
+        {name for name in fitting if kinds[name] == "none"},
+        {name for name in fitting if network.last.get(name) in ("none", "binary")},
+    ):
+        fitting = [name for name in fitting if name in likely] or fitting
     if len(fitting) != 1:
         text = f"it has several outputs: say which holds the classes, by --output NAME ({listed})"
         raise OpenQuestion(text, "--output", list(network.outputs))
-    return next(iter(fitting))
+    return fitting[0]
 
 
 def activation_of(answers: Array) -> Activation | None:

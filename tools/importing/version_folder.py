@@ -85,13 +85,23 @@ def _write(
             reasons.append(str(exc))
             continue
         if np.abs(together - alone).max() <= _SAME:
-            return alone, ["it computes one photo at a time: its batch is fixed to 1"] if batch else []
+            return alone, [*_serving_notes(network, folder, pixels), *["its batch is fixed to 1"] * bool(batch)]
         reasons.append("photos of one batch change each other's answers")
     if (folder / "openvino").exists():
         raise ImportProblem(f"OpenVINO can't compute it: {reasons[-1]}")
     shutil.rmtree(folder, ignore_errors=True)
     network.write(folder, export)
     return run_saved_model(folder, pixels), [f"only TensorFlow Serving can compute it: {reasons[0]}"]
+
+
+def _serving_notes(network: Network, folder: Path, pixels: Sequence[Array]) -> list[str]:
+    """What TensorFlow Serving can't do with the version; what it could not do with any is the network's own note."""
+    if network.spec.channels_first and not (folder / "openvino").exists():
+        try:
+            run_saved_model(folder, pixels[:1])
+        except ImportProblem:
+            return ["it needs the embedded model server: TensorFlow Serving can't compute channels first on a CPU"]
+    return []
 
 
 def _engine(folder: Path) -> Callable[[Sequence[Array], int], NDArray[np.float64]]:

@@ -129,14 +129,21 @@ def candidates(spec: InputSpec, width: int, height: int, wanted: Wanted, reverse
     elif wanted.scale is None and np.dtype(spec.dtype).kind in "ui":
         # Whole numbers are pixels, those with a sign around 0.
         scales = [("0..255", Numbers(mean=(128.0,) * 3 if spec.dtype == "int8" else (0.0,) * 3))]
-    orders = (
-        [False] if spec.channels == 1 else [order == "bgr" for order in ("rgb", "bgr") if wanted.order in (None, order)]
-    )
+    if spec.channels == 1:
+        variants = [(False, False), (False, True)]
+    else:
+        variants = [(order == "bgr", False) for order in ("rgb", "bgr") if wanted.order in (None, order)]
     return [
-        Candidate(name, scale, config, replace(numbers, bgr=bgr), swapped)
+        Candidate(
+            name,
+            scale,
+            config | ({"do_grayscale": True} if grey else {}),
+            replace(numbers, bgr=bgr, grey_photo=grey),
+            swapped,
+        )
         for name, config in ways
         for scale, numbers in scales
-        for bgr in orders
+        for bgr, grey in variants
         for swapped in ([False, True] if reverse else [False])
     ]
 

@@ -13,7 +13,6 @@ from numpy.typing import NDArray
 
 from serving_common.tensorflow_protos import load_tensorflow
 from tools.importing.network import (
-    GREY,
     Activation,
     Array,
     Export,
@@ -160,12 +159,15 @@ class TensorFlowNetwork:
 
 
 def run_saved_model(folder: Path, pixels: Sequence[Array]) -> NDArray[np.float64]:
-    """The answers of a version folder as TensorFlow computes them."""
+    """The answers of a version folder as TensorFlow computes them; raises ImportProblem."""
     tf = tensorflow()
     v1 = tf.compat.v1
     with tf.Graph().as_default(), v1.Session() as session:
         v1.saved_model.load(session, ["serve"], str(folder))
-        answers = session.run(f"{OUTPUT_NAME}:0", {f"{INPUT_NAME}:0": np.stack(pixels)})
+        try:
+            answers = session.run(f"{OUTPUT_NAME}:0", {f"{INPUT_NAME}:0": np.stack(pixels)})
+        except tf.errors.OpError as exc:
+            raise ImportProblem(f"TensorFlow can't compute it ({exc.message.partition(chr(10))[0][:300]})") from exc
     return np.asarray(answers, np.float64)
 
 
@@ -223,15 +225,16 @@ def _prepared(image: Any, export: Export, spec: InputSpec) -> Any:
     tf = tensorflow()
     numbers = export.numbers
     values = tf.cast(image, tf.float32)
+    if spec.channels == 1:
+        values = tf.reduce_sum(values * tf.constant(numbers.grey, tf.float32), axis=-1, keepdims=True)
+    mean, std = numbers.mean[: spec.channels], numbers.std[: spec.channels]
     if numbers.factor != 1:
         values = values * tf.constant(numbers.factor, tf.float32)
-    if any(numbers.mean):
-        values = values - tf.constant(numbers.mean, tf.float32)
-    if numbers.std != (1.0, 1.0, 1.0):
-        values = values / tf.constant(numbers.std, tf.float32)
-    if spec.channels == 1:
-        values = tf.reduce_sum(values * tf.constant(GREY, tf.float32), axis=-1, keepdims=True)
-    elif numbers.bgr:
+    if any(mean):
+        values = values - tf.constant(mean, tf.float32)
+    if set(std) != {1.0}:
+        values = values / tf.constant(std, tf.float32)
+    if numbers.bgr:
         values = tf.reverse(values, [-1])
     if spec.channels_first:
         values = tf.transpose(values, [0, 3, 1, 2])

@@ -25,6 +25,7 @@ from tools.importing.network import (
     ImportProblem,
     InputSpec,
     NormStatistics,
+    Numbers,
     in_layout,
     spec_of,
 )
@@ -93,7 +94,6 @@ class OpenVinoNetwork:
         """See Network."""
         openvino = import_openvino()
         from openvino import opset13 as ops
-        from openvino.preprocess import ColorFormat, PrePostProcessor
 
         # Read anew: each export changes it.
         model = openvino.Core().read_model(str(self._path))
@@ -105,22 +105,11 @@ class OpenVinoNetwork:
         result = model.outputs[self._ports[export.output]].get_node()
         answer = _answer(ops, result.input_value(0), export, self._scales.get(export.output))
         answer.output(0).set_names({OUTPUT_NAME})
-        model = openvino.Model([ops.result(answer, name=OUTPUT_NAME)], model.get_parameters(), "imported")
-        processor = PrePostProcessor(model)
-        picture = processor.input()
-        picture.tensor().set_element_type(openvino.Type(np.dtype(export.pixels))).set_layout(openvino.Layout("NHWC"))
-        picture.tensor().set_color_format(ColorFormat.RGB)
-        picture.model().set_layout(openvino.Layout("NCHW" if self.spec.channels_first else "NHWC"))
-        steps = picture.preprocess().convert_element_type(openvino.Type.f32)
-        numbers = export.numbers
-        steps.mean([mean / numbers.factor for mean in numbers.mean])
-        steps.scale([std / numbers.factor for std in numbers.std])
-        if self.spec.channels == 1:
-            steps.convert_color(ColorFormat.GRAY)
-        elif numbers.bgr:
-            steps.convert_color(ColorFormat.BGR)
-        model = processor.build()
-        model.inputs[0].set_names({INPUT_NAME})
+        (network_input,) = model.get_parameters()
+        image = ops.parameter([batch, export.height, export.width, 3], np.dtype(export.pixels), name=INPUT_NAME)
+        image.output(0).set_names({INPUT_NAME})
+        network_input.output(0).replace(_prepared(ops, image, export.numbers, self.spec).output(0))
+        model = openvino.Model([ops.result(answer, name=OUTPUT_NAME)], [image], "imported")
         (folder / IR).parent.mkdir(parents=True)
         try:
             openvino.save_model(model, str(folder / IR), compress_to_fp16=False)
@@ -222,6 +211,24 @@ def _open_batch(ops: Any, model: Any, batch: int) -> None:
             sides = [side.get_length() for side in shape]
             constant = ops.constant(np.array([-1, *sides[1:]], np.int64))
             node.input(1).replace_source_output(constant.output(0))
+
+
+def _prepared(ops: Any, image: Any, numbers: Numbers, spec: InputSpec) -> Any:
+    """From pixels to what the network takes, ``network.prepare`` as operations."""
+    values = ops.convert(image, "f32")
+    if spec.channels == 1:
+        values = ops.reduce_sum(ops.multiply(values, np.array(numbers.grey, np.float32)), np.array([-1]), True)
+    mean, std = (np.array(three[: spec.channels], np.float32) for three in (numbers.mean, numbers.std))
+    values = ops.divide(ops.subtract(ops.multiply(values, np.float32(numbers.factor)), mean), std)
+    if numbers.bgr:
+        values = ops.gather(values, np.array([2, 1, 0]), np.array(3))
+    if spec.channels_first:
+        values = ops.transpose(values, np.array([0, 3, 1, 2]))
+    dtype = np.dtype(spec.dtype)
+    if dtype.kind in "ui":
+        limits = np.iinfo(dtype)
+        values = ops.clamp(ops.round(values, "half_to_even"), float(limits.min), float(limits.max))
+    return ops.convert(values, dtype)
 
 
 def _answer(ops: Any, output: Any, export: Export, scale: tuple[float, int] | None) -> Any:

@@ -85,6 +85,7 @@ class ImportTest(unittest.TestCase):
 
     def test_every_model_is_served_as_its_framework_and_its_authors_code_say(self) -> None:
         self.assertGreaterEqual(len(self.imported()), 25)
+        self.assertGreaterEqual(sum("tensorflow" in result for result in self.imported().values()), 20)
         for name, result in self.imported().items():
             with self.subTest(name):
                 self.assertEqual(result["code"], 0, result["err"])
@@ -99,6 +100,9 @@ class ImportTest(unittest.TestCase):
                     expected = expected[:, ::-1]
                 limit = 0.05 if "8bit" in name else 1e-3
                 self.assertLess(np.abs(answers - expected).max(), limit)
+                # As TensorFlow Serving would.
+                if "tensorflow" in result:
+                    self.assertLess(np.abs(np.array(result["tensorflow"]) - expected).max(), limit)
                 # Answers that are all the same would be right whatever became of the photos.
                 self.assertGreater(np.ptp(expected, axis=0).max(), 0.01)
 

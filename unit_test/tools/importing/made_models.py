@@ -29,8 +29,10 @@ import numpy as np
 from PIL import Image, ImageOps
 
 import tools.importing.__main__ as importing
-from tools.importing.frameworks.graph import tensorflow
+from preprocess_service.app.imaging.resize import resize
+from tools.importing.frameworks.graph import run_saved_model, tensorflow
 from tools.importing.photos import made_photos
+from tools.model_folder import read_recipe
 
 warnings.simplefilter("ignore")
 tf = tensorflow()
@@ -171,6 +173,10 @@ def keras_cases(made: Maker) -> None:
     as_grey = lambda image: tf.image.rgb_to_grayscale(resized(image)).numpy() / 255  # noqa: E731
     made.run("grey", one / "grey.keras", say(grey, as_grey), arguments=["--scale", "0..1"])
 
+    # Pillow's grey is rounded to whole numbers before the resize.
+    small = lambda image: stretch(image.convert("L"), Image.Resampling.BILINEAR)[..., None] / 255  # noqa: E731
+    made.run("grey_of_pillow", one / "grey.keras", say(grey, small), said=3)
+
     first = network(keras, 1, input={"shape": (3, HEIGHT, WIDTH)}, data_format="channels_first")
     first.save(one / "channels_first.keras")
     last = network(keras, 1)
@@ -265,6 +271,10 @@ def teachable_machine_cases(made: Maker) -> None:
         ]
     )
     author = lambda image: model((fit(image) / 127.5 - 1)[None]).numpy()  # noqa: E731
+    # One of Teachable Machine's own, whose recipe is not told but found.
+    model.save(made.folder / "sources" / "found.h5")
+    said = lambda image: model((stretch(image, Image.Resampling.LANCZOS) / 127.0 - 1)[None]).numpy()  # noqa: E731
+    made.run("found", made.folder / "sources" / "found.h5", said, labels=["yes", "no"], said=2)
     folder = made.source("teachable")
     model.save(folder / "keras_model.h5")
     (folder / "labels.txt").write_text("0 Güvercin\n1 Serçe\n", encoding="utf-8")
@@ -523,6 +533,12 @@ def main(folder: Path) -> None:
     made = Maker(folder)
     for cases in (keras_cases, teachable_machine_cases, tensorflow_1_cases, onnx_cases, refused_cases):
         cases(made)
+    for name, result in made.results.items():
+        version = made.models / name / "1"
+        if result["code"] == 0 and not (version / "openvino").exists() and "on a CPU" not in result["out"]:
+            geometry = read_recipe(version).preprocessor_config.geometry()
+            pixels = [resize(image, geometry) for _, image in made.photos]
+            result["tensorflow"] = run_saved_model(version, pixels).tolist()
     (folder / "tensorflow_says.txt").write_text(ask_tensorflow(made.models / "onnx_logits" / "1"))
     (folder / "results.json").write_text(json.dumps(made.results))
 

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from PIL import Image
 
 from tools.importing import network, recipes, ways
 from tools.importing.import_model import _said
@@ -120,6 +121,18 @@ class SearchTest(unittest.TestCase):
         images = [photo.image for photo in made_photos()]
         found = recipes.scale_by_statistics(self.network, images, WIDTH, HEIGHT)
         self.assertEqual(found and found[0], "-1..1")
+
+
+class GreyTest(unittest.TestCase):
+    def test_a_photo_that_is_made_grey_first_is_pillows(self) -> None:
+        spec = network.InputSpec(HEIGHT, WIDTH, 1)
+        wanted = ways.Wanted(resize="stretch-bilinear", scale="0..255")
+        plain, grey = ways.candidates(spec, WIDTH, HEIGHT, wanted, reverse=False)
+        self.assertEqual((plain.config.get("do_grayscale"), grey.config["do_grayscale"]), (None, True))
+        for photo in made_photos():
+            pillow = photo.image.convert("L").resize((WIDTH, HEIGHT), Image.Resampling.BILINEAR)
+            values = network.prepare(grey.pixels(photo.image), grey.numbers, 1)[..., 0]
+            np.testing.assert_allclose(values, np.asarray(pillow), atol=1e-3)
 
 
 class UsualTest(unittest.TestCase):
