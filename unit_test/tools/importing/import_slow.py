@@ -57,11 +57,13 @@ REFUSED = {
 
 
 def served(folder: Path, recipe: Recipe, images: list[Image.Image]) -> Any:
-    """What the embedded model server computes of photos that are prepared as the recipe says, all in one call."""
+    """What the embedded model server computes of photos that are prepared as the recipe says, all at once if it can."""
     model = read_saved_model(folder, 1, refuse_unsafe=True)
     engine = openvino_engine.load(model, model.signatures["serving_default"], Threads(compute=2, streams=1))
     pixels = np.stack([resize(image, recipe.preprocessor_config.geometry()) for image in images])
-    return engine.run({"image": pixels}, ["probabilities"])["probabilities"]
+    size = model.signatures["serving_default"].inputs["image"].shape[0]
+    parts = np.split(pixels, len(pixels)) if size == 1 else [pixels]
+    return np.concatenate([engine.run({"image": part}, ["probabilities"])["probabilities"] for part in parts])
 
 
 class ImportTest(unittest.TestCase):
@@ -115,6 +117,7 @@ class ImportTest(unittest.TestCase):
         for name in ("teachable_tflite", "onnx_logits"):
             self.assertIn("needs the embedded model server", self.results[name]["out"])
         self.assertIn("it computes in 8 bits", self.results["teachable_8bit"]["out"])
+        self.assertIn("its batch is fixed to 1", self.results["one_at_a_time"]["out"])
         self.assertIn("is_training is bound to False", self.results["tf1"]["out"])
 
     def test_golden_photos_have_the_answers_of_the_framework(self) -> None:

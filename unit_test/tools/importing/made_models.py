@@ -398,6 +398,18 @@ def onnx_cases(made: Maker) -> None:
     bgr = lambda image: (bicubic(image)[..., ::-1] / 127.5 - 1).transpose(2, 0, 1)  # noqa: E731
     made.run("onnx_fixed_batch", folder / "fixed.onnx", lambda image: answer(alone, bgr(image)), said=3)
 
+    # What is joined to the photo's features is for one photo, so no batch can be computed.
+    joined = build([1, 3, HEIGHT, WIDTH], True, "Softmax")
+    nodes, weights = joined.graph.node, joined.graph.initializer
+    next(node for node in nodes if node.op_type == "MatMul").input[0] = "joined"
+    at = next(number for number, node in enumerate(nodes) if node.op_type == "MatMul")
+    nodes.insert(at, helper.make_node("Concat", ["f", "extra"], ["joined"], axis=1))
+    weights.append(numpy_helper.from_array(random(1, 5), "extra"))
+    dense = next(one for one in weights if one.name == "dense")
+    dense.CopyFrom(numpy_helper.from_array(random(HEIGHT * WIDTH // 2 + 5, 3) * 0.12, "dense"))
+    onnx.save(joined, folder / "joined.onnx")
+    made.run("one_at_a_time", folder / "joined.onnx", lambda image: answer(joined, bgr(image)), said=3)
+
     hub = made.source("hub")
     onnx.save(first, hub / "model.onnx")
     (hub / "config.json").write_text(json.dumps({"id2label": dict(enumerate(LABELS))}))
