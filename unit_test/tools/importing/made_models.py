@@ -523,6 +523,7 @@ def refused_cases(made: Maker) -> None:
         try:
             made.run("disk_full", plain)
             made.run("disk_full_onnx", sources / "hub", labels=None)
+            made.run("disk_full_zip", files["zip"], labels=None)
         finally:
             resource.setrlimit(resource.RLIMIT_FSIZE, limits)
             signal.signal(signal.SIGXFSZ, kept)

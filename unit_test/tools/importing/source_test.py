@@ -3,14 +3,17 @@
 import contextlib
 import io
 import stat
+import sys
 import tempfile
 import unittest
 import zipfile
 from pathlib import Path
+from unittest.mock import patch
 
 import tools.importing.__main__ as importing
+from tools.importing.import_model import Options
 from tools.importing.labels import check_labels, find_labels, read_labels
-from tools.importing.network import ImportProblem
+from tools.importing.network import ImportProblem, OpenQuestion
 from tools.importing.recipes import is_teachable_machine
 from tools.importing.source import opened
 
@@ -121,6 +124,30 @@ class SourceTest(FolderTest):
         for arguments in (["--photo", "a.jpg"], ["--std", "1,1,1"], ["--mean", "0,0,0", "--scale", "0..1"]):
             with self.subTest(arguments), contextlib.redirect_stderr(io.StringIO()):
                 self.assertEqual(importing.main([str(path), *arguments]), 1)
+
+
+class QuestionTest(unittest.TestCase):
+    question = OpenQuestion("Which one?", "--resize", ["crop", "stretch"])
+    options = Options(Path("model.h5"), Path("models"))
+
+    def asked(self, answer: str, terminal: bool = True) -> Options:
+        output = io.StringIO()
+        # Set before, as a terminal's.
+        output.isatty = lambda: terminal  # type: ignore[method-assign]
+        self.enterContext(patch("builtins.input", return_value=answer))
+        self.enterContext(patch.object(sys, "stdin", output))
+        self.enterContext(contextlib.redirect_stdout(output))
+        return importing._asked(self.options, self.question)
+
+    def test_at_a_terminal_the_answer_is_the_option(self) -> None:
+        self.assertEqual(self.asked("2").wanted.resize, "stretch")
+        for answer in ("", "3", "x"):
+            with self.subTest(answer), self.assertRaisesRegex(ImportProblem, "add --resize"):
+                self.asked(answer)
+
+    def test_elsewhere_the_question_is_the_line(self) -> None:
+        with self.assertRaises(OpenQuestion):
+            self.asked("2", terminal=False)
 
 
 class LabelsTest(FolderTest):
