@@ -238,11 +238,11 @@ def choose_activation(network: Network, output: str, wanted: str | None, answers
     told = network.last.get(output)
     if told in ("binary", "none") and seen == told:
         return told, "the last layer"
+    if told == "softmax" and seen != "none":
+        return ("sigmoid" if single else "softmax"), "the last layer"
     if seen is None:
         raise ImportProblem(
             "its outputs are independent of each other (values of 0 to 1 whose sum is not 1), and the services need "
             "probabilities of classes that exclude each other: train it with softmax, or add --activation softmax"
         )
-    if told == "sigmoid" and seen == "binary":
-        return "sigmoid", "the last layer"
     return seen, "its answers for sample photos"

@@ -261,8 +261,8 @@ def _last_activation(nodes: Mapping[str, Any], tensor: str) -> Activation | None
     if node is None:
         return None
     if node.op in ("BiasAdd", "MatMul", "AddV2", "Add"):
-        # Numbers of a layer without an activation: for one value, whatever its range on sample photos.
-        return "sigmoid"
+        # A layer without an activation, whatever range its numbers have on sample photos.
+        return "softmax"
     return _LAST.get(node.op)
 
 

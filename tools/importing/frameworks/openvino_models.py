@@ -36,7 +36,7 @@ from tools.training.warmup_requests import write_warmup
 
 IR = Path("openvino", "model.xml")
 _PLACEHOLDER = "this_model_is_computed_by_OpenVINO_and_needs_the_embedded_model_server"
-_LAST: dict[str, Activation] = {"Softmax": "none", "Sigmoid": "binary", "Add": "sigmoid", "MatMul": "sigmoid"}
+_LAST: dict[str, Activation] = {"Softmax": "none", "Sigmoid": "binary", "Add": "softmax", "MatMul": "softmax"}
 _THROUGH = ("Result", "Reshape", "Squeeze", "Convert", "Unsqueeze")
 
 

@@ -203,6 +203,17 @@ class NetworkTest(unittest.TestCase):
             with self.subTest(activation):
                 self.assertEqual(network.activation_of(np.array(values)), activation)
 
+    def test_a_last_layer_without_an_activation_gives_logits_whatever_their_range(self) -> None:
+        made = NumpyNetwork()
+        small = np.array([[0.1, 0.2, 0.1], [0.3, 0.1, 0.2]])
+        made.last = {"answer": "softmax"}
+        self.assertEqual(network.choose_activation(made, "answer", None, small)[0], "softmax")
+        self.assertEqual(network.choose_activation(made, "answer", None, small[:, :1])[0], "sigmoid")
+        made.last = {}
+        with self.assertRaisesRegex(network.ImportProblem, "independent"):
+            network.choose_activation(made, "answer", None, small)
+        self.assertEqual(network.choose_activation(made, "answer", "softmax", small), ("softmax", "as asked"))
+
     def test_the_output_of_the_classes_is_chosen_or_asked_for(self) -> None:
         made = NumpyNetwork()
         made.last = {}
