@@ -24,7 +24,7 @@ class AttacksTest(unittest.TestCase):
     """One of the attacks; attacks_slow.py has the others."""
 
     def test_under_attack_others_are_answered_and_memory_stays_within_that_of_the_containers(self) -> None:
-        check_attacks(self, "PNG: two sizes", least=1)
+        check_attacks(self, "144 bytes of TIFF", least=1)
 
 
 def check_attacks(test: unittest.TestCase, *words: str, least: int) -> None:
@@ -129,7 +129,7 @@ class JudgeTest(unittest.TestCase):
         report = self.rested([150.0] * 10 + [119.0])
         self.assertEqual((report.back, report.broken), ({"a": 119.0}, []))
         for megabytes in ([150.0], [150.0, 140.0, 121.0], [150.0] * 1000 + [100.0]):
-            self.assertIn("MB are left of 100 before", str(self.rested(megabytes).broken))
+            self.assertIn("MB, but 100 MB before it", str(self.rested(megabytes).broken))
 
     def test_a_service_that_is_never_idle_breaks_a_promise_with_any_slack(self) -> None:
         for slack in (1.0, 4.0):

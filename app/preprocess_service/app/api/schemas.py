@@ -83,6 +83,7 @@ class Preprocessing(BaseModel):
     shortest_edge: int | None = Field(description="Pixels, where `mode` is `shortest_edge`.")
     resampling: str = Field(examples=["bilinear"])
     antialias: bool
+    grayscale: bool = Field(description="Whether the photo becomes grey first.")
     decode: str = Field(description="`fast`: large photos may be decoded at a reduced scale.", examples=["exact"])
     scale: tuple[float, float, float] = Field(description="float32 inputs: pixel * scale + offset, for each channel.")
     offset: tuple[float, float, float]
