@@ -304,6 +304,7 @@ class AppServerTest(unittest.TestCase):
                     "resampling": "bilinear",
                     "antialias": True,
                     "decode": "fast",
+                    "grayscale": False,
                     "scale": [1 / 128] * 3,
                     "offset": [-127 / 128] * 3,
                 },
