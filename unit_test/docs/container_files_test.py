@@ -92,7 +92,9 @@ class ComposeTest(unittest.TestCase):
             config = yaml.safe_load((APP / "preprocess_service/app/config.yaml").read_text(encoding="utf-8"))
             with self.subTest(path.name):
                 seconds = float(preprocess["stop_grace_period"].removesuffix("s"))
-                self.assertGreater(seconds, config["limits"]["deadline_seconds"] + config["server"]["drain_seconds"])
+                self.assertGreater(
+                    seconds, config["limits"]["deadline_seconds"] + service_config.KUBERNETES_DRAIN_SECONDS
+                )
 
     def test_there_are_files_enough_for_all_connections(self) -> None:
         config = yaml.safe_load((APP / "preprocess_service/app/config.yaml").read_text(encoding="utf-8"))

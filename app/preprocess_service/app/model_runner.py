@@ -17,19 +17,13 @@ from preprocess_service.app.config import Config
 from preprocess_service.app.errors import DeadlineExceeded, ModelError, ModelUnavailable, Overloaded, ServiceError
 from preprocess_service.app.inference.batcher import Batcher
 from preprocess_service.app.observability.tracing import Tracing
-from preprocess_service.app.serving_client.channel import channel_options, channel_target
+from preprocess_service.app.serving_client.connection import Connection, ask
 from preprocess_service.app.serving_client.predict_request import PredictRequestTemplate
 from preprocess_service.app.serving_client.predict_response import Prediction, read_predictions
 from preprocess_service.app.serving_client.signature import Signature, from_config, from_metadata, model_error
 from preprocess_service.app.utils import normalise
 from serving_common.cpu_quota import usable_cores
-from serving_common.tensorflow_protos import (
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    model_service_pb2_grpc,
-    predict_pb2,
-    prediction_service_pb2_grpc,
-)
+from serving_common.tensorflow_protos import get_model_metadata_pb2, get_model_status_pb2
 
 logger = logging.getLogger(__name__)
 
@@ -46,7 +40,6 @@ ERRORS: dict[grpc.StatusCode, type[ServiceError]] = {
     grpc.StatusCode.UNAVAILABLE: ModelUnavailable,
 }
 
-PREDICT = "/tensorflow.serving.PredictionService/Predict"
 # More than what stands around the pictures in a request takes.
 _TEMPLATE_BYTES = 1024
 
@@ -72,28 +65,23 @@ class ModelRunner:
     def __init__(self, config: Config, tracing: Tracing | None = None) -> None:
         self._config = config
         self._tracing = tracing or Tracing()
-        self._channel: grpc.aio.Channel | None = None
         self._signature: Signature | None = None
         self._version: int | None = None
         server = config.model_server
+        self._connection = Connection(
+            server.host, server.port, server.max_message_bytes, config.limits.deadline_seconds
+        )
         max_batches = server.max_concurrent_batches or usable_cores() + 1
         self._batcher = Batcher(self._predict_batch, max_batches, server.batch_size)
         self._template = functools.lru_cache(maxsize=2 * server.batch_size)(self._make_template)
 
     async def open(self) -> None:
-        """Create the channel and its stubs."""
-        server = self._config.model_server
-        options = channel_options(server.max_message_bytes)
-        self._channel = grpc.aio.insecure_channel(channel_target(server.host, server.port), options)
-        self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
-        # As the stub's own, but for a request that is bytes already.
-        self._predict = self._channel.unary_unary(PREDICT, response_deserializer=predict_pb2.PredictResponse.FromString)
-        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
+        """Create the channel."""
+        await self._connection.open()
 
     async def close(self) -> None:
         """Close the channel; calls under way are cancelled."""
-        if self._channel is not None:
-            await self._channel.close()
+        await self._connection.close()
 
     async def predict(self, pixels: NDArray[np.uint8], timeout: float, request_id: str = "") -> Prediction:
         """Ask the model what is in one picture.
@@ -140,7 +128,7 @@ class ModelRunner:
         request = self._request(signature, [item.pixels for item in items])
         ids = ",".join(item.request_id for item in items if item.request_id)
         stages = [item.stage for item in items]
-        response = await self._call(self._predict, request, deadline - time.monotonic(), ids, stages)
+        response = await self._call(self._connection.predict, request, deadline - time.monotonic(), ids, stages)
         predictions = read_predictions(response, signature, self._config.labels, len(items))
         version = int(response.model_spec.version.value)
         is_another = self._version not in (None, version)
@@ -158,7 +146,7 @@ class ModelRunner:
         """
         request = get_model_status_pb2.GetModelStatusRequest()
         request.model_spec.name = self._config.experiment_id
-        response = await self._call(self._models.GetModelStatus, request, timeout)
+        response = await self._call(self._connection.status, request, timeout)
         available = [
             s.version
             for s in response.model_version_status
@@ -177,7 +165,7 @@ class ModelRunner:
         if signature is None:
             request = get_model_metadata_pb2.GetModelMetadataRequest(metadata_field=["signature_def"])
             request.model_spec.name = self._config.experiment_id
-            response = await self._call(self._predictions.GetModelMetadata, request, timeout, stages=stages)
+            response = await self._call(self._connection.metadata, request, timeout, stages=stages)
             signature = from_metadata(response, self._config)
         self._batcher.max_size = self._batch_size(signature)
         self._signature = signature
@@ -209,7 +197,7 @@ class ModelRunner:
         name = "Predict" if isinstance(request, bytes) else type(request).__name__.removesuffix("Request")
         with self._tracing.client_call(name, stages) as metadata:
             try:
-                answer = await method(request, timeout=timeout, metadata=sent + metadata)
+                answer = await ask(method, request, timeout, sent + metadata)
             except grpc.aio.AioRpcError as exc:
                 fields = {"request_id": request_ids}
                 logger.warning("model server: %s: %s", exc.code().name, exc.details(), extra=fields)
