@@ -19,6 +19,8 @@ from serving_common.tensorflow_protos import (
 RENEW_SECONDS = 20.0
 # For as long the old channel goes on where the new one reaches no server, e.g. because the DNS does not answer.
 READY_SECONDS = 5.0
+# The old channel is closed so long after the last call on it could have ended: closing cancels a call.
+CLOSE_SECONDS = 5.0
 # Until the second attempt: as in gRPC's own retries, so that a server that stops has told its clients.
 RETRY_SECONDS = 0.05
 
@@ -71,7 +73,7 @@ class Connection:
                     await channel.channel_ready()
                 superseded = self._channel
                 self._use(channel)
-                await asyncio.sleep(self._call_seconds)
+                await asyncio.sleep(self._call_seconds + CLOSE_SECONDS)
             except TimeoutError:
                 pass
             finally:
