@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import Any
 from unittest import mock
 
+from tools.kubernetes_events import __main__ as program
 from tools.kubernetes_events import cluster, events, pod_load
-from tools.kubernetes_events.__main__ import main
-from unit_test.tools.programs import PROJECT
+from unit_test.tools.programs import PROJECT, answering_with
 
 
 class Handler(http.server.BaseHTTPRequestHandler):
-    """Answers every second request as for a cat, and counts the connections."""
+    """Answers each request as for a cat, and counts the connections."""
 
     protocol_version = "HTTP/1.1"
     connections = requests = 0
@@ -54,11 +54,7 @@ class Input:
 
 class PodLoadTest(unittest.TestCase):
     def test_it_tells_how_many_were_sent_and_lost_over_kept_and_new_connections(self) -> None:
-        server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
-        threading.Thread(target=server.serve_forever).start()
-        self.addCleanup(server.server_close)
-        self.addCleanup(server.shutdown)
-        url = f"http://localhost:{server.server_port}"
+        url = f"http://localhost:{self.enterContext(answering_with(Handler))}"
         for connections in ("kept", "new"):
             with self.subTest(connections), mock.patch.object(sys, "stdin", Input):
                 Handler.connections = Handler.requests = 0
@@ -100,7 +96,7 @@ class ProgramTest(unittest.TestCase):
                 if not hooks:
                     for name in ("KUBERNETES_POWER_OFF", "KUBERNETES_POWER_ON"):
                         os.environ.pop(name, None)
-                self.assertEqual(main(["--list"]), 0)
+                self.assertEqual(program.main(["--list"]), 0)
             self.assertEqual("power cut" in output.getvalue(), is_there)
 
     def test_a_lost_request_or_none_at_all_is_a_failure(self) -> None:
@@ -121,8 +117,6 @@ class ProgramTest(unittest.TestCase):
             @contextlib.contextmanager
             def load(self, *_: Any) -> Any:
                 yield [summary]
-
-        from tools.kubernetes_events import __main__ as program
 
         with (
             mock.patch.multiple(program, SECONDS=0.0, QUIET_SECONDS=0.0),
