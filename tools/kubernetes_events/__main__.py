@@ -58,6 +58,7 @@ def _run(cluster: Cluster, chosen: Sequence[Event], options: argparse.Namespace)
     began = time.monotonic()
     cluster.apply("ingress", "local")
     print(f"all pods ready after {time.monotonic() - began:.1f} s", flush=True)
+    print(f"the API server accepts all {cluster.check_overlays()} overlays", flush=True)
     cluster.prepare_load()
     failed = 0
     for event in chosen:

@@ -110,6 +110,13 @@ class Cluster:
             self.kubectl("apply", "-k", folder)
         self.settle()
 
+    def check_overlays(self) -> int:
+        """Have the API server check every overlay without applying it; return how many there are."""
+        overlays = sorted((MANIFESTS / "overlays").iterdir())
+        for overlay in overlays:
+            self.kubectl("apply", "-k", str(overlay), "--dry-run=server", why=f"overlay {overlay.name}")
+        return len(overlays)
+
     def settle(self, *apps: str) -> None:
         """Wait until the pods of these Deployments, or of all, are ready and none is ending; raises ClusterError."""
         self.wait_for(lambda: all(self._is_settled(one) for one in self.get("deployments") if _named(one, apps)))

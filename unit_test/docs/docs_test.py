@@ -29,7 +29,10 @@ FILES = [
 PAGES = {str(path.relative_to(ROOT)): path.read_text(encoding="utf-8") for path in FILES}
 API, CONFIGURATION = PAGES["docs/api.md"], PAGES["docs/configuration.md"]
 # Programs that other programs of tools/ start.
-INNER_PROGRAMS = {"tools.chaos.impostor", "tools.chaos.stuck_model", "tools.evaluation.torch_reference"}
+INNER_PROGRAMS = {
+    *("tools.chaos.impostor", "tools.chaos.stuck_model"),
+    *("tools.evaluation.torch_reference", "tools.kubernetes_events.pod_load"),
+}
 # Of argparse, and of Docker Compose.
 FOREIGN_OPTIONS = {"--help", "--scale"}
 # Not part of the API's description.
