@@ -8,7 +8,8 @@
     python run.py bench    measure throughput, latency and cost beside other servers (--help)
     python run.py chaos    break or attack the running services, and report the results (--help)
     python run.py check    check style, types and layers
-    python run.py e2e      run the slow tests; with Docker, build the containers and test them
+    python run.py e2e      run the slow tests; with Docker, build the containers and test them;
+                           --kubernetes: instead, test what is lost on a cluster when pods and nodes come and go
     python run.py lock     write the lock files after a change in a requirements file
     python run.py install  install all packages into .venv, for an editor and for the programs in tools/
 
@@ -56,6 +57,7 @@ def main(arguments: Sequence[str]) -> int:
     parser.add_argument("--port", type=_port, default=7998, help="serve: HTTP port (default 7998)")
     parser.add_argument("--grpc-port", type=_port, default=8500, help="serve: model server's gRPC port (default 8500)")
     parser.add_argument("--rest-port", type=_port, default=8501, help="serve: model server's REST port (default 8501)")
+    parser.add_argument("--kubernetes", action="store_true", help="e2e: on the cluster that kubectl reaches")
     options = parser.parse_args(arguments[: len(arguments) - len(passed_on)])
     try:
         if command in PROGRAMS:
@@ -130,8 +132,10 @@ def check(options: argparse.Namespace) -> int:
 
 
 def e2e(options: argparse.Namespace) -> int:
-    """Run the slow tests, and those of the containers."""
+    """Run the slow tests, and those of the containers; or, with --kubernetes, the events on a cluster."""
     set_up(ALL, "e2e")
+    if options.kubernetes:
+        return subprocess.call([python(), "-m", "tools.kubernetes_events"], cwd=ROOT)
     print(system_packages.report(), end="", flush=True)
     failed = run_tests(["*_slow.py"])
     compose = compose_command()

@@ -154,10 +154,14 @@ class Load:
         rate: requests per second.
         clients: number of connections; each sends one request at a time.
         timeout_ms: time limit that each request asks for; None: the service's own.
+        keeps_connections: whether a client sends all of its requests over one connection.
     """
 
-    def __init__(self, url: str, rate: float, clients: int, timeout_ms: int | None = None) -> None:
+    def __init__(
+        self, url: str, rate: float, clients: int, timeout_ms: int | None = None, keeps_connections: bool = True
+    ) -> None:
         self._url = url
+        self._keeps_connections = keeps_connections
         self._timeout_ms = timeout_ms
         self._interval = clients / rate
         self._clients = clients
@@ -184,6 +188,8 @@ class Load:
             due = time.monotonic() + number * self._interval / self._clients
             while not self._over.wait(max(0.0, due - time.monotonic())):
                 self.outcomes.append(client.ask(self._questions[next(self._number) % len(self._questions)]))
+                if not self._keeps_connections:
+                    client.close()
                 due = max(due + self._interval, time.monotonic())
 
     def ask_at_once(self, count: int) -> list[threading.Thread]:

@@ -204,7 +204,7 @@ async def _run(options: Flags, server_context: ServerContext, load: Load, rest_c
     logger.info("Stopping: finishing the running calls")
     poller.stop()
     server_context.readiness.is_stopping = True
-    grpc_server.announce_end()
+    await grpc_server.announce_end()
     await asyncio.gather(_drain(grpc_server, server_context.executor), rest_server.close())
     server_context.executor.close()
     return bool(server_context.executor.computing) or poller.is_loading

@@ -82,6 +82,20 @@ class ComposeTest(unittest.TestCase):
                 passed = {name for name in compose(path)["preprocess_service"]["environment"] if "OTEL" not in name}
                 self.assertEqual(passed, set(service_config.ENVIRONMENT) - own)
 
+    def test_the_stack_for_swarm_has_the_limits_of_the_compose_file_and_no_key_that_swarm_refuses(self) -> None:
+        stack = compose(APP / "docker-stack.yml")
+        for name, service in compose(APP / "docker-compose.embedded.yml").items():
+            with self.subTest(name):
+                self.assertEqual(
+                    {"mem_limit", "cpu_quota", "depends_on", "build", "tmpfs", "security_opt"} & set(stack[name]), set()
+                )
+                limits = stack[name]["deploy"]["resources"]["limits"]
+                self.assertEqual(limits["memory"].lower(), service["mem_limit"])
+                self.assertEqual(float(limits["cpus"]), service["cpu_quota"] / 100_000)
+                self.assertEqual(stack[name]["deploy"]["replicas"], 2)
+                shared = ("read_only", "init", "cap_drop", "ulimits", "logging", "networks", "stop_grace_period")
+                self.assertEqual(*({key: one[key] for key in shared} for one in (stack[name], service)))
+
     def test_tensorflow_serving_is_told_how_many_cores_its_quota_is_worth(self) -> None:
         model = compose(APP / "docker-compose.yml")["model_service"]
         self.assertEqual(model["environment"]["MODEL_CORES"], model["cpu_quota"] / 100_000)
@@ -92,7 +106,9 @@ class ComposeTest(unittest.TestCase):
             config = yaml.safe_load((APP / "preprocess_service/app/config.yaml").read_text(encoding="utf-8"))
             with self.subTest(path.name):
                 seconds = float(preprocess["stop_grace_period"].removesuffix("s"))
-                self.assertGreater(seconds, config["limits"]["deadline_seconds"] + config["server"]["drain_seconds"])
+                self.assertGreater(
+                    seconds, config["limits"]["deadline_seconds"] + service_config.KUBERNETES_DRAIN_SECONDS
+                )
 
     def test_there_are_files_enough_for_all_connections(self) -> None:
         config = yaml.safe_load((APP / "preprocess_service/app/config.yaml").read_text(encoding="utf-8"))

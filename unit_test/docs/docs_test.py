@@ -32,7 +32,10 @@ API, CONFIGURATION = PAGES["docs/api.md"], PAGES["docs/configuration.md"]
 # The command of run.py that starts a program of tools/.
 COMMANDS = {program: command for command, program in PROGRAMS.items()}
 # Programs that only other programs of tools/ start.
-INNER_PROGRAMS = {"tools.chaos.impostor", "tools.chaos.stuck_model", "tools.evaluation.torch_reference"}
+INNER_PROGRAMS = {
+    *("tools.chaos.impostor", "tools.chaos.stuck_model"),
+    *("tools.evaluation.torch_reference", "tools.kubernetes_events.pod_load"),
+}
 # Options of argparse and of Docker Compose.
 FOREIGN_OPTIONS = {"--help", "--scale"}
 # Routes that are not part of the API's description.

@@ -143,7 +143,7 @@ class LockTest(unittest.TestCase):
 
     def test_containers_install_from_a_lock_with_hashes(self) -> None:
         locks = {lock.lock_of(name) for name in lock.LOCKED}
-        self.assertEqual(len(DOCKERFILES), 3)
+        self.assertEqual(len(DOCKERFILES), 4)
         for path in DOCKERFILES:
             lines = path.read_text(encoding="utf-8").splitlines()
             for line in lines:

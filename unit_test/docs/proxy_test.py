@@ -9,7 +9,6 @@ import socket
 import threading
 import time
 import unittest
-from collections.abc import Iterator
 from typing import Any
 
 from tools.chaos import stage
@@ -29,6 +28,7 @@ class Backend(http.server.ThreadingHTTPServer):
 
     def __init__(self) -> None:
         super().__init__(("127.0.0.1", 0), Handler)
+        self.breaks_off = False
         self.asked: list[tuple[str, dict[str, str], bytes]] = []
 
     def paths(self) -> list[str]:
@@ -43,7 +43,7 @@ class Handler(http.server.BaseHTTPRequestHandler):
         body = self.rfile.read(int(self.headers.get("Content-Length", 0)))
         headers = {name.lower(): value for name, value in self.headers.items()}
         self.server.asked.append((self.path, headers, body))
-        if body == b"bomb":
+        if body == b"bomb" or (self.server.breaks_off and body):
             self.close_connection = True
             return
         answer = b'{"status": "Success"}'
@@ -57,6 +57,20 @@ class Handler(http.server.BaseHTTPRequestHandler):
 
     def log_message(self, *_: Any) -> None:
         pass
+
+
+def connection_to(port: int) -> contextlib.AbstractContextManager[http.client.HTTPConnection]:
+    return contextlib.closing(http.client.HTTPConnection("127.0.0.1", port, timeout=TIMEOUT_S))
+
+
+def ask_at(
+    port: int, method: str, path: str, body: bytes, headers: dict[str, str]
+) -> tuple[int, http.client.HTTPMessage, Any]:
+    """Send one request to a proxy at this port; return status, headers and the JSON of the answer."""
+    with connection_to(port) as connection:
+        connection.request(method, path, body, headers)
+        answer = connection.getresponse()
+        return answer.status, answer.headers, json.loads(answer.read())
 
 
 class ProxyTest(unittest.TestCase):
@@ -76,18 +90,13 @@ class ProxyTest(unittest.TestCase):
         except stage.Missing as exc:
             self.skipTest(str(exc))
 
-    @contextlib.contextmanager
-    def connection(self) -> Iterator[http.client.HTTPConnection]:
-        with contextlib.closing(http.client.HTTPConnection("127.0.0.1", self.port, timeout=TIMEOUT_S)) as connection:
-            yield connection
+    def connection(self) -> contextlib.AbstractContextManager[http.client.HTTPConnection]:
+        return connection_to(self.port)
 
     def ask(
         self, method: str, path: str, body: bytes = b"", headers: dict[str, str] | None = None
     ) -> tuple[int, http.client.HTTPMessage, Any]:
-        with self.connection() as connection:
-            connection.request(method, path, body, headers or {})
-            answer = connection.getresponse()
-            return answer.status, answer.headers, json.loads(answer.read())
+        return ask_at(self.port, method, path, body, headers or {})
 
     def send(self, data: bytes) -> socket.socket:
         """Send raw bytes over a new connection."""

@@ -51,6 +51,12 @@ class ConfigTest(unittest.TestCase):
     def test_an_empty_variable_counts_as_unset(self) -> None:
         self.assertEqual(config.load_config({"SERVICE_PORT": ""}).server.port, 7998)
 
+    def test_a_pod_drains_unless_it_is_told_otherwise(self) -> None:
+        pod = {"KUBERNETES_SERVICE_HOST": "10.96.0.1"}
+        for environment, seconds in (({}, 0), (pod, 5), (pod | {"SERVICE_DRAIN_SECONDS": "0"}, 0)):
+            with self.subTest(environment=environment):
+                self.assertEqual(config.load_config(environment).server.drain_seconds, seconds)
+
     def test_settings_cant_be_changed_after_the_start(self) -> None:
         with self.assertRaises(ValueError):
             config.load_config({}).server.port = 1

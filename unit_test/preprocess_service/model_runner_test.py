@@ -6,6 +6,7 @@ import threading
 import unittest
 from collections.abc import Callable, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from typing import Any
 from unittest import mock
 
@@ -23,7 +24,7 @@ from preprocess_service.app import config, errors, model_runner
 from preprocess_service.app.imaging.resize import normalise
 from preprocess_service.app.inference import context, model_versions, pipeline
 from preprocess_service.app.observability import metrics
-from preprocess_service.app.serving_client import signature
+from preprocess_service.app.serving_client import connection, signature
 from serving_common import tensorflow_protos as messages
 from unit_test.preprocess_service.recipes import recipe
 
@@ -361,22 +362,61 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         self.assertEqual(len(remaining), 1)
 
     async def test_a_model_server_that_is_away_for_a_moment_is_asked_once_more(self) -> None:
-        def refuse_first(context: Any) -> None:
+        def refuse_first(code: grpc.StatusCode, context: Any) -> None:
             self.model.before_answer = lambda context: None
-            context.abort(grpc.StatusCode.UNAVAILABLE, "restarting")
+            context.abort(code, "restarting")
 
-        self.model.before_answer = refuse_first
         # As large as a real picture: by default gRPC buffers only 256 KiB for a retry.
         picture = np.zeros((240, 240, 3), np.uint8)
-        self.assertEqual((await self.runner.predict(picture, 5)).label, "DOG")
+        for code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+            with self.subTest(code.name):
+                self.model.before_answer = partial(refuse_first, code)
+                self.assertEqual((await self.runner.predict(picture, 5)).label, "DOG")
 
     async def test_it_is_asked_once_more_and_not_more_often(self) -> None:
+        for code in (grpc.StatusCode.UNAVAILABLE, grpc.StatusCode.CANCELLED):
+            with self.subTest(code.name):
+                attempts: list[Any] = []
+                self.model.before_answer = attempts.append
+                self.model.refusal = (code, "restarting")
+                with self.assertLogs(model_runner.logger, "WARNING"), self.assertRaises(errors.ModelUnavailable):
+                    await self.runner.predict(PIXELS, 5)
+                self.assertEqual(len(attempts), 2)
+
+    async def test_there_is_no_second_attempt_after_the_deadline(self) -> None:
         attempts: list[Any] = []
-        self.model.before_answer = attempts.append
-        self.model.refusal = (grpc.StatusCode.UNAVAILABLE, "restarting")
-        with self.assertLogs(model_runner.logger, "WARNING"), self.assertRaises(errors.ModelUnavailable):
+
+        def cancel(context: Any) -> None:
+            attempts.append(context)
+            context.abort(grpc.StatusCode.CANCELLED, "stopping")
+
+        self.model.before_answer = cancel
+        with (
+            mock.patch.object(connection, "RETRY_SECONDS", 10),
+            self.assertLogs(model_runner.logger, "WARNING"),
+            self.assertRaises(errors.ModelUnavailable),
+        ):
             await self.runner.predict(PIXELS, 5)
-        self.assertEqual(len(attempts), 2)
+        self.assertEqual(len(attempts), 1)
+
+    async def test_a_server_that_joins_later_gets_calls_although_no_connection_ended(self) -> None:
+        other, place = FakeModelServer(), grpc.server(ThreadPoolExecutor(2))
+        add_PredictionServiceServicer_to_server(other, place)
+        other_port = place.add_insecure_port("127.0.0.1:0")
+        place.start()
+        self.addCleanup(lambda: place.stop(None).wait())
+        targets = iter([f"ipv4:127.0.0.1:{self.port}", f"ipv4:127.0.0.1:{self.port},127.0.0.1:{other_port}"])
+        with (
+            mock.patch.object(connection, "channel_target", lambda *_: next(targets)),
+            mock.patch.object(connection, "RENEW_SECONDS", 0.1),
+        ):
+            runner = await self.open_runner(self.port)
+            end = asyncio.get_running_loop().time() + 60
+            while not other.requests and asyncio.get_running_loop().time() < end:
+                self.assertEqual((await runner.predict(PIXELS, 5)).label, "DOG")
+                await asyncio.sleep(0.01)
+            await runner.close()
+        self.assertTrue(other.requests)
 
     async def test_a_server_that_says_it_is_not_well_gets_no_calls(self) -> None:
         states: Any = health_pb2.HealthCheckResponse

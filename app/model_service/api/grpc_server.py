@@ -20,6 +20,9 @@ from serving_common.tensorflow_protos import get_model_metadata_pb2, get_model_s
 
 logger = logging.getLogger(__name__)
 
+# From NOT_SERVING until no more calls are accepted, in seconds. Clients that watch the health choose another server
+# meanwhile. gRPC cancels calls that arrive later. This is longer than the pauses of a container with a CPU quota.
+_LEAVE_S = 0.5
 # How often the health service is updated, in seconds; TensorFlow Serving's manager has the same interval.
 _UPDATE_S = 0.1
 
@@ -180,11 +183,13 @@ class GrpcServer:
                 reported = state
             await asyncio.sleep(_UPDATE_S)
 
-    def announce_end(self) -> None:
-        """Report NOT_SERVING from now on, so that load balancers choose other servers."""
+    async def announce_end(self) -> None:
+        """Report NOT_SERVING from now on, and wait until clients that watch the health have chosen other servers."""
         if self._updating:
             self._updating.cancel()
         self._health.set(health_pb2.HealthCheckResponse.NOT_SERVING)
+        if self._health.is_watched:
+            await asyncio.sleep(_LEAVE_S)
 
     async def stop(self, grace_s: float) -> None:
         """Accept no more calls; cancel those that still run after `grace_s` seconds. A later call may shorten this."""

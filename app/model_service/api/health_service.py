@@ -33,6 +33,11 @@ class HealthService:
         self._changed = asyncio.Event()
         self._watches = 0
 
+    @property
+    def is_watched(self) -> bool:
+        """Whether a client is told about each change."""
+        return self._watches > 0
+
     def set(self, state: int) -> None:
         """Change the state and notify the watchers."""
         self._state = state

@@ -40,6 +40,11 @@ ENVIRONMENT: dict[str, tuple[str, ...]] = {
     "SERVICE_ROOT_PATH": ("server", "root_path"),
 }
 
+# Kubernetes sends SIGTERM to a pod and takes it out of its Services at the same time. Requests still come until all
+# nodes know. Kubernetes sets this variable in each container.
+KUBERNETES_VARIABLE = "KUBERNETES_SERVICE_HOST"
+KUBERNETES_DRAIN_SECONDS = 5.0
+
 Name = Annotated[str, Field(min_length=1)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
@@ -115,7 +120,7 @@ class Server(Section):
 
     host: Name
     port: Port
-    drain_seconds: float = Field(ge=0)
+    drain_seconds: float | None = Field(ge=0, description="null: chosen by ``load_config``")
     api_keys: Annotated[tuple[Key, ...], CommaSeparated]
     api_keys_file: Name | None
     cors_origins: Annotated[tuple[Origin, ...], CommaSeparated]
@@ -183,8 +188,11 @@ def load_config(environment: Mapping[str, str]) -> Config:
     path = Path(environment.get("SERVICE_CONFIG") or CONFIG_FILE)
     settings = _read_yaml(path)
     origins = _apply_environment(settings, environment)
-    if isinstance(server := settings.get("server"), dict) and isinstance(server.get("api_keys_file"), str):
-        _read_keys(server, origins)
+    if isinstance(server := settings.get("server"), dict):
+        if isinstance(server.get("api_keys_file"), str):
+            _read_keys(server, origins)
+        if server.get("drain_seconds", 0) is None:
+            server["drain_seconds"] = KUBERNETES_DRAIN_SECONDS if environment.get(KUBERNETES_VARIABLE) else 0
     try:
         return Config.model_validate(settings)
     except ValidationError as exc:

@@ -19,7 +19,7 @@ from preprocess_service.app.inference.batcher import Batcher
 from preprocess_service.app.observability.tracing import Tracing
 from preprocess_service.app.recipe import SIGNATURE, SIGNATURE_INPUT, Recipe
 from preprocess_service.app.serving_client import signature as signatures
-from preprocess_service.app.serving_client.channel import channel_options, channel_target
+from preprocess_service.app.serving_client.connection import Connection, ask
 from preprocess_service.app.serving_client.model_version import (
     AnotherVersion,
     ModelVersion,
@@ -31,14 +31,7 @@ from preprocess_service.app.serving_client.predict_request import PredictRequest
 from preprocess_service.app.serving_client.predict_response import Prediction, read_predictions
 from preprocess_service.app.serving_client.signature import Signature, model_error
 from serving_common.cpu_quota import usable_cores
-from serving_common.tensorflow_protos import (
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    model_service_pb2_grpc,
-    predict_pb2,
-    prediction_service_pb2_grpc,
-    types_pb2,
-)
+from serving_common.tensorflow_protos import get_model_metadata_pb2, get_model_status_pb2, predict_pb2, types_pb2
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +48,6 @@ ERRORS: dict[grpc.StatusCode, type[ServiceError]] = {
     grpc.StatusCode.UNAVAILABLE: ModelUnavailable,
 }
 
-PREDICT = "/tensorflow.serving.PredictionService/Predict"
 # More than what stands around the pictures in a request takes.
 _TEMPLATE_BYTES = 1024
 # What a full batch weighs. It divides by each number of photos that a batch may have to a weight of which so many, and
@@ -87,9 +79,11 @@ class ModelRunner:
     def __init__(self, config: Config, tracing: Tracing | None = None) -> None:
         self._config = config
         self._tracing = tracing or Tracing()
-        self._channel: grpc.aio.Channel | None = None
         self._approved: dict[int, ModelVersion] = {}
         server = config.model_server
+        self._connection = Connection(
+            server.host, server.port, server.max_message_bytes, config.limits.deadline_seconds
+        )
         max_batches = server.max_concurrent_batches or usable_cores() + 1
         self._batcher = Batcher(
             self._predict_batch, max_batches, lambda item: self._batch_size(item.model), lambda item: item.model
@@ -98,19 +92,12 @@ class ModelRunner:
         self._template = functools.lru_cache(maxsize=2 * server.batch_size)(self._make_template)
 
     async def open(self) -> None:
-        """Create the channel and its stubs."""
-        server = self._config.model_server
-        options = channel_options(server.max_message_bytes)
-        self._channel = grpc.aio.insecure_channel(channel_target(server.host, server.port), options)
-        self._predictions = prediction_service_pb2_grpc.PredictionServiceStub(self._channel)
-        # As the stub's own, but for a request that is bytes already.
-        self._predict = self._channel.unary_unary(PREDICT, response_deserializer=predict_pb2.PredictResponse.FromString)
-        self._models = model_service_pb2_grpc.ModelServiceStub(self._channel)
+        """Create the channel."""
+        await self._connection.open()
 
     async def close(self) -> None:
         """Close the channel; calls under way are cancelled."""
-        if self._channel is not None:
-            await self._channel.close()
+        await self._connection.close()
 
     async def predict(self, pixels: Pixels, model: ModelVersion, timeout: float, request_id: str = "") -> Prediction:
         """Ask the model what is in one picture.
@@ -144,7 +131,7 @@ class ModelRunner:
         request = self._template(model.signature, (len(inputs), *inputs[0].shape), version).render(inputs)
         ids = ",".join(item.request_id for item in items if item.request_id)
         stages = [item.stage for item in items]
-        response = await self._call(self._predict, request, deadline - time.monotonic(), ids, stages)
+        response = await self._call(self._connection.predict, request, deadline - time.monotonic(), ids, stages)
         answered = int(response.model_spec.version.value)
         if answered != model.version:
             # What the numbers mean is the answering version's to say.
@@ -162,7 +149,7 @@ class ModelRunner:
         """
         request = get_model_status_pb2.GetModelStatusRequest()
         request.model_spec.name = self._config.experiment_id
-        response = await self._call(self._models.GetModelStatus, request, timeout)
+        response = await self._call(self._connection.status, request, timeout)
         return available_versions(response.model_version_status, self._config.experiment_id)
 
     async def load(self, version: int, timeout: float) -> ModelVersion:
@@ -177,7 +164,7 @@ class ModelRunner:
         request.model_spec.name = self._config.experiment_id
         request.model_spec.version.value = version
         definitions = signatures.read_definitions(
-            await self._call(self._predictions.GetModelMetadata, request, end - time.monotonic())
+            await self._call(self._connection.metadata, request, end - time.monotonic())
         )
         recipe = self._config.recipe
         if SIGNATURE in definitions:
@@ -205,7 +192,7 @@ class ModelRunner:
         tensor = request.inputs[SIGNATURE_INPUT]
         tensor.dtype, tensor.tensor_content = types_pb2.DT_INT32, np.zeros(1, np.int32).tobytes()
         tensor.tensor_shape.dim.add(size=1)
-        response = await self._call(self._predict, request.SerializeToString(), timeout)
+        response = await self._call(self._connection.predict, request.SerializeToString(), timeout)
         return await asyncio.to_thread(read_recipe, response, version)
 
     def _largest_batch(self, model: ModelVersion) -> int:
@@ -230,7 +217,7 @@ class ModelRunner:
         name = "Predict" if isinstance(request, bytes) else type(request).__name__.removesuffix("Request")
         with self._tracing.client_call(name, stages) as metadata:
             try:
-                answer = await method(request, timeout=timeout, metadata=sent + metadata)
+                answer = await ask(method, request, timeout, sent + metadata)
             except grpc.aio.AioRpcError as exc:
                 fields = {"request_id": request_ids}
                 logger.warning("model server: %s: %s", exc.code().name, exc.details(), extra=fields)

@@ -53,7 +53,7 @@ class Server(uvicorn.Server):
         )
         app.state.metrics.connections.set_function(lambda: len(self._connections.open))
         self._app = app
-        self._drain_seconds = config.server.drain_seconds
+        self._drain_seconds = config.server.drain_seconds or 0
 
     async def on_tick(self, counter: int) -> bool:
         if counter % 10 == 0:
