@@ -415,7 +415,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
             while not other.requests and asyncio.get_running_loop().time() < end:
                 self.assertEqual((await runner.predict(PIXELS, 5)).label, "DOG")
                 await asyncio.sleep(0.01)
-            await runner.close()
+            await runner.pipeline.close()
         self.assertTrue(other.requests)
 
     async def test_a_server_that_says_it_is_not_well_gets_no_calls(self) -> None:
