@@ -1,13 +1,13 @@
-"""Writes what belongs to a version of a model into its folder: as files for people, and into the model itself.
+"""Writes the recipe of a model version into its folder: as files for people, and into the model itself.
 
     assets.extra/preprocessor_config.json    how a photo becomes the model's input
-    assets.extra/labels.txt                  one label a line, in the order of the model's outputs
+    assets.extra/labels.txt                  one label per line, in the order of the model's outputs
     assets.extra/golden/                     photos, and golden.json with the probabilities expected for each
-    saved_model.pb                           all of it again, as one signature that returns a constant
+    saved_model.pb                           the same content, as a signature that returns a constant
 
-    python -m tools.model_folder prev_trained_models/NAME/1    puts these files, as they are now, into saved_model.pb
+    python -m tools.model_folder prev_trained_models/NAME/1    writes the current files into saved_model.pb
 
-The services share no disk: the preprocess service asks the model server for that signature. Needs no TensorFlow.
+The services share no disk: the preprocess service asks the model server for that signature. TensorFlow is not needed.
 """
 
 import argparse
@@ -32,13 +32,13 @@ from preprocess_service.app.recipe import (
 from serving_common.tensorflow_protos import DecodeError, meta_graph_pb2, saved_model_pb2, types_pb2
 
 PREDICT_METHOD = "tensorflow/serving/predict"
-# What starts like this in a graph is ours.
+# The prefix of the nodes that this module adds to a graph.
 _PREFIX = f"{SIGNATURE}/"
 
 
 @dataclass(frozen=True)
 class GoldenPhoto:
-    """A photo's file, and the largest probabilities that are expected for it, by label."""
+    """A photo's file, and its largest expected probabilities by label."""
 
     name: str
     data: bytes
@@ -51,10 +51,10 @@ def write_recipe(
     labels: Sequence[str],
     golden: Sequence[GoldenPhoto] = (),
 ) -> Recipe:
-    """Write the recipe into a version folder that holds a ``saved_model.pb``, in place of the one that it has.
+    """Write the recipe into a version folder with a ``saved_model.pb``. It replaces an older recipe.
 
     Raises:
-        RecipeError: the services could not use it; nothing is written.
+        RecipeError: the recipe is invalid; nothing is written.
         OSError: a file can't be read or written.
     """
     document = _document(preprocessor_config, labels, golden)
@@ -89,7 +89,7 @@ def read_recipe(folder: Path) -> Recipe:
     """Read the recipe of a version folder from its files.
 
     Raises:
-        RecipeError: it has none, or one that the services could not use.
+        RecipeError: there is no recipe, or it is invalid.
     """
     config, labels, golden = _read_files(folder / "assets.extra")
     return parse_recipe(_document(config, labels, golden))
@@ -130,10 +130,10 @@ def _write_json(path: Path, values: object) -> None:
 
 
 def _embed(meta_graph: meta_graph_pb2.MetaGraphDef, document: bytes) -> None:
-    """Add nodes that answer ``document`` once for each number of an input, and the signature that leads to them.
+    """Add a signature that returns ``document`` once for each value of its input, and the nodes for it.
 
-    The input is there for TensorFlow Serving's batching, which takes no request without one, and wants as many rows out
-    as went in.
+    TensorFlow Serving's batching needs the input: it rejects a request without one, and needs as many rows in the
+    output as in the input.
     """
     graph = meta_graph.graph_def
     kept = [node for node in graph.node if node.name != SIGNATURE and not node.name.startswith(_PREFIX)]
@@ -170,9 +170,9 @@ def _embed(meta_graph: meta_graph_pb2.MetaGraphDef, document: bytes) -> None:
 
 
 def main() -> int:
-    """0, or 1 where a file can't be used."""
+    """Return 0, or 1 if a file can't be used."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("folder", type=Path, help="of the version, with saved_model.pb")
+    parser.add_argument("folder", type=Path, help="the version's folder, with saved_model.pb")
     options = parser.parse_args()
     try:
         recipe = write_recipe(options.folder, *_read_files(options.folder / "assets.extra"))

@@ -1,12 +1,12 @@
-"""Programs that some tests use and pip does not install: which, from which package of Debian, and what needs them.
+"""The programs that some tests use and pip does not install, with their Debian packages and what needs them.
 
     python3 -m tools.system_packages              list the missing programs and the tests that are skipped without them
     python3 -m tools.system_packages --missing    print their Debian packages, for apt-get install
 
-The tests ask `find`. Needs nothing but Python: `.ci/run` and `run.py` read it before anything is installed.
+The tests use `find`. Only Python is needed: `.ci/run` and `run.py` use this module before anything is installed.
 """
 
-from __future__ import annotations  # for an old Python, which is told by run.py that it is one
+from __future__ import annotations  # for an old Python, so that run.py can reject it with a message
 
 import argparse
 import importlib.util
@@ -16,29 +16,29 @@ import sys
 from collections.abc import Callable
 from dataclasses import dataclass
 
-# Debian has programs for administrators there, which is on root's path only.
+# Debian has programs for administrators in these folders. They are on the path of root only.
 FOLDERS = ("/usr/sbin", "/usr/local/sbin")
 BROWSERS = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable", "chrome", "msedge")
 
 
 def find(program: str) -> str | None:
-    """The path of a program; None where this machine has none."""
+    """Return the path of a program; None if it is not installed."""
     return shutil.which(program, path=os.pathsep.join([os.environ.get("PATH", os.defpath), *FOLDERS]))
 
 
 def _has_browser() -> bool:
-    # Elsewhere Playwright knows where Chrome and Edge are: not on the path.
+    # On other systems Chrome and Edge are not on the path, and Playwright finds them itself.
     return sys.platform != "linux" or any(map(find, [*filter(None, [os.environ.get("CHROMIUM")]), *BROWSERS]))
 
 
 def _makes_environments() -> bool:
-    # Debian's Python comes without it.
+    # Debian's Python does not include it.
     return importlib.util.find_spec("ensurepip") is not None
 
 
 @dataclass(frozen=True)
 class Program:
-    """A program: its name, its Debian package, what is not tested without it, and whether it is here."""
+    """A program: its name, its Debian package, what is not tested without it, and whether it is installed."""
 
     name: str
     package: str
@@ -64,21 +64,20 @@ PROGRAMS = (
 
 
 def missing() -> list[Program]:
-    """The programs that this machine has not."""
+    """Return the programs that are not installed."""
     return [program for program in PROGRAMS if not program.is_here()]
 
 
 def why_skipped(name: str) -> str:
-    """What a test says that is skipped without this program."""
+    """Return the reason for a test that is skipped without this program."""
     (package,) = {program.package for program in PROGRAMS if program.name == name}
     return f"{name} is not installed; on Debian: apt-get install {package}"
 
 
 def report() -> str:
-    """A line for each missing program, with what is not tested without it; empty if there is none."""
+    """Return a line for each missing program, with what is not tested without it; empty if none is missing."""
     return "".join(
-        f"Not on this machine: {program.name}. Not tested: {program.without}. On Debian: apt-get install "
-        f"{program.package}\n"
+        f"Not installed: {program.name}. Not tested: {program.without}. On Debian: apt-get install {program.package}\n"
         for program in missing()
     )
 

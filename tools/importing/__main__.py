@@ -1,8 +1,8 @@
-"""Imports a model of one's own: ``python run.py import PATH``, then ``python run.py serve --model NAME``.
+"""Imports your own model: ``python run.py import PATH``, then ``python run.py serve --model NAME``.
 
 PATH is a Keras file (.h5, .keras), a SavedModel folder, a layers model of TensorFlow.js (model.json), a TFLite or ONNX
-file, a folder with one of these, or a zip, as Teachable Machine exports it. What the file does not tell is found from
-photos whose answer is known: --photo P --says "Sparrow 95.16", best two or three of them.
+file, a folder with one of these, or a zip, as Teachable Machine exports it. A model file does not say how photos are
+prepared. The import finds it from photos whose answer is known: --photo P --says "Sparrow 95.16". Give two or three.
 """
 
 from __future__ import annotations
@@ -24,7 +24,7 @@ from tools.training.export import ExportError
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
-    """Import what the command line names; 0, or 1 with one line on stderr."""
+    """Import the model that the command line names. Return 0, or 1 with one line on stderr."""
     parser = _parser()
     given = parser.parse_args(arguments)
     try:
@@ -34,11 +34,11 @@ def main(arguments: Sequence[str] | None = None) -> int:
         reason = str(exc)
     except KeyboardInterrupt:
         return 130
-    # One line for what nobody thought of, too: a broken model is no reason for a page of traceback.
+    # Unexpected errors get one line too, without a traceback: usually the model is broken.
     except Exception as exc:
         if given.traceback:
             raise
-        reason = f"it can't be imported ({type(exc).__name__}: {str(exc)[:300]}); --traceback tells where"
+        reason = f"it can't be imported ({type(exc).__name__}: {str(exc)[:300]}); --traceback shows where"
     else:
         _print(report)
         return 0
@@ -56,14 +56,14 @@ def _import(options: Options) -> Report:
 
 @contextmanager
 def _quiet() -> Iterator[None]:
-    """Keep what the frameworks' libraries write to the terminal by themselves from it, and not what we write."""
+    """Hide what the frameworks' libraries write to stderr. Python's own ``sys.stderr`` is still shown."""
     python, number = sys.stderr, os.dup(2)
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 2)
     with open(
         number, "w", buffering=1, encoding=getattr(python, "encoding", None) or "utf-8", closefd=False
     ) as terminal:
-        # A caller may have put something else in its place.
+        # Unless a caller has replaced sys.stderr.
         if python is sys.__stderr__:
             sys.stderr = terminal
         try:
@@ -80,34 +80,36 @@ def _parser() -> argparse.ArgumentParser:
         prog="run.py import", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("path", type=Path, help="a model's file, folder or zip")
-    parser.add_argument("--name", help="the model's name; default: that of the file")
-    parser.add_argument("--version", type=_positive, help="default: one more than the highest there is")
-    parser.add_argument("--labels", type=Path, help="a file with one label a line, in the order of the outputs")
+    parser.add_argument("--name", help="the model's name; default: the name of the file")
+    parser.add_argument("--version", type=_positive, help="the version's number; default: the next free one")
+    parser.add_argument("--labels", type=Path, help="a file with one label per line, in the order of the outputs")
     parser.add_argument("--photo", type=Path, action="append", default=[], help="a photo whose answer is known")
-    parser.add_argument("--says", action="append", default=[], help='what is known of it: "LABEL PERCENT"')
-    parser.add_argument("--resize", choices=RESIZES, help="how photos get the model's size")
-    parser.add_argument("--scale", choices=list(SCALES), help="what pixels of 0 to 255 become")
-    parser.add_argument("--mean", type=_three, help="instead of --scale: R,G,B, of pixels of 0 to 1")
-    parser.add_argument("--std", type=_three, help="with --mean")
+    parser.add_argument("--says", action="append", default=[], help='the answer for that photo: "LABEL PERCENT"')
+    parser.add_argument("--resize", choices=RESIZES, help="how photos are resized to the model's size")
+    parser.add_argument("--scale", choices=list(SCALES), help="the range that pixels of 0 to 255 are scaled to")
+    parser.add_argument("--mean", type=_three, help="instead of --scale: R,G,B, for pixels of 0 to 1")
+    parser.add_argument("--std", type=_three, help="with --mean: the deviation, R,G,B")
     parser.add_argument("--order", choices=["rgb", "bgr"], help="the order of the colours")
-    parser.add_argument("--size", type=_size, help="WIDTHxHEIGHT, for a model that takes any")
-    parser.add_argument("--output", help="the output that holds the classes")
-    parser.add_argument("--activation", choices=["none", "softmax", "sigmoid"], help="what the output still lacks")
-    parser.add_argument("--signature", help="the signature of a SavedModel")
-    parser.add_argument("--traceback", action="store_true", help="of what goes wrong unexpectedly, tell where")
+    parser.add_argument("--size", type=_size, help="WIDTHxHEIGHT, for a model that accepts any size")
+    parser.add_argument("--output", help="the output with the classes")
     parser.add_argument(
-        "--models", type=Path, default=PROJECT / "prev_trained_models", help="where models lie (default: %(default)s)"
+        "--activation", choices=["none", "softmax", "sigmoid"], help="the function to add to the output"
+    )
+    parser.add_argument("--signature", help="the signature of a SavedModel")
+    parser.add_argument("--traceback", action="store_true", help="show the traceback of an unexpected error")
+    parser.add_argument(
+        "--models", type=Path, default=PROJECT / "prev_trained_models", help="folder of models (default: %(default)s)"
     )
     return parser
 
 
 def _options(given: argparse.Namespace) -> Options:
     if len(given.photo) != len(given.says):
-        raise ImportProblem(f"there are {len(given.photo)} --photo and {len(given.says)} --says: each has the other")
+        raise ImportProblem(f"there are {len(given.photo)} --photo and {len(given.says)} --says: give pairs of both")
     if given.std is not None and given.mean is None:
         raise ImportProblem("--std needs --mean")
     if given.mean is not None and given.scale is not None:
-        raise ImportProblem("--mean and --scale say the same: give one of them")
+        raise ImportProblem("--mean and --scale exclude each other: give one of them")
     numbers = None if given.mean is None else Numbers(1 / 255, given.mean, given.std or (1.0,) * 3)
     return Options(
         path=given.path,
@@ -125,7 +127,7 @@ def _options(given: argparse.Namespace) -> Options:
 
 
 def _asked(options: Options, question: OpenQuestion) -> Options:
-    """The options with the answer of the person at the terminal; raises the question where there is nobody."""
+    """Ask the user at the terminal, and return the options with the answer. Without a terminal, raise the question."""
     if not (sys.stdin.isatty() and sys.stdout.isatty()):
         raise question
     print(f"\n{question}")
@@ -156,7 +158,9 @@ def _print(report: Report) -> None:
         for text in texts:
             print(f"  {title + ':':20}{text}")
     if report.assumed:
-        print('\nWhat is assumed may be wrong. Two or three photos tell: --photo P --says "LABEL PERCENT"')
+        print(
+            '\nThe assumptions may be wrong. To check them, give two or three photos: --photo P --says "LABEL PERCENT"'
+        )
     print(f"\nNext: python run.py serve --model {report.name}")
 
 
@@ -170,7 +174,7 @@ def _three(text: str) -> Three:
     try:
         first, second, third = (float(part) for part in text.split(","))
     except ValueError as exc:
-        raise argparse.ArgumentTypeError("three numbers with commas between") from exc
+        raise argparse.ArgumentTypeError("three numbers, separated by commas") from exc
     return first, second, third
 
 

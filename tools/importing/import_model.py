@@ -1,4 +1,4 @@
-"""From a file to a version folder: finds what can be found, asks for the rest, writes, and compares."""
+"""Imports a model file as a version folder: finds its properties, asks for the rest, writes and compares."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ _NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
 
 @dataclass(frozen=True)
 class Options:
-    """What the command line says; None is left to be found."""
+    """The options of the command line. None: the import finds the value."""
 
     path: Path
     models: Path
@@ -53,7 +53,7 @@ class Options:
 
 @dataclass
 class Report:
-    """What was found, what was assumed, and what came of it."""
+    """What was found and assumed, and the result."""
 
     format: str
     name: str
@@ -69,10 +69,10 @@ def import_model(options: Options, step: Callable[[str], object]) -> Report:
     """Import the model at `options.path`.
 
     Args:
-        step: told what begins now.
+        step: called with the name of each step when it begins.
 
     Raises:
-        ImportProblem: it can't be imported, or not without one of the options.
+        ImportProblem: the model can't be imported, or needs another option.
         ExportError: the folder can't be written.
     """
     with opened(options.path) as source:
@@ -100,7 +100,7 @@ def import_model(options: Options, step: Callable[[str], object]) -> Report:
 def _target(options: Options, source: Source) -> tuple[str, Path]:
     name = options.name or re.sub(r"[^A-Za-z0-9._-]+", "-", source.name).strip("-._") or "model"
     if not _NAME.fullmatch(name):
-        raise ImportProblem(f"--name {name!r} is no plain name of a folder: letters, digits, '.', '_' and '-'")
+        raise ImportProblem(f"--name {name!r} is not a valid name: use letters, digits, '.', '_' and '-'")
     folder = options.models / name
     return name, folder / str(options.version or next_version(folder))
 
@@ -111,18 +111,18 @@ def _size(options: Options, network: Network, source: Source) -> tuple[int, int]
     if width is None or height is None:
         config = given_config(source)
         if config is None:
-            raise ImportProblem("it takes photos of any size: say which it was trained with, as --size 224x224")
+            raise ImportProblem("it accepts photos of any size: give the size of its training, such as --size 224x224")
         geometry = config.geometry()
         width, height = geometry.width, geometry.height
     if (spec.width or width, spec.height or height) != (width, height):
-        raise ImportProblem(f"--size {width}x{height} is not the size of its input, {spec.width}x{spec.height}")
+        raise ImportProblem(f"--size {width}x{height} does not fit its input, {spec.width}x{spec.height}")
     return width, height
 
 
 def _read_output(
     options: Options, network: Network, source: Source, size: tuple[int, int], report: Report
 ) -> tuple[Export, list[str]]:
-    """Which output holds the classes, what makes probabilities of it, and its labels."""
+    """Find the output with the classes, the function that turns it into probabilities, and its labels."""
     width, height = size
     found = find_labels(source, options.labels)
     pixels = np.stack([fitted(photo.image, width, height) for photo in made_photos()])
@@ -137,8 +137,8 @@ def _read_output(
         )
     classes = 2 if values == 1 else values
     if found is None:
-        single = ": two, the one that a value of 1 means last" if values == 1 else ""
-        raise ImportProblem(f"it has {classes} classes and no labels: add --labels FILE, one a line{single}")
+        single = ": two labels, the second one is for the value 1" if values == 1 else ""
+        raise ImportProblem(f"it has {classes} classes and no labels: add --labels FILE, one per line{single}")
     labels, where = found
     check_labels(labels, where, classes)
     spec = network.spec
@@ -168,9 +168,9 @@ def _said(photo: Photo, text: str, labels: Sequence[str]) -> Said:
     except ValueError:
         percent = -1.0
     if not label or not 0 <= percent <= 100:
-        raise ImportProblem(f'--says {text!r} is not like "Sparrow 95.16": a label, then 0 to 100')
+        raise ImportProblem(f'--says {text!r} is not a label and a number of 0 to 100, such as "Sparrow 95.16"')
     if label not in labels:
-        raise ImportProblem(f"--says names the label {label!r}; there are: {', '.join(labels[:20])}")
+        raise ImportProblem(f"--says has the unknown label {label!r}; the labels are: {', '.join(labels[:20])}")
     half_digit = 0.5 * 10.0 ** -len(digits.partition(".")[2]) / 100
     return Said(photo.name, photo.data, photo.image, label, percent / 100, half_digit)
 
@@ -185,7 +185,7 @@ def _decide(
     report: Report,
     step: Callable[[str], object],
 ) -> Candidate:
-    """How photos are prepared: by what was said of photos, or by what the file tells, or as is usual."""
+    """Choose how photos are prepared: from the photos with known answers, from the file, or as usual for the format."""
     wanted = wanted_of(options.wanted, source)
     single = export.activation in ("binary", "sigmoid")
     ways = candidates(network.spec, export.width, export.height, wanted, reverse=single)
@@ -197,7 +197,7 @@ def _decide(
         progress: Any = lambda keys: tqdm(keys, unit="batch", leave=False, disable=None)  # noqa: E731
         errors = recipes.measure(network, export.output, export.activation, ways, labels, said, progress)
         way, assumed = recipes.search(ways, errors, measured[0] if measured else None)
-        report.found.append(f"{_told(way)}: gives what was said of {len(said)} photos")
+        report.found.append(f"{_told(way)}: gives the known answers of {len(said)} photos")
         report.assumed += assumed
         return way
     way, found, assumed = recipes.usual(network, source, ways, wanted, measured)

@@ -1,4 +1,4 @@
-"""The labels of a model, in the order of its outputs, from whatever file has them."""
+"""Reads the labels of a model, in the order of its outputs, from files of several formats."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from tools.importing.frameworks.openvino_models import tflite_labels
 from tools.importing.network import ImportProblem
 from tools.importing.source import Source
 
-# Beside a model; metadata.json is Teachable Machine's, config.json Hugging Face's.
+# File names that are searched beside a model. Teachable Machine writes metadata.json, Hugging Face config.json.
 _NAMES = (
     "labels.txt", "labelmap.txt", "label_map.txt", "class_names.txt", "classes.txt", "metadata.json", "config.json",
     "labels.json", "class_names.json", "class_indices.json", "classes.json",
@@ -22,15 +22,16 @@ _NUMBERED = re.compile(r"(\d+)[\s:,]+(.*\S)")
 
 
 def find_labels(source: Source, given: Path | None) -> tuple[list[str], str] | None:
-    """The labels and where they are from: `given`, a file beside the model, or the model itself; None without any.
+    """Return the labels and their source: `given`, a file beside the model, or the model itself. None: there are none.
 
-    Raises ImportProblem for a file that can't be used.
+    Raises:
+        ImportProblem: the given file can't be used.
     """
     if given is not None:
         return read_labels(given), str(given)
     for name in _NAMES:
         path = source.beside(name)
-        # Beside others, a file without labels is one of something else.
+        # A file of this name without labels has another purpose.
         labels = read_labels(path, strict=False) if path is not None else []
         if labels:
             return labels, name
@@ -40,17 +41,17 @@ def find_labels(source: Source, given: Path | None) -> tuple[list[str], str] | N
 
 
 def read_labels(path: Path, strict: bool = True) -> list[str]:
-    """Read one label a line, with or without their numbers, or JSON; raises ImportProblem."""
+    """Read labels from JSON, or from lines with or without numbers; raises ImportProblem."""
     try:
         if path.stat().st_size > _MOST_BYTES:
-            raise ImportProblem(f"{path.name} has more than {_MOST_BYTES >> 20} MiB, which no labels have")
+            raise ImportProblem(f"{path.name} has more than {_MOST_BYTES >> 20} MiB, which is too much for labels")
         data = path.read_bytes()
     except OSError as exc:
         raise ImportProblem(f"{path} can't be read ({exc.strerror})") from exc
     try:
         text = data.decode("utf-16" if data[:2] in (b"\xff\xfe", b"\xfe\xff") else "utf-8-sig")
     except UnicodeDecodeError:
-        # What editors of Windows write.
+        # Some editors on Windows write this encoding.
         text = data.decode("cp1252", errors="replace")
     if path.suffix.lower() != ".json":
         labels = _from_lines(text.splitlines())
@@ -59,20 +60,20 @@ def read_labels(path: Path, strict: bool = True) -> list[str]:
             labels = _from_json(json.loads(text))
         except (ValueError, RecursionError) as exc:
             if strict:
-                raise ImportProblem(f"{path.name} is no JSON ({exc})") from exc
+                raise ImportProblem(f"{path.name} is not JSON ({exc})") from exc
             labels = []
     if strict and not labels:
-        raise ImportProblem(f"{path.name} holds no labels: one a line, in the order of the model's outputs")
+        raise ImportProblem(f"{path.name} has no labels: write one per line, in the order of the model's outputs")
     return labels
 
 
 def check_labels(labels: Sequence[str], where: str, classes: int) -> None:
-    """Raise ImportProblem unless there is one for each of the `classes`, all different."""
+    """Raise ImportProblem unless there is one label for each of the `classes`, and all differ."""
     if repeated := sorted({label for label in labels if labels.count(label) > 1}):
-        raise ImportProblem(f"the label {repeated[0]!r} stands more than once in {where}")
+        raise ImportProblem(f"the label {repeated[0]!r} is more than once in {where}")
     if len(labels) != classes:
         raise ImportProblem(
-            f"{where} has {len(labels)} labels, and the model has {classes} classes: write one a line, in the order of "
+            f"{where} has {len(labels)} labels, but the model has {classes} classes: write one per line, in order of "
             "its outputs, and add --labels FILE"
         )
 
@@ -80,7 +81,7 @@ def check_labels(labels: Sequence[str], where: str, classes: int) -> None:
 def _from_lines(lines: Sequence[str]) -> list[str]:
     lines = [line.strip() for line in lines if line.strip()]
     matches = [_NUMBERED.fullmatch(line) for line in lines]
-    # Teachable Machine writes "0 name"; a label that begins with a number of its own stays.
+    # Teachable Machine writes "0 name". The numbers are removed only if they are 0, 1, 2, ... on all lines.
     if all(match is not None and int(match[1]) == number for number, match in enumerate(matches)):
         return [match[2] for match in matches if match is not None]
     return lines
@@ -94,7 +95,7 @@ def _from_json(value: Any) -> list[str]:
     for key in ("labels", "id2label", "class_names", "classes"):
         if isinstance(value.get(key), (list, Mapping)):
             return _from_json(value[key])
-    # {"0": "cat"} as Hugging Face's id2label, {"cat": 0} as Keras' class_indices.
+    # {"0": "cat"} is Hugging Face's id2label, {"cat": 0} is Keras' class_indices.
     try:
         if all(isinstance(label, str) for label in value.values()):
             by_number = {int(number): label for number, label in value.items()}

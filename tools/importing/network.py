@@ -1,4 +1,4 @@
-"""What every format is read as, and what its output means."""
+"""The common interface of all formats, and the meaning of a network's output."""
 
 from __future__ import annotations
 
@@ -13,17 +13,17 @@ from numpy.typing import NDArray
 Array = NDArray[Any]
 Three = tuple[float, float, float]
 
-# What an output holds: probabilities of each class, numbers that softmax makes those of, one probability, or one
-# number that the sigmoid makes it of.
+# What an output still needs, and so its content. none: a probability for each class. softmax: a logit for each class.
+# binary: one probability. sigmoid: one logit.
 Activation = Literal["none", "softmax", "binary", "sigmoid"]
 
 
 class ImportProblem(Exception):
-    """The model can't be imported as asked; the message is one line that says what to do."""
+    """The model can't be imported as asked. The message is one line that says what to do."""
 
 
 class OpenQuestion(ImportProblem):
-    """Something that only the user knows: `option` decides it, by one of `choices`."""
+    """A question that only the user can answer: `option` needs one of `choices`."""
 
     def __init__(self, message: str, option: str, choices: Sequence[str]) -> None:
         super().__init__(message)
@@ -33,7 +33,7 @@ class OpenQuestion(ImportProblem):
 
 @dataclass(frozen=True)
 class InputSpec:
-    """The network's picture: None is a size that it leaves open; ``batch`` is None where any number may come."""
+    """The network's input. A height or width of None is open. ``batch`` is None if any number of photos is accepted."""
 
     height: int | None
     width: int | None
@@ -45,10 +45,13 @@ class InputSpec:
 
 @dataclass(frozen=True)
 class Numbers:
-    """What the network gets: ``(pixel * factor - mean) / std`` for red, green and blue, then in the order named.
+    """The values that the network gets: ``(pixel * factor - mean) / std`` for red, green and blue.
 
-    A network of one channel gets the same of grey, by the first of each; of ``grey_photo`` where the photo itself was
-    made grey before all else.
+    A network with one channel gets grey, with the first mean and std.
+
+    Attributes:
+        bgr: whether the channels are then in the order blue, green, red.
+        grey_photo: whether the photo is converted to grey before all other steps.
     """
 
     factor: float = 1.0
@@ -59,15 +62,15 @@ class Numbers:
 
     @property
     def grey(self) -> Three:
-        """How much of red, green and blue is in grey, as TensorFlow has it; a grey photo stays as it is."""
+        """The weights of red, green and blue in grey, as in TensorFlow. With them, a grey photo does not change."""
         return (0.299, 0.587, 0.114) if self.grey_photo else (0.2989, 0.587, 0.114)
 
 
 @dataclass(frozen=True)
 class Export:
-    """What goes into the graph around the network: size and dtype of the pixels, numbers, output, batch.
+    """The parts of the exported graph around the network: size and dtype of the pixels, scaling, output, batch.
 
-    `model` is the model's name, `classes` how many values the output has.
+    `model` is the model's name. `classes` is the number of values of the output.
     """
 
     model: str
@@ -83,7 +86,7 @@ class Export:
 
 @dataclass(frozen=True)
 class NormStatistics:
-    """Of the first batch normalisation: what it was trained on, and what reaches it now, ``[channels]`` each."""
+    """The statistics of the first batch normalisation: from training, and for the current values, ``[channels]``."""
 
     expected_mean: Array
     expected_variance: Array
@@ -95,11 +98,11 @@ class Network(Protocol):
     """A model as its framework loads it.
 
     Attributes:
-        format: for people, as "Keras h5 (tf_keras)".
-        outputs: shape of each, -1 where it is open.
-        last: what is left to do with an output, as its last operation tells, where it does.
-        scales_itself: why it must be given pixels of 0 to 255, where it is known to scale them.
-        framework: who computes `run`.
+        format: the format's name for people, e.g. "Keras h5 (tf_keras)".
+        framework: the framework that computes `run`.
+        outputs: the shape of each output; -1: open.
+        last: the activation that each output still needs, if its last operation shows it.
+        scales_itself: why the network scales pixels of 0 to 255 itself; None if it is not known to do so.
         is_quantised: whether it computes in 8 bits.
     """
 
@@ -113,17 +116,17 @@ class Network(Protocol):
     notes: list[str]
 
     def run(self, values: NDArray[np.float32]) -> dict[str, Array]:
-        """The framework's own answer for ``[n, height, width, channels]``, numbers as the network wants them."""
+        """Return the framework's own answer for prepared values, ``[n, height, width, channels]``."""
 
     def first_norm(self, values: NDArray[np.float32]) -> NormStatistics | None:
-        """Statistics of the first batch normalisation for such values, where there is one and it can be found."""
+        """Return the statistics of the first batch normalisation for such values, or None if it is not found."""
 
     def write(self, folder: Path, export: Export) -> None:
         """Write the version folder without its recipe."""
 
 
 def prepare(pixels: Array, numbers: Numbers, channels: int) -> NDArray[np.float32]:
-    """What the exported graph does before the network: from ``[..., 3]`` pixels to ``[..., channels]``."""
+    """Compute what the exported graph does before the network: from ``[..., 3]`` pixels to ``[..., channels]``."""
     values = pixels.astype(np.float32)
     if channels == 1:
         values = (values @ np.array(numbers.grey, np.float32))[..., None]
@@ -133,7 +136,7 @@ def prepare(pixels: Array, numbers: Numbers, channels: int) -> NDArray[np.float3
 
 
 def probabilities(output: Array, activation: Activation) -> Array:
-    """What the exported graph does after the network: ``[n, ...]`` to ``[n, classes]``."""
+    """Compute what the exported graph does after the network: from ``[n, ...]`` to ``[n, classes]``."""
     values = np.asarray(output, np.float64).reshape(len(output), -1)
     if activation == "softmax":
         values = np.exp(values - values.max(axis=1, keepdims=True))
@@ -144,7 +147,7 @@ def probabilities(output: Array, activation: Activation) -> Array:
 
 
 def in_layout(values: NDArray[np.float32], spec: InputSpec) -> Array:
-    """Values in the layout and dtype of the network's own input."""
+    """Return the values in the layout and dtype of the network's own input."""
     if np.dtype(spec.dtype).kind in "ui":
         limits = np.iinfo(spec.dtype)
         values = np.rint(values).clip(limits.min, limits.max)
@@ -153,11 +156,11 @@ def in_layout(values: NDArray[np.float32], spec: InputSpec) -> Array:
 
 
 def spec_of(shape: Sequence[int | None], dtype: str) -> InputSpec:
-    """Read an input's shape, None or -1 where it is open; raises ImportProblem for what is no picture."""
+    """Read an input's shape; None or -1: open. Raises ImportProblem if it is not a picture."""
     sides = [None if side is None or side < 0 else int(side) for side in shape]
     if len(sides) != 4:
         raise ImportProblem(
-            f"its input has the shape {list(shape)}, which is no picture: it needs [batch, height, width, channels]"
+            f"its input has the shape {list(shape)} and is not a picture: it needs [batch, height, width, channels]"
         )
     batch, *rest = sides
     first = rest[2] not in (1, 3) and rest[0] in (1, 3)
@@ -172,7 +175,7 @@ def spec_of(shape: Sequence[int | None], dtype: str) -> InputSpec:
 
 
 def classes_of(shape: Sequence[int]) -> int | None:
-    """How many values an output has for each photo; None where that is open or it is a map."""
+    """Return the number of values that an output has per photo; None if it is open, or if the output is a map."""
     known = [side for side in shape[1:] if side != 1]
     if len(shape) < 1 or len(known) > 1 or any(side < 1 for side in known):
         return None
@@ -180,15 +183,16 @@ def classes_of(shape: Sequence[int]) -> int | None:
 
 
 def choose_output(network: Network, wanted: str | None, labels: int | None, answers: Mapping[str, Array]) -> str:
-    """The output that holds the classes.
+    """Return the output with the classes.
 
     Args:
-        wanted: what the user named.
-        labels: how many there are, where that is known.
-        answers: of each output for sample photos.
+        wanted: the output that the user named.
+        labels: the number of labels, if known.
+        answers: the values of each output for sample photos.
 
     Raises:
-        ImportProblem: there is no such output, or it can't be told which.
+        ImportProblem: there is no such output.
+        OpenQuestion: several outputs could be the one.
     """
     listed = "; ".join(f"{name} {list(shape)}" for name, shape in network.outputs.items())
     if wanted is not None:
@@ -198,7 +202,7 @@ def choose_output(network: Network, wanted: str | None, labels: int | None, answ
     counts = {name: count for name in network.outputs if (count := classes_of(answers[name].shape)) is not None}
     fitting = list(counts)
     kinds = {name: activation_of(answers[name]) for name in fitting}
-    # The surest first: as many values as labels, probabilities, what ends in softmax or sigmoid.
+    # The strongest hint first: as many values as labels, then probabilities, then a softmax or sigmoid at the end.
     for likely in (
         {name for name in fitting if counts[name] == labels},
         {name for name in fitting if kinds[name] == "none"},
@@ -206,13 +210,13 @@ def choose_output(network: Network, wanted: str | None, labels: int | None, answ
     ):
         fitting = [name for name in fitting if name in likely] or fitting
     if len(fitting) != 1:
-        text = f"it has several outputs: say which holds the classes, by --output NAME ({listed})"
+        text = f"it has several outputs: name the one with the classes, by --output NAME ({listed})"
         raise OpenQuestion(text, "--output", list(network.outputs))
     return fitting[0]
 
 
 def activation_of(answers: Array) -> Activation | None:
-    """What the rows of an output are, ``[n, ...]``; None for values of 0 to 1 that are no distribution."""
+    """Return what the rows of an output are, ``[n, ...]``; None for values of 0 to 1 whose sum is not 1."""
     rows = np.asarray(answers, np.float64).reshape(len(answers), -1)
     within = bool(np.all((rows >= -1e-6) & (rows <= 1 + 1e-6)))
     if rows.shape[1] == 1:
@@ -223,16 +227,16 @@ def activation_of(answers: Array) -> Activation | None:
 
 
 def choose_activation(network: Network, output: str, wanted: str | None, answers: Array) -> tuple[Activation, str]:
-    """What makes probabilities of the output, and how that is known; raises ImportProblem."""
+    """Return the function that turns the output into probabilities, and how it is known; raises ImportProblem."""
     single = answers.reshape(len(answers), -1).shape[1] == 1
     if not np.all(np.isfinite(answers)):
-        raise ImportProblem("it answers sample photos with numbers that are not finite: is the file complete?")
+        raise ImportProblem("its answers for sample photos are not finite numbers: is the file complete?")
     if wanted is not None:
         choices: dict[str, Activation] = (
             {"none": "binary", "sigmoid": "sigmoid"} if single else {"none": "none", "softmax": "softmax"}
         )
         if wanted not in choices:
-            raise ImportProblem(f"--activation {wanted} fits no output of this size; choose {' or '.join(choices)}")
+            raise ImportProblem(f"--activation {wanted} does not fit this output; choose {' or '.join(choices)}")
         return choices[wanted], "as asked"
     seen = activation_of(answers)
     told = network.last.get(output)
@@ -242,7 +246,7 @@ def choose_activation(network: Network, output: str, wanted: str | None, answers
         return ("sigmoid" if single else "softmax"), "the last layer"
     if seen is None:
         raise ImportProblem(
-            "its outputs are independent of each other (values of 0 to 1 whose sum is not 1), and the services need "
-            "probabilities of classes that exclude each other: train it with softmax, or add --activation softmax"
+            "its outputs are independent of each other (values of 0 to 1 whose sum is not 1), but the services need "
+            "probabilities whose sum is 1: train it with softmax, or add --activation softmax"
         )
     return seen, "its answers for sample photos"

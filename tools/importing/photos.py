@@ -1,4 +1,4 @@
-"""Photos to compare answers on: the user's own, and made ones where there are none."""
+"""The photos on which answers are compared: the user's own, and generated ones."""
 
 from __future__ import annotations
 
@@ -14,7 +14,7 @@ from tools.importing.network import Array, ImportProblem
 from tools.service import PROJECT, ServiceError, decode_image
 
 _MOST_PIXELS = 51_000_000
-# Of a photo that travels with the model.
+# The limits of a golden photo: longer side in pixels, file size in bytes.
 _GOLDEN_SIDE, _GOLDEN_BYTES = 640, 300_000
 _SIZES = ((320, 240), (240, 352), (400, 300), (256, 256), (480, 300))
 
@@ -38,18 +38,18 @@ def read_photo(path: Path) -> Photo:
 
 
 def made_photos(count: int = 5) -> list[Photo]:
-    """Photos of nothing, the same each time: shapes with soft and hard edges, of all colours and several sizes."""
+    """Return generated photos, always the same: shapes of many colours with soft and hard edges, in several sizes."""
     return [_photo(f"made_{number + 1}.jpg", _encoded(_made(number))) for number in range(count)]
 
 
 def sample_images() -> list[Image.Image]:
-    """Photos of something: what their pixels are on average a network's first layers expect."""
+    """Return real photos. Their pixel statistics are what a network's first layers expect."""
     paths = sorted((PROJECT / "images").glob("*_[12].jpg"))
     return [read_photo(path).image for path in paths] or [photo.image for photo in made_photos()]
 
 
 def smaller(photo: Photo) -> Photo:
-    """The same photo in a file that is small enough to travel with a model."""
+    """Return the same photo in a file that is small enough for a golden photo."""
     if max(photo.image.size) <= _GOLDEN_SIDE and len(photo.data) <= _GOLDEN_BYTES:
         return photo
     image = photo.image.copy()
@@ -58,7 +58,7 @@ def smaller(photo: Photo) -> Photo:
 
 
 def numbered(photos: Sequence[Photo]) -> list[Photo]:
-    """The same photos under names that differ, and tell nothing of whose they are."""
+    """Return the same photos with different names, which say nothing about their owner."""
     kinds = {"JPEG": "jpg"}
     names = [kinds.get(kind, kind.lower()) for kind in (_format(photo.data) for photo in photos)]
     return [
@@ -71,7 +71,7 @@ def _photo(name: str, data: bytes) -> Photo:
     try:
         return Photo(name, data, decode_image(data, _MOST_PIXELS))
     except ServiceError as exc:
-        raise ImportProblem(f"{name} is no photo that can be read ({exc})") from exc
+        raise ImportProblem(f"{name} can't be read as a photo ({exc})") from exc
 
 
 def _format(data: bytes) -> str:

@@ -1,4 +1,4 @@
-"""Which way of preparing photos is a model's: the one that gives what its author saw, or the usual one."""
+"""Finds how photos are prepared for a model: the way that gives the known answers, or the usual one."""
 
 from __future__ import annotations
 
@@ -14,16 +14,16 @@ from tools.importing.network import Activation, ImportProblem, Network, Numbers,
 from tools.importing.source import Source
 from tools.importing.ways import SCALES, WAYS, Candidate, Wanted, fitted
 
-# A said number agrees with ours up to this, and to half of its last digit.
+# The allowed difference from a known probability, in addition to half of its last digit.
 TOLERANCE = 1e-3
-# How many ways are tried on every photo, whatever they give, to tell the nearest.
+# How many of the nearest ways are tried on every photo, also if they are off: the error names the nearest.
 _KEPT = 20
 _AT_A_TIME = 16
 
 
 @dataclass(frozen=True)
 class Said:
-    """What the author's own script says of a photo: `half_digit` is how far rounding may have moved it."""
+    """The answer of the author's own script for a photo. `half_digit`: the largest error by rounding."""
 
     name: str
     data: bytes
@@ -42,9 +42,10 @@ def measure(
     said: Sequence[Said],
     progress: Callable[[Sequence[Any]], Any] = iter,
 ) -> NDArray[np.float64]:
-    """The difference from what was said that is not rounding, ``[ways, photos]``.
+    """Return the differences from the known answers beyond rounding, ``[ways, photos]``.
 
-    A way that gives something else for one photo is not tried on the next, unless it is one of the nearest: infinite.
+    A way that is off for one photo is not tried on the next, unless it is one of the nearest. Its difference is then
+    infinite.
     """
     errors = np.full((len(ways), len(said)), np.inf)
     rows = list(range(len(ways)))
@@ -69,7 +70,7 @@ def _answers(
     image: Image.Image,
     progress: Callable[[Sequence[Any]], Any],
 ) -> dict[tuple[str, Numbers], NDArray[np.float64]]:
-    """The probabilities of a photo for each way to prepare it; both orders of the labels come of one answer."""
+    """Return the probabilities of a photo for each way to prepare it. One answer serves both orders of the labels."""
     resized = {
         key: way.pixels(image) for key, way in {(way.resize, way.numbers.grey_photo): way for way in ways}.items()
     }
@@ -84,25 +85,26 @@ def _answers(
 
 
 def search(ways: Sequence[Candidate], errors: NDArray[np.float64], hint: str | None) -> tuple[Candidate, list[str]]:
-    """The one way that reproduces what was said, and what had to be assumed all the same.
+    """Return the way that reproduces the known answers, and what was still assumed.
 
     Args:
-        errors: of ``measure``.
-        hint: the scale that the batch normalisation speaks for.
+        errors: from ``measure``.
+        hint: the scale that the first batch normalisation suggests.
 
     Raises:
-        ImportProblem: none does; or several do that differ in more than the filter: by which option to decide.
+        ImportProblem: no way reproduces them.
+        OpenQuestion: several ways do, and they differ in more than the filter; the message names the option to decide.
     """
     worst = errors.max(axis=1)
     best = int(worst.argmin())
     if worst[best] > TOLERANCE:
         nearest = ways[best]
         raise ImportProblem(
-            "no known way to prepare a photo gives what was said: the nearest is "
+            "no known way to prepare photos gives the known answers: the nearest is "
             f"--resize {nearest.resize} --scale {nearest.scale} --order {nearest.order}, off by {worst[best]:.4f}. "
-            "Look whether photos, labels and percentages are right"
+            "Check that photos, labels and percentages are right"
         )
-    # What agrees far better than the rest is meant: numbers of two digits after the point leave little to chance.
+    # If one way agrees far better than the rest, it is the right one: two decimals rarely agree by chance.
     limit = min(TOLERANCE, max(4 * worst[best], 1e-4))
     left = [way for way, error in zip(ways, worst, strict=True) if error <= limit]
     if hint is not None and len({way.scale for way in left}) > 1 and any(way.scale == hint for way in left):
@@ -111,19 +113,19 @@ def search(ways: Sequence[Candidate], errors: NDArray[np.float64], hint: str | N
         decisions = [f"{option} {'|'.join(choices)}" for option, choices in open_options.items()]
         (option, choices), *_ = open_options.items()
         raise OpenQuestion(
-            f"{len(left)} ways to prepare a photo give what was said; decide by {' and '.join(decisions)}, or give "
-            "another photo: not square, and with an answer that is less certain",
+            f"{len(left)} ways to prepare photos give the known answers; decide by {' and '.join(decisions)}, or give "
+            "another photo that is not square and has a less certain answer",
             option,
             choices,
         )
     chosen = ways[best] if ways[best] in left else left[0]
     others = sorted({way.resize for way in left} - {chosen.resize})
-    assumed = [f"--resize {chosen.resize}, the nearest; {', '.join(others)} would do as well"] if others else []
+    assumed = [f"--resize {chosen.resize}, the nearest; {', '.join(others)} fit as well"] if others else []
     return chosen, assumed
 
 
 def _open(left: Sequence[Candidate]) -> dict[str, list[str]]:
-    """The options that still decide between these ways, and what each may be."""
+    """Return the options that decide between these ways, with the possible values of each."""
     groups = {way.name: way.group for way in WAYS}
     found = {
         "--resize": sorted({groups.get(way.resize, way.resize) for way in left}),
@@ -136,9 +138,9 @@ def _open(left: Sequence[Candidate]) -> dict[str, list[str]]:
 def scale_by_statistics(
     network: Network, images: Sequence[Image.Image], width: int, height: int
 ) -> tuple[str, str] | None:
-    """The scale that brings photos to what the first batch normalisation was trained on, and how clearly.
+    """Return the scale with which photos best match the first batch normalisation's statistics, and the reason as text.
 
-    None where there is none, or no scale is clearly nearest.
+    None if there is no batch normalisation, or if no scale is clearly the nearest.
     """
     pixels = np.stack([fitted(image, width, height) for image in images])
     distances = {}
@@ -155,11 +157,11 @@ def scale_by_statistics(
     (nearest, least), (_, second) = sorted(distances.items(), key=lambda item: item[1])[:2]
     if least > 2 or second < 1.5 * least:
         return None
-    return nearest, f"its first batch normalisation: {least:.2f} from photos so scaled, {second:.2f} from the next"
+    return nearest, f"its first batch normalisation: distance {least:.2f} with this scale, {second:.2f} with the next"
 
 
 def is_teachable_machine(source: Source) -> bool:
-    """Whether the files are named and written as Teachable Machine exports them."""
+    """Return whether the files have the names and content of an export of Teachable Machine."""
     if source.kind == "model.json":
         path = source.beside("metadata.json")
         return path is not None and b"teachablemachine" in path.read_bytes()[:100_000]
@@ -173,7 +175,7 @@ def is_teachable_machine(source: Source) -> bool:
 def usual(
     network: Network, source: Source, ways: Sequence[Candidate], wanted: Wanted, measured: tuple[str, str] | None
 ) -> tuple[Candidate, list[str], list[str]]:
-    """The way to prepare photos where nothing was said of any; what was found of it, and what is assumed."""
+    """Return the way to prepare photos if no known answers are given, what was found, and what is assumed."""
     found, assumed = [], []
     theirs = is_teachable_machine(source)
     torch = network.format == "ONNX" and network.spec.channels_first
@@ -190,11 +192,11 @@ def usual(
     elif wanted.resize is None:
         assumed.append(f"--resize {name}, {why}")
     if wanted.numbers is not None:
-        found.append("numbers: as given")
+        found.append("scale: as given")
     elif wanted.scale is None:
         if np.dtype(network.spec.dtype).kind in "ui":
             scale = "0..255"
-            found.append("--scale 0..255: its input takes whole numbers")
+            found.append("--scale 0..255: its input has whole numbers")
         elif network.scales_itself:
             scale = "0..255"
             found.append(f"--scale 0..255: {network.scales_itself}")

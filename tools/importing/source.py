@@ -1,4 +1,4 @@
-"""What a path is: the model in it, and what lies beside that."""
+"""Finds the model at a path, and the files beside it."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from tools.importing.network import ImportProblem, Network
 
 _MOST_ENTRIES = 10_000
 _MOST_BYTES = 4 << 30
-# Weights hardly shrink; a zip whose content is so many times larger is no model.
+# Weights compress badly. A zip whose content is so many times larger is not a model.
 _MOST_RATIO = 50
 _ALWAYS_ALLOWED_BYTES = 64 << 20
 
@@ -34,19 +34,26 @@ _REFUSED = {
     ".joblib": "a pickle, which is code: export the model as ONNX (skl2onnx)",
     ".safetensors": "only weights: export the model as ONNX (optimum-cli export onnx)",
     ".npz": "only weights: save the whole model",
-    ".mlmodel": "of Core ML: import what it was converted from",
+    ".mlmodel": "a Core ML model: import the model that it was converted from",
     ".pb": "a graph without signatures: export the model as a SavedModel (saved_model.pb)",
     ".tar": "a tar archive: unpack it, or make a zip of it",
     ".gz": "a tar archive: unpack it, or make a zip of it",
     ".tgz": "a tar archive: unpack it, or make a zip of it",
 }
-# The order in which one of several formats of the same model is preferred: the framework's own first.
+# If a model is there in several formats, the first one in this order is used: the framework's own formats come first.
 _KINDS = (".keras", "saved_model.pb", ".h5", ".hdf5", "model.json", ".onnx", ".tflite")
 
 
 @dataclass(frozen=True)
 class Source:
-    """A model's file or folder, the folder that was given with it, and whatever had to be assumed to find it."""
+    """A model's file or folder.
+
+    Attributes:
+        kind: one of ``_KINDS``.
+        root: the folder that the user gave or that a zip was unpacked to.
+        name: the default name of the model.
+        assumed: assumptions that were needed to find it.
+    """
 
     path: Path
     kind: str
@@ -55,7 +62,7 @@ class Source:
     assumed: list[str] = field(default_factory=list)
 
     def beside(self, *names: str) -> Path | None:
-        """The first file of one of these names beside the model, or in a folder above it that was given too."""
+        """Return the first file with one of these names beside the model, or in a folder above it within ``root``."""
         folder = self.path.parent
         for place in [self.path, folder] if self.path.is_dir() else [folder]:
             for name in names:
@@ -71,9 +78,10 @@ class Source:
 
 @contextlib.contextmanager
 def opened(path: Path) -> Iterator[Source]:
-    """Find the model in a file, a folder or a zip; what a zip holds is there until the block ends.
+    """Find the model in a file, a folder or a zip. The content of a zip is deleted at the end of the block.
 
-    Raises ImportProblem for what is no model that can be imported.
+    Raises:
+        ImportProblem: there is no model that can be imported.
     """
     if not path.exists():
         raise ImportProblem("there is no such file or folder")
@@ -150,7 +158,7 @@ def _refusal(path: Path) -> str:
     if reason := _REFUSED.get(path.suffix.lower()):
         return f"{path.name} is {reason}"
     return (
-        f"{path.name} is of no known format: a Keras file (.h5, .keras), a SavedModel folder, model.json of "
+        f"{path.name} has no known format: give a Keras file (.h5, .keras), a SavedModel folder, model.json of "
         "TensorFlow.js, .tflite, .onnx, or a zip of one"
     )
 
@@ -163,15 +171,15 @@ def _is_zip(path: Path) -> bool:
 
 
 def _unpack(path: Path, folder: Path) -> None:
-    """Unpack a zip within bounds, whatever its own headers say of sizes; raises ImportProblem."""
+    """Unpack a zip within size limits, which do not rely on the sizes in its headers; raises ImportProblem."""
     left = min(_MOST_BYTES, max(_ALWAYS_ALLOWED_BYTES, _MOST_RATIO * path.stat().st_size))
     try:
         with zipfile.ZipFile(path) as archive:
             entries = archive.infolist()
             if len(entries) > _MOST_ENTRIES:
-                raise ImportProblem(f"the zip holds more than {_MOST_ENTRIES} files, which no model does")
+                raise ImportProblem(f"the zip has more than {_MOST_ENTRIES} files, which is too many for a model")
             if sum(entry.file_size for entry in entries) > left:
-                raise ImportProblem(f"the zip unpacks to more than {left >> 20} MiB, which no model of its size does")
+                raise ImportProblem(f"the zip unpacks to more than {left >> 20} MiB, which is too much for its size")
             for entry in entries:
                 target = _target(entry, folder)
                 if entry.is_dir():
@@ -181,7 +189,7 @@ def _unpack(path: Path, folder: Path) -> None:
                     while part := packed.read(1 << 20):
                         left -= len(part)
                         if left < 0:
-                            raise ImportProblem("the zip unpacks to more than it says")
+                            raise ImportProblem("the zip unpacks to more bytes than its headers say")
                         file.write(part)
     except (zipfile.BadZipFile, EOFError, RuntimeError, NotImplementedError, ValueError) as exc:
         raise ImportProblem(f"it can't be unpacked ({exc}): is the file complete?") from exc

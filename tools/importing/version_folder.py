@@ -1,4 +1,4 @@
-"""Writes a version folder, and compares what it will be served as with what the framework says."""
+"""Writes a version folder, and compares the served answers with the framework's answers."""
 
 from __future__ import annotations
 
@@ -22,9 +22,10 @@ from tools.importing.ways import Candidate
 from tools.model_folder import GoldenPhoto, write_recipe
 from tools.training.export import DEFAULT_SIGNATURE, INPUT_NAME, OUTPUT_NAME
 
-# Of the served model's answers from the framework's: what is worth a warning, and what is another model.
+# Differences between the served answers and the framework's: above the first there is a note, above the second (the
+# third for 8 bits) an error.
 _WORTH_TELLING, _TOO_FAR, _TOO_FAR_QUANTISED = 1e-3, 1e-2, 0.1
-# Of a photo's answer in a batch from that alone.
+# The allowed difference between a photo's answer in a batch and its answer alone.
 _SAME = 1e-4
 _COMPARED, _GOLDEN, _FEWEST_GOLDEN = 5, 3, 2
 _MOST_NAMED = 5
@@ -34,9 +35,13 @@ _ORIGINAL_BYTES = 1 << 20
 def write_version(
     network: Network, folder: Path, export: Export, way: Candidate, labels: Sequence[str], photos: Sequence[Photo]
 ) -> tuple[str, list[str]]:
-    """Write the network, its recipe, labels and golden photos into `folder`; the largest difference, and warnings.
+    """Write the network, its recipe, labels and golden photos into `folder`.
 
-    Raises ImportProblem where it would be served as another model than it is.
+    Returns:
+        The largest difference as text, and notes.
+
+    Raises:
+        ImportProblem: the served answers would differ from the framework's.
     """
     compared = [*photos, *made_photos(max(0, _COMPARED - len(photos)))]
     pixels = [way.pixels(photo.image) for photo in compared]
@@ -44,14 +49,14 @@ def write_version(
     served, notes = _write(network, folder, export, pixels)
     difference = float(np.abs(served - expected).max())
     if not difference <= (_TOO_FAR_QUANTISED if network.is_quantised else _TOO_FAR):
-        raise ImportProblem(f"what would be served differs from {network.framework} by {difference:.3f}: not imported")
+        raise ImportProblem(f"the served answers differ from {network.framework} by {difference:.3f}: not imported")
     if network.is_quantised:
-        notes.append(f"it computes in 8 bits, which differs from {network.framework} by up to {difference:.3f}")
+        notes.append(f"it computes in 8 bits; the answers differ from {network.framework} by up to {difference:.3f}")
     elif difference > _WORTH_TELLING:
-        notes.append(f"what is served differs from {network.framework} by {difference:.4f}")
+        notes.append(f"the served answers differ from {network.framework} by {difference:.4f}")
     golden = numbered(_golden(network, export, way, photos))
     arrays = [way.pixels(photo.image) for photo in golden]
-    # The check at the start compares with what is served: in 8 bits the framework's answer is another one.
+    # The golden check compares with the served answers. In 8 bits they differ from the framework's.
     answers = _engine(folder)(arrays, 1) if network.is_quantised else _framework(network, export, arrays)
     with_answers = [_with_answer(photo, answer, labels) for photo, answer in zip(golden, answers, strict=True)]
     try:
@@ -72,7 +77,7 @@ def _framework(network: Network, export: Export, pixels: Sequence[Array]) -> NDA
 def _write(
     network: Network, folder: Path, export: Export, pixels: Sequence[Array]
 ) -> tuple[NDArray[np.float64], list[str]]:
-    """Write with an open batch, or one of 1 where the network allows no other; what is served, and notes."""
+    """Write with an open batch, or with a batch of 1 if the network needs it. Return the served answers, and notes."""
     reasons = []
     for batch in (None, 1):
         shutil.rmtree(folder, ignore_errors=True)
@@ -95,7 +100,7 @@ def _write(
 
 
 def _serving_notes(network: Network, folder: Path, pixels: Sequence[Array]) -> list[str]:
-    """What TensorFlow Serving can't do with the version; what it could not do with any is the network's own note."""
+    """Return a note if TensorFlow Serving can't compute this version. The format's own notes are in the network."""
     if network.spec.channels_first and not (folder / "openvino").exists():
         try:
             run_saved_model(folder, pixels[:1])
@@ -105,7 +110,10 @@ def _serving_notes(network: Network, folder: Path, pixels: Sequence[Array]) -> l
 
 
 def _engine(folder: Path) -> Callable[[Sequence[Array], int], NDArray[np.float64]]:
-    """The embedded model server's engine, safety checks included: the answers for photos, so many at a time."""
+    """Return a function that computes answers with the embedded model server's engine, including its safety checks.
+
+    Its arguments are the photos and the batch size.
+    """
     model = read_saved_model(folder, 1, refuse_unsafe=True)
     engine = openvino_engine.load(model, model.signatures[DEFAULT_SIGNATURE], Threads(compute=2, streams=1))
 
@@ -118,7 +126,7 @@ def _engine(folder: Path) -> Callable[[Sequence[Array], int], NDArray[np.float64
 
 
 def _golden(network: Network, export: Export, way: Candidate, photos: Sequence[Photo]) -> list[Photo]:
-    """Photos that travel with the model: the given ones first, in small files where that changes little."""
+    """Return the golden photos: the given ones first, as small files if that changes the answer little."""
     chosen = []
     for photo in photos[:_GOLDEN]:
         small = smaller(photo)
@@ -130,6 +138,6 @@ def _golden(network: Network, export: Export, way: Candidate, photos: Sequence[P
 
 def _with_answer(photo: Photo, answer: NDArray[np.float64], labels: Sequence[str]) -> GoldenPhoto:
     largest = np.argsort(-answer)[:_MOST_NAMED]
-    # What float32 makes of a certain answer may be a little above 1.
+    # In float32, a probability may be slightly above 1.
     named = {labels[index]: round(min(max(float(answer[index]), 0.0), 1.0), 6) for index in largest}
     return GoldenPhoto(photo.name, photo.data, named)

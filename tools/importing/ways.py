@@ -1,4 +1,4 @@
-"""How photos may have been prepared for a model: the geometries, numbers and orders that people use."""
+"""The ways to prepare photos for a model: the usual geometries, scales and colour orders."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _OURS: dict[str, Any] = {"decode": "exact", "do_rescale": False, "do_normalize":
 
 @dataclass(frozen=True)
 class Way:
-    """A geometry that people use: `group` is what --resize names, `name` tells it from the others of its group."""
+    """A usual geometry. `group` and `name` are values of --resize. `user`: the functions that work this way."""
 
     group: str
     name: str
@@ -44,7 +44,7 @@ class Way:
         return {"size": {"height": height, "width": width}, "resize_mode": self.group, **keys, **_OURS}
 
 
-# The first of a group is what it means without a photo to tell.
+# The first of a group is the default of the group.
 WAYS = (
     Way("crop", "crop-lanczos", "lanczos", True, True, "Teachable Machine, ImageOps.fit"),
     Way("crop", "crop-bicubic", "bicubic", True, True, "ImageOps.fit of Pillow"),
@@ -67,7 +67,7 @@ WAYS = (
 RESIZES = tuple(dict.fromkeys([*(way.group for way in WAYS), *(way.name for way in WAYS)]))
 
 _IMAGENET_MEAN, _IMAGENET_STD = (0.485, 0.456, 0.406), (0.229, 0.224, 0.225)
-# By what --scale names; the first of each is meant where no photo tells.
+# By the values of --scale. The first of each is the default.
 SCALES: dict[str, tuple[Numbers, ...]] = {
     "-1..1": (
         Numbers(1 / 127.5, (1.0,) * 3),
@@ -83,7 +83,7 @@ SCALES: dict[str, tuple[Numbers, ...]] = {
 
 @dataclass(frozen=True)
 class Candidate:
-    """One way to prepare a photo: `resize` and `scale` as the options name them, `reverse` the labels of a sigmoid."""
+    """One way to prepare a photo. `resize`, `scale`: values of the options. `reverse`: swap the labels of a sigmoid."""
 
     resize: str
     scale: str
@@ -93,17 +93,17 @@ class Candidate:
 
     @property
     def order(self) -> str:
-        """As --order names it."""
+        """The value of --order."""
         return "bgr" if self.numbers.bgr else "rgb"
 
     def pixels(self, image: Image.Image) -> Array:
-        """``[height, width, 3]``, what the preprocess service sends."""
+        """Return the pixels that the preprocess service sends, ``[height, width, 3]``."""
         return resize(image, PreprocessorConfig.model_validate(self.config).geometry())
 
 
 @dataclass(frozen=True)
 class Wanted:
-    """What the options leave open, each None where it is."""
+    """The way to prepare photos as far as the user gave it. None: open."""
 
     resize: str | None = None
     scale: str | None = None
@@ -113,7 +113,7 @@ class Wanted:
 
 
 def candidates(spec: InputSpec, width: int, height: int, wanted: Wanted, reverse: bool) -> list[Candidate]:
-    """Every way that the options leave open, the likelier ones first."""
+    """Return all ways that the options allow, the likelier ones first."""
     if wanted.config is not None:
         ways = [("preprocessor_config.json", dict(wanted.config))]
     else:
@@ -127,7 +127,7 @@ def candidates(spec: InputSpec, width: int, height: int, wanted: Wanted, reverse
     if wanted.numbers is not None:
         scales = [("as given", wanted.numbers)]
     elif wanted.scale is None and np.dtype(spec.dtype).kind in "ui":
-        # Whole numbers are pixels, those with a sign around 0.
+        # Integer inputs are pixels. Signed ones are around 0.
         scales = [("0..255", Numbers(mean=(128.0,) * 3 if spec.dtype == "int8" else (0.0,) * 3))]
     if spec.channels == 1:
         variants = [(False, False), (False, True)]
@@ -149,12 +149,12 @@ def candidates(spec: InputSpec, width: int, height: int, wanted: Wanted, reverse
 
 
 def fitted(image: Image.Image, width: int, height: int) -> Array:
-    """Pixels of a photo as good as any where only what a network makes of photos in general is asked."""
+    """Return the pixels of a photo with the first geometry, for checks where any geometry will do."""
     return resize(image, PreprocessorConfig.model_validate(WAYS[0].config(width, height)).geometry())
 
 
 def given_config(source: Source) -> PreprocessorConfig | None:
-    """What `preprocessor_config.json` beside the model says, as Hugging Face's models have it; raises ImportProblem."""
+    """Read Hugging Face's `preprocessor_config.json` beside the model; None if there is none; raises ImportProblem."""
     path = source.beside("preprocessor_config.json")
     if path is None:
         return None
@@ -166,7 +166,7 @@ def given_config(source: Source) -> PreprocessorConfig | None:
 
 
 def wanted_of(wanted: Wanted, source: Source) -> Wanted:
-    """The options, and what a `preprocessor_config.json` beside the model says where they leave it open."""
+    """Return the options, completed from a `preprocessor_config.json` beside the model."""
     config = given_config(source)
     if config is None:
         return wanted

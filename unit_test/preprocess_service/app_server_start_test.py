@@ -110,7 +110,7 @@ class AppServerStartTest(unittest.TestCase):
             it.process.send_signal(signal.SIGTERM)
             while "process" not in (failing := requests.get(f"{url}/readyz", timeout=10).json()["failing"]):
                 time.sleep(0.05)
-            self.assertIn("about to end", failing["process"])
+            self.assertIn("shutting down", failing["process"])
             self.assertTrue(answers(f"{url}/livez"))
             # On a keep-alive connection the next request could arrive when the server no longer reads.
             self.assertEqual(requests.get(f"{url}/livez", timeout=10).headers["Connection"], "close")

@@ -152,8 +152,8 @@ class AppServerTest(unittest.TestCase):
         for name, body, words in (
             ("a missing field", "{}", ["'image_b64' is missing"]),
             ("an unknown field", '{"image_b64": "QUJD", "image": 1}', ["'image' is unknown"]),
-            ("a number", '{"image_b64": 7}', ["'image_b64' is of the wrong type"]),
-            ("null", '{"image_b64": null}', ["'image_b64' is of the wrong type"]),
+            ("a number", '{"image_b64": 7}', ["'image_b64' has the wrong type"]),
+            ("null", '{"image_b64": null}', ["'image_b64' has the wrong type"]),
             ("a list", "[]", ["not a JSON object"]),
             ("no JSON", "image_b64=QUJD", ["not JSON"]),
             ("half a JSON", '{"image_b64": "QUJD', ["not JSON"]),

@@ -69,7 +69,7 @@ class ConfigTest(unittest.TestCase):
 
     def test_an_unknown_key_is_named(self) -> None:
         self.settings["limits"]["pixles"] = 1
-        self.check_refusal(self.settings, "limits.pixles", "no known key")
+        self.check_refusal(self.settings, "limits.pixles", "unknown key")
 
     def test_a_bad_value_is_named_with_its_key(self) -> None:
         for section, key, value in (
@@ -118,7 +118,7 @@ class ConfigTest(unittest.TestCase):
         for variable in ("SERVICE_API_KEYS", "SERVICE_CORS_ORIGINS", "SERVICE_TRUSTED_PROXIES"):
             for value in (" , ", ",", "  "):
                 with self.subTest(variable, value=value):
-                    self.check_refusal(self.settings, variable, "nothing", environment={variable: value})
+                    self.check_refusal(self.settings, variable, "only commas", environment={variable: value})
 
     def keys_from(self, content: bytes, **environment: str) -> list[str]:
         path = Path(self.enterContext(tempfile.TemporaryDirectory()), "keys")
@@ -132,9 +132,9 @@ class ConfigTest(unittest.TestCase):
 
     def test_a_file_of_keys_that_is_no_good_stops_the_start_and_no_key_is_shown(self) -> None:
         for name, content, environment, words in (
-            ("no key", b"# none yet\n\n", {}, "holds no key"),
+            ("no key", b"# none yet\n\n", {}, "has no key"),
             ("a bad one", b"0123456789abcdef\nshort-secret\n", {}, "16 characters or more"),
-            ("not text", b"secret\xff\n", {}, "no text in UTF-8"),
+            ("not text", b"secret\xff\n", {}, "is not text in UTF-8"),
             ("both", b"0123456789abcdef", {"SERVICE_API_KEYS": "secret-secret-secret-1"}, "both set"),
         ):
             with self.subTest(name), self.assertRaisesRegex(config.ConfigError, words) as caught:

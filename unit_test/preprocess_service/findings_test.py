@@ -55,7 +55,7 @@ class FormTest(unittest.TestCase):
                     headers = {"Content-Type": "application/json"}
                     answer = requests.post(f"{self.url}{path}", data=body, headers=headers, timeout=20)
                     self.assertEqual((answer.status_code, answer.json()["code"]), (422, "invalid_request"))
-                    self.assertIn("far more items or fields", answer.json()["msg"])
+                    self.assertIn("too many items or fields", answer.json()["msg"])
 
 
 class DecoderTest(unittest.TestCase):

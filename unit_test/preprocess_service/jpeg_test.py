@@ -73,7 +73,7 @@ class CodingTest(unittest.TestCase):
             with self.subTest(name):
                 error = refusal(data)
                 self.assertIsInstance(error, errors.UnsupportedMediaType)
-                self.assertIn(f"not taken: {name}", str(error))
+                self.assertIn(f"not supported: {name}", str(error))
 
     def test_what_is_broken_is_not_called_another_kind(self) -> None:
         data = imagecodecs.jpeg8_encode(RGB, level=95)

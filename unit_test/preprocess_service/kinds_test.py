@@ -76,7 +76,7 @@ class NamesTest(unittest.TestCase):
             with self.subTest(name, data=data[:20]):
                 error = refusal(data)
                 self.assertIsInstance(error, errors.UnsupportedMediaType)
-                self.assertRegex(str(error), f"not taken: .*{name}")
+                self.assertRegex(str(error), f"not supported: .*{name}")
 
     def test_what_is_no_picture_is_not_named(self) -> None:
         noise = random.Random(1)
@@ -84,7 +84,7 @@ class NamesTest(unittest.TestCase):
             with self.subTest(data[:20]):
                 error = refusal(data)
                 self.assertIsInstance(error, errors.InvalidImage)
-                self.assertIn("not a picture that can be read", str(error))
+                self.assertIn("not a picture of a supported format", str(error))
 
     def test_a_broken_file_of_a_kind_that_is_taken_is_broken(self) -> None:
         for kind, data in TAKEN.items():

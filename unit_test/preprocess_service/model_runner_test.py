@@ -190,7 +190,7 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         for name, dtype, settings, words in (
             ("no such signature", messages.types_pb2.DT_FLOAT, {"signature_name": "none"}, "no signature none"),
             ("no such input", messages.types_pb2.DT_FLOAT, {"model_input_name": "none"}, "has no input none"),
-            ("of another type", 9, {}, "of type int64"),
+            ("of another type", 9, {}, "the type int64"),
         ):
             with self.subTest(name):
                 self.model.signatures = {"serving_default": (dtype, -1)}

@@ -134,7 +134,7 @@ class LayoutTest(unittest.TestCase):
                         try:
                             found = decode(data)
                         except errors.UnsupportedMediaType as exc:
-                            self.assertRegex(str(exc), "of this kind are not taken: (big-endian Big)?TIFF")
+                            self.assertRegex(str(exc), "of this kind are not supported: (big-endian Big)?TIFF")
                             continue
                     np.testing.assert_allclose(found, expected(levels, photometric, extra), atol=2)
 
@@ -250,19 +250,19 @@ class KindTest(unittest.TestCase):
             ("camera RAW", tiff({**self.RGB, 262: 34892}, bytes(192))),
         ):
             with self.subTest(name):
-                self.assertRegex(str(refusal(data)), f"not taken: .*{name}")
+                self.assertRegex(str(refusal(data)), f"not supported: .*{name}")
         # The raw picture in a directory of its own, as in NEF and ARW.
         inner = tiff({**self.RGB, 258: 16, 262: 32803, 277: 1})
         place = len(tiff({**self.RGB, 330: 0}, bytes(192)))
         data = tiff({**self.RGB, 330: place}, bytes(192)) + inner[8:]
-        self.assertRegex(str(refusal(data)), "not taken: camera RAW")
+        self.assertRegex(str(refusal(data)), "not supported: camera RAW")
 
         # Or as a page of its own behind the preview.
         stream = io.BytesIO()
         with tifffile.TiffWriter(stream) as writer:
             writer.write(np.zeros((8, 8, 3), np.uint8), photometric="rgb", subfiletype=1)
             writer.write(np.zeros((80, 80, 3), np.uint8), photometric="rgb")
-        self.assertRegex(str(refusal(stream.getvalue())), "not taken: .* whose first picture is a preview")
+        self.assertRegex(str(refusal(stream.getvalue())), "not supported: .* whose first picture is a preview")
 
     def test_a_picture_of_several_pages_is_its_first(self) -> None:
         pages = [Image.new("RGB", (8, 8), colour) for colour in ("red", "blue")]

@@ -177,7 +177,7 @@ class ClassifyTest(unittest.TestCase):
 
     def test_a_busy_service_is_asked_again_but_not_for_ever(self) -> None:
         photo = self.paint("cat.png")
-        for times, status, word in ((1, 0, "DOG"), (100, 1, "too much work")):
+        for times, status, word in ((1, 0, "DOG"), (100, 1, "is overloaded")):
             with self.subTest(times):
                 runner = BusyRunner(times)
                 run = self.run_it(self.serve(runner), photo)

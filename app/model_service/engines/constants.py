@@ -1,8 +1,8 @@
-"""Answers a signature whose outputs are constants of the graph, without any runtime.
+"""Answers a signature whose outputs are constants of the graph, without a runtime.
 
-A model tells so what else belongs to it, as text (a recipe, its labels): strings, which OpenVINO doesn't know and for
-which TensorFlow would be imported. Read are Const, Identity, and Fill with a constant value, whose size is a constant
-or the shape of an input.
+With such a signature a model returns text that belongs to it, such as a recipe or labels. OpenVINO does not support
+strings, and TensorFlow would have to be imported for them. The supported nodes are Const, Identity, and Fill with a
+constant value. The size of Fill is a constant or the shape of an input.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -14,20 +14,20 @@ from model_service.errors import invalid_argument
 from model_service.models.saved_model import SavedModel, Signature, read_message, serving_graph
 from model_service.models.tensors import KINDS, Array, to_array
 
-# Of a constant that is kept in memory: as much as the largest message takes by default.
+# The limit of a constant in memory: the default size of the largest message.
 _MAX_BYTES = 16 << 20
-# What has more links than this between a constant and an output leads in a circle.
+# The limit of links between a constant and an output. More links mean a cycle.
 _MOST_LINKS = 100
 
 Value = Callable[[Mapping[str, Array]], Array]
 
 
 class NoConstant(Exception):
-    """An output is computed."""
+    """An output is not a constant."""
 
 
 class ConstantEngine:
-    """A signature whose outputs are known: it computes nothing, so that a warm-up has nothing to touch."""
+    """An engine with constant outputs. It computes nothing, so a warm-up is not needed."""
 
     infer_requests = 0
 
@@ -40,7 +40,7 @@ class ConstantEngine:
 
 
 def load(model: SavedModel, signature: Signature) -> ConstantEngine:
-    """Read the constants of `signature`; raises NoConstant where it has an output that is computed."""
+    """Read the constants of `signature`. Raises NoConstant if an output is not a constant."""
     if not signature.outputs:
         raise NoConstant
     nodes = {node.name: node for node in serving_graph(read_message(model.folder), model.folder).graph_def.node}
@@ -59,7 +59,7 @@ class _Reader:
         self._inputs = inputs
 
     def value(self, tensor: str) -> tuple[Value, np.dtype[Any]]:
-        """How to get a tensor's value, and its dtype."""
+        """Return a function that gives a tensor's value, and its dtype."""
         node = self._source(tensor)
         if node.op == "Const":
             array = _constant(node)
@@ -84,9 +84,9 @@ class _Reader:
         return lambda _: sizes
 
     def _source(self, tensor: str) -> Any:
-        """The node that a tensor's value is from, behind those that only pass it on."""
+        """Return the node that a tensor's value comes from. Identity nodes are skipped."""
         for _ in range(_MOST_LINKS):
-            # An input may be fed in the place of any node.
+            # A signature's input may replace any node.
             if _full_name(tensor) in self._inputs:
                 raise NoConstant
             node = self._node(tensor)
@@ -124,7 +124,7 @@ def _constant(node: Any) -> Array:
         array = to_array(node.attr["value"].tensor, _MAX_BYTES)
     except ValueError as exc:
         raise NoConstant from exc
-    # An array of its own: what is read from a message shares the memory of the whole message, weights included.
+    # A copy: an array that is read from a message shares the memory of the whole message, with its weights.
     return array.copy()
 
 

@@ -1,8 +1,8 @@
-"""Refuses a network in OpenVINO's own format that could do anything but compute (`--refuse_unsafe_operations`).
+"""Rejects a network in OpenVINO's own format that could do more than compute (`--refuse_unsafe_operations`).
 
-The operations of OpenVINO's operation sets read nothing but their inputs and the weights file beside them, and write
-nothing but their outputs; others come from extensions, of which the server loads none. Two keep numbers from one call
-for the next, so that one client's photo could change another one's answer.
+The operations of OpenVINO's operation sets read only their inputs and the weights file, and write only their outputs.
+Other operations come from extensions, and the server loads none. Two operations keep state between calls. With them,
+one client's photo could change another client's answer.
 """
 
 import re
@@ -16,7 +16,7 @@ _KEEPS_STATE = frozenset({"ReadValue", "Assign"})
 
 
 def check_ir(path: Path) -> None:
-    """Raise StartError if an operation is of no operation set or keeps state, or the file can't be read."""
+    """Raise StartError if an operation is in no operation set or keeps state, or if the file can't be read."""
     parser = expat.ParserCreate()
     found: list[str] = []
 
@@ -28,8 +28,8 @@ def check_ir(path: Path) -> None:
             found.append(one_line(f'"{operation[:100]}" of "{version[:100]}"'))
 
     def on_doctype(*_: object) -> None:
-        # Entities can make a small file a large one.
-        raise StartError(f"{path} has a document type, which no network of OpenVINO has.")
+        # Entities could expand a small file to a very large one.
+        raise StartError(f"{path} has a document type declaration, which an OpenVINO network never has.")
 
     parser.StartElementHandler = on_element
     parser.StartDoctypeDeclHandler = on_doctype
@@ -42,6 +42,6 @@ def check_ir(path: Path) -> None:
         raise StartError(f"{path} can't be read ({exc.strerror}): is the model folder copied completely?") from exc
     if found:
         raise StartError(
-            f"--refuse_unsafe_operations: {path} has the operation {found[0]}, and it is not known to do nothing but "
-            "compute. Serve a model without that flag only if you trust its author."
+            f"--refuse_unsafe_operations: {path} has the operation {found[0]}, which may do more than compute. "
+            "Serve a model without that flag only if you trust its author."
         )

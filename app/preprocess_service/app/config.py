@@ -1,4 +1,4 @@
-"""The settings: one frozen, typed object from ``config.yaml`` and then the environment."""
+"""The settings: one frozen, typed object, read from ``config.yaml`` and the environment."""
 
 import re
 from collections.abc import Mapping
@@ -22,9 +22,9 @@ from serving_common.cpu_quota import usable_cores
 
 CONFIG_FILE = Path(__file__).with_name("config.yaml")
 
-# The name of the model, for both services alike.
+# The variable with the model's name. Both services read it.
 MODEL_NAME = "MODEL_NAME"
-# Variable -> the key that it sets. Only these: a misspelt SERVICE_* variable stops the start like a misspelt key.
+# Variable -> the key that it sets. Any other SERVICE_* variable is an error at the start, like an unknown key.
 ENVIRONMENT: dict[str, tuple[str, ...]] = {
     MODEL_NAME: ("experiment_id",),
     "SERVICE_MODEL_HOST": ("model_server", "host"),
@@ -49,20 +49,20 @@ Name = Annotated[str, Field(min_length=1)]
 Port = Annotated[int, Field(ge=1, le=65535)]
 
 
-# As long as 96 random bits in base64; what is shorter can be guessed, or was chosen by a person.
+# The length of 96 random bits in base64. A shorter key can be guessed, or was chosen by a person.
 KEY_LENGTH = 16
 # Random keys of that length have more; "aaaaaaaaaaaaaaaa" or "abababababababab" has fewer.
 KEY_CHARACTERS = 5
-# What a proxy may put before all paths. Two slashes at its start would be the name of a host, ".." leads out of it.
+# A prefix that a proxy may put before all paths. Two slashes at its start would name a host; ".." would leave it.
 PREFIX = r"(?:/(?!\.+(?:/|$))[A-Za-z0-9._~-]+)+"
 
 
 def _check_key(key: SecretStr) -> SecretStr:
-    # What needs no quotes in a header, a shell or a program (RFC 6750, 2.1).
+    # These characters need no quotes in a header, a shell or a program (RFC 6750, 2.1).
     if len(key) < KEY_LENGTH or not re.fullmatch(r"[A-Za-z0-9._~+/-]+=*", key.get_secret_value()):
-        raise ValueError(f"a key has {KEY_LENGTH} characters or more, all of them letters, digits or one of -._~+/=")
+        raise ValueError(f"a key needs {KEY_LENGTH} characters or more, only letters, digits and -._~+/=")
     if len(set(key.get_secret_value())) < KEY_CHARACTERS:
-        raise ValueError(f"a key has {KEY_CHARACTERS} different characters or more; make one: openssl rand -base64 24")
+        raise ValueError(f"a key needs {KEY_CHARACTERS} different characters; make one: openssl rand -base64 24")
     return key
 
 
@@ -71,15 +71,15 @@ def _comma_separated(value: object) -> object:
         return value
     parts = [part.strip() for part in value.split(",") if part.strip()]
     if not parts:
-        # With keys that are set but empty the service would be open.
-        raise ValueError("it is set, but there is nothing between the commas; leave it unset or empty for none")
+        # If an empty list of keys were accepted, the service would be open.
+        raise ValueError("it is set, but has only commas and blanks; leave it unset or empty for none")
     return parts
 
 
 def _check_prefix(text: str) -> str:
     prefix = text.rstrip("/")
     if prefix and not re.fullmatch(PREFIX, prefix):
-        raise ValueError("a path begins with / and has letters, digits or one of -._~ between slashes")
+        raise ValueError("a path begins with / and has only letters, digits and -._~ between slashes")
     return prefix
 
 
@@ -95,28 +95,28 @@ CommaSeparated = BeforeValidator(_comma_separated)
 
 
 class ConfigError(Exception):
-    """The settings can't be used; the message names the key and the value."""
+    """The settings can't be used. The message names the key and the value."""
 
 
 class Section(BaseModel):
-    """A part of the settings: no key is optional, none unknown, none changes after the start."""
+    """A part of the settings. All keys are required, unknown keys are errors, and nothing changes after the start."""
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
 class ModelServer(Section):
-    """Where TensorFlow Serving, or the embedded model server, listens for gRPC."""
+    """How to reach TensorFlow Serving or the embedded model server by gRPC."""
 
     host: Name
     port: Port
     max_message_bytes: int = Field(ge=1024)
     max_concurrent_batches: int = Field(ge=0, description="0: chosen from the cores")
-    # With more, the ids of their requests might not fit into the 8 KB that gRPC takes for metadata.
+    # With more photos, their request ids might not fit into the 8 KB that gRPC accepts as metadata.
     batch_size: int = Field(ge=1, le=32)
 
 
 class Server(Section):
-    """Where this service listens for HTTP, whom it answers, and how it ends."""
+    """Where this service listens for HTTP, which clients and proxies it accepts, and how it shuts down."""
 
     host: Name
     port: Port
@@ -129,15 +129,15 @@ class Server(Section):
     root_path: Annotated[str, AfterValidator(_check_prefix)]
 
 
-# Enough that no core ever waits for work, few enough that the last in line is still answered within a fraction of a
-# second: at 50 photos a second and core, 16 of them are 0.3 s.
+# Enough that no core waits for work. Few enough that the last photo is still answered within a fraction of a second: at
+# 50 photos per second and core, 16 photos take 0.3 s.
 PHOTOS_PER_CORE = 16
-# How many batches take all slots.
+# How many batch requests take all slots together.
 BATCHES_AT_A_TIME = 4
 
 
 class Limits(Section):
-    """What one request may cost."""
+    """Limits on requests, photos and connections."""
 
     body_bytes: int = Field(ge=1024)
     buffered_bytes: int = Field(ge=1024)
@@ -157,17 +157,17 @@ class Limits(Section):
 
     @property
     def photos_in_flight(self) -> int:
-        """How many photos may be at work at the same time."""
+        """How many photos may be in flight at the same time."""
         return self.in_flight or PHOTOS_PER_CORE * usable_cores()
 
     @property
     def photos_per_request(self) -> int:
-        """How many of these may be of one request."""
+        """How many of these photos may belong to one request."""
         return max(1, self.photos_in_flight // BATCHES_AT_A_TIME)
 
 
 class Config(Section):
-    """All settings; see ``config.yaml`` for what each is for."""
+    """All settings. ``config.yaml`` explains each."""
 
     experiment_id: Name
     signature_name: Name | None
@@ -180,10 +180,10 @@ class Config(Section):
 
 
 def load_config(environment: Mapping[str, str]) -> Config:
-    """Read the settings: the file that ``SERVICE_CONFIG`` names, else ``config.yaml``, then ``ENVIRONMENT``.
+    """Read the settings from the file that ``SERVICE_CONFIG`` names, by default ``config.yaml``, then ``ENVIRONMENT``.
 
     Raises:
-        ConfigError: a file can't be read, or a key is missing, unknown or has a value that can't be used.
+        ConfigError: a file can't be read, or a key is missing, unknown or has an invalid value.
     """
     path = Path(environment.get("SERVICE_CONFIG") or CONFIG_FILE)
     settings = _read_yaml(path)
@@ -210,19 +210,19 @@ def _read_yaml(path: Path) -> dict[str, Any]:
 
 
 def _apply_environment(settings: dict[str, Any], environment: Mapping[str, str]) -> dict[tuple[str, ...], str]:
-    """Lay the environment over the settings; answer which variable set which key."""
+    """Overwrite settings with the environment. Return which variable set which key."""
     unknown = sorted(n for n in environment if n.startswith("SERVICE_") and n not in {*ENVIRONMENT, "SERVICE_CONFIG"})
     if unknown:
         known = ", ".join([*ENVIRONMENT, "SERVICE_CONFIG"])
         raise ConfigError(f"unknown environment variable {unknown[0]}; known are {known}")
     if environment.get(MODEL_NAME, "") not in ("", settings.get("experiment_id")):
-        # These are names of the other model's.
+        # These names belong to the model that the file names.
         settings |= {key: None for key in ("model_input_name", "model_output_name") if key in settings}
     origins: dict[tuple[str, ...], str] = {}
     for variable, path in ENVIRONMENT.items():
         *sections, key = path
         section = settings.get(sections[0]) if sections else settings
-        # Empty counts as unset: compose passes an undefined variable on as an empty one.
+        # An empty variable counts as unset: Docker Compose passes an undefined variable as an empty one.
         if environment.get(variable) and isinstance(section, dict):
             section[key] = environment[variable]
             origins[path] = variable
@@ -230,7 +230,7 @@ def _apply_environment(settings: dict[str, Any], environment: Mapping[str, str])
 
 
 def _read_keys(server: dict[str, Any], origins: dict[tuple[str, ...], str]) -> None:
-    """Put the keys of ``server.api_keys_file`` into ``server.api_keys``: one a line, ``#`` begins a comment."""
+    """Read ``server.api_keys_file`` into ``server.api_keys``: one key per line, ``#`` begins a comment."""
     name = origins.get(("server", "api_keys_file"), "server.api_keys_file")
     if server.get("api_keys"):
         other = origins.get(("server", "api_keys"), "server.api_keys")
@@ -238,13 +238,13 @@ def _read_keys(server: dict[str, Any], origins: dict[tuple[str, ...], str]) -> N
     try:
         lines = Path(server["api_keys_file"]).read_text(encoding="utf-8").splitlines()
     except UnicodeDecodeError as exc:
-        # Without what it is that is no UTF-8: a key is a secret.
-        raise ConfigError(f"{name}: {server['api_keys_file']} is no text in UTF-8") from exc
+        # The message does not show the bytes: a key is a secret.
+        raise ConfigError(f"{name}: {server['api_keys_file']} is not text in UTF-8") from exc
     except OSError as exc:
         raise ConfigError(f"{name}: {server['api_keys_file']} can't be read: {exc.strerror}") from exc
     keys = [key for line in lines if (key := line.partition("#")[0].strip())]
     if not keys:
-        raise ConfigError(f"{name}: {server['api_keys_file']} holds no key")
+        raise ConfigError(f"{name}: {server['api_keys_file']} has no key")
     server["api_keys"] = keys
     origins["server", "api_keys"] = name
 
@@ -255,8 +255,8 @@ def _explain(error: Any, path: Path, origins: dict[tuple[str, ...], str]) -> str
     if error["type"] == "missing":
         return f"{name} is missing"
     if error["type"] == "extra_forbidden":
-        return f"{name} is no known key"
-    # A key is a secret, even one that is no good.
+        return f"{name} is an unknown key"
+    # A key is a secret, even an invalid one.
     if "api_keys" in location:
         return f"{name}: {error['msg']}"
     return f"{name}: {error['msg']}, not {error['input']!r}" if location else f"{name}: {error['msg']}"

@@ -35,9 +35,9 @@ from serving_common.tensorflow_protos import get_model_metadata_pb2, get_model_s
 
 logger = logging.getLogger(__name__)
 
-# What each refusal of the model server means for the one who sent the photo. NOT_FOUND is a model that is not loaded
-# (yet); ABORTED and CANCELLED happen while a server goes down; RESOURCE_EXHAUSTED is a full queue. The rest means that
-# the two services do not fit together, which no sender can mend.
+# The error that the client gets for each status code of the model server. NOT_FOUND: the model is not loaded (yet).
+# ABORTED and CANCELLED: the server is shutting down. RESOURCE_EXHAUSTED: its queue is full. All others mean that the
+# two services do not fit together, which the client can't fix.
 ERRORS: dict[grpc.StatusCode, type[ServiceError]] = {
     **{status: ModelError for status in grpc.StatusCode if status != grpc.StatusCode.OK},
     grpc.StatusCode.CANCELLED: ModelUnavailable,
@@ -48,18 +48,15 @@ ERRORS: dict[grpc.StatusCode, type[ServiceError]] = {
     grpc.StatusCode.UNAVAILABLE: ModelUnavailable,
 }
 
-# More than what stands around the pictures in a request takes.
+# An upper limit for the bytes of a request beyond its pictures.
 _TEMPLATE_BYTES = 1024
-# What a full batch weighs. It divides by each number of photos that a batch may have to a weight of which so many, and
-# no more, fit into it.
-_BATCH_WEIGHT = 1_000_000
-# Versions of which the answers are read: the one in use, and those before it of which some are still on their way.
+# Versions whose answers are accepted: the one in use, and earlier ones whose answers may still arrive.
 _APPROVED = 4
 
 
 @dataclass(frozen=True)
 class _PredictItem:
-    """A photo that waits for the model until ``deadline``, by ``time.monotonic``; ``stage`` is for its trace."""
+    """A photo that waits for the model until ``deadline`` (``time.monotonic``). ``stage`` is the span of its trace."""
 
     pixels: Pixels
     model: ModelVersion
@@ -69,11 +66,12 @@ class _PredictItem:
 
 
 class ModelRunner:
-    """Sends photos to the model server and makes predictions of its answers.
+    """Sends photos to the model server and turns its answers into predictions.
 
-    Nothing is connected before ``open``, which needs a running event loop. One channel serves all requests; gRPC
-    connects when the first one is sent, and again by itself after the model server was away. Photos that come while
-    ``model_server.max_concurrent_batches`` are under way share the next call, those of one version with each other.
+    ``open`` creates the channel; it needs a running event loop. One channel serves all requests. gRPC connects when
+    the first request is sent, and reconnects by itself when the model server is available again. While
+    ``model_server.max_concurrent_batches`` calls are in flight, new photos wait and share the next call. One call has
+    photos for one version only.
     """
 
     def __init__(self, config: Config, tracing: Tracing | None = None) -> None:
@@ -96,26 +94,26 @@ class ModelRunner:
         await self._connection.open()
 
     async def close(self) -> None:
-        """Close the channel; calls under way are cancelled."""
+        """Close the channel. Calls in flight are cancelled."""
         await self._connection.close()
 
     async def predict(self, pixels: Pixels, model: ModelVersion, timeout: float, request_id: str = "") -> Prediction:
-        """Ask the model what is in one picture.
+        """Return the model's prediction for one photo.
 
         Args:
-            pixels: ``[height, width, 3]``, as ``model.geometry`` has it (``imaging.resize``).
-            model: the version that they were made for.
-            timeout: seconds until the answer must be here.
-            request_id: told to the model server as metadata, so that both logs can be read together.
+            pixels: ``[height, width, 3]``, the size and dtype of ``model.geometry`` (``imaging.resize``).
+            model: the version that the pixels were prepared for.
+            timeout: seconds within which the answer must arrive.
+            request_id: sent to the model server as metadata, so that both logs have it.
 
         Raises:
-            ModelUnavailable, Overloaded, DeadlineExceeded, ModelError: see ``ERRORS``; ModelError also where the
-                answer is not one probability for each label.
-            AnotherVersion: one answered that wants other pixels or may not be used yet, or ``model`` is gone.
+            ModelUnavailable, Overloaded, DeadlineExceeded, ModelError: see ``ERRORS``. ModelError also if the answer
+                is not one probability for each label.
+            AnotherVersion: a version answered that needs other pixels or is not approved yet, or ``model`` is gone.
         """
         deadline = time.monotonic() + timeout
         try:
-            # It may wait for a call that has a later deadline.
+            # The photo may share a call that has a later deadline.
             async with asyncio.timeout(timeout):
                 item = _PredictItem(pixels, model, deadline, request_id, self._tracing.current_stage())
                 return await self._batcher.submit(item)
@@ -123,7 +121,7 @@ class ModelRunner:
             raise DeadlineExceeded from exc
 
     async def _predict_batch(self, items: Sequence[_PredictItem]) -> Sequence[Prediction | Exception]:
-        """Ask for all of ``items``, of one version, in one call, which may take as long as the last of them waits."""
+        """Send all ``items``, of one version, in one call. Its deadline is the latest deadline of the items."""
         model = items[0].model
         deadline = max(item.deadline for item in items)
         inputs = [model.to_input(item.pixels) for item in items]
@@ -134,7 +132,7 @@ class ModelRunner:
         response = await self._call(self._connection.predict, request, deadline - time.monotonic(), ids, stages)
         answered = int(response.model_spec.version.value)
         if answered != model.version:
-            # What the numbers mean is the answering version's to say.
+            # The labels of the version that answered apply.
             other = self._approved.get(answered)
             if other is None or model.is_pinned or not other.takes_the_same(model):
                 raise AnotherVersion(answered)
@@ -142,10 +140,10 @@ class ModelRunner:
         return read_predictions(response, model.signature, model.recipe, len(items))
 
     async def available(self, timeout: float) -> list[int]:
-        """The versions that the model server reports AVAILABLE, newest first.
+        """Return the versions that the model server reports as AVAILABLE, newest first.
 
         Raises:
-            ModelUnavailable: there is none, or the model server can't be reached in ``timeout`` seconds.
+            ModelUnavailable: there is none, or the model server can't be reached within ``timeout`` seconds.
         """
         request = get_model_status_pb2.GetModelStatusRequest()
         request.model_spec.name = self._config.experiment_id
@@ -153,10 +151,10 @@ class ModelRunner:
         return available_versions(response.model_version_status, self._config.experiment_id)
 
     async def load(self, version: int, timeout: float) -> ModelVersion:
-        """Ask for a version's signatures and its recipe.
+        """Fetch a version's signatures and its recipe.
 
         Raises:
-            ModelError: it can't be used; the message says why.
+            ModelError: the version can't be used; the message says why.
             ServiceError: as in ``predict``.
         """
         end = time.monotonic() + timeout
@@ -174,14 +172,14 @@ class ModelRunner:
         return ModelVersion(version, signatures.choose_signature(definitions, recipe, self._config), recipe)
 
     def approve(self, model: ModelVersion) -> None:
-        """Let answers of this version be read, whichever version they were asked of."""
+        """Accept answers of this version, also for requests that were made for another version."""
         self._approved.pop(model.version, None)
         self._approved[model.version] = model
         if len(self._approved) > _APPROVED:
             del self._approved[next(iter(self._approved))]
 
     def disapprove(self, version: int) -> None:
-        """Let no answer of this version be read as another's."""
+        """Stop accepting answers of this version for requests that were made for another version."""
         self._approved.pop(version, None)
 
     async def _fetch_recipe(self, version: int, timeout: float) -> Recipe:
@@ -210,7 +208,7 @@ class ModelRunner:
     async def _call(
         self, method: Any, request: Any, timeout: float, request_ids: str = "", stages: Sequence[Span] = ()
     ) -> Any:
-        # gRPC takes a timeout of 0 for none at all.
+        # gRPC treats a timeout of 0 as no timeout.
         if timeout <= 0:
             raise DeadlineExceeded
         sent = (("x-request-id", request_ids),) if request_ids else ()
@@ -223,17 +221,17 @@ class ModelRunner:
                 logger.warning("model server: %s: %s", exc.code().name, exc.details(), extra=fields)
                 raise self._error(exc, name) from exc
         if answer is None:
-            # What gRPC gives for bytes that are no message of this kind; its own log has the reason.
+            # gRPC returns None if it can't parse the message. Its own log has the reason.
             raise model_error("model_unreadable")
         return answer
 
     def _error(self, exc: grpc.aio.AioRpcError, call: str) -> Exception:
         code, details = exc.code(), exc.details() or ""
         if code == grpc.StatusCode.NOT_FOUND:
-            # A version that is named may be gone by now; which are there is the status's to say.
+            # The requested version may be gone. Only GetModelStatus says which versions exist.
             return not_there(self._config.experiment_id, details) if call == "GetModelStatus" else AnotherVersion()
         if code == grpc.StatusCode.RESOURCE_EXHAUSTED and "larger than max" in details:
-            # A message over the limit of one side: no lack of anything that a later attempt would find.
+            # The message is over the limit of one side. A retry would fail in the same way.
             return ModelError("model_message")
         if ERRORS[code] is ModelError:
             return ModelError("model_refused", code=code.name)

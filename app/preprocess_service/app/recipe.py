@@ -1,12 +1,12 @@
-"""What belongs to a version of a model: how a photo becomes its input, its labels, and photos whose answers are known.
+"""The recipe of a model version: its preprocessing, its labels, and golden photos whose answers are known.
 
-It travels with the version. The folder has it as files (``docs/models.md``); the model has it as one JSON document,
-which its signature ``preprocessor_config`` returns:
+The recipe is part of the version. In the version folder it is a set of files (``docs/models.md``). In the model it is
+one JSON document, which the signature ``preprocessor_config`` returns:
 
     {"preprocessor_config": {...}, "labels": ["CAT", "DOG"],
      "golden": [{"name": "golden_1.jpg", "photo": "<base64>", "probabilities": {"CAT": 0.98, "DOG": 0.02}}]}
 
-``preprocessor_config`` has the keys of Hugging Face's image processors, and some of our own for what these lack.
+``preprocessor_config`` has the keys of Hugging Face's image processors, and additional keys of this service.
 """
 
 import json
@@ -16,15 +16,15 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, ValidationError, field_validator, model_validator
 
-# The signature that returns the document, its one input (int32 [n], any numbers) and its one output (string [n]).
+# The signature that returns the document. It has one input (int32 [n], any values) and one output (string [n]).
 SIGNATURE = "preprocessor_config"
 SIGNATURE_INPUT = "count"
 SIGNATURE_OUTPUT = "document"
 
-# Pillow's numbers of its filters, which Hugging Face's `resample` uses.
+# In the order of Pillow's filter numbers, which Hugging Face's `resample` uses.
 Resampling = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]
 RESAMPLING: tuple[Resampling, ...] = ("nearest", "lanczos", "bilinear", "bicubic", "box", "hamming")
-# Hugging Face writes these too; they change nothing here.
+# Hugging Face writes these keys too. They have no effect here.
 _IGNORED_KEYS = {
     "image_processor_type", "feature_extractor_type", "processor_class", "auto_map", "do_convert_rgb", "data_format",
     "input_data_format", "return_tensors", "device", "disable_grouping", "default_to_square", "_valid_processor_keys",
@@ -37,7 +37,7 @@ Three = tuple[float, float, float]
 
 
 class RecipeError(Exception):
-    """The recipe can't be used; the message names the key and the value."""
+    """The recipe can't be used. The message names the key and the value."""
 
 
 class _Frozen(BaseModel):
@@ -45,19 +45,20 @@ class _Frozen(BaseModel):
 
 
 class Geometry(_Frozen):
-    """How a photo is brought to the model's size.
+    """How a photo is resized to the model's size.
 
     Attributes:
-        width, height: of the model's input, in pixels.
-        mode: ``crop``: the largest centre rectangle of the model's aspect ratio, then resized. ``stretch``: resized
-            without regard to the aspect ratio. ``pad``: the whole photo is resized to fit, and ``pad_color`` fills
-            the rest. ``shortest_edge``: the shorter side is resized to ``shortest_edge``, then the centre is cut out.
-        crop: ``crop`` only: the part of the centre rectangle that is kept, 1.0 for all of it.
+        width, height: the size of the model's input, in pixels.
+        mode: ``crop``: the largest centre rectangle of the model's aspect ratio is cut out and resized. ``stretch``:
+            the photo is resized and its aspect ratio ignored. ``pad``: the whole photo is resized to fit, and
+            ``pad_color`` fills the rest. ``shortest_edge``: the shorter side is resized to ``shortest_edge``, then the
+            centre is cut out.
+        crop: for the mode ``crop``: the part of the centre rectangle that is kept; 1.0 keeps all of it.
         resampling: one of ``RESAMPLING``.
-        antialias: whether the filter grows with the reduction, as Pillow's does. TensorFlow's does not by default.
-        dtype: ``uint8``: resized values are rounded, as Pillow's are; ``float32``: as TensorFlow's, they are not.
-        decode: ``fast``: large photos may be decoded at a reduced scale; ``exact``: never.
-        grayscale: whether the photo becomes grey first, in whole levels, as Pillow's ``convert("L")`` has it.
+        antialias: whether the filter is widened when the photo is reduced. Pillow does so; TensorFlow by default not.
+        dtype: ``uint8``: resized values are rounded, as in Pillow. ``float32``: they are not, as in TensorFlow.
+        decode: ``fast``: large photos may be decoded at a reduced scale. ``exact``: never.
+        grayscale: whether the photo is first converted to grey, with 8 bits, as Pillow's ``convert("L")`` does.
     """
 
     width: Side
@@ -74,7 +75,7 @@ class Geometry(_Frozen):
 
 
 class Golden(_Frozen):
-    """A photo whose answer is known: ``photo`` is its file, ``probabilities`` has the largest ones by label."""
+    """A photo whose answer is known. ``photo``: its file. ``probabilities``: the largest ones, by label."""
 
     name: str = Field(min_length=1, max_length=100)
     photo: Base64Bytes
@@ -92,7 +93,7 @@ def _per_channel(value: object) -> object:
 
 
 class PreprocessorConfig(_Frozen):
-    """``preprocessor_config.json``: the keys of Hugging Face's image processors, and our own at the end."""
+    """``preprocessor_config.json``: the keys of Hugging Face's image processors, then the keys of this service."""
 
     do_resize: Literal[True] = True
     do_grayscale: bool = False
@@ -105,7 +106,7 @@ class PreprocessorConfig(_Frozen):
     do_normalize: bool = False
     image_mean: Three = (0.0, 0.0, 0.0)
     image_std: Three = (1.0, 1.0, 1.0)
-    # Ours.
+    # Keys of this service.
     resize_mode: Literal["crop", "stretch", "pad"] = "stretch"
     crop_pct: float = Field(default=1.0, gt=0, le=1)
     pad_color: tuple[int, int, int] = (0, 0, 0)
@@ -164,7 +165,7 @@ class PreprocessorConfig(_Frozen):
         )
 
     def scaling(self) -> tuple[Three, Three]:
-        """``scale`` and ``offset`` for each channel: the model's input is ``pixel * scale + offset``."""
+        """Return ``scale`` and ``offset`` for each channel. The model's input is ``pixel * scale + offset``."""
         factor = self.rescale_factor if self.do_rescale else 1.0
         mean, std = (self.image_mean, self.image_std) if self.do_normalize else ((0.0,) * 3, (1.0,) * 3)
         scale = (factor / std[0], factor / std[1], factor / std[2])
@@ -172,7 +173,7 @@ class PreprocessorConfig(_Frozen):
 
 
 class Recipe(_Frozen):
-    """Of one version of a model: its preprocessing, its labels in the order of its outputs, its golden photos."""
+    """The recipe of one model version: preprocessing, labels in the order of the model's outputs, golden photos."""
 
     preprocessor_config: PreprocessorConfig
     labels: tuple[Annotated[str, Field(min_length=1)], ...] = Field(min_length=2)
@@ -182,7 +183,7 @@ class Recipe(_Frozen):
     def _labels_fit(self) -> Self:
         label, count = Counter(self.labels).most_common(1)[0]
         if count > 1:
-            raise ValueError(f"labels must differ from each other; {label!r} stands there more than once")
+            raise ValueError(f"labels must differ from each other; {label!r} is there more than once")
         for golden in self.golden:
             if unknown := sorted(set(golden.probabilities) - set(self.labels)):
                 raise ValueError(f"{golden.name} names the label {unknown[0]!r}, which is not in labels")
@@ -190,10 +191,10 @@ class Recipe(_Frozen):
 
 
 def parse_recipe(document: str | bytes | Mapping[str, Any]) -> Recipe:
-    """Read the JSON document, or what it holds.
+    """Parse a recipe from its JSON document or from the parsed document.
 
     Raises:
-        RecipeError: it is no JSON, or a key is missing, unknown, or has a value that can't be used.
+        RecipeError: it is not JSON, or a key is missing, unknown, or has an invalid value.
     """
     try:
         values = document if isinstance(document, Mapping) else json.loads(document)
@@ -202,4 +203,4 @@ def parse_recipe(document: str | bytes | Mapping[str, Any]) -> Recipe:
         reasons = [f"{'.'.join(map(str, error['loc'])) or 'recipe'}: {error['msg']}" for error in exc.errors()]
         raise RecipeError("; ".join(reasons)) from exc
     except (ValueError, RecursionError) as exc:
-        raise RecipeError(f"it is no JSON: {exc}") from exc
+        raise RecipeError(f"it is not JSON: {exc}") from exc

@@ -15,40 +15,41 @@ MESSAGES: dict[str, dict[Language, str]] = MODEL_MESSAGES | {
         "pt": "Base64 da imagem inválido. Envie os bytes da imagem em base64, nada mais.",
     },
     "base64_data_url": {
-        "en": "Image base64 invalid: the data: URL has no ';base64,'. Write its content in base64, behind that.",
+        "en": "Image base64 invalid: the data: URL has no ';base64,'. Write its content in base64 after it.",
         "pt": "Base64 da imagem inválido: falta ';base64,' na URL data:. Escreva o conteúdo em base64 depois disso.",
     },
     "base64_quoted": {
-        "en": "Image base64 invalid: it begins with a quotation mark, as b'...' does. Send the text without: "
+        "en": "Image base64 invalid: it begins with a quotation mark, like b'...'. Send the text without quotes: "
         "in Python, base64.b64encode(data).decode().",
         "pt": "Base64 da imagem inválido: começa com aspas, como em b'...'. Envie o texto sem elas: em Python, "
         "base64.b64encode(data).decode().",
     },
     "base64_blanks": {
-        "en": "Image base64 invalid: it has blanks where base64 has '+'. Decoding a form or URL makes them. "
-        "Write '+' as %2B there, or send JSON.",
-        "pt": "Base64 da imagem inválido: há espaços onde o base64 tem '+'. A decodificação de um "
-        "formulário ou URL os cria. Escreva '+' como %2B ali, ou envie JSON.",
+        "en": "Image base64 invalid: it has blanks where base64 has '+'. The decoding of a form or URL turns '+' into "
+        "a blank. Write '+' as %2B there, or send JSON.",
+        "pt": "Base64 da imagem inválido: há espaços onde o base64 tem '+'. A decodificação de um formulário ou de "
+        "uma URL transforma '+' em espaço. Escreva '+' como %2B ali, ou envie JSON.",
     },
     "image_empty": {
         "en": "The picture is empty: it has 0 bytes. Send the file's bytes.",
         "pt": "A imagem está vazia: tem 0 bytes. Envie os bytes do arquivo.",
     },
     "image_unknown": {
-        "en": "This is not a picture that can be read. Send one of {formats}.",
-        "pt": "Isto não é uma imagem que possa ser lida. Envie um destes formatos: {formats}.",
+        "en": "This is not a picture of a supported format. Send one of {formats}.",
+        "pt": "Isto não é uma imagem em um formato suportado. Envie um destes formatos: {formats}.",
     },
     "image_broken": {
         "en": "The picture is truncated or broken. Save it again and send that file.",
         "pt": "A imagem está cortada ou corrompida. Salve-a de novo e envie esse arquivo.",
     },
     "image_format": {
-        "en": "Pictures of this format are not taken: {name}. Send one of {formats}.",
-        "pt": "Imagens deste formato não são aceitas: {name}. Envie um destes formatos: {formats}.",
+        "en": "Pictures of this format are not supported: {name}. Send one of {formats}.",
+        "pt": "Imagens deste formato não são suportadas: {name}. Envie um destes formatos: {formats}.",
     },
     "image_variant": {
-        "en": "Pictures of this kind are not taken: {name}. Save it as a JPEG, or as a PNG of 8 bits a channel.",
-        "pt": "Imagens deste tipo não são aceitas: {name}. Salve-a como JPEG, ou como PNG de 8 bits por canal.",
+        "en": "Pictures of this kind are not supported: {name}. Save it as a JPEG, or as a PNG with 8 bits per "
+        "channel.",
+        "pt": "Imagens deste tipo não são suportadas: {name}. Salve-a como JPEG, ou como PNG de 8 bits por canal.",
     },
     "image_pixels": {
         "en": "The picture has more than {megapixels} megapixels. Send a smaller one.",
@@ -77,9 +78,9 @@ MESSAGES: dict[str, dict[Language, str]] = MODEL_MESSAGES | {
         "pt": "O corpo da requisição tem mais de {megabytes} MB. Envie uma imagem menor.",
     },
     "media_type": {
-        "en": "Bodies of type {media_type} are not taken. Send {example} as application/json, "
+        "en": "Bodies of type {media_type} are not supported. Send {example} as application/json, "
         "the picture itself as image/*, or a form with the field 'file'.",
-        "pt": "Corpos do tipo {media_type} não são aceitos. Envie {example} como application/json, "
+        "pt": "Corpos do tipo {media_type} não são suportados. Envie {example} como application/json, "
         "a própria imagem como image/*, ou um formulário com o campo 'file'.",
     },
     "json_invalid": {
@@ -91,8 +92,8 @@ MESSAGES: dict[str, dict[Language, str]] = MODEL_MESSAGES | {
         "pt": "O corpo não é um objeto JSON. Envie {example}.",
     },
     "json_parts": {
-        "en": "The JSON has far more items or fields than a request can have. Send {example}.",
-        "pt": "O JSON tem muito mais itens ou campos do que uma requisição pode ter. Envie {example}.",
+        "en": "The JSON has too many items or fields. Send {example}.",
+        "pt": "O JSON tem itens ou campos demais. Envie {example}.",
     },
     "field_missing": {
         "en": "Field '{field}' is missing. Send {example}.",
@@ -103,7 +104,7 @@ MESSAGES: dict[str, dict[Language, str]] = MODEL_MESSAGES | {
         "pt": "O campo '{field}' é desconhecido. Envie {example}.",
     },
     "field_type": {
-        "en": "Field '{field}' is of the wrong type. Send {example}.",
+        "en": "Field '{field}' has the wrong type. Send {example}.",
         "pt": "O campo '{field}' é do tipo errado. Envie {example}.",
     },
     "timeout_header": {
@@ -111,57 +112,58 @@ MESSAGES: dict[str, dict[Language, str]] = MODEL_MESSAGES | {
         "pt": "O cabeçalho X-Request-Timeout-Ms deve ser um número inteiro de milissegundos, 1 ou mais.",
     },
     "form_boundary": {
-        "en": "The form's Content-Type has no boundary. Leave Content-Type to the library that makes the form: it is "
-        "multipart/form-data with the boundary between the form's parts.",
-        "pt": "Falta o boundary no Content-Type do formulário. Deixe o Content-Type para a biblioteca que monta o "
-        "formulário: é multipart/form-data com o separador (boundary) entre as partes.",
+        "en": "The form's Content-Type has no boundary. Let the library that makes the form set Content-Type: it must "
+        "be multipart/form-data with the boundary between the form's parts.",
+        "pt": "Falta o boundary no Content-Type do formulário. Deixe que a biblioteca que monta o formulário defina o "
+        "Content-Type: deve ser multipart/form-data com o separador (boundary) entre as partes.",
     },
     "form_invalid": {
-        "en": "The form can't be read: it is not divided by the boundary that its Content-Type names, or the headers "
+        "en": "The form can't be read: the boundary of its Content-Type does not separate its parts, or the headers "
         "of a part are broken. Send multipart/form-data with the picture in the field 'file'.",
-        "pt": "O formulário não pode ser lido: não está dividido pelo boundary do seu Content-Type, ou os cabeçalhos "
+        "pt": "O formulário não pode ser lido: o boundary do seu Content-Type não separa as partes, ou os cabeçalhos "
         "de uma parte estão corrompidos. Envie multipart/form-data com a imagem no campo 'file'.",
     },
     "form_cut": {
-        "en": "The form ends before its last boundary: a part of it is missing. Send all of it, in one request.",
-        "pt": "O formulário termina antes do seu último boundary: falta uma parte. Envie-o inteiro, em uma requisição.",
+        "en": "The form ends before its last boundary: a part of it is missing. Send the whole form in one request.",
+        "pt": "O formulário termina antes do seu último boundary: falta uma parte. Envie-o inteiro em uma requisição.",
     },
     "form_empty": {
         "en": "The form has no field. Send multipart/form-data with the picture in the field 'file'.",
         "pt": "O formulário não tem nenhum campo. Envie multipart/form-data com a imagem no campo 'file'.",
     },
     "form_no_file": {
-        "en": "The form has no field 'file', but {fields}. Send multipart/form-data with the picture in the field "
+        "en": "The form has no field 'file'; it has: {fields}. Send multipart/form-data with the picture in the field "
         "'file'.",
-        "pt": "O formulário não tem o campo 'file', e sim {fields}. Envie multipart/form-data com a imagem no campo "
-        "'file'.",
+        "pt": "O formulário não tem o campo 'file'; ele tem: {fields}. Envie multipart/form-data com a imagem no "
+        "campo 'file'.",
     },
     "form_parts": {
-        "en": "The form has far more fields than a page has. Send multipart/form-data with the picture in the field "
-        "'file'.",
-        "pt": "O formulário tem muito mais campos do que uma página. Envie multipart/form-data com a imagem no campo "
-        "'file'.",
+        "en": "The form has too many fields. Send multipart/form-data with the picture in the field 'file'.",
+        "pt": "O formulário tem campos demais. Envie multipart/form-data com a imagem no campo 'file'.",
     },
     "form_one_file": {
-        "en": "The form has {sent} pictures in the field 'file'. Send multipart/form-data with one; for several use "
-        "/predict/batch.",
-        "pt": "O formulário tem {sent} imagens no campo 'file'. Envie multipart/form-data com uma; para várias use "
-        "/predict/batch.",
+        "en": "The form has {sent} pictures in the field 'file'. Send multipart/form-data with one picture. For "
+        "several, use /predict/batch.",
+        "pt": "O formulário tem {sent} imagens no campo 'file'. Envie multipart/form-data com uma imagem. Para várias, "
+        "use /predict/batch.",
     },
     "content_encoding": {
-        "en": "Bodies with Content-Encoding {name} are not taken. Send it as it is, or with gzip or deflate.",
-        "pt": "Corpos com Content-Encoding {name} não são aceitos. Envie-o como é, ou com gzip ou deflate.",
+        "en": "Bodies with Content-Encoding {name} are not supported. Send the body uncompressed, or with gzip or "
+        "deflate.",
+        "pt": "Corpos com Content-Encoding {name} não são suportados. Envie o corpo sem compressão, ou com gzip ou "
+        "deflate.",
     },
     "encoding_broken": {
-        "en": "The body is not valid {name}, as its Content-Encoding says. Pack it again, or send it as it is, "
-        "without that header.",
-        "pt": "O corpo não é {name} válido, como diz o seu Content-Encoding. Compacte-o de novo, ou envie-o como é, "
-        "sem esse cabeçalho.",
+        "en": "The body is not valid {name}, although its Content-Encoding says so. Compress it again, or send it "
+        "uncompressed, without that header.",
+        "pt": "O corpo não é {name} válido, embora o seu Content-Encoding diga isso. Compacte-o de novo, ou envie-o "
+        "sem compressão e sem esse cabeçalho.",
     },
     "encoding_cut": {
-        "en": "The body is cut off: the end of its {name} is missing. Send all of it, or as it is, without "
-        "Content-Encoding.",
-        "pt": "O corpo está cortado: falta o fim do seu {name}. Envie-o inteiro, ou como é, sem Content-Encoding.",
+        "en": "The body is truncated: the end of its {name} data is missing. Send the whole body, or send it "
+        "uncompressed, without Content-Encoding.",
+        "pt": "O corpo está cortado: falta o fim dos dados em {name}. Envie o corpo inteiro, ou envie-o sem "
+        "compressão e sem Content-Encoding.",
     },
     "batch_items": {
         "en": "A batch can have 1 to {items} pictures; this one has {sent}. Send at most {items} in one request.",
@@ -176,11 +178,11 @@ MESSAGES: dict[str, dict[Language, str]] = MODEL_MESSAGES | {
         "pt": "top_k deve ser um número inteiro de 1 a {most}.",
     },
     "overloaded": {
-        "en": "The service has too much work right now. Try again in a moment.",
+        "en": "The service is overloaded right now. Try again in a moment.",
         "pt": "O serviço está sobrecarregado no momento. Tente de novo em instantes.",
     },
     "draining": {
-        "en": "This server is about to end. Use another one, or try again in a moment.",
+        "en": "This server is shutting down. Use another one, or try again in a moment.",
         "pt": "Este servidor está prestes a ser encerrado. Use outro, ou tente de novo em instantes.",
     },
     "model_unavailable": {

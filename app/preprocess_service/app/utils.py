@@ -1,4 +1,4 @@
-"""From base64 to a picture: text -> bytes -> picture. Pure; no HTTP, no gRPC."""
+"""Decodes a photo: base64 text -> bytes -> picture. No HTTP, no gRPC."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ from preprocess_service.app.imaging.opening import OpenFile, open_file, orientat
 from preprocess_service.app.imaging.resize import in_float
 
 if TYPE_CHECKING:
-    # Not at run time: the processes that decode do without the settings and their library.
+    # Not at run time: the decoder processes do not import the settings and pydantic.
     from preprocess_service.app.recipe import Geometry
 
 # Base64 as text, or a file's own bytes.
@@ -28,7 +28,7 @@ Photo = str | bytes
 
 @dataclass(frozen=True)
 class Header:
-    """What a picture says of itself before its pixels: width and height in pixels, as stored."""
+    """The format of a picture, and its width and height in pixels as stored, read from the file's header."""
 
     format: str
     width: int
@@ -37,7 +37,7 @@ class Header:
 
 @dataclass(frozen=True)
 class OpenImage:
-    """A picture whose header was read; ``cost`` tells what ``decode_open`` will take."""
+    """A picture whose header was read. ``cost`` is the estimated cost of ``decode_open``."""
 
     file: OpenFile
     one_scan: bool
@@ -45,17 +45,18 @@ class OpenImage:
 
 
 def decode_image(data: bytes, max_pixels: int, picture: Geometry | None = None) -> Image.Image:
-    """Decode a photo's first frame to RGB, turned the way its EXIF orientation says.
+    """Decode a photo's first frame to RGB, and turn it by its EXIF orientation.
 
     Args:
         data: a file in one of ``FORMATS``.
-        max_pixels: limit on width * height, checked from the header, before anything is decoded.
-        picture: what is made of it in the end; a big photo may then come at a reduced scale. None: the whole photo.
+        max_pixels: limit on width * height, checked from the header before the file is decoded.
+        picture: the geometry that the photo is resized to later; a large photo may be decoded at a reduced scale.
+            None: the whole photo.
 
     Raises:
-        InvalidImage: not a picture, truncated or broken.
-        UnsupportedMediaType: a picture, a film or a document of another kind.
-        ImageTooLarge: more than ``max_pixels``.
+        InvalidImage: the file is not a picture, or is truncated or broken.
+        UnsupportedMediaType: the file is a picture, video or document of a format that is not supported.
+        ImageTooLarge: the picture has more than ``max_pixels``.
     """
     with open_image(data, max_pixels, picture) as opened:
         return decode_open(opened, picture)
@@ -68,10 +69,10 @@ def open_image(
     picture: Geometry | None = None,
     on_header: Callable[[Header], object] = bool,
 ) -> Iterator[OpenImage]:
-    """Read a photo's header; what fails in this block is told as ``decode_image`` tells it.
+    """Read a photo's header. Errors in the ``with`` block become those of ``decode_image``.
 
     Args:
-        on_header: told of the header as soon as it is known, before anything is rejected for it.
+        on_header: called with the header as soon as it is read, before any check of it.
     """
     if not data:
         raise InvalidImage("image_empty")
@@ -95,14 +96,14 @@ def open_image(
         raise _too_many_pixels(max_pixels) from exc
     except MemoryError as exc:
         raise ImageTooLarge("image_memory") from exc
-    # Pillow's parsers let through whatever a broken file makes them trip over: OSError, SyntaxError, struct.error,
-    # IndexError, zlib.error, OverflowError, ... For the sender it is all one: the file is broken, or of another kind.
+    # For a broken file Pillow's parsers raise many exceptions: OSError, SyntaxError, struct.error, IndexError,
+    # zlib.error, OverflowError, ... To the client they all mean that the file is broken or not supported.
     except Exception as exc:
         raise refusal(data) from exc
 
 
 def decode_open(opened: OpenImage, picture: Geometry | None = None) -> Image.Image:
-    """Decode what ``open_image`` gave, within its block."""
+    """Decode a picture that ``open_image`` opened, within its ``with`` block."""
     levels = opened.file.levels
     image = downscale(opened.file.load(), picture, levels)
     return to_rgb(turn_upright(image, orientation(opened.file.image)), levels)

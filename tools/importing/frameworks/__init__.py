@@ -1,1 +1,1 @@
-"""One module for each way in which a model comes; each returns a ``network.Network``."""
+"""One module for each kind of model file. Each returns a ``network.Network``."""

@@ -1,4 +1,4 @@
-"""Networks of TensorFlow: frozen into one flat graph of constants, and written with what goes around them."""
+"""TensorFlow networks: frozen to a flat graph of constants, and exported with preparation and activation."""
 
 from __future__ import annotations
 
@@ -25,15 +25,15 @@ from tools.training.export import DEFAULT_SIGNATURE, INPUT_NAME, OUTPUT_NAME
 from tools.training.warmup_requests import write_warmup
 
 _LAST: dict[str, Activation] = {"Softmax": "none", "Sigmoid": "binary"}
-# They hand on what they are given.
+# Operations that do not change which function the values come from.
 _THROUGH = ("Identity", "Reshape", "Squeeze", "Flatten", "StopGradient", "Cast")
 _NORMS = ("FusedBatchNorm", "FusedBatchNormV2", "FusedBatchNormV3")
 
 
 def tensorflow() -> Any:
-    """The real TensorFlow, quiet; raises ImportProblem where it is not installed."""
+    """Return the TensorFlow module, with little logging; raises ImportProblem if it is not installed."""
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    # Of several back ends of Keras 3, the one that makes TensorFlow's graphs.
+    # The back end of Keras 3 that makes TensorFlow graphs.
     os.environ["KERAS_BACKEND"] = "tensorflow"
     try:
         module = load_tensorflow()
@@ -44,12 +44,12 @@ def tensorflow() -> Any:
 
 
 class TensorFlowNetwork:
-    """See Network: a frozen graph, and its framework's own way to run it.
+    """See Network. It has a frozen graph, and the framework's own function to run the model.
 
     Args:
-        graph: GraphDef of constants, whose only placeholder that is left is `image`.
-        image: name of the tensor that the picture goes into.
-        outputs: name of the tensor of each output.
+        graph: GraphDef of constants. Its only placeholder is `image`.
+        image: the name of the input tensor.
+        outputs: the tensor's name for each output.
         framework_run: computes all outputs for values in the network's layout.
         norm: finds the statistics of the first batch normalisation; by default the graph is searched.
     """
@@ -81,7 +81,7 @@ class TensorFlowNetwork:
             _open_batch(self._graph, spec.batch)
         nodes = {node.name: node for node in self._graph.node}
         if self._graph.library.function:
-            raise ImportProblem("its graph calls functions (loops, branches) that can't be made flat")
+            raise ImportProblem("its graph calls functions (loops, branches) that can't be inlined")
         self.last: dict[str, Activation] = {
             name: last for name, tensor in outputs.items() if (last := _last_activation(nodes, tensor)) is not None
         }
@@ -98,7 +98,7 @@ class TensorFlowNetwork:
         except tf.errors.OpError:
             if not self.spec.channels_first:
                 raise
-        # TensorFlow's own operations know no channels first on a CPU; those of its compiler do.
+        # On a CPU, TensorFlow's operations do not support channels first. Its compiler XLA does.
         tensors = list(self._tensors.values())
 
         @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
@@ -112,7 +112,7 @@ class TensorFlowNetwork:
         return (self._norm or self._norm_of_graph)(in_layout(values, self.spec))
 
     def write(self, folder: Path, export: Export) -> None:
-        """See Network: a SavedModel with one signature, and its warm-up file."""
+        """See Network. Writes a SavedModel with one signature, and its warm-up file."""
         tf = tensorflow()
         v1 = tf.compat.v1
         with tf.Graph().as_default() as graph:
@@ -130,7 +130,7 @@ class TensorFlowNetwork:
             builder.add_meta_graph_and_variables(session, ["serve"], {DEFAULT_SIGNATURE: signature})
             with file_errors(folder):
                 builder.save()
-            # Made for variables, of which there are none.
+            # The folder is empty: there are no variables.
             (folder / "variables").rmdir()
             write_warmup(folder, DEFAULT_SIGNATURE, signature, export.model)
 
@@ -159,7 +159,7 @@ class TensorFlowNetwork:
 
 
 def run_saved_model(folder: Path, pixels: Sequence[Array]) -> NDArray[np.float64]:
-    """The answers of a version folder as TensorFlow computes them; raises ImportProblem."""
+    """Return the answers of a version folder, computed by TensorFlow; raises ImportProblem."""
     tf = tensorflow()
     v1 = tf.compat.v1
     with tf.Graph().as_default(), v1.Session() as session:
@@ -174,7 +174,7 @@ def run_saved_model(folder: Path, pixels: Sequence[Array]) -> NDArray[np.float64
 def run_in_batches(
     run: Callable[[NDArray[np.float32]], Mapping[str, Array]], values: NDArray[np.float32], batch: int | None
 ) -> dict[str, Array]:
-    """Run a network on as many pictures at a time as it takes; what is missing in the last batch is filled up."""
+    """Run a network on batches of its batch size. The last batch is filled up with copies of the last picture."""
     size = batch or len(values)
     parts = []
     for start in range(0, len(values), size):
@@ -185,7 +185,7 @@ def run_in_batches(
 
 
 def optimised(graph: Any, image: str, outputs: Sequence[str]) -> Any:
-    """The same graph with functions inlined and what hangs on no input computed, by TensorFlow's own optimiser."""
+    """Return the graph with inlined functions and folded constants, made by TensorFlow's own optimiser."""
     tf = tensorflow()
     from tensorflow.core.protobuf import config_pb2
     from tensorflow.python.grappler import tf_optimizer
@@ -206,7 +206,7 @@ def optimised(graph: Any, image: str, outputs: Sequence[str]) -> Any:
 
 
 def _open_batch(graph: Any, batch: int) -> None:
-    """Let each Reshape to a fixed number of photos take any; whether that was right shows when several are computed."""
+    """Open the batch of each Reshape with a fixed batch. A later comparison of batches shows whether that is right."""
     tf = tensorflow()
     with tf.Graph().as_default() as whole:
         tf.import_graph_def(graph, name="")
@@ -221,7 +221,7 @@ def _open_batch(graph: Any, batch: int) -> None:
 
 
 def _prepared(image: Any, export: Export, spec: InputSpec) -> Any:
-    """From pixels to what the network takes, ``network.prepare`` as operations."""
+    """Build the operations of ``network.prepare``: from pixels to the network's input."""
     tf = tensorflow()
     numbers = export.numbers
     values = tf.cast(image, tf.float32)
@@ -261,14 +261,14 @@ def _last_activation(nodes: Mapping[str, Any], tensor: str) -> Activation | None
     if node is None:
         return None
     if node.op in ("BiasAdd", "MatMul", "AddV2", "Add"):
-        # A layer without an activation, whatever range its numbers have on sample photos.
+        # A layer without an activation gives logits, even if its values for sample photos are between 0 and 1.
         return "softmax"
     return _LAST.get(node.op)
 
 
 @contextmanager
 def file_errors(folder: Path) -> Iterator[None]:
-    """Raise what TensorFlow says of a file that can't be written as OSError."""
+    """Turn TensorFlow's error for a file that can't be written into an OSError."""
     tf = tensorflow()
     try:
         yield

@@ -1,7 +1,7 @@
-"""Reads how a Keras file describes its layers, before any of it is loaded.
+"""Checks a Keras file's description of its layers before the file is loaded.
 
-The description may name nothing but Keras' own layers that only compute: a Lambda layer is code, and Keras imports
-whatever module a description names.
+The description may name only Keras' own layers, and only those that compute: a Lambda layer is code, and Keras imports
+any module that a description names.
 """
 
 from __future__ import annotations
@@ -12,12 +12,12 @@ from typing import Any
 
 from tools.importing.network import ImportProblem
 
-# Layers that run code or read files: what to do instead.
+# Layers that run code or read files, and what to do instead.
 _REFUSED = {
-    "Lambda": "it is Python code, which is never run: put what it computes into a Rescaling layer or the like, or "
-    "export the model as a SavedModel where you trust it (model.export) and import that",
+    "Lambda": "it is Python code, which is never run: use a layer such as Rescaling instead, or, if you trust the "
+    "model, export it as a SavedModel (model.export) and import that",
     "TFSMLayer": "it loads another model: import that one",
-    "KerasLayer": "it is of tensorflow_hub: export the model as a SavedModel (tf.saved_model.save) and import that",
+    "KerasLayer": "it is from tensorflow_hub: export the model as a SavedModel (tf.saved_model.save) and import that",
     "TorchModuleWrapper": "it is a pickle, which is code: export the model as ONNX",
     "JaxLayer": "it is code",
     "FlaxLayer": "it is code",
@@ -32,7 +32,7 @@ _STRUCTURES = frozenset(
     slice TensorShape
     """.split()  # noqa: SIM905  # shorter
 )
-# TensorFlow's functions that a description may call by name (TFOpLambda): those that only compute.
+# TensorFlow's functions that a description may call by name (TFOpLambda). They only compute.
 _FUNCTIONS = ("math.", "nn.", "__operators__.", "image.resize", "image.rgb_to_", "image.grayscale_to_rgb")
 _MORE_FUNCTIONS = frozenset(
     """
@@ -45,7 +45,7 @@ _MODULES = ("keras.", "tf_keras.", "tensorflow.keras.", "tensorflow.python.keras
 
 
 def description_of(config: str, keras: Any) -> Any:
-    """Parse the description of the layers; raises ImportProblem for one that names more than layers that compute."""
+    """Parse the description of the layers. Raises ImportProblem if it names anything that does more than compute."""
     try:
         description = json.loads(config)
         known = {
@@ -82,7 +82,7 @@ def _check_node(node: Mapping[str, Any], known: set[str] | frozenset[str], keras
             raise ImportProblem(f"it calls tf.{function} ({label}), which is not known to only compute")
 
 
-_CUSTOM = "export the model as a SavedModel (model.export) where you trust it, and import that"
+_CUSTOM = "if you trust the model, export it as a SavedModel (model.export) and import that"
 
 
 def _nodes(value: Any) -> Iterator[Mapping[str, Any]]:
@@ -97,12 +97,12 @@ def _nodes(value: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def class_names(description: Any) -> list[str]:
-    """Every class that the description names, in its order."""
+    """Return all classes that the description names, in its order."""
     return [str(node["class_name"]) for node in _nodes(description)]
 
 
 def _operations(keras: Any) -> Any:
-    """Keras 3 writes `x / 127.5` between layers as an operation."""
+    """Return Keras' operations. Keras 3 writes an expression such as `x / 127.5` between layers as an operation."""
     if not hasattr(keras, "ops"):
         return keras.layers
     from keras.src import ops

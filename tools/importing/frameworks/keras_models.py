@@ -1,4 +1,4 @@
-"""Keras files: HDF5 of any age by tf_keras, `.keras` and newer HDF5 by Keras 3."""
+"""Loads Keras files: those of Keras 3 with Keras 3, older ones with tf_keras."""
 
 from __future__ import annotations
 
@@ -47,7 +47,7 @@ def load_keras(path: Path) -> TensorFlowNetwork:
         with zipfile.ZipFile(path) as archive:
             unpacked = sum(entry.file_size for entry in archive.infolist())
             if unpacked > min(_MOST_UNPACKED_BYTES, 50 * path.stat().st_size + (64 << 20)):
-                raise ImportProblem(f"it unpacks to {unpacked >> 20} MiB, which no model of its size does")
+                raise ImportProblem(f"it unpacks to {unpacked >> 20} MiB, which is too much for its size")
             config = archive.read("config.json").decode()
             version = json.loads(archive.read("metadata.json")).get("keras_version")
     except (OSError, zipfile.BadZipFile, KeyError, ValueError, AttributeError, RuntimeError) as exc:
@@ -70,12 +70,12 @@ def _load_new(path: Path, config: str, name: str) -> TensorFlowNetwork:
 
 
 def network_of(model: Any, description: Any, names: tuple[str, str]) -> TensorFlowNetwork:
-    """The network of a loaded model of either Keras; raises ImportProblem."""
+    """Return the network of a loaded model of tf_keras or Keras 3; raises ImportProblem."""
     tf = tensorflow()
     from tensorflow.python.framework.convert_to_constants import convert_variables_to_constants_v2
 
     if len(model.inputs) != 1:
-        raise ImportProblem(f"it has {len(model.inputs)} inputs, and a photo is one")
+        raise ImportProblem(f"it has {len(model.inputs)} inputs, but only one input, a photo, is supported")
     dtype = model.inputs[0].dtype
     spec = spec_of(tuple(model.inputs[0].shape), dtype if isinstance(dtype, str) else dtype.name)
     outputs = [name.partition(":")[0].split("/")[0] for name in getattr(model, "output_names", [])]
@@ -110,11 +110,11 @@ def network_of(model: Any, description: Any, names: tuple[str, str]) -> TensorFl
 
 
 class _Seen(Exception):
-    """The first batch normalisation was called: nothing after it matters."""
+    """The first batch normalisation was called. The rest of the model need not run."""
 
 
 def _norm(model: Any, values: Array) -> NormStatistics | None:
-    """Statistics of the first batch normalisation, taken where it is called."""
+    """Return the statistics of the first batch normalisation, recorded at its call."""
     tf = tensorflow()
     seen: list[NormStatistics] = []
     layers = [layer for layer in _layers(model) if type(layer).__name__ == "BatchNormalization"]
@@ -135,7 +135,7 @@ def _norm(model: Any, values: Array) -> NormStatistics | None:
         for layer in layers:
             layer.call = watched(layer)
         model(tf.constant(values), training=False)
-    # Beside _Seen, what Keras makes of it, or says of channels first: without the statistics more is assumed.
+    # _Seen, or Keras' own error around it, or an error for channels first. Without the statistics more is assumed.
     except Exception as exc:
         if not seen:
             logger.debug("no statistics: %s", exc)
@@ -152,22 +152,22 @@ def _layers(model: Any) -> Iterator[Any]:
 
 
 def loaded(load: Callable[[], Any]) -> Any:
-    """What `load` returns; raises ImportProblem for whatever a broken or unusual file makes Keras trip over."""
+    """Return the result of `load`. Raises ImportProblem for any error of Keras with a broken or unusual file."""
     try:
         return load()
-    # OSError, KeyError, TypeError, its own, ...
+    # OSError, KeyError, TypeError, Keras' own errors, ...
     except Exception as exc:
         lines = [line.strip() for line in str(exc).splitlines() if line.strip()] or [type(exc).__name__]
         raise ImportProblem(f"Keras can't load it ({lines[0][:300]}): is the file complete?") from exc
 
 
 def _well_known(keras: Any) -> dict[str, Any]:
-    # An activation of the first MobileNets, in TensorFlow by now.
+    # An activation of the first MobileNets. It is part of TensorFlow now.
     return {"relu6": tensorflow().nn.relu6}
 
 
 def tf_keras_module() -> Any:
-    """Keras 2, which loads what is older than Keras 3."""
+    """Return Keras 2, which loads files that are older than Keras 3."""
     tensorflow()
     import tf_keras
 

@@ -1,8 +1,8 @@
-"""TFLite and ONNX: OpenVINO reads both, and only the embedded model server can serve what comes of it.
+"""Loads TFLite and ONNX files with OpenVINO. Only the embedded model server can serve the result.
 
-The version folder holds the network with all that goes around it as OpenVINO's own files, ``openvino/model.xml`` and
-``model.bin``. Its ``saved_model.pb`` has the signatures; the operation that their answers come from is named so that
-TensorFlow Serving's error says what is missing.
+The version folder has the exported network in OpenVINO's own format, ``openvino/model.xml`` and ``model.bin``. Its
+``saved_model.pb`` has only the signatures. Their output operation has a name that explains the error of TensorFlow
+Serving, which can't compute it.
 """
 
 from __future__ import annotations
@@ -44,9 +44,9 @@ class OpenVinoNetwork:
     """See Network.
 
     Args:
-        model: openvino.Model as it was read; it is compiled and then changed by `write`.
-        framework_run: the framework's own answer for one batch in the network's layout; OpenVINO's own where None.
-        output_scales: for an output of whole numbers, what one means and which one is 0.
+        model: openvino.Model as it was read.
+        framework_run: computes the framework's own answer for one batch in the network's layout; None: OpenVINO's.
+        output_scales: for integer outputs, the scale and the zero point.
     """
 
     scales_itself: str | None = None
@@ -87,7 +87,7 @@ class OpenVinoNetwork:
         return found
 
     def first_norm(self, values: NDArray[np.float32]) -> NormStatistics | None:
-        """See Network: it is a part of a convolution by now."""
+        """See Network. The batch normalisation is already merged into a convolution here."""
         return None
 
     def write(self, folder: Path, export: Export) -> None:
@@ -95,7 +95,7 @@ class OpenVinoNetwork:
         openvino = import_openvino()
         from openvino import opset13 as ops
 
-        # Read anew: each export changes it.
+        # Read the file again, because the export changes the model.
         model = openvino.Core().read_model(str(self._path))
         batch = -1 if export.batch is None else export.batch
         sides = [3 if self.spec.channels == 3 else 1, export.height, export.width]
@@ -148,7 +148,7 @@ def load_tflite(path: Path) -> OpenVinoNetwork:
 
     try:
         with warnings.catch_warnings():
-            # It says that it will move to a package of its own.
+            # TensorFlow warns that the interpreter will move to another package.
             warnings.simplefilter("ignore")
             interpreter = Interpreter(str(path))
         interpreter.allocate_tensors()
@@ -179,7 +179,7 @@ def load_tflite(path: Path) -> OpenVinoNetwork:
 
 
 def tflite_labels(path: Path) -> list[str] | None:
-    """The labels that a TFLite file with metadata has packed at its end."""
+    """Return the labels in a TFLite file's metadata, which is a zip at the end of the file; None if there are none."""
     try:
         with zipfile.ZipFile(path) as archive:
             for entry in archive.infolist():
@@ -197,7 +197,7 @@ def _read(path: Path) -> tuple[Any, InputSpec]:
     except RuntimeError as exc:
         raise ImportProblem(f"OpenVINO can't read it ({_reason(exc)}): is the file complete?") from exc
     if len(model.inputs) != 1:
-        raise ImportProblem(f"it has {len(model.inputs)} inputs, and a photo is one")
+        raise ImportProblem(f"it has {len(model.inputs)} inputs, but only one input, a photo, is supported")
     shape, dtype = model.inputs[0].get_partial_shape(), model.inputs[0].get_element_type()
     sides = () if shape.rank.is_dynamic else tuple(None if side.is_dynamic else side.get_length() for side in shape)
     return model, spec_of(sides, np.dtype(dtype.to_dtype()).name)
@@ -214,7 +214,7 @@ def _open_batch(ops: Any, model: Any, batch: int) -> None:
 
 
 def _prepared(ops: Any, image: Any, numbers: Numbers, spec: InputSpec) -> Any:
-    """From pixels to what the network takes, ``network.prepare`` as operations."""
+    """Build the operations of ``network.prepare``: from pixels to the network's input."""
     values = ops.convert(image, "f32")
     if spec.channels == 1:
         values = ops.reduce_sum(ops.multiply(values, np.array(numbers.grey, np.float32)), np.array([-1]), True)

@@ -1,4 +1,4 @@
-"""SavedModels of TensorFlow 1 and 2 and of Keras' export."""
+"""Loads SavedModels of TensorFlow 1, TensorFlow 2 and Keras."""
 
 from __future__ import annotations
 
@@ -21,7 +21,7 @@ _INIT = "__saved_model_"
 
 @dataclass(frozen=True)
 class _Choice:
-    """A signature whose one picture input is `image`; `bound` are inputs that get a fixed value."""
+    """A signature. `image` is its only picture input. `bound` are inputs that get a fixed value."""
 
     name: str
     image: Any
@@ -30,9 +30,9 @@ class _Choice:
 
 
 def load(folder: Path, wanted: str | None) -> TensorFlowNetwork:
-    """Load a SavedModel folder, its signature `wanted` or the one that takes a picture; raises ImportProblem."""
+    """Load a SavedModel with the signature `wanted`, or the one that takes a picture; raises ImportProblem."""
     try:
-        # Its operations run while it is loaded: only those that compute.
+        # Operations run while the model is loaded, so only those that compute are allowed.
         model = read_saved_model(folder, 1, refuse_unsafe=True)
     except StartError as exc:
         raise ImportProblem(_without_advice(str(exc))) from exc
@@ -76,7 +76,7 @@ def load(folder: Path, wanted: str | None) -> TensorFlowNetwork:
 
 
 def _without_advice(message: str) -> str:
-    # That of the server's flag.
+    # Remove the advice about the model server's flag.
     return message.replace("--refuse_unsafe_operations: ", "").partition(" Serve a model without")[0]
 
 
@@ -101,14 +101,14 @@ def _read(name: str, definition: Any) -> _Choice:
     for alias, info in definition.inputs.items():
         shape = _shape(info)
         if info.dtype == types_pb2.DT_BOOL and not shape:
-            # `training`, `is_training`: what a photo is never sent with.
+            # `training`, `is_training`: false for a prediction.
             bound[alias] = (info.name, False)
         elif info.dtype == types_pb2.DT_FLOAT and shape == () and "keep" in alias:
             bound[alias] = (info.name, np.float32(1))
         elif info.dtype == types_pb2.DT_STRING:
             raise ImportProblem(
-                f"its input {alias} takes encoded files, which its graph decodes and resizes by itself: export a "
-                "signature that takes pixels, float32 [batch, height, width, 3]"
+                f"its input {alias} takes encoded files, and its graph decodes and resizes them: export a signature "
+                "that takes pixels, float32 [batch, height, width, 3]"
             )
         elif info.dtype in _NUMBERS:
             pictures[alias] = info

@@ -1,4 +1,4 @@
-"""Layers models of TensorFlow.js, of which Teachable Machine's are the best known."""
+"""Loads layers models of TensorFlow.js. Teachable Machine exports them too."""
 
 from __future__ import annotations
 
@@ -22,7 +22,7 @@ def load(path: Path) -> TensorFlowNetwork:
         topology, manifest = document["modelTopology"], document["weightsManifest"]
         if document.get("format") == "graph-model" or "node" in topology:
             raise ImportProblem(
-                "it is a graph model of TensorFlow.js, which has no way back: import what it was converted from"
+                "it is a graph model of TensorFlow.js, which can't be converted: import the model that it was made from"
             )
         architecture = topology.get("model_config", topology)
         weights = {name: array for group in manifest for name, array in _weights(path.parent, group)}
@@ -36,7 +36,10 @@ def load(path: Path) -> TensorFlowNetwork:
 
 
 def _weights(folder: Path, group: Mapping[str, Any]) -> Iterator[tuple[str, Array]]:
-    """Name and values of each weight of a group: its files hold one after the other, 8 or 16 bits where quantised."""
+    """Yield name and values of each weight of a group.
+
+    The weights follow each other in the group's files. Quantised weights have 8 or 16 bits.
+    """
     names = [str(name) for name in group["paths"]]
     if any(Path(name).name != name for name in names):
         raise ValueError(f"the weights' files {names} must lie beside model.json")
@@ -52,7 +55,7 @@ def _weights(folder: Path, group: Mapping[str, Any]) -> Iterator[tuple[str, Arra
             values = values * np.float32(packed["scale"]) + np.float32(packed["min"])
         yield weight["name"], values.astype(weight["dtype"])
     if start != len(data):
-        raise ValueError(f"the weights' files hold {len(data)} bytes, and {start} are named")
+        raise ValueError(f"the weights' files have {len(data)} bytes, but model.json describes {start} bytes")
 
 
 def _set_weights(model: Any, weights: Mapping[str, Array]) -> None:
@@ -60,8 +63,8 @@ def _set_weights(model: Any, weights: Mapping[str, Array]) -> None:
         name = variable.name.removesuffix(":0")
         value = weights.get(name)
         if value is None:
-            # Nested models put their names before it.
+            # Nested models add their names as prefixes.
             value = next((array for key, array in weights.items() if name.endswith(f"/{key}")), None)
         if value is None or value.shape != tuple(variable.shape):
-            raise ImportProblem(f"its weights hold nothing that fits {name} {list(variable.shape)}")
+            raise ImportProblem(f"its weights have no values for {name} {list(variable.shape)}")
         variable.assign(value)

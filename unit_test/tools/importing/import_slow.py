@@ -41,13 +41,13 @@ REFUSED = {
     "only_weights": "only weights: save it with model.save",
     "writes_files": '"WriteFile"',
     "encoded_files": "export a signature that takes pixels",
-    "labels_fewer": "2 labels, and the model has 3 classes",
-    "labels_more": "4 labels, and the model has 3 classes",
-    "labels_repeated": "'a' stands more than once",
+    "labels_fewer": "2 labels, but the model has 3 classes",
+    "labels_more": "4 labels, but the model has 3 classes",
+    "labels_repeated": "'a' is more than once",
     "labels_none": "add --labels FILE",
     "says_what_no_recipe_gives": "the nearest is --resize .* off by 0",
-    "says_another_label": "'dog'; there are: ant, bee, cow",
-    "name_with_a_path": "no plain name",
+    "says_another_label": "'dog'; the labels are: ant, bee, cow",
+    "name_with_a_path": "is not a valid name",
     "no_such_output": "there are: boxes",
     "two_alike": "--output NAME .first .*second",
     "independent": "independent of each other",
@@ -112,7 +112,7 @@ class ImportTest(unittest.TestCase):
     def test_a_recipe_is_found_from_photos_or_said_to_be_assumed(self) -> None:
         for name, result in self.imported().items():
             with self.subTest(name):
-                found = "gives what was said" in result["out"] or "preprocessor_config.json" in result["out"]
+                found = "gives the known answers" in result["out"] or "preprocessor_config.json" in result["out"]
                 self.assertTrue(found or "assumed:            --resize" in result["out"], result["out"])
                 self.assertIn(f"python run.py serve --model {name}", result["out"])
         for name in ("teachable_tflite", "onnx_logits"):

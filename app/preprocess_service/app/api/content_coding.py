@@ -1,4 +1,4 @@
-"""Content-Encoding: what a body was packed with on its way; undone while it comes in."""
+"""Content-Encoding: decompresses a request body while it arrives."""
 
 import asyncio
 import zlib
@@ -8,22 +8,22 @@ from starlette.datastructures import Headers
 
 from preprocess_service.app.errors import ImageTooLarge, InvalidEncoding, UnsupportedEncoding
 
-# Names of RFC 9110 (8.4.1) -> which of the two it is.
+# The names of RFC 9110 (8.4.1), and the coding that each means.
 CODINGS = {"gzip": "gzip", "x-gzip": "gzip", "deflate": "deflate"}
-# One within the other.
+# How many codings may be applied one after the other.
 MAX_CODINGS = 2
-# A gzip file may be several, one behind the other. Each begins anew, and copies what is left of the part.
+# A gzip file may have several members in sequence. Each one starts a new decompressor, which copies the remaining data.
 MAX_MEMBERS = 1000
-# Bytes that are unpacked at a time; others have their turn in between.
+# Bytes that are decompressed at a time. In between, other tasks of the event loop run.
 PIECE_BYTES = 1 << 18
 _GZIP, _ZLIB, _RAW = zlib.MAX_WBITS | 16, zlib.MAX_WBITS, -zlib.MAX_WBITS
 
 
 def content_codings(headers: Headers) -> list[str]:
-    """What a body is packed with, the last one first.
+    """Return the codings of a body in the order in which to undo them.
 
     Raises:
-        UnsupportedEncoding: with anything but ``CODINGS``, or more than ``MAX_CODINGS`` times.
+        UnsupportedEncoding: a coding is not one of ``CODINGS``, or there are more than ``MAX_CODINGS``.
     """
     sent = ",".join(headers.getlist("content-encoding"))
     names = [name for part in sent.lower().split(",") if (name := part.strip()) not in ("", "identity")]
@@ -34,19 +34,19 @@ def content_codings(headers: Headers) -> list[str]:
 
 
 async def unpack(parts: AsyncIterator[bytes], coding: str, max_bytes: int) -> AsyncIterator[bytes]:
-    """Unpack a body.
+    """Decompress a body.
 
     Args:
-        parts: of the body, as they come in.
+        parts: the parts of the body as they arrive.
         coding: ``gzip`` or ``deflate``.
-        max_bytes: of what it is unpacked to.
+        max_bytes: limit on the decompressed size.
 
     Yields:
         Its content, at most ``PIECE_BYTES`` at a time.
 
     Raises:
-        InvalidEncoding: it is broken, or cut off.
-        ImageTooLarge: it has more than ``max_bytes``.
+        InvalidEncoding: the body is broken or truncated.
+        ImageTooLarge: the content has more than ``max_bytes``.
     """
     unpacker, size = _Unpacker(coding), 0
     async for part in parts:
@@ -75,9 +75,9 @@ class _Unpacker:
         return self._member is not None and self._member.eof
 
     def feed(self, data: bytes) -> Iterator[bytes]:
-        """Unpack a part; raises zlib.error."""
+        """Decompress a part; raises zlib.error."""
         if self._member is None:
-            # Which of the two that are called deflate it is, the first two bytes tell (RFC 1950, 2.2).
+            # Clients send both zlib and raw DEFLATE data as "deflate". The first two bytes tell which (RFC 1950, 2.2).
             data = self._start = self._start + data
             if len(data) < 2:
                 return
@@ -85,15 +85,15 @@ class _Unpacker:
             self._member = self._next_member(_ZLIB if is_zlib else _RAW)
         while data:
             if self._member.eof:
-                # Zeros fill the last block of a tape.
+                # Zero bytes at the end are padding, as on tapes.
                 data = data.lstrip(b"\0") if self._is_gzip else data
                 if not data:
                     return
                 if not self._is_gzip:
-                    raise zlib.error("something comes behind its end")
+                    raise zlib.error("there are data after the end")
                 self._member = self._next_member(_GZIP)
             piece = b"?"
-            # What it has made and not given yet is none of the input that is left.
+            # A full piece: the decompressor may still hold output, even if no input is left.
             while not self._member.eof and (data or len(piece) == PIECE_BYTES):
                 piece = self._member.decompress(data, PIECE_BYTES)
                 data = self._member.unconsumed_tail
@@ -109,5 +109,5 @@ class _Unpacker:
 
 
 def too_large(max_bytes: int) -> ImageTooLarge:
-    """The error that says that a body is over the limit, as it came or once it is unpacked."""
+    """Return the error for a body over the limit, as received or decompressed."""
     return ImageTooLarge("body_bytes", megabytes=f"{max_bytes / 1e6:.3g}")

@@ -1,4 +1,4 @@
-"""What each error becomes: an answer in the form of all others, in its sender's language."""
+"""Turns each error into an answer of the common form, in the client's language."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -29,7 +29,7 @@ async def on_service_error(request: Request, exc: ServiceError) -> JSONResponse:
     request.state.code = exc.code
     if isinstance(exc, (DeadlineExceeded, RequestTimeout)):
         request.app.state.metrics.expired.inc()
-    # The id once more: Starlette answers what is unexpected outside of every middleware.
+    # The id is set here too: Starlette sends answers to unexpected errors outside of all middleware.
     headers = {"X-Request-ID": request_id, "Content-Language": language, "Vary": "Accept-Language"}
     if exc.retry_after_seconds is not None:
         headers["Retry-After"] = str(exc.retry_after_seconds)
@@ -45,16 +45,16 @@ async def on_http_exception(request: Request, exc: HTTPException) -> JSONRespons
 
 
 async def on_client_disconnect(request: Request, exc: ClientDisconnect) -> Response:
-    """Nobody is left to read this answer; without a handler it would be logged as our error."""
+    """Return an answer that no client reads. Without this handler a disconnect would be logged as internal error."""
     request.state.code = "client_disconnected"
     request.app.state.metrics.client_disconnects.inc()
     return Response(status_code=400)
 
 
 async def on_unexpected(request: Request, exc: Exception) -> JSONResponse:
-    """A defect of ours: uvicorn logs the traceback, the sender gets the id to report it by."""
+    """Answer a defect of the service: uvicorn logs the traceback, and the client gets the request id to report."""
     answer = await on_service_error(request, InternalError())
-    # Starlette sends this one outside of every middleware.
+    # Starlette sends this answer outside of all middleware.
     allowed = answer_headers(request.headers.get("origin"), request.app.state.config.server.cors_origins)
     if allowed:
         answer.headers.add_vary_header("Origin")

@@ -1,4 +1,4 @@
-"""The pictures of a form: what its fields ``file`` hold. Every other field is skipped."""
+"""Reads the pictures of a form: its fields ``file``. All other fields are ignored."""
 
 from collections.abc import AsyncIterator
 from io import BytesIO
@@ -9,23 +9,23 @@ from python_multipart.multipart import MultipartParser, parse_options_header
 from preprocess_service.app.errors import InvalidRequest
 
 FIELD = b"file"
-# Parts of a form beyond its pictures: fields of the page that it is on, and of the library that sends it. Each takes
-# as long as a small picture does.
+# The limit of parts besides the pictures: fields of the page and of the library that sends the form. Each takes as much
+# time as a small picture.
 OTHER_PARTS = 100
-# How many other fields are named to the sender of a form without a picture.
+# How many other fields the error for a form without a picture names.
 NAMED_FIELDS = 5
 
 
 class _Form:
-    """What a form holds; the parser calls it for each thing that it finds.
+    """The content of a form. The parser calls its ``on_`` methods.
 
     Args:
-        max_files: pictures that are kept; others are counted only.
+        max_files: how many pictures are kept. Further ones are only counted.
     """
 
     def __init__(self, max_files: int) -> None:
         self.parts = 0
-        # With a file name, and without.
+        # The fields ``file`` with a file name, and those without.
         self.files: list[BytesIO] = []
         self.values: list[BytesIO] = []
         self.other_names: list[bytes] = []
@@ -78,19 +78,19 @@ class _Form:
 
 
 async def read_files(content_type: str, parts: AsyncIterator[bytes], max_files: int) -> list[bytes]:
-    """Take in a form.
+    """Read a form.
 
     Args:
-        content_type: the request's header.
-        parts: of the request's body.
+        content_type: the request's header ``Content-Type``.
+        parts: the parts of the request's body.
         max_files: further pictures are returned empty.
 
     Returns:
-        What the fields ``file`` hold that have a file name. If none has one, what all of them hold: libraries that
-        upload a file send its description in a field of the same name.
+        The content of the fields ``file`` that have a file name. If none has one, the content of all fields ``file``.
+        Some libraries send a file's description in a field of the same name.
 
     Raises:
-        InvalidRequest: it can't be read, is cut off, or has no such field.
+        InvalidRequest: the form can't be read, is truncated, or has no field ``file``.
     """
     boundary = parse_options_header(content_type)[1].get(b"boundary")
     if not boundary:
@@ -101,7 +101,7 @@ async def read_files(content_type: str, parts: AsyncIterator[bytes], max_files: 
         parser = MultipartParser(boundary, {name: getattr(form, name) for name in names})  # type: ignore[arg-type]
         async for part in parts:
             parser.write(part)
-    # ValueError: a name that is no text.
+    # ValueError: a name is not text.
     except (FormParserError, ValueError) as exc:
         raise InvalidRequest("form_invalid") from exc
     if not form.is_complete:

@@ -1,6 +1,6 @@
-"""What /docs tells beyond the types: the ways to send a photo, with examples that work, and every error.
+"""The parts of the OpenAPI document that FastAPI can't derive: request bodies with working examples, and all errors.
 
-Bodies are read by hand, with a limit, while they stream; so FastAPI can't see what they are.
+The service reads bodies itself, with a limit, while they arrive. So FastAPI does not know their types.
 """
 
 import base64
@@ -13,7 +13,7 @@ from preprocess_service.app.api.schemas import Failure, Health
 from preprocess_service.app.errors import ServiceError
 from preprocess_service.app.middleware.api_key import is_open
 
-# A cat of 64 pixels: small enough to read around in /docs, and an answer comes back.
+# A photo of a cat with 64 pixels: short enough as an example in /docs, and the model answers it.
 EXAMPLE_PHOTO = Path(__file__).parents[1] / "static" / "example.jpg"
 
 
@@ -22,18 +22,18 @@ def title_of(model: str) -> str:
 
 
 def description_of(model: str) -> str:
-    return f"A photo comes in, {'CAT or DOG' if model == CAT_DOG else 'the label of what is in it'} goes out."
+    return f"Classifies a photo: the answer is {'CAT or DOG' if model == CAT_DOG else 'the label of what it shows'}."
 
 
 _BINARY = {"type": "string", "format": "binary"}
-# The others for programs that don't know a file's type.
+# The octet-stream types are for clients that don't know a file's type.
 _IMAGE_TYPES = ("image/*", *OCTET_STREAMS)
 
 
 _TEXT = {"type": "string"}
 _REQUEST_ID = {
-    "description": "What this request is called in the answer and in the logs: the sender's own if it is made of "
-    "letters, digits, `.`, `_` and `-`, up to 128 of them; else a new one.",
+    "description": "The request's id in the answer and in the logs: the client's own if it has 1 to 128 letters, "
+    "digits, `.`, `_` and `-`; else a new one.",
     "schema": _TEXT,
 }
 _HEADERS = {"X-Request-ID": _REQUEST_ID | {"required": True}}
@@ -45,7 +45,11 @@ _PREDICTION_HEADERS = _HEADERS | {
     }
 }
 _ERROR_HEADERS = _HEADERS | {
-    "Content-Language": {"description": "Of `msg`.", "required": True, "schema": _TEXT | {"enum": ["en", "pt"]}}
+    "Content-Language": {
+        "description": "The language of `msg`.",
+        "required": True,
+        "schema": _TEXT | {"enum": ["en", "pt"]},
+    }
 }
 _RETRY_AFTER = {
     "description": "Seconds to wait before the next try.",
@@ -58,13 +62,13 @@ _PARAMETERS = [
     {
         "name": "top_k",
         "in": "query",
-        "description": "How many labels `probabilities` has, the most probable first; a body in JSON may say it too.",
+        "description": "How many labels `probabilities` has, the most probable first. A JSON body may set it too.",
         "schema": {"type": "integer", "minimum": 1, "maximum": MOST_TOP_K},
     },
     {
         "name": "X-Request-Timeout-Ms",
         "in": "header",
-        "description": "Milliseconds until the answer is of no use any more; lowers the service's own limit.",
+        "description": "Deadline in milliseconds. It can only shorten the service's own deadline.",
         "schema": {"type": "integer", "minimum": 1, "maximum": 999_999_999},
     },
 ]
@@ -73,7 +77,7 @@ _PARAMETERS = [
 def _error_responses() -> dict[int | str, dict[str, Any]]:
     codes: dict[int | str, list[str]] = {}
     for error in ServiceError.__subclasses__():
-        # What is no route, or no method of it, has no place in a list of what routes answer.
+        # These are errors of unknown routes and methods, so no route answers them.
         if error.status not in (404, 405):
             codes.setdefault(error.status, []).append(f"`{error.code}`")
     return {status: _error_response(status, named) for status, named in sorted(codes.items())}
@@ -85,7 +89,7 @@ def _error_response(status: int | str, codes: list[str]) -> dict[str, Any]:
 
 
 ERROR_RESPONSES = _error_responses()
-# Each route's answers beside its own type.
+# The answers of each route besides its own type.
 PREDICTION = {200: {"headers": _PREDICTION_HEADERS}} | ERROR_RESPONSES
 MODEL = {200: {"headers": _HEADERS}} | {status: ERROR_RESPONSES[status] for status in (401, 500, 502, 503, 504)}
 LIVE: dict[int | str, dict[str, Any]] = {200: {"headers": _HEADERS}}
@@ -93,11 +97,11 @@ GOLDEN = {200: {"headers": _HEADERS, "description": "The photo.", "content": {"i
     status: ERROR_RESPONSES[status] for status in (401, 500, 502, 503, 504)
 }
 GOLDEN[404] = _error_response(404, ["`not_found`"])
-READY = LIVE | {503: {"model": Health, "description": "Not now; `failing` says why.", "headers": _HEADERS}}
+READY = LIVE | {503: {"model": Health, "description": "Not ready; `failing` says why.", "headers": _HEADERS}}
 
 
 def with_keys(document: dict[str, Any]) -> dict[str, Any]:
-    """Say in the document that keys are asked for, and where."""
+    """Add the API keys, and the routes that need one, to the document."""
     document["components"]["securitySchemes"] = {
         "bearer": {"type": "http", "scheme": "bearer"},
         "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
@@ -109,13 +113,13 @@ def with_keys(document: dict[str, Any]) -> dict[str, Any]:
 
 
 def photo_body() -> dict[str, Any]:
-    """The body of /predict: JSON, the picture itself, or a form."""
+    """Return the description of the body of /predict: JSON, the picture itself, or a form."""
     form = {"type": "object", "properties": {"file": _BINARY}, "required": ["file"]}
     return _body(PredictRequest.model_json_schema(), {"image_b64": _example()}, form)
 
 
 def batch_body(most_items: int) -> dict[str, Any]:
-    """The body of /predict/batch: JSON or a form, with up to ``most_items`` photos."""
+    """Return the description of the body of /predict/batch: JSON or a form, with up to ``most_items`` photos."""
     count = {"minItems": 1, "maxItems": most_items}
     files = {"type": "array", "items": _BINARY} | count
     form = {"type": "object", "properties": {"file": files}, "required": ["file"]}

@@ -1,4 +1,4 @@
-"""The page at / and its parts: served as they are, under a policy that lets nothing else in."""
+"""The page at / and its files, with a Content-Security-Policy that allows nothing else."""
 
 import base64
 import hashlib
@@ -14,17 +14,17 @@ from starlette.staticfiles import StaticFiles
 
 FOLDER = Path(__file__).parents[1] / "static"
 CAT_DOG = "CAT-DOG"
-# The photos to try it with; an image keeps the project's folders, so that they are found there too.
+# The sample photos. A container image has the same folders as the project, so the path is right there too.
 SAMPLES = Path(__file__).resolve().parents[4] / "images"
 HEADERS = {
-    # Nothing from elsewhere, nothing inline; blob: and data: are the visitor's own photos.
+    # Nothing from other hosts, nothing inline. blob: and data: are the user's own photos.
     "Content-Security-Policy": "default-src 'none'; script-src 'self'; style-src 'self'; img-src 'self' blob: data:; "
     "connect-src 'self'; media-src 'self' blob:; base-uri 'none'; form-action 'none'; frame-ancestors 'none'",
     "Permissions-Policy": "camera=(self), microphone=(), geolocation=()",
 }
-# A browser asks again each time, and an unchanged file comes as 304; so it never mixes the parts of two versions.
+# The browser revalidates each file, and gets 304 for an unchanged one. So it never mixes files of two versions.
 ALWAYS_ASK = {"Cache-Control": "no-cache"}
-# What a browser must be told, whatever a Windows registry says of these suffixes: it refuses a script of another type.
+# The types of these suffixes, because the Windows registry may have others. A browser rejects a script of another type.
 TYPES = {".js": "text/javascript", ".css": "text/css", ".svg": "image/svg+xml"}
 
 
@@ -43,14 +43,14 @@ class PageFiles(StaticFiles):
 
 
 def media_type_of(photo: bytes) -> str:
-    """The type of a picture by its first bytes."""
+    """Return the media type of a picture by its first bytes."""
     kinds = ((b"\xff\xd8\xff", "jpeg"), (b"\x89PNG", "png"), (b"GIF8", "gif"), (b"BM", "bmp"), (b"RIFF", "webp"))
     subtype = next((subtype for start, subtype in kinds if photo.startswith(start)), None)
     return f"image/{subtype}" if subtype else "application/octet-stream"
 
 
 def page_of(model: str) -> Callable[[], Coroutine[Any, Any, Response]]:
-    """The route of the page: CAT-DOG's own, and for any other model one that says nothing of cats and dogs."""
+    """Return the route of the page: the page of CAT-DOG, or for any other model a page without cats and dogs."""
     path = FOLDER / "index.html"
 
     async def page() -> FileResponse:
@@ -67,24 +67,24 @@ def icon_of(model: str) -> str:
 
 
 def neutral(text: str, model: str) -> str:
-    """The page without what it has for CAT-DOG alone, which stands between <!--cat-dog--> and <!--/cat-dog-->."""
+    """Remove the parts of the page for CAT-DOG only, which are between <!--cat-dog--> and <!--/cat-dog-->."""
     name = html.escape(model)
     text = text.replace("static/favicon.svg", icon_of(model))
     text = re.sub(r"<!--cat-dog-->.*?<!--/cat-dog-->", "", text, flags=re.S)
     text = text.replace('<html lang="en">', f'<html lang="en" data-model="{name}">')
     text = re.sub(r"<title>.*?</title>", lambda _: f"<title>{name}</title>", text)
-    # The page's own script says what belongs there, in its reader's language.
+    # The page's script fills in these texts, in the user's language.
     return re.sub(r'(<(\w+)[^>]* data-words="(?:title|lead)"[^>]*>).*?(</\2>)', r"\1\3", text, flags=re.S)
 
 
 def docs(content: bytes) -> Callable[[], Coroutine[Any, Any, Response]]:
-    """The route of a page whose scripts are the service's own files, and those that stand in ``content`` itself."""
+    """Return the route of a page that may run only the service's own script files and the scripts in ``content``."""
     hashes = [
         base64.b64encode(hashlib.sha256(it).digest()).decode()
         for it in re.findall(rb"<script>(.*?)</script>", content, re.S)
     ]
     scripts = " ".join(f"'sha256-{value}'" for value in hashes)
-    # Swagger UI has pictures in its styles. What it asks for is the service.
+    # The styles of Swagger UI have data: pictures. It sends requests only to this service.
     policy = (
         f"default-src 'none'; script-src 'self' {scripts}; style-src 'self'; img-src 'self' data:; "
         "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"

@@ -1,4 +1,4 @@
-"""What came in: the photos of a request, whichever way they were sent."""
+"""Reads the photos of a request: from JSON, from a form, or as a file."""
 
 import json
 import sys
@@ -16,21 +16,21 @@ from preprocess_service.app.server.incoming_bodies import IncomingBody
 from preprocess_service.app.utils import Photo
 
 Model = TypeVar("Model", bound=BaseModel)
-# How many labels an answer has, the most probable first; None: as many as by default.
+# How many labels an answer has, the most probable first; None: the default number.
 TopK = int | None
 MOST_TOP_K = 1_000_000
 
 EXAMPLE = '{"image_b64": "<the picture in base64>"}'
 BATCH_EXAMPLE = '{"images_b64": ["<a picture in base64>", ...]}'
-# The second is what stores of files say.
+# Object stores send the second one.
 OCTET_STREAMS = ("application/octet-stream", "binary/octet-stream")
-# What JSON of the right form has at most, whatever its keys: a comma between two items, and one in each data: URL.
-# A body of 20 MB that is all "[],[],[]" would else take 25 s and 5 GB before it is refused for having too many.
+# The limit of commas in JSON is two per item (one between items, one in each data: URL) and these spare ones. Without
+# this limit, a body of 20 MB that is only "[],[],[]" would take 25 s and 5 GB before it is rejected.
 _SPARE_COMMAS = 1000
 
 
 def _whole(value: object) -> object:
-    # For JSON 5.0 is a whole number.
+    # In JSON, 5.0 is a whole number.
     return int(value) if isinstance(value, float) and value.is_integer() else value
 
 
@@ -43,7 +43,7 @@ class PredictRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
 
-    image_b64: str = Field(strict=True, description="The picture's bytes in base64; a `data:` URL is taken too.")
+    image_b64: str = Field(strict=True, description="The picture's bytes in base64, or a `data:` URL.")
     top_k: WholeNumber | None = _TOP_K
 
 
@@ -55,19 +55,19 @@ class PredictBatchRequest(BaseModel):
     images_b64: list[JsonValue] = Field(
         description="Several pictures.",
         json_schema_extra={
-            "items": {"description": "Text as in `/predict`; anything else is refused in its own place in the answer."}
+            "items": {"description": "Text as in `/predict`. For any other value the answer has an error at its place."}
         },
     )
     top_k: WholeNumber | None = _TOP_K
 
 
 async def read_photo(request: Request, limits: Limits, body: IncomingBody) -> tuple[Photo, TopK]:
-    """Take in one photo: JSON with ``image_b64``, a form with ``file``, or the picture itself; and ``top_k``.
+    """Read one photo from JSON with ``image_b64``, a form with ``file``, or the picture itself; and ``top_k``.
 
     Raises:
-        ImageTooLarge: the body is over the limit; told while it streams, not after it was read.
-        UnsupportedMediaType: a body of another type.
-        InvalidRequest: not JSON, or a field is missing, unknown or of the wrong type.
+        ImageTooLarge: the body is over the limit. It is raised while the body arrives, not at its end.
+        UnsupportedMediaType: the body has another type.
+        InvalidRequest: the body is not JSON, or a field is missing, unknown or has the wrong type.
     """
     top_k = _queried_top_k(request)
     match _kind(request):
@@ -84,13 +84,13 @@ async def read_photo(request: Request, limits: Limits, body: IncomingBody) -> tu
 
 
 async def read_batch(request: Request, limits: Limits, body: IncomingBody) -> tuple[list[Photo | ServiceError], TopK]:
-    """Take in several photos: JSON with ``images_b64``, or a form with several ``file``; and ``top_k``.
+    """Read several photos from JSON with ``images_b64``, or from a form with several ``file``; and ``top_k``.
 
     Returns:
-        For each a photo, or why it is none: the others are answered all the same.
+        For each item a photo, or the error for an item that is not text. The other items are answered normally.
 
     Raises:
-        ServiceError: as in ``read_photo``; also where there are none, or too many.
+        ServiceError: as in ``read_photo``; also if there are no photos or too many.
     """
     top_k = _queried_top_k(request)
     match _kind(request):
@@ -108,7 +108,7 @@ async def read_batch(request: Request, limits: Limits, body: IncomingBody) -> tu
 
 
 def _queried_top_k(request: Request) -> TopK:
-    """``top_k`` of the address, for bodies that have no place for it."""
+    """Return ``top_k`` from the query, for bodies that have no field for it."""
     if not request.scope["query_string"]:
         return None
     text = request.query_params.get("top_k")
@@ -135,7 +135,7 @@ def _kind(request: Request) -> str:
         return "json"
     if media_type == "multipart/form-data":
         return "form"
-    # Programs that don't know a file's type say octet-stream; what it is, its bytes tell.
+    # Clients that don't know a file's type send octet-stream. The bytes show the format.
     if media_type.startswith("image/") or media_type in OCTET_STREAMS:
         return "image"
     raise _unsupported(request, EXAMPLE)
@@ -150,7 +150,7 @@ async def _read(request: Request, limits: Limits, body: IncomingBody) -> bytes:
 
 
 async def _parts(request: Request, limits: Limits, body: IncomingBody) -> AsyncIterator[bytes]:
-    """The body's parts, unpacked, while they are within the limit; none where Content-Length is over it."""
+    """Yield the decompressed parts of the body up to the limit; none if Content-Length is over it."""
     codings = content_codings(request.headers)
     declared = request.headers.get("content-length", "")
     if declared.isdecimal() and int(declared) > limits.body_bytes:
@@ -159,7 +159,7 @@ async def _parts(request: Request, limits: Limits, body: IncomingBody) -> AsyncI
     for coding in codings:
         parts = unpack(parts, coding, limits.body_bytes)
     async for part in parts:
-        # With what Python adds: a body in tiny parts takes many times its length.
+        # The size with Python's overhead: a body in tiny parts takes many times its length.
         body.reserve(sys.getsizeof(part))
         yield part
 

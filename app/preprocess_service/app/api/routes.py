@@ -1,4 +1,4 @@
-"""Every route. Those that predict work only as long as the client waits and there is time."""
+"""All routes. A prediction is cancelled when the client disconnects or the deadline passes."""
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
@@ -43,10 +43,10 @@ TIMEOUT_HEADER = "x-request-timeout-ms"
 
 
 class DirectRoute(APIRoute):
-    """Calls its function with the request and sends the response that it gives, with nothing in between.
+    """Calls its function with the request and sends the function's response, without FastAPI's steps in between.
 
-    /docs has it like any other route. But FastAPI's way to a function and back, to find out what it depends on and to
-    check its answer once more, would take its time of the event loop for each photo, and find nothing.
+    It is in /docs like any other route. FastAPI would resolve dependencies and validate the response again for each
+    photo. That takes time on the event loop and is not needed here.
     """
 
     def get_route_handler(self) -> Callable[[Request], Coroutine[Any, Any, Response]]:
@@ -54,7 +54,7 @@ class DirectRoute(APIRoute):
 
 
 class GetRoute(APIRoute):
-    """Answers HEAD as it answers GET; the server leaves out the body. The API's document names GET alone."""
+    """Answers HEAD like GET; the server omits the body. The OpenAPI document has only GET."""
 
     def matches(self, scope: Scope) -> tuple[Match, Scope]:
         return super().matches({**scope, "method": "GET"} if scope.get("method") == "HEAD" else scope)
@@ -97,7 +97,7 @@ def add_routes(app: FastAPI, config: Config) -> None:
 
 
 async def predict(request: Request) -> Response:
-    """What is in this photo?"""
+    """Classify a photo."""
     admission: AdmissionController = request.app.state.admission
     pipeline: Pipeline = request.app.state.pipeline
     context = start_request(request, pipeline.config.limits.deadline_seconds)
@@ -112,7 +112,7 @@ async def predict(request: Request) -> Response:
 
 
 async def predict_batch(request: Request) -> Response:
-    """What is in each of these photos? Each is answered on its own: a broken one spoils no other."""
+    """Classify several photos. Each has its own result: a broken photo does not affect the others."""
     admission: AdmissionController = request.app.state.admission
     pipeline: Pipeline = request.app.state.pipeline
     context = start_request(request, pipeline.config.limits.deadline_seconds)
@@ -137,13 +137,13 @@ async def predict_batch(request: Request) -> Response:
 
 
 def start_request(request: Request, seconds: float) -> RequestContext:
-    """The request's time budget starts here; its sender may have less patience than we, never more.
+    """Create the request's context with its deadline. The client can shorten the deadline, but not extend it.
 
     Raises:
-        InvalidRequest: X-Request-Timeout-Ms is no number of milliseconds.
+        InvalidRequest: X-Request-Timeout-Ms is not a whole number of milliseconds.
     """
     sent = request.headers.get(TIMEOUT_HEADER)
-    # A body that is not here at the deadline is the sender's doing, unless it set the deadline itself.
+    # A body that is not complete at the deadline is the client's fault (408), unless the client set the deadline (504).
     timeout_error: type[ServiceError] = RequestTimeout
     if sent is not None:
         if not (sent.isascii() and sent.isdecimal() and len(sent) < 10 and int(sent)):
@@ -156,8 +156,10 @@ def start_request(request: Request, seconds: float) -> RequestContext:
 
 
 def reservation_of(request: Request) -> IncomingBody | None:
-    """What the server reserved at the request's headers; None where it did not, as behind another request on the
-    same connection. The request is admitted, or rejected, now."""
+    """Return the server's reservation for the request; None if there is none.
+
+    A request that follows another one on the same connection has no reservation. It is admitted or rejected now.
+    """
     return getattr(request.state, "reservation", None)
 
 
@@ -166,10 +168,10 @@ async def gather(works: Iterable[Awaitable[Answer]]) -> list[Answer]:
 
 
 async def cancel_on_disconnect(request: Request, work: Awaitable[Answer]) -> Answer:
-    """Do ``work``, and cancel it when the client disconnects.
+    """Run ``work``, and cancel it when the client disconnects.
 
     Raises:
-        ClientDisconnect: it is.
+        ClientDisconnect: the client has disconnected.
     """
     task = asyncio.current_task()
     assert task is not None
@@ -199,7 +201,7 @@ def respond(answer: PredictSuccess | PredictBatchAnswer, context: RequestContext
     return Response(answer.model_dump_json(exclude_none=True), media_type="application/json", headers=headers)
 
 
-# Async, though it waits for nothing: FastAPI sends every plain function to a thread and back.
+# Async, although it awaits nothing: FastAPI would run a plain function in a thread.
 async def get_pipeline(request: Request) -> Pipeline:
     return request.app.state.pipeline  # type: ignore[no-any-return]  # Starlette's state is untyped by design
 
@@ -208,7 +210,7 @@ PipelineOfApp = Annotated[Pipeline, Depends(get_pipeline)]
 
 
 async def describe_model(pipeline: PipelineOfApp) -> ModelDescription:
-    """Which model answers, and what it takes."""
+    """Describe the model in use: name, version, labels, signature and preprocessing."""
     model = await pipeline.models.current(PROBE_SECONDS)
     signature, geometry, config = model.signature, model.geometry, model.recipe.preprocessor_config
     scale, offset = config.scaling()
@@ -227,23 +229,23 @@ async def describe_model(pipeline: PipelineOfApp) -> ModelDescription:
 
 
 async def golden_photo(name: str, request: Request, pipeline: PipelineOfApp) -> Response:
-    """A photo that came with the version in use, and whose answer is known."""
+    """Return a golden photo of the version in use: a photo whose answer is known."""
     model = await pipeline.models.current(PROBE_SECONDS)
     for golden in model.recipe.golden:
         if golden.name == name:
-            # It is the model's, so a browser must not run what it might be beside a picture.
+            # The photo comes from the model folder. A browser must not run it if it is something else than a picture.
             headers = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
             return Response(golden.photo, media_type=media_type_of(golden.photo), headers=headers)
     raise NotFound(path=request.url.path)
 
 
 async def livez() -> Health:
-    """Is this process alive? Asks nobody else: a restart of this service would not mend the model server."""
+    """Answer whether this process runs. It does not check the model server, which a restart would not repair."""
     return Health(ok=["process"], failing={}, warnings=None)
 
 
 async def readyz(request: Request, response: Response, pipeline: PipelineOfApp) -> Health:
-    """Would a photo be answered now? Asks the model server for its state and for a prediction."""
+    """Answer whether a photo would be answered now. It asks the model server for its state and for a prediction."""
     language = language_of(request)
     checks = await pipeline.check()
     failing = {name: error.text(language) for name, error in checks.items() if error is not None}
@@ -258,10 +260,10 @@ async def render_metrics(pipeline: PipelineOfApp) -> Response:
 
 
 def docs_page(title: str, icon: str, root: str) -> Callable[[], Coroutine[Any, Any, Response]]:
-    """The route /docs: FastAPI's page, whose scripts fastapi_offline brings along.
+    """Return the route /docs: FastAPI's page, with the script files of fastapi_offline.
 
     Args:
-        root: the way from the page to the service's root. So it works below any prefix.
+        root: the relative path from the page to the service's root, so that the page works below any prefix.
     """
     html = get_swagger_ui_html(
         openapi_url=f"{root}openapi.json",

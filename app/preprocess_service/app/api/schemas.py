@@ -1,4 +1,4 @@
-"""What goes out: every body that this service answers with."""
+"""The bodies of all answers of this service."""
 
 from heapq import nlargest
 from operator import itemgetter
@@ -10,52 +10,57 @@ from preprocess_service.app.errors import ServiceError
 from preprocess_service.app.serving_client.predict_response import Prediction
 from preprocess_service.app.translations import Language
 
-# How many labels an answer has at most where the sender does not say: a model may have thousands.
+# The number of labels in an answer if the client does not set ``top_k``. A model may have thousands.
 DEFAULT_TOP_K = 5
 
 
 class ModelInUse(BaseModel):
-    """Which model answered."""
+    """The model that answered."""
 
-    name: str = Field(description="Its folder in `prev_trained_models`.", examples=["CAT-DOG"])
-    version: int = Field(description="The version's folder in that one.", examples=[1])
+    name: str = Field(description="The model's folder in `prev_trained_models`.", examples=["CAT-DOG"])
+    version: int = Field(description="The version's folder in the model's folder.", examples=[1])
 
 
 class PredictSuccess(BaseModel):
-    """What is in the photo."""
+    """The prediction for a photo."""
 
     status: Literal["Success"] = Field(default="Success", description="There is an answer.")
     label: str = Field(description="The most probable label.", examples=["CAT"])
-    confidence: float = Field(description="Its probability, 0 to 1.", ge=0, le=1, examples=[0.998712])
-    pet_type: str = Field(description="As `label`: the course's name of it.", examples=["CAT"])
-    model_conf: float = Field(description="As `confidence`, in percent.", ge=0, le=100, examples=[99.87])
+    confidence: float = Field(description="The label's probability, 0 to 1.", ge=0, le=1, examples=[0.998712])
+    pet_type: str = Field(description="The same as `label`: the name in the course.", examples=["CAT"])
+    model_conf: float = Field(description="`confidence` in percent.", ge=0, le=100, examples=[99.87])
     probabilities: dict[str, float] = Field(
-        description=f"Of the most probable labels, `top_k` of them ({DEFAULT_TOP_K}), from the largest, 0 to 1.",
+        description=f"The `top_k` most probable labels (default {DEFAULT_TOP_K}) with their probabilities, 0 to 1, "
+        "the largest first.",
         examples=[{"CAT": 0.998712, "DOG": 0.001288}],
     )
     in_domain: bool | None = Field(
         None,
-        description="False: this is probably nothing that the model knows. Absent where the model can't tell.",
+        description="False: the photo is probably of nothing that the model knows. Absent if the model can't tell.",
         examples=[True],
     )
     domain_score: float | None = Field(
-        None, description="How much this is a photo of what the model knows.", ge=0, le=1, examples=[0.98]
+        None,
+        description="How certain the model is that the photo shows something that it knows, 0 to 1.",
+        ge=0,
+        le=1,
+        examples=[0.98],
     )
-    model: ModelInUse = Field(description="Which model answered.")
-    request_id: str = Field(description="As in the header X-Request-ID.")
+    model: ModelInUse = Field(description="The model that answered.")
+    request_id: str = Field(description="The same as in the header X-Request-ID.")
 
 
 class Failure(BaseModel):
-    """Why there is no answer."""
+    """An error."""
 
-    status: Literal["Failed"] = Field(default="Failed", description="There is no answer.")
-    msg: str = Field(description="What the sender can do about it, in the language of Accept-Language (en, pt).")
-    code: str = Field(description="What failed, for programs.", examples=["invalid_base64"])
-    request_id: str = Field(description="As in the header X-Request-ID.")
+    status: Literal["Failed"] = Field(default="Failed", description="There is no prediction.")
+    msg: str = Field(description="The cause and what to do, in the language of Accept-Language (en, pt).")
+    code: str = Field(description="The error's code for programs.", examples=["invalid_base64"])
+    request_id: str = Field(description="The same as in the header X-Request-ID.")
 
 
 class PredictBatchAnswer(BaseModel):
-    """What is in each photo, or why there is no answer to it, in the order in which they came."""
+    """A prediction or an error for each photo, in the order of the request."""
 
     status: Literal["Success"] = Field(
         default="Success", description="The batch was read; each photo has a status of its own."
@@ -64,45 +69,47 @@ class PredictBatchAnswer(BaseModel):
 
 
 class Health(BaseModel):
-    """The outcome of each check by its name."""
+    """The result of each check by its name."""
 
     ok: list[str] = Field(description="The names of the checks that passed.", examples=[["model", "prediction"]])
-    failing: dict[str, str] = Field(description="The name of each failed check, and why.")
+    failing: dict[str, str] = Field(description="The name of each failed check, with the reason.")
     warnings: dict[str, str] | None = Field(
-        None, description="What does not work though photos are answered: a newer version that is not used, and why."
+        None, description="Problems although photos are answered: why a newer version is not used."
     )
 
 
 class Preprocessing(BaseModel):
-    """How a photo becomes the model's input; docs/models.md explains each."""
+    """How a photo becomes the model's input. docs/models.md explains each field."""
 
     width: int
     height: int
     mode: str = Field(examples=["crop"])
-    crop: float = Field(description="The part of the centre that is kept, where `mode` is `crop`.")
-    shortest_edge: int | None = Field(description="Pixels, where `mode` is `shortest_edge`.")
+    crop: float = Field(description="For the mode `crop`: the part of the centre that is kept.")
+    shortest_edge: int | None = Field(description="For the mode `shortest_edge`: the shorter side in pixels.")
     resampling: str = Field(examples=["bilinear"])
     antialias: bool
-    grayscale: bool = Field(description="Whether the photo becomes grey first.")
+    grayscale: bool = Field(description="Whether the photo is first converted to grey.")
     decode: str = Field(description="`fast`: large photos may be decoded at a reduced scale.", examples=["exact"])
-    scale: tuple[float, float, float] = Field(description="float32 inputs: pixel * scale + offset, for each channel.")
+    scale: tuple[float, float, float] = Field(description="For float32 inputs: pixel * scale + offset, per channel.")
     offset: tuple[float, float, float]
 
 
 class ModelDescription(BaseModel):
-    """The model in use and what it takes and gives."""
+    """The model in use, with its inputs and outputs."""
 
-    name: str = Field(description="Its folder in `prev_trained_models`.", examples=["CAT-DOG"])
+    name: str = Field(description="The model's folder in `prev_trained_models`.", examples=["CAT-DOG"])
     version: int = Field(description="The version in use.", examples=[1])
     labels: tuple[str, ...] = Field(description="In the order of the model's output.", examples=[["CAT", "DOG"]])
-    signature_name: str = Field(description="Of its signatures the one that is called.", examples=["pixels"])
-    input_name: str = Field(description="Of the signature's input.")
+    signature_name: str = Field(description="The signature that is called.", examples=["pixels"])
+    input_name: str = Field(description="The name of the signature's input.")
     input_shape: list[int] = Field(description="Height, width, channels.", min_length=3, max_length=3)
-    output_name: str = Field(description="Of the signature's output.")
-    domain_threshold: float | None = Field(description="A lower `domain_score` is not `in_domain`; null: it has none.")
+    output_name: str = Field(description="The name of the signature's output.")
+    domain_threshold: float | None = Field(
+        description="With a lower `domain_score`, `in_domain` is false; null if the model has no such output."
+    )
     preprocessing: Preprocessing
     golden: list[str] = Field(
-        description="Photos that came with the version: `/model/golden/NAME` has them.", examples=[["cat_2.jpg"]]
+        description="The names of the version's golden photos, for `/model/golden/NAME`.", examples=[["cat_2.jpg"]]
     )
 
 
@@ -110,7 +117,7 @@ def success(prediction: Prediction, model_name: str, top_k: int | None, request_
     """Return the answer, with ``top_k`` labels, or all if there are fewer."""
     score = prediction.domain_score
     found = prediction.probabilities
-    # Of equal ones the first label comes first, as in all answers before.
+    # For equal probabilities the first label comes first.
     largest = nlargest(top_k or DEFAULT_TOP_K, found.items(), itemgetter(1))
     label, confidence = largest[0]
     return PredictSuccess(

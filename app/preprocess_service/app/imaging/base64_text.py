@@ -1,4 +1,4 @@
-"""Base64 as people send it, to bytes; or why it is none."""
+"""Decodes base64 in the forms that clients send, or says why a text is not base64."""
 
 import binascii
 import contextlib
@@ -10,29 +10,29 @@ import pybase64
 
 from preprocess_service.app.errors import InvalidBase64
 
-# Up to the first ";base64,": types, parameters and file names are whatever the sender's library makes of them.
+# Everything up to the first ";base64,": clients write types, parameters and file names in many ways.
 _DATA_URL = re.compile(r"data:.*?;\s*base64\s*,", re.IGNORECASE | re.DOTALL)
-# How far that is looked for.
+# The prefix is searched in so many characters.
 _LONGEST_PREFIX = 10_000
-# Text of a Python value, or of a JSON string within one.
+# The start of the text of a Python value, or of a JSON string within one.
 _QUOTES = (b"b'", b'b"', b"'", b'"', b"\\")
 _BLANKS = re.compile(rb" +")
-# Runs of blanks that are looked at: so many stand at the same distance only where they separate lines.
+# How many runs of blanks are checked. So many runs have equal distances only if they separate lines.
 _RUNS = 64
 _ALPHABET = (string.ascii_letters + string.digits + "+/-_= ").encode("ascii")
 _URL_SAFE = bytes.maketrans(b"-_", b"+/")
 _NOT_BLANK = string.whitespace.replace(" ", "").encode("ascii")
-# What a URL may write the alphabet and white space as.
+# Percent-encoding of the alphabet and of white space in URLs.
 _ESCAPES = {b"%2B": b"+", b"%2F": b"/", b"%3D": b"=", b"%0D": b"", b"%0A": b"", b"%20": b" "}
 
 
 def decode_base64(text: str) -> bytes:
-    """Decode base64 as people send it: line breaks, a ``data:`` prefix, the URL-safe alphabet, no padding.
+    """Decode base64. It may have line breaks, a ``data:`` prefix and the URL-safe alphabet, and may lack padding.
 
     Raises:
-        InvalidBase64: empty, or with anything in it that base64 does not have.
+        InvalidBase64: the text is empty or has other characters than base64.
     """
-    # Nearly all of it is plain base64; anything else fails here, and the code below decides.
+    # Nearly all texts are plain base64. Any other text fails here and is handled below.
     with contextlib.suppress(ValueError):
         if text:
             return pybase64.b64decode(text, validate=True)
@@ -46,18 +46,18 @@ def decode_base64(text: str) -> bytes:
 
 
 def _payload(text: str) -> bytes:
-    """What stands behind the prefix, without white space other than blanks.
+    """Return the text after the prefix, without white space other than blanks.
 
     Raises:
-        InvalidBase64: it is no base64, for a reason that can be told.
-        UnicodeEncodeError: it has other letters than those of ASCII.
+        InvalidBase64: it is not base64, for a known reason.
+        UnicodeEncodeError: it has characters that are not ASCII.
     """
     start = text[:_LONGEST_PREFIX].lstrip()
     prefix = _DATA_URL.match(start)
     if prefix is None and start[:5].lower() == "data:":
         raise InvalidBase64("base64_data_url")
     skipped = len(text[:_LONGEST_PREFIX]) - len(start) + prefix.end() if prefix else 0
-    # Bytes, not split and joined as text: that takes 15 times the memory where a body of 20 MB is all short lines.
+    # Work on bytes. To split and join text takes 15 times the memory if a body of 20 MB has only short lines.
     payload = text[skipped:].encode("ascii").translate(None, _NOT_BLANK).strip(b" ")
     if payload.startswith(_QUOTES):
         raise InvalidBase64("base64_quoted")
@@ -70,10 +70,10 @@ def _payload(text: str) -> bytes:
 
 
 def _separate_lines(payload: bytes) -> bool:
-    """Whether its blanks separate lines; else the decoding of a form made them of ``+``.
+    """Return whether blanks separate lines. Otherwise the decoding of a form turned ``+`` into blanks.
 
-    A whole text has four letters for three bytes, with its blanks or without. Where that leaves both possible, lines
-    are of one length.
+    Base64 has four letters for three bytes, so the number of letters is a multiple of four, either with the blanks or
+    without. If both are possible, the blanks separate lines only if all lines have the same length.
     """
     if any(letter in payload for letter in b"+-_"):
         return True

@@ -1,4 +1,4 @@
-"""From any of Pillow's modes to RGB of 8 bits."""
+"""Converts pictures of any Pillow mode to 8-bit RGB."""
 
 from __future__ import annotations
 
@@ -9,32 +9,37 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-# Transparent pixels have no colour of their own. Mid grey is the least striking one for a network
-# that was trained on photos; white or black would draw a hard edge around the animal.
+# The colour of transparent pixels. Mid grey disturbs a network that was trained on photos least. White or black would
+# make a hard edge around the animal.
 BACKGROUND = (127, 127, 127)
 
 
 @dataclass(frozen=True)
 class Levels:
-    """What grey of more than 8 bits means: the level of white, by default the mode's highest; or that of black."""
+    """The meaning of grey levels of more than 8 bits.
+
+    Attributes:
+        white: the level of white; None: the highest level of the mode.
+        is_inverted: whether 0 is white.
+    """
 
     white: int | None = None
     is_inverted: bool = False
 
 
 def to_8bit(image: Image.Image, levels: Levels) -> Image.Image:
-    """Bring unsigned grey of 16 or 32 bits to 8, ``level * 255 / white``; Pillow would cut it off at 255.
+    """Convert unsigned grey of 16 or 32 bits to 8 bits: ``level * 255 / white``. Pillow would clip it at 255.
 
     Returns:
-        Mode L, or LA where one level is transparent; all other modes as they are.
+        A picture of mode L, or LA if one level is transparent. Pictures of all other modes are returned unchanged.
     """
     if not image.mode.startswith("I"):
         return image
     pixels = np.asarray(image)
-    # Pillow has no mode for 32 bits without a sign.
+    # Pillow has no mode for unsigned 32 bits.
     pixels = pixels.view(np.uint32) if image.mode == "I" else pixels
     white = levels.white or np.iinfo(pixels.dtype).max
-    # 24 bits of a float are enough for 16, which is most of what comes, and take half of the time.
+    # The 24 bits of a float32 are enough for 16-bit levels, the usual case, and take half the time.
     scale = np.float32(255 / white) if pixels.itemsize == 2 else np.float64(255 / white)
     scaled = np.minimum(pixels * scale + scale.dtype.type(0.5), 255).astype(np.uint8)
     grey = Image.fromarray(255 - scaled if levels.is_inverted else scaled)
@@ -44,7 +49,7 @@ def to_8bit(image: Image.Image, levels: Levels) -> Image.Image:
 
 
 def to_rgb(image: Image.Image, levels: Levels) -> Image.Image:
-    """RGB of 8 bits, on ``BACKGROUND`` where it is transparent."""
+    """Convert a picture to 8-bit RGB. Transparent pixels are drawn on ``BACKGROUND``."""
     if image.mode == "F":
         return _from_float(np.asarray(image), levels.is_inverted).convert("RGB")
     image = to_8bit(image, levels)
@@ -60,21 +65,21 @@ def to_rgb(image: Image.Image, levels: Levels) -> Image.Image:
 
 @functools.cache
 def _lab_to_rgb() -> ImageCms.ImageCmsTransform:
-    # What Pillow makes of CIELAB itself comes from a table that is off by 30 of 255 at the edge of sRGB.
+    # Pillow's own conversion of CIELAB uses a table that is wrong by 30 of 255 at the edge of sRGB.
     lab, srgb = ImageCms.createProfile("LAB"), ImageCms.createProfile("sRGB")
     return ImageCms.buildTransform(lab, srgb, "LAB", "RGB", flags=ImageCms.Flags.NOOPTIMIZE)
 
 
 def without_premultiplication(image: Image.Image) -> Image.Image:
-    """Grey that was multiplied with its alpha, which Pillow converts to nothing else, as it was before."""
+    """Undo the multiplication of grey with its alpha (mode La): Pillow can't convert that mode to RGB."""
     return image.convert("LA") if image.mode == "La" else image
 
 
 def _from_float(levels: NDArray[np.float32], is_inverted: bool) -> Image.Image:
-    """Bring float grey to 8 bits.
+    """Convert float grey to 8 bits.
 
-    Nothing in a file says how bright its brightest level is meant to be, so its range is taken for the smallest
-    usual one that holds all levels: 0..1, 8 bit, 16 bit, else what there is.
+    A file does not say which level is white. So the range is the smallest of 0 to 1, 0 to 255 and 0 to 65535 that holds
+    all levels, else 0 to the highest level.
     """
     highest = float(levels.max(initial=0, where=np.isfinite(levels)))
     white = next((white for white in (1, 255, 65535) if highest <= white), highest)

@@ -24,13 +24,13 @@ _SCAN_OR_END = re.compile(rb"\xff[\xda\xd9]")
 _BASE_BYTES = 6_000_000
 # Bytes that Pillow stores per pixel in these modes. In all other modes it stores 4.
 _STORED_BYTES = {"1": 1, "L": 1, "P": 1, "I;16": 2, "I;16L": 2, "I;16B": 2, "I;16N": 2}
-# A compressed BMP is unpacked in Python, into two copies beside the picture. One with alpha has it looked at, and may
-# lose it.
+# A compressed BMP is unpacked in Python, into two copies beside the picture. The alpha of a BMP is checked, and may be
+# removed.
 _BMP_BYTES = 4
 _BMP_ALPHA_BYTES = 9
-# A second canvas, and the frame in two forms.
+# A second canvas, and two copies of the frame.
 _GIF_CANVAS_BYTES = 9
-# A PNG of 16 bits a channel with a transparent colour is decoded twice, and compared channel by channel.
+# A PNG with 16 bits per channel and a transparent colour is decoded twice, and compared channel by channel.
 _DEEP_TRANSPARENCY_BYTES = 10
 # The decoded planes, their RGB, and Pillow's copy of the RGB. libwebp keeps a second canvas for animations.
 _WEBP_BYTES = 18.0
@@ -38,8 +38,8 @@ _HEIF_BYTES = 7.6
 _AVIF_RGB_BYTES = 8.5
 # The time of a JPEG with one scan at a reduced scale (Huffman decoding), relative to decoding and storing every pixel.
 _REDUCED_SCAN = 1 / 16
-# Of a whole photo, beside the one that was decoded: turned; in parts as float32; from another mode to RGB, with what
-# lies behind transparent pixels; from more than 8 bits.
+# Bytes per pixel for steps on a whole photo, beside the decoded one: to turn it; to resize it in float32 (in parts); to
+# convert another mode to RGB, with the background of transparent pixels; to convert more than 8 bits.
 _TURNED_BYTES = 4
 _FLOAT_BYTES = 7
 _CONVERTED_BYTES = 10
@@ -117,17 +117,17 @@ def decode_cost(image: Image.Image, data: bytes, size: tuple[int, int], one_scan
 
 
 def with_resize(cost: DecodeCost, image: Image.Image, one_scan: bool, in_float: bool) -> DecodeCost:
-    """Add what it takes to turn, convert and resize a photo that is not brought down first.
+    """Add the memory that it takes to turn, convert and resize a photo that is not reduced first.
 
     Args:
         image: opened.
-        one_scan: of those, the cost has the turned photo already.
-        in_float: it is computed with in float32.
+        one_scan: see ``has_one_scan``. For such a JPEG, ``cost`` includes the turned photo already.
+        in_float: whether the photo is resized in float32.
     """
     each = _FLOAT_BYTES * in_float + (0 if one_scan else _TURNED_BYTES)
     if image.mode.startswith(("I", "F")):
         each += _LEVELS_BYTES
-    # That of a WebP has room for it.
+    # The cost of a WebP includes the conversion already.
     elif image.format != "WEBP" and (image.mode != "RGB" or image.has_transparency_data):
         each += _CONVERTED_BYTES
     return replace(cost, memory_bytes=cost.memory_bytes + each * math.prod(image.size))
@@ -151,7 +151,7 @@ def webp_size(data: bytes) -> tuple[int, int] | None:
 
 
 def webp_cost(size: tuple[int, int], is_whole: bool = False, in_float: bool = False) -> DecodeCost:
-    """Tell the cost of a WebP that is not opened yet; ``is_whole``: with what ``with_resize`` adds."""
+    """Return the cost of a WebP that is not opened yet. ``is_whole``: include the steps of ``with_resize``."""
     pixels = math.prod(size)
     more = (_TURNED_BYTES + _FLOAT_BYTES * in_float) if is_whole else 0
     return _cost((_WEBP_BYTES + more) * pixels, pixels)

@@ -12,7 +12,7 @@ from preprocess_service.app.imaging.colour import Levels, to_8bit, without_premu
 if TYPE_CHECKING:
     from preprocess_service.app.recipe import Geometry
 
-# How many pixels are averaged at a time.
+# The number of pixels that are averaged at a time.
 _BAND_PIXELS = 1 << 18
 
 # Pixels for both sides together. If a picture is enlarged, the widest filter (lanczos) reads 3 pixels on each side.
@@ -30,7 +30,7 @@ def min_side(picture: Geometry) -> int:
 
 
 def downscale(image: Image.Image, picture: Geometry | None, levels: Levels) -> Image.Image:
-    """Average whole blocks of a loaded picture, as far as the shorter side stays large enough for ``picture``."""
+    """Average blocks of a loaded picture, by a factor that leaves the shorter side large enough for ``picture``."""
     if picture is None or picture.decode == "exact":
         return image
     factor = min(image.size) // min_side(picture)
@@ -39,9 +39,9 @@ def downscale(image: Image.Image, picture: Geometry | None, levels: Levels) -> I
 
 
 def _reduce_in_bands(image: Image.Image, factor: int, levels: Levels) -> Image.Image:
-    """Bring a picture down by a whole number, a band of rows at a time.
+    """Reduce a picture by a whole number, a band of rows at a time.
 
-    All rows at once, in a mode that can be averaged, would take several times the memory of the picture itself.
+    To convert all rows at once to a mode that can be averaged would take several times the memory of the picture.
     """
     rows = factor * max(1, _BAND_PIXELS // (image.width * factor))
     result: Image.Image | None = None

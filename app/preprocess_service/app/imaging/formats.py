@@ -1,4 +1,4 @@
-"""What a file is, by its first bytes, and the word for one that is not taken."""
+"""Detects a file's format from its first bytes, and names formats that are not supported."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import struct
 from preprocess_service.app.errors import InvalidImage, ServiceError, UnsupportedMediaType
 from preprocess_service.app.imaging.decoders import bmp, jpeg, tiff
 
-# The only decoders that are ever tried: Pillow has 40 more, and each is a door for hostile files.
+# The only decoders that are used. Pillow has 40 more, and each would be a risk with hostile files.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
 
 _TAKEN = re.compile(
@@ -63,7 +63,7 @@ _OTHERS: tuple[tuple[bytes, str], ...] = (
     (rb"\x30\x26\xb2\x75\x8e\x66\xcf\x11", "Windows Media video"),
 )
 _OTHER = [(re.compile(pattern, re.DOTALL), name) for pattern, name in _OTHERS]
-# An SVG behind an XML declaration, comments and a document type. Atomic groups: whatever comes, it is looked at once.
+# An SVG, which may begin with an XML declaration, comments and a document type. Atomic groups prevent backtracking.
 _SVG = re.compile(
     rb"(?>(?>\s+|<\?.*?\?>|<!--.*?-->|<!DOCTYPE\s+(?:\w+:)?svg[^>\[]*(?:\[.*?\]\s*)?>)*)<(?:\w+:)?svg[\s>/]", re.DOTALL
 )
@@ -73,16 +73,16 @@ _TGA_COLOUR_BITS = {1: (8, 16), 2: (15, 16, 24, 32), 3: (8, 16), 9: (8, 16), 10:
 
 
 def sniff(data: bytes) -> str | None:
-    """One of ``FORMATS``, None for a file of another kind."""
+    """Return one of ``FORMATS``, or None for any other file."""
     match = _TAKEN.match(data)
     return match.lastgroup if match else None
 
 
 def refusal(data: bytes) -> ServiceError:
-    """Why a file that could not be opened or decoded is refused.
+    """Return the error for a file that could not be opened or decoded.
 
-    A file of another kind, or a variant of a taken format that nothing here decodes, can be converted by its sender:
-    UnsupportedMediaType names it. What is left is broken, or no picture: InvalidImage.
+    UnsupportedMediaType names another format, or a variant of a supported format that can't be decoded: the client can
+    convert such a file. InvalidImage: the file is broken or not a picture.
     """
     formats = ", ".join(FORMATS)
     if taken := sniff(data):
@@ -95,11 +95,11 @@ def refusal(data: bytes) -> ServiceError:
 
 
 def _other(data: bytes) -> str | None:
-    """The name of a picture, a film or a document that is not taken."""
+    """Return the name of a picture, video or document format that is not supported; None for an unknown file."""
     for pattern, name in _OTHER:
         if pattern.match(data):
             return name
-    # Of UTF-16 every other byte is left, of a file with a byte order mark the rest.
+    # Without zero bytes UTF-16 becomes ASCII. A byte order mark is removed.
     if _SVG.match(data[:_SVG_BYTES].replace(b"\0", b"").lstrip(b"\xef\xbb\xbf\xff\xfe")):
         return "Scalable Vector Graphics (SVG)"
     if _is_tga(data):
@@ -108,7 +108,7 @@ def _other(data: bytes) -> str | None:
 
 
 def _is_tga(data: bytes) -> bool:
-    """Whether a file is a TGA: by the end of one of version 2, by a sound header of one of version 1, without magic."""
+    """Return whether a file is a TGA: by the footer of version 2, or by the header of version 1, which has no magic."""
     if _TGA_FOOTER in data[-18:]:
         return True
     if len(data) < 19:
@@ -122,5 +122,5 @@ def _is_tga(data: bytes) -> bool:
         sound = has_map == 1 and 0 < colours <= 1 << 16 and map_bits in (15, 16, 24, 32)
     else:
         sound = has_map == 0 and colours == map_bits == 0
-    # What is not run-length encoded has as many bytes as the header says.
+    # Without run-length encoding, a file has at least as many bytes as the header says.
     return bool(sound and (kind > 8 or len(data) >= 18 + identity + width * height * -(-bits // 8)))

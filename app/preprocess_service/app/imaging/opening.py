@@ -1,4 +1,4 @@
-"""Opens a file with Pillow so that its pixels come out right, its metadata do no harm, and it is known how it lies."""
+"""Opens a file with Pillow: with correct pixels, without harm from its metadata, and with its orientation."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from preprocess_service.app.imaging.formats import FORMATS, sniff
 _ORIENTATION = 274
 _EXIF = b"Exif\0\0"
 _XMP = re.compile(rb'tiff:Orientation(?:="|>)([0-9])')
-# What undoes each orientation.
+# The transposition that undoes each orientation.
 _TRANSPOSES = {
     2: Image.Transpose.FLIP_LEFT_RIGHT,
     3: Image.Transpose.ROTATE_180,
@@ -34,7 +34,14 @@ _TRANSPOSES = {
 
 @dataclass(frozen=True)
 class OpenFile:
-    """A picture whose header was read; ``data``: its file as it is decoded; ``load``: decodes it."""
+    """A picture whose header was read.
+
+    Attributes:
+        data: the file's bytes that are decoded; some metadata may be removed.
+        levels: the meaning of its grey levels.
+        is_reducible: whether it can be decoded at a reduced scale.
+        load: decodes the pixels.
+    """
 
     image: Image.Image
     data: bytes
@@ -47,8 +54,8 @@ def open_file(data: bytes) -> OpenFile:
     """Read the header of a file in one of ``FORMATS``.
 
     Raises:
-        ServiceError: it is refused by name.
-        Exception: whatever a broken file makes Pillow raise.
+        ServiceError: the variant is not supported; the message names it.
+        Exception: any error that Pillow raises for a broken file.
     """
     _register_heif()
     kind = sniff(data)
@@ -80,7 +87,7 @@ def _load(image: Image.Image) -> Image.Image:
 
 
 def _open_jpeg(data: bytes) -> tuple[ImageFile.ImageFile, bytes]:
-    """Open a JPEG; where Pillow stumbles on its metadata, without them."""
+    """Open a JPEG. If Pillow fails, try again without the metadata."""
     try:
         return Image.open(io.BytesIO(data), formats=FORMATS), data
     except (MemoryError, Image.DecompressionBombError, Image.DecompressionBombWarning):
@@ -94,15 +101,16 @@ def _open_jpeg(data: bytes) -> tuple[ImageFile.ImageFile, bytes]:
 
 @functools.cache
 def _register_heif() -> None:
-    # Once, and not at import. One thread, as for every other format: the photos are decoded side by side.
+    # Once, and not at import. One thread, as for all formats: several photos are decoded in parallel.
     pi_heif.options.DECODE_THREADS = 1
     pi_heif.register_heif_opener(thumbnails=False)
 
 
 def orientation(image: Image.Image) -> int:
-    """1 to 8 by the picture's EXIF, else by its XMP; 1 where neither tells. Pillow turns a TIFF itself, as it loads it.
+    """Return the orientation, 1 to 8, from the picture's EXIF or else its XMP; 1 if neither has it.
 
-    Pillow would read all tags, of which each may be a copy of all metadata.
+    Pillow turns a TIFF itself when it loads it. Pillow's own EXIF reader is not used: it reads all tags, and each tag
+    may be a copy of all metadata.
     """
     exif, xmp = image.info.get("exif"), image.info.get("xmp")
     found = tiff.read_directory(exif.removeprefix(_EXIF), {_ORIENTATION}) if isinstance(exif, bytes) else None

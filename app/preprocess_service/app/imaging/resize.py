@@ -1,4 +1,4 @@
-"""Brings a photo to the model's size, in the way that the model was trained with: Pillow's or TensorFlow's."""
+"""Resizes a photo to the model's size, with the method that the model was trained with: Pillow's or TensorFlow's."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ except ImportError:
     fast_resizer = None
 
 if TYPE_CHECKING:
-    # Not at run time: the processes that decode do without pydantic.
+    # Not at run time: the decoder processes do not import pydantic.
     from preprocess_service.app.recipe import Geometry
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
@@ -24,7 +24,7 @@ Box = tuple[float, float, float, float]
 
 
 def resize(image: Image.Image, geometry: Geometry) -> Pixels:
-    """Resize, crop or pad a photo to ``[height, width, 3]``, 0 to 255, uint8 or float32 as ``geometry.dtype`` has it.
+    """Resize, crop or pad a photo to ``[height, width, 3]``, 0 to 255, with the dtype ``geometry.dtype``.
 
     Args:
         image: RGB.
@@ -42,15 +42,15 @@ def resize(image: Image.Image, geometry: Geometry) -> Pixels:
 
 
 def in_float(geometry: Geometry) -> bool:
-    """Whether a photo is computed with in float32, which takes memory."""
+    """Return whether a photo is resized in float32, which takes more memory."""
     return geometry.dtype == "float32" or not geometry.antialias
 
 
 def normalise(pixels: Pixels, scaling: tuple[tuple[float, ...], tuple[float, ...]]) -> NDArray[np.float32]:
-    """Bring pixels to the numbers that a network wants: float32 of the same shape, ``pixel * scale + offset``.
+    """Scale pixels to the values that the network expects: ``pixel * scale + offset``, float32 of the same shape.
 
     Args:
-        scaling: scale and offset of each channel, as ``PreprocessorConfig.scaling`` gives them.
+        scaling: scale and offset for each channel, from ``PreprocessorConfig.scaling``.
     """
     scale, offset = (np.array(numbers, np.float32) for numbers in scaling)
     tensor: NDArray[np.float32] = pixels * scale
@@ -59,16 +59,16 @@ def normalise(pixels: Pixels, scaling: tuple[tuple[float, ...], tuple[float, ...
 
 
 def to_uint8(pixels: Pixels) -> NDArray[np.uint8]:
-    """Round pixels that are float32."""
+    """Round float32 pixels to uint8. uint8 pixels are returned unchanged."""
     return pixels if pixels.dtype == np.uint8 else np.rint(pixels).clip(0, 255).astype(np.uint8)  # type: ignore[return-value]
 
 
 def _centre(image: Image.Image, geometry: Geometry) -> Box:
-    """The centre rectangle of the model's aspect ratio: left, top, right, bottom."""
+    """Return the centre rectangle of the model's aspect ratio: left, top, right, bottom in pixels."""
     ratio = min(image.width / geometry.width, image.height / geometry.height) * geometry.crop
     width, height = min(image.width, ratio * geometry.width), min(image.height, ratio * geometry.height)
     if not geometry.antialias:
-        # TensorFlow's users cut whole pixels first (keras.utils.img_to_array, smart_resize).
+        # With TensorFlow, whole pixels are cut first (keras.utils.img_to_array, smart_resize).
         width, height = float(max(1, int(width))), float(max(1, int(height)))
         left, top = float((image.width - width) // 2), float((image.height - height) // 2)
     else:
@@ -79,12 +79,12 @@ def _centre(image: Image.Image, geometry: Geometry) -> Box:
 def _pad(image: Image.Image, geometry: Geometry) -> Pixels:
     source, target = np.array(image.size), np.array((geometry.width, geometry.height))
     if geometry.antialias:
-        # As Pillow counts (ImageOps.pad).
+        # As Pillow rounds (ImageOps.pad).
         exact = source / (source / target).max()
         size = exact.round().clip(1, target).astype(int)
         left, top = ((target - size) / 2).round().astype(int)
     else:
-        # As TensorFlow counts, in float32 (tf.image.resize_with_pad).
+        # As TensorFlow rounds, in float32 (tf.image.resize_with_pad).
         exact = source.astype(np.float32) / (source.astype(np.float32) / target.astype(np.float32)).max()
         size = np.floor(exact).clip(1, target).astype(int)
         left, top = np.floor((target.astype(np.float32) - exact) / 2).astype(int)
@@ -96,12 +96,12 @@ def _pad(image: Image.Image, geometry: Geometry) -> Pixels:
 
 
 def _resize_then_crop(image: Image.Image, geometry: Geometry) -> Pixels:
-    """As torchvision's ``Resize`` and ``CenterCrop`` count: the longer side is cut off, the middle is rounded."""
+    """Resize and crop as torchvision's ``Resize`` and ``CenterCrop``: truncate the longer side, round the centre."""
     edge = geometry.shortest_edge or 1
     shorter = min(image.size)
     width, height = (edge if side == shorter else int(edge * side / shorter) for side in image.size)
     left, top = round((width - geometry.width) / 2), round((height - geometry.height) / 2)
-    # Only what is kept is computed: of a panorama it is a small part.
+    # Compute only the part that is kept. For a panorama it is a small part.
     x, y = image.width / width, image.height / height
     box = (left * x, top * y, (left + geometry.width) * x, (top + geometry.height) * y)
     return _resample(image, (geometry.width, geometry.height), box, geometry)
@@ -114,16 +114,16 @@ def _resample(image: Image.Image, size: tuple[int, ...], box: Box, geometry: Geo
         values = _interpolate(image, (width, height), box, *_KERNELS[method])
         return values if geometry.dtype == "float32" else to_uint8(values)
     if geometry.dtype == "float32":
-        # One at a time: as float32 each takes as much as the whole photo.
+        # One band at a time: as float32, each band takes as much memory as the whole photo.
         bands = [image.getchannel(n).convert("F").resize((width, height), method, box) for n in range(3)]
         return np.stack([np.asarray(band) for band in bands], axis=-1).clip(0, 255)
-    # The fast resizer differs from Pillow, of this filter by 2 at most, of the others by more.
+    # The fast resizer differs from Pillow: by at most 2 for this filter, by more for the others.
     if fast_resizer is None or geometry.decode == "exact" or method != Image.Resampling.BILINEAR:
         return np.asarray(image.resize((width, height), method, box))
     left, top, right, bottom = box
     algorithm = fast_resizer.ResizeAlg.convolution(fast_resizer.FilterType.bilinear)
     part = fast_resizer.CropBox(left, top, right - left, bottom - top)
-    # Copies, though it could work in Pillow's own memory: that would hang on how Pillow lays it out.
+    # Copies, although it could work in Pillow's own memory: that would depend on Pillow's memory layout.
     source = fast_resizer.ImageData(*image.size, fast_resizer.PixelType.U8x3, image.tobytes())
     target = fast_resizer.ImageData(width, height, fast_resizer.PixelType.U8x3)
     fast_resizer.Resizer().resize(source, target, fast_resizer.ResizeOptions(algorithm, crop_box=part))
@@ -136,14 +136,14 @@ def _triangle(distance: NDArray[Any]) -> NDArray[Any]:
 
 
 def _cubic(distance: NDArray[Any]) -> NDArray[Any]:
-    # Keys (1981) with a = -0.5, as TensorFlow and Pillow have it.
+    # Keys (1981) with a = -0.5, as in TensorFlow and Pillow.
     near: NDArray[Any] = (1.5 * distance - 2.5) * distance * distance + 1
     far = ((-0.5 * distance + 2.5) * distance - 4) * distance + 2
     weights: NDArray[Any] = np.where(distance < 1, near, np.where(distance < 2, far, 0))
     return weights
 
 
-# Filters that TensorFlow has without antialiasing: the weight at a distance in pixels, and how far they reach.
+# TensorFlow's filters without antialiasing: the weight at a distance in pixels, and the reach in pixels.
 _KERNELS: dict[Image.Resampling, tuple[Callable[[NDArray[Any]], NDArray[Any]], int]] = {
     Image.Resampling.BILINEAR: (_triangle, 1),
     Image.Resampling.BICUBIC: (_cubic, 2),
@@ -153,14 +153,15 @@ _KERNELS: dict[Image.Resampling, tuple[Callable[[NDArray[Any]], NDArray[Any]], i
 def _interpolate(
     image: Image.Image, size: tuple[int, int], box: Box, kernel: Callable[[NDArray[Any]], NDArray[Any]], reach: int
 ) -> NDArray[np.float32]:
-    """Read the photo between its pixels, without averaging: ``tf.image.resize(antialias=False)``."""
+    """Interpolate between pixels without averaging, as ``tf.image.resize(antialias=False)`` does."""
     left, top, right, bottom = (round(edge) for edge in (box[0], box[1], math.ceil(box[2]), math.ceil(box[3])))
-    # One copy of the part that is read, not of the whole photo.
+    # Copy only the part that is used, not the whole photo.
     part = np.asarray(image.crop((left, top, right, bottom)))
     columns, across = _taps(box[0] - left, box[2] - left, size[0], part.shape[1], kernel, reach)
     rows, down = _taps(box[1] - top, box[3] - top, size[1], part.shape[0], kernel, reach)
     if size[1] * part.shape[1] > size[0] * part.shape[0]:
-        # First in the direction that leaves less: of a photo of 3 by 16 million pixels only one fits into memory.
+        # First the direction with the smaller result: for a photo of 3 by 16 million pixels the other one does not fit
+        # into memory.
         return _along(_along(part, columns, across, 1), rows, down, 0)
     return _along(_along(part, rows, down, 0), columns, across, 1)
 
@@ -168,7 +169,7 @@ def _interpolate(
 def _along(
     values: NDArray[Any], places: NDArray[np.intp], weights: NDArray[np.float32], axis: int
 ) -> NDArray[np.float32]:
-    """Weigh the pixels of each line along one axis of ``[height, width, 3]``."""
+    """Return the weighted sums of pixels along one axis of ``[height, width, 3]``."""
     shape = list(values.shape)
     shape[axis] = len(places)
     result = np.zeros(shape, np.float32)
@@ -180,13 +181,13 @@ def _along(
 def _taps(
     start: float, end: float, count: int, length: int, kernel: Callable[[NDArray[Any]], NDArray[Any]], reach: int
 ) -> tuple[NDArray[np.intp], NDArray[np.float32]]:
-    """Which pixels of a line each of ``count`` values is made of, ``[count, 2 * reach]``, and with which weights."""
+    """Return the pixels of a line that make each of ``count`` values, and their weights: ``[count, 2 * reach]``."""
     centres = start + (np.arange(count) + 0.5) * ((end - start) / count) - 0.5
     places = np.floor(centres).astype(np.intp)[:, None] + np.arange(1 - reach, reach + 1)
     weights = kernel(np.abs(centres[:, None] - places))
     inside = (places >= 0) & (places < length)
     if reach == 1:
-        # Bilinear repeats the outermost pixel; bicubic leaves out what is not there.
+        # Bilinear repeats the outermost pixel. Bicubic ignores pixels outside the photo.
         inside[:] = True
     weights = weights * inside
     return places.clip(0, length - 1), (weights / weights.sum(axis=1, keepdims=True)).astype(np.float32)

@@ -1,11 +1,12 @@
-"""The program that decodes pictures, started by ``decoder_process``: tasks come on stdin, results go to stdout.
+"""The program that decodes pictures, started by ``decoder_process``. It gets tasks on stdin, and writes to stdout.
 
-What strangers send is decoded here and not in the service: the system ends this process when a picture takes too much
-time, and refuses it the memory that it was not granted; the service starts another. It holds no keys, no connections
-and no other sender's picture. The service trusts nothing that comes from here but as text, numbers and pixels.
+Pictures from clients are decoded in this process, not in the service. The operating system ends this process if a
+picture takes too much time, and denies it memory that was not granted. Then the service starts a new one. This process
+has no API keys, no connections and no pictures of other clients. The service treats its output as untrusted: it accepts
+only text, numbers and pixels.
 
-A task is a line of JSON with ``size``, and so many bytes of a picture; a result is a line of JSON with ``pixels``,
-and so many bytes of them.
+A task is a line of JSON, followed by a picture of ``size`` bytes. A result is a line of JSON, followed by ``pixels``
+bytes of pixels.
 """
 
 import json
@@ -17,7 +18,7 @@ from dataclasses import asdict
 from types import SimpleNamespace
 from typing import Any, BinaryIO, cast
 
-# Before numpy is imported, whose linear algebra would take memory for each core, and of which nothing here needs any.
+# Set before numpy is imported: its linear algebra, which is not used here, would allocate memory for each core.
 os.environ["OPENBLAS_NUM_THREADS"] = "1"
 
 from PIL import AvifImagePlugin, Image
@@ -28,28 +29,28 @@ from preprocess_service.app.imaging.resize import in_float, resize
 from preprocess_service.app.utils import Header, decode_base64, decode_open, open_image
 from serving_common.malloc import configure_malloc, trim_malloc
 
-if sys.platform != "win32":  # which has no such limits
+if sys.platform != "win32":  # Windows has no such limits.
     import resource
 
-# Linux: sizes of this process in pages (proc(5), statm).
+# On Linux: the memory of this process in pages (proc(5), statm).
 _STATM = "/proc/self/statm"
 _RESIDENT, _DATA = 1, 5
-# A process that has not given this much back is replaced: some library keeps it, or it is in pieces.
+# A process that keeps more memory than this after a picture is replaced: a library holds it, or it is fragmented.
 _KEPT_BYTES = 8_000_000
-# Beyond the smallest grant: what this program itself needs to say that there is no more.
+# Added to the granted memory: this program needs it to report that memory ran out.
 _OWN_BYTES = 2_000_000
 
 
 def main() -> None:
-    # Ctrl-C in a terminal goes to all its processes; the service ends this one when it has ended its requests.
+    # Ctrl-C in a terminal signals all processes. The service ends this process when its requests are finished.
     signal.signal(signal.SIGINT, signal.SIG_IGN)
-    # Not stdout itself: whatever a library prints must not get between the results.
+    # Results go to a copy of stdout. stdout itself becomes stderr, so that output of libraries does not mix with them.
     results = os.fdopen(os.dup(sys.stdout.fileno()), "wb", buffering=0)
     os.dup2(sys.stderr.fileno(), sys.stdout.fileno())
     warnings.simplefilter("ignore")
     configure_malloc(mmap_threshold=1 << 20, trim_threshold=16 << 20)
     AvifImagePlugin.DEFAULT_MAX_THREADS = 1
-    # All of Pillow's modules now: later they would count as memory of a picture.
+    # Load all modules of Pillow now: later they would count as memory of a picture.
     Image.init()
     if sys.platform != "win32":
         resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
@@ -66,11 +67,11 @@ def main() -> None:
 
 
 def run(task: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
-    """Decode one picture, within ``memory`` bytes and ``seconds`` of computing.
+    """Decode one picture within ``memory`` bytes and ``seconds`` of CPU time.
 
     Returns:
-        One of: the pixels, ``[height, width, 3]`` of the geometry's dtype; ``error``, the ``ServiceError`` to answer
-        with; ``needs``, the cost where that is above what is granted.
+        The result and the pixels. One of these is set: the pixels, ``[height, width, 3]`` of the geometry's dtype;
+        ``error``, the ``ServiceError`` to answer with; ``needs``, the cost if it is above the grant.
     """
     picture = cast(Any, SimpleNamespace(**task["geometry"]))
     result: dict[str, Any] = {}
@@ -81,7 +82,7 @@ def run(task: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
     try:
         if task["is_base64"]:
             data = decode_base64(data.decode("ascii"))
-        # Some decoders keep copies of the file.
+        # Twice the file in addition: some decoders keep copies of it.
         _limit(task["memory"] + 2 * len(data), task["seconds"])
         if size := webp_size(data):
             cost = webp_cost(size, picture.decode == "exact", in_float(picture))
@@ -101,17 +102,21 @@ def run(task: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
 
 
 def _is_granted(cost: DecodeCost, task: dict[str, Any]) -> bool:
-    """Whether a picture may be decoded now; raises ImageTooLarge where it may never be."""
+    """Return whether the grant is enough. Raises ImageTooLarge if the picture needs more than can ever be granted."""
     if cost.memory_bytes > task["max_memory"]:
         raise ImageTooLarge("image_memory")
     return bool(cost.memory_bytes <= task["memory"] and cost.pixels <= task["pixels"])
 
 
 def _limit(memory: int | None, seconds: float) -> None:
-    """Let this process take ``memory`` bytes beyond what it has, None for any, and compute for ``seconds``, 0 for ever.
+    """Limit the memory and the CPU time of this process.
 
-    What it has no memory for fails as a MemoryError, or as whatever a library makes of that. When its time is over the
-    system ends it (setitimer(2), SIGPROF): nothing in this process could interrupt a decoder.
+    Without memory, an allocation fails with a MemoryError or with an error of the library. At the end of the time the
+    system ends this process (setitimer(2), SIGPROF), because nothing inside the process can interrupt a decoder.
+
+    Args:
+        memory: bytes beyond the current memory; None: no limit.
+        seconds: CPU time; 0: no limit.
     """
     if sys.platform == "win32":
         return
@@ -122,7 +127,7 @@ def _limit(memory: int | None, seconds: float) -> None:
 
 
 def _pages(field: int) -> int:
-    """Bytes that this process has of one kind; 0 where the system doesn't tell."""
+    """Return one of the memory sizes of this process in bytes; 0 if the system has no such file."""
     try:
         with open(_STATM, "rb") as file:
             return int(file.read().split()[field]) * os.sysconf("SC_PAGE_SIZE")

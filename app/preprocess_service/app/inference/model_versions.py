@@ -1,4 +1,4 @@
-"""Which version of the model is used: the newest that is AVAILABLE, fits this service, and passes its golden check."""
+"""Chooses the version of the model: the newest that is AVAILABLE, fits this service and passes its golden check."""
 
 import asyncio
 import contextvars
@@ -21,16 +21,16 @@ from preprocess_service.app.recipe import Golden
 from preprocess_service.app.serving_client.model_version import AnotherVersion, ModelVersion
 from preprocess_service.app.serving_client.predict_response import Prediction
 
-# How far a probability of a golden photo may be from the expected one.
+# The largest allowed difference between a probability of a golden photo and the expected one.
 GOLDEN_TOLERANCE = 1e-2
-# How long finding a version out may take, whoever waits for it.
+# The time limit of one refresh, however long its callers wait.
 REFRESH_SECONDS = 10.0
-# For how long a version stays refused, or a new one that nobody has asked about is overlooked while an older one is
-# used. For as long a version is not read again, though its answers make no sense.
+# For this time, a rejected version is not tried again, the versions are not listed again while an older version is in
+# use, and a version with invalid answers is not read again.
 RETRY_SECONDS = 1.0
-# Versions that are remembered; a server has one or two.
+# The number of versions that are remembered. A server usually has one or two.
 _MOST_VERSIONS = 8
-# These say something of the moment, not of a version.
+# Temporary errors. They say nothing about a version.
 _PASSING = (DeadlineExceeded, ModelUnavailable, Overloaded)
 
 logger = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ Classify = Callable[[Golden, ModelVersion, float], Awaitable[Prediction]]
 
 
 class Source(Protocol):
-    """What is needed of a ``ModelRunner``."""
+    """The part of ``ModelRunner`` that is used here."""
 
     async def available(self, timeout: float) -> list[int]: ...
     async def load(self, version: int, timeout: float) -> ModelVersion: ...
@@ -48,11 +48,11 @@ class Source(Protocol):
 
 
 class ModelVersions:
-    """Keeps one recipe a version, and the version in use.
+    """Holds the known versions with their recipes, and the version in use.
 
     Args:
-        source: asks the model server.
-        classify: answers a golden photo within so many seconds.
+        source: sends requests to the model server.
+        classify: returns the prediction for a golden photo; its last argument is a timeout in seconds.
     """
 
     def __init__(self, source: Source, classify: Classify) -> None:
@@ -64,28 +64,28 @@ class ModelVersions:
         self._current: ModelVersion | None = None
         self._refresh: asyncio.Task[ModelVersion | ServiceError] | None = None
         self._refreshed_at = -float("inf")
-        # Why the newest version is not the one in use; None where it is.
+        # Why the newest version is not in use; None if it is.
         self.rejected: ModelError | None = None
 
     async def current(self, timeout: float) -> ModelVersion:
-        """The version to prepare photos for; raises as ``refresh`` does where there is none."""
+        """Return the version in use. If there is none, refresh; the errors are those of ``refresh``."""
         model = self._current
         if model is None:
             return await self.refresh(timeout)
         if model.is_pinned and time.monotonic() - self._refreshed_at > RETRY_SECONDS:
-            # Nothing else would show that there is a newer one by now.
+            # A pinned version is not the newest. Only a refresh shows whether a newer version can be used by now.
             self._start_refresh(None)
         return model
 
     async def refresh(self, timeout: float, seen: int | None = None) -> ModelVersion:
-        """Ask which versions there are, and choose one; all who ask at the same time share one answer.
+        """List the versions of the model server and choose one. Concurrent callers share one refresh.
 
         Args:
-            seen: a version that has answered, and so is there, whatever the status says.
+            seen: a version that has answered. It exists, even if the status does not list it.
 
         Raises:
-            ModelError: no version can be used; it says why the newest can't.
-            ServiceError: the model server could not be asked.
+            ModelError: no version can be used; the message says why the newest can't.
+            ServiceError: the model server did not answer.
         """
         task = self._start_refresh(seen)
         await asyncio.wait([task], timeout=timeout)
@@ -97,16 +97,16 @@ class ModelVersions:
         return outcome
 
     async def replacement(self, model: ModelVersion, timeout: float, seen: int | None) -> ModelVersion:
-        """The version to use in place of ``model``, which did not answer; ``seen`` did, if any."""
+        """Return the version to use instead of ``model``. ``seen``: the version that answered; None if unknown."""
         current = self._current
         if current is not None and current is not model and seen in (None, current.version):
             return current
         return await self.refresh(timeout, seen)
 
     def doubt(self, model: ModelVersion) -> None:
-        """Read a version anew when it is next asked for: what it answered makes no sense.
+        """Read a version again at the next request, because its answer was invalid.
 
-        Another model may have taken its place under the same number.
+        Another model may have replaced it under the same version number.
         """
         if time.monotonic() - self._loaded_at.get(model.version, 0) > RETRY_SECONDS:
             self._known.pop(model.version, None)
@@ -114,15 +114,15 @@ class ModelVersions:
                 self._current = None
 
     def suspect(self) -> None:
-        """Look, without being waited for, whether the model server is still there: a photo was refused.
+        """Start a refresh in the background, because the model server rejected a photo or was unreachable.
 
-        It may just be full; then all stays as it is.
+        If the model server is only full, nothing changes.
         """
         if time.monotonic() - self._refreshed_at > RETRY_SECONDS:
             self._start_refresh(None)
 
     def _forget(self) -> None:
-        """Read all versions anew: the model server was away, and may have come back with another model."""
+        """Forget all versions: the model server was unavailable, and may have restarted with another model."""
         self._known.clear()
         self._refused.clear()
         self._current = None
@@ -135,12 +135,12 @@ class ModelVersions:
 
     def _start_refresh(self, seen: int | None) -> "asyncio.Task[ModelVersion | ServiceError]":
         if self._refresh is None or self._refresh.done():
-            # Of no request: its calls stand in nobody's trace.
+            # In an empty context: a refresh belongs to no request, so its calls must not appear in a request's trace.
             self._refresh = asyncio.create_task(self._outcome(seen), context=contextvars.Context())
         return self._refresh
 
     async def _outcome(self, seen: int | None) -> ModelVersion | ServiceError:
-        """What ``_choose`` gives or raises: the task that is kept must keep no frames of those that wait for it."""
+        """Return the result of ``_choose``, or its error: a raised error in the kept task would keep frames alive."""
         try:
             return await self._choose(seen)
         except ServiceError as exc:
@@ -167,7 +167,7 @@ class ModelVersions:
                 rejected = rejected or exc.again()
                 continue
             except AnotherVersion:
-                # It was unloaded meanwhile.
+                # The version was unloaded meanwhile.
                 continue
             return self._use(replace(model, is_pinned=True) if version != versions[0] else model, rejected)
         self._current, self.rejected = None, None
@@ -175,7 +175,7 @@ class ModelVersions:
 
     def _use(self, model: ModelVersion, rejected: ModelError | None) -> ModelVersion:
         former, self.rejected = self._current, rejected
-        # Photos of two objects are not sent together, so one that is pinned is not made anew each time.
+        # A batch has photos for one ModelVersion object only. So an unchanged version keeps its object.
         same = former is not None and (former.version, former.is_pinned) == (model.version, model.is_pinned)
         if former is not None and same and former.signature is model.signature:
             return former
@@ -184,7 +184,7 @@ class ModelVersions:
         return model
 
     async def _usable(self, version: int, timeout: float) -> ModelVersion:
-        """A version that passed; raises the ModelError that it fails of."""
+        """Return a version that passes all checks. Raises the ModelError of the first check that fails."""
         if version in self._known:
             return self._known[version]
         at, error = self._refused.get(version, (0.0, None))
@@ -226,7 +226,7 @@ class ModelVersions:
 
 
 def _difference(golden: Golden, prediction: Prediction) -> list[str]:
-    """``golden_1.jpg: Sparrow 0.61, expected 0.95``, or nothing."""
+    """Return a text such as ``golden_1.jpg: Sparrow 0.61, expected 0.95`` in a list; an empty list if it matches."""
     found = prediction.probabilities
     label = max(golden.probabilities, key=lambda name: abs(found[name] - golden.probabilities[name]))
     if abs(found[label] - golden.probabilities[label]) <= GOLDEN_TOLERANCE:

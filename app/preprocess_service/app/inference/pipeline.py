@@ -1,4 +1,4 @@
-"""What happens to one photo: bytes -> pixels -> prediction, within one deadline, for one version of the model."""
+"""The steps of one photo: bytes -> pixels -> prediction, within one deadline, for one version of the model."""
 
 import asyncio
 import time
@@ -25,28 +25,29 @@ from preprocess_service.app.serving_client.predict_response import Prediction
 from preprocess_service.app.utils import Header, Photo, decode_base64, decode_open, open_image
 from serving_common.cpu_quota import usable_cores
 
-# Enough that, while a model server on a machine of the same size computes, the next batch is on its way to it and the
-# one after that is ready. What waits beyond that waits as it came: a JPEG of 40 KB, where its pixels take 0.2 MB, and
-# as much or four times that again on their way.
+# Enough for a model server on a machine of the same size: while it computes a batch, the next one is on its way and the
+# one after that is ready. All other photos wait as received, which takes less memory: a JPEG has 40 KB, its pixels
+# 0.2 MB, and once or four times as much again in a request.
 PREPARED_PER_CORE = 12
-# What a JPEG has at most that is decoded in a thread, which nothing can interrupt: it takes a few milliseconds, a few
-# tens if its file is made to take long. All others, and all other formats, are decoded in a process.
+# The limits of a JPEG that is decoded in a thread. Nothing can interrupt a thread. Such a JPEG takes a few
+# milliseconds, or a few tens if its file is hostile. All other JPEGs, and other formats, are decoded in a process.
 SMALL_BYTES = 100_000
 _SMALL_PIXELS = 500_000
-# What is 7 pixels wide takes much memory to resize.
+# A long picture that is only 7 pixels wide takes much memory to resize.
 _SMALL_SIDE = 8_000
-# Pillow copies each EXIF entry, and they may overlap: of so many bytes before the pixels, some 20 MB at most.
+# Pillow copies each EXIF entry, and entries may overlap. With this many bytes before the pixels, the copies take about
+# 20 MB at most.
 _SMALL_METADATA_BYTES = 16_000
 _JPEG = b"\xff\xd8\xff"
-# Its first bytes in base64, perhaps behind the prefix of a data: URL.
+# The first bytes of a JPEG in base64. The prefix of a data: URL may come before them.
 _JPEG_BASE64 = "/9j/"
 _PREFIX_CHARACTERS = 100
-# How often a photo is asked about where the version changes meanwhile.
+# How many times a photo is sent if the version changes meanwhile.
 _ATTEMPTS = 4
 
 
 class Runner(Source, Protocol):
-    """What the pipeline needs of a ``ModelRunner``; a test brings its own."""
+    """The part of ``ModelRunner`` that the pipeline uses. Tests replace it."""
 
     async def open(self) -> None: ...
     async def close(self) -> None: ...
@@ -56,9 +57,10 @@ class Runner(Source, Protocol):
 
 
 class Pipeline:
-    """Prepares photos outside of the event loop, which so never waits for Pillow, and asks the model.
+    """Prepares photos and sends them to the model.
 
-    Small JPEGs are prepared in a bounded thread pool, all other pictures in processes.
+    Photos are prepared outside the event loop, so that it never waits for Pillow: small JPEGs in a bounded thread
+    pool, all other pictures in processes.
     """
 
     def __init__(self, config: Config, runner: Runner, metrics: Metrics) -> None:
@@ -70,7 +72,7 @@ class Pipeline:
         self._readiness = ReadinessProbe(self.models, self._predict_grey, metrics)
         self._batch_share = config.limits.photos_per_request
         self._prepared_slots = asyncio.Semaphore(config.limits.prepared or PREPARED_PER_CORE * usable_cores())
-        # A set, since a photo leaves it in whichever thread begins with it, and once more if it never came to that.
+        # A set: a photo is removed by the thread that starts with it, and a second time at the end of its block.
         self._waiting: set[object] = set()
         self._threads = ThreadPoolExecutor(config.limits.decode_threads or usable_cores(), "decode")
         self._decoders = DecoderPool(config, metrics)
@@ -87,12 +89,12 @@ class Pipeline:
         await self.runner.close()
 
     async def classify(self, photo: Photo, context: RequestContext) -> Prediction:
-        """Say what is in a photo.
+        """Return the prediction for a photo.
 
         Raises:
-            ServiceError: the one that names what failed.
+            ServiceError: its class and message say what failed.
         """
-        # Of a batch only so many photos are in flight at a time, so that photos of others are too.
+        # Limits how many photos of one batch are in flight, so that other requests get their share.
         async with context.semaphore("photos", self._batch_share):
             with self.metrics.in_flight.track_inprogress(), self._queued(context) as leave_queue:
                 async with self._prepared_slots:
@@ -114,7 +116,7 @@ class Pipeline:
         await self._ask(prepare, RequestContext(request_id, timeout))
 
     async def _ask(self, prepare: Callable[[Geometry], Awaitable[Pixels]], context: RequestContext) -> Prediction:
-        """Ask the model in use, and once more where another version has taken its place."""
+        """Ask the model version in use. If another version has replaced it, ask that one."""
         model = await self.models.current(context.remaining())
         pixels = await prepare(model.geometry)
         for _ in range(_ATTEMPTS):
@@ -138,23 +140,23 @@ class Pipeline:
 
     async def _classify_golden(self, golden: Golden, model: ModelVersion, timeout: float) -> Prediction:
         context = RequestContext("golden", timeout)
-        # Without a slot: photos that have one wait for this.
+        # Without a slot: photos that hold a slot wait for this check.
         pixels = await self._prepared(golden.photo, context, model.geometry, lambda: None)
         return await self.runner.predict(pixels, model, context.remaining(), context.request_id)
 
     async def check(self) -> Checks:
-        """Try what a request needs: this process stays, its decoders start, the model is AVAILABLE and predicts."""
+        """Check what requests need: the service does not drain, decoders start, the model is AVAILABLE and predicts."""
         decoders, checks = await asyncio.gather(self._decoders.check(PROBE_SECONDS), self._readiness.check())
         return {"process": Overloaded("draining") if self.is_draining else decoders, **checks}
 
     async def render_metrics(self) -> bytes:
-        """Everything that is counted, with the state of the model server as it is now."""
+        """Return all metrics, with the current state of the model server."""
         await self._readiness.refresh()
         return self.metrics.render()
 
     @contextmanager
     def _queued(self, context: RequestContext) -> Iterator[Callable[[], None]]:
-        """The photo of this block waits until the function that this gives is called."""
+        """Count the photo of this block as waiting until the yielded function is called, or until the block ends."""
         waits, since = object(), time.monotonic()
 
         def leave() -> None:
@@ -176,7 +178,7 @@ class Pipeline:
             try:
                 pixels = await loop.run_in_executor(self._threads, self._prepare, photo, context, geometry, leave_queue)
             except asyncio.CancelledError:
-                # A thread that has begun can't be stopped from here; it looks before each costly stage.
+                # A thread that has started can't be stopped. It checks for this before each costly stage.
                 context.cancel()
                 raise
             if pixels is not None:
@@ -186,17 +188,17 @@ class Pipeline:
     def _prepare(
         self, photo: Photo, context: RequestContext, geometry: Geometry, leave_queue: Callable[[], None]
     ) -> Pixels | None:
-        """The pixels of a photo, or None where it is not small after all."""
+        """Return the pixels of a photo, or None if its header shows that it is not small."""
         leave_queue()
         try:
             return self._pixels(photo, context, geometry)
         except ServiceError as exc:
-            # The traceback has the picture, and everything that the exception passes through on its way out.
+            # The traceback would keep the picture in memory, and all frames that the exception passes through.
             exc.__context__ = None
             raise exc.with_traceback(None) from None
 
     def _pixels(self, photo: Photo, context: RequestContext, geometry: Geometry) -> Pixels | None:
-        # It may have waited for a thread until nobody wants the answer any more.
+        # The deadline may have passed, or the client disconnected, while the photo waited for a thread.
         context.remaining()
         with context.stage("decode"):
             image = self._decoded(decode_base64(photo) if isinstance(photo, str) else photo, context, geometry)
@@ -207,7 +209,7 @@ class Pipeline:
             return resize(image, geometry)
 
     def _decoded(self, data: bytes, context: RequestContext, geometry: Geometry) -> Image.Image | None:
-        # A function of its own: the whole picture is freed at its end, and its memory is there for the next step.
+        # A separate function, so that the whole picture is freed at its end, before the next step needs memory.
         if not (data.startswith(_JPEG) and 0 < first_scan(data) < _SMALL_METADATA_BYTES):
             return None
         headers: list[Header] = []

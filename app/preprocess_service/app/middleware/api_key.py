@@ -11,7 +11,7 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from preprocess_service.app.errors import ServiceError, Unauthorized
 
-# Open to everybody: health, the page and what belongs to it, the documentation. All else is closed, routes to come too.
+# Paths that need no key: health, the page with its files, the documentation. All other paths need one, also new routes.
 OPEN_PATHS = ("/", "/livez", "/readyz", "/docs", "/docs/", "/openapi.json")
 OPEN_FOLDERS = ("/static/", "/samples/", "/static-offline-docs/")
 

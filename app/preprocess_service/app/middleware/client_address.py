@@ -1,4 +1,4 @@
-"""Whom a request came from, as far as proxies that are trusted tell it."""
+"""Finds the client address of a request, also behind trusted proxies."""
 
 from collections.abc import Iterable
 from ipaddress import IPv4Address, IPv6Address, ip_address, ip_network
@@ -7,10 +7,10 @@ Address = IPv4Address | IPv6Address
 
 
 class ClientAddresses:
-    """Finds the address of each request's sender.
+    """Finds the client address of each request.
 
     Args:
-        trusted_proxies: addresses and networks of proxies that are believed.
+        trusted_proxies: addresses and networks of the proxies whose headers are trusted.
     """
 
     def __init__(self, trusted_proxies: Iterable[str]) -> None:
@@ -40,7 +40,7 @@ class ClientAddresses:
         return str(found)
 
     def trusts(self, peer: str) -> bool:
-        """Whether the other end of a connection is one of these proxies."""
+        """Return whether the other end of a connection is a trusted proxy."""
         found = _parse(peer)
         return found is not None and self._is_trusted(found)
 

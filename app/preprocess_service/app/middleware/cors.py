@@ -1,4 +1,4 @@
-"""What pages from elsewhere may send beyond what any page may, and read, where their origins are named."""
+"""CORS: the methods and headers that pages of the allowed origins may use."""
 
 from collections.abc import Collection
 
@@ -15,13 +15,13 @@ EXPOSED_HEADERS = ["Content-Language", "Retry-After", "Server-Timing", "WWW-Auth
 
 
 def answer_headers(origin: str | None, origins: Collection[str]) -> dict[str, str]:
-    """What lets a page read an answer that Starlette's middleware does not see; nothing where it may not.
+    """Return the CORS headers of an answer that does not pass Starlette's middleware.
 
-    Such an answer needs ``Vary: Origin`` too.
+    There are none if the origin is not allowed. Such an answer also needs ``Vary: Origin``.
 
     Args:
-        origin: the request's header.
-        origins: that may.
+        origin: the request's header ``Origin``.
+        origins: the allowed origins.
     """
     if origin is None or not {origin, "*"} & set(origins):
         return {}

@@ -1,4 +1,4 @@
-"""For every request: its id, the headers of its answer, its line in the log, its metrics and its trace."""
+"""For every request: its id, the answer's common headers, its log line, its metrics and its trace."""
 
 import logging
 import random
@@ -13,11 +13,11 @@ from preprocess_service.app.observability.metrics import Metrics
 from preprocess_service.app.observability.tracing import NO_TRACE, Tracing
 
 SANE_REQUEST_ID = re.compile(r"[A-Za-z0-9._-]{1,128}")
-# Monitoring requests these every few seconds; their lines would hide all others.
+# Monitoring requests these paths every few seconds. Their log lines would hide all others.
 UNLOGGED_PATHS = ("/livez", "/readyz", "/metrics")
-# What every answer carries.
+# Headers of every answer.
 HEADERS = {
-    # No browser guesses a type, tells others where its user was, or shows an answer within somebody else's page.
+    # A browser must not guess a type, send a referrer to other sites, or show an answer within a page of another site.
     "X-Content-Type-Options": "nosniff",
     "Referrer-Policy": "no-referrer",
     "X-Frame-Options": "DENY",
@@ -32,17 +32,18 @@ logger = logging.getLogger("request")
 
 
 def request_id_of(sent: str) -> str:
-    """The id that a request goes by: the sender's own if it is sane, else a new one."""
-    # Names need not be secret, only different: the system's own random bytes would cost a call to it for each.
+    """Return the request's id: the client's own if it is valid, else a new one."""
+    # Ids must be unique but not secret. Random bytes of the operating system would take a system call for each.
     return sent if SANE_REQUEST_ID.fullmatch(sent) else f"{_ids.getrandbits(128):032x}"
 
 
 class RequestContextMiddleware:
-    """Gives every answer the request's id (the client's own ``X-Request-ID`` if it is sane, else a new one), tells
-    browsers to be careful with it, and writes one line of JSON about it: never the picture.
+    """Adds the request's id and the security headers to every answer, and writes one log line per request.
+
+    The log line never has the picture.
 
     Args:
-        addresses: finds the sender's address for the log; None where that is not logged.
+        addresses: finds the client address for the log; None if it is not logged.
     """
 
     def __init__(
@@ -60,7 +61,7 @@ class RequestContextMiddleware:
         headers = Headers(scope=scope)
         request_id = request_id_of(headers.get("x-request-id", ""))
         state = scope.setdefault("state", {})
-        # The server notes when the head was there; by now a busy event loop may have let some time pass.
+        # The server records when the headers were complete. On a busy event loop that may be some time ago.
         start = state.setdefault("arrived", time.monotonic())
         state["request_id"] = request_id
         state["trace"] = NO_TRACE if scope["path"] in UNLOGGED_PATHS else self._tracing.request(headers)
@@ -80,7 +81,7 @@ class RequestContextMiddleware:
             self._record(scope, status, time.monotonic() - start)
 
     def _record(self, scope: Scope, status: int, seconds: float) -> None:
-        # The path of the route, not what was asked for: that is any text at all.
+        # The path of the route, not the requested path, which can be any text.
         route = getattr(scope.get("route"), "path", "none")
         state = scope["state"]
         code = state.get("code", "ok")

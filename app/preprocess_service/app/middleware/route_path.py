@@ -1,4 +1,4 @@
-"""Which route a path means: below the prefix that a proxy puts before all paths, and with a slash at its end."""
+"""Maps a path to its route: removes a proxy's prefix and a slash at the end."""
 
 import re
 from collections.abc import Iterable
@@ -11,17 +11,18 @@ from preprocess_service.app.config import PREFIX
 from preprocess_service.app.middleware.client_address import ClientAddresses
 
 LONGEST_PREFIX = 200
-# FastAPI writes the prefix into it, for programs that call what it describes.
+# FastAPI writes the prefix into this document, so that clients find the routes.
 DOCUMENT = "/openapi.json"
 
 
 class RoutePathMiddleware:
-    """Takes the prefix off each path, and the slash at its end where there is a route without.
+    """Removes the prefix from each path, and the slash at its end if a route without the slash exists.
 
     Args:
-        paths: of all routes.
-        prefix: below which the service is reached; "" where no proxy puts one there.
-        proxies: whose ``X-Forwarded-Prefix`` takes its place. A stranger's would come back in links.
+        paths: the paths of all routes.
+        prefix: the prefix that a proxy puts before all paths; "" for none.
+        proxies: trusted proxies, whose ``X-Forwarded-Prefix`` overrides ``prefix``. From any other client the header is
+            ignored, because links would contain it.
     """
 
     def __init__(self, app: ASGIApp, paths: Iterable[str], prefix: str, proxies: ClientAddresses | None) -> None:
@@ -40,7 +41,7 @@ class RoutePathMiddleware:
             if prefix and path.startswith(f"{prefix}/"):
                 path = path[len(prefix) :]
             elif prefix and path == prefix:
-                # The page's links are relative. Only a path: a redirect never names a host.
+                # The page's links are relative, so it needs the slash. The redirect has only a path and never a host.
                 app = RedirectResponse(f"{prefix}/")
             if path.endswith("/") and path not in self._paths and path[:-1] in self._with_slash:
                 path = path[:-1]
@@ -51,6 +52,9 @@ class RoutePathMiddleware:
 
 
 def forwarded_prefix(headers: Headers) -> str:
-    """What the header says, "" where it is not there or no path; each of several proxies adds its own at the right."""
+    """Return the prefix of ``X-Forwarded-Prefix``, or "" if it is missing or not a path.
+
+    Each of several proxies appends its own prefix.
+    """
     sent = "".join(part.strip().rstrip("/") for part in ",".join(headers.getlist("x-forwarded-prefix")).split(","))
     return sent if len(sent) <= LONGEST_PREFIX and re.fullmatch(PREFIX, sent) else ""

@@ -1,12 +1,12 @@
-"""Whether a photo would be answered now: what stands behind /readyz and the gauge of the model server's state.
+"""Checks whether a photo would be answered now. /readyz and the gauge of the model server's state use it.
 
-All who ask share one check, which is valid for a second: a hundred probes cost the model server as much as one.
+All callers share one check, which is valid for a second: a hundred probes cost the model server as much as one.
 
-A model server that is busy is not one that is away. Its queue may be full, or the answer late, while photos are being
-answered all the time; to say "not ready" then would take this service out, and with it the other half of what can be
-answered. So predictions that came back to photos count as well: where there are some, none is asked for; and a check
-that is rejected or late is forgiven as long as they go on. Where none comes back any more, be the reason a full queue
-before an engine that is stuck, that ends within seconds.
+A busy model server is not an unavailable one. Its queue may be full, or an answer late, while photos are answered all
+the time. To say "not ready" then would take this service out of the load balancer, and reduce the capacity further.
+So answered photos count as well. If there was one within a second, the check asks for no prediction. A check that is
+rejected or late is ignored while photos are answered. If no photo is answered any more, for example because an engine
+hangs behind a full queue, the service becomes not ready within seconds.
 """
 
 import asyncio
@@ -19,16 +19,16 @@ from typing import Any, Protocol
 from preprocess_service.app.errors import DeadlineExceeded, GoldenMismatch, ModelUnavailable, Overloaded, ServiceError
 from preprocess_service.app.observability.metrics import Metrics
 
-# A probe that waits longer than this is of no use to its sender; orchestrators wait 1 to 5 s.
+# The time limit of a check. Orchestrators wait 1 to 5 s for a probe.
 PROBE_SECONDS = 2.0
-# How long a check, or an answered photo, speaks for the model server: less than orchestrators leave between probes.
+# How long the result of a check, or an answered photo, is valid: less than the usual interval of probes.
 FRESH_SECONDS = 1.0
-# How long answered photos excuse a check that was rejected or late. Even far beyond its limit the model server answers
-# some in each second.
+# For how long after an answered photo a rejected or late check is ignored. Even far above its capacity, the model
+# server answers some photos in each second.
 BUSY_SECONDS = 3.0
-# How long a scrape may wait for a check; it reads the last state where that takes longer.
+# How long a scrape waits for a check. After that it gets the last state.
 SCRAPE_SECONDS = 0.5
-# The probe's name in the log of the model server.
+# The request id of the check in the model server's log.
 REQUEST_ID = "readyz"
 
 logger = logging.getLogger(__name__)
@@ -37,17 +37,17 @@ Checks = dict[str, ServiceError | None]
 
 
 class Models(Protocol):
-    """What is asked of ``ModelVersions``."""
+    """The part of ``ModelVersions`` that is used here."""
 
     async def refresh(self, timeout: float) -> Any: ...
 
 
-# Asks for a prediction within so many seconds, by this request id.
+# Requests a prediction, with a timeout in seconds and a request id.
 Predict = Callable[[float, str], Awaitable[None]]
 
 
 class ReadinessProbe:
-    """Checks the model server when asked, at most once in ``FRESH_SECONDS``."""
+    """Checks the model server on demand, at most once per ``FRESH_SECONDS``."""
 
     def __init__(self, models: Models, predict: Predict, metrics: Metrics) -> None:
         self._models = models
@@ -58,20 +58,20 @@ class ReadinessProbe:
         self._was_ready: bool | None = None
 
     def record_prediction(self) -> None:
-        """A prediction has come back."""
+        """Record that a photo was answered."""
         self._predicted_at = time.monotonic()
 
     async def check(self) -> Checks:
-        """By name what a photo needs of the model server, and what it fails of.
+        """Return the checks by name, each with its error or None.
 
-        ``model``: a version is AVAILABLE and fits; ``golden``: its golden photos are answered as they should be;
-        ``prediction``: one comes back.
+        ``model``: a version is AVAILABLE and fits. ``golden``: its golden photos get the expected answers.
+        ``prediction``: the model answers a photo. A check is absent if one before it failed.
         """
-        # The check goes on for the others where one of those who wait for it leaves.
+        # Shielded: if one caller is cancelled, the check continues for the others.
         return dict(await asyncio.shield(self._current()))
 
     async def refresh(self) -> None:
-        """Bring the gauge up to date, or as near as can be within ``SCRAPE_SECONDS``."""
+        """Update the gauge. After ``SCRAPE_SECONDS`` the gauge keeps the last state."""
         await asyncio.wait([self._current()], timeout=SCRAPE_SECONDS)
 
     async def close(self) -> None:

@@ -1,4 +1,4 @@
-"""One HTTP connection: uvicorn's, with limits on what its client may take before the app sees a request."""
+"""One HTTP connection: uvicorn's protocol, with limits for the client before the app sees a request."""
 
 import asyncio
 import time
@@ -15,34 +15,34 @@ from preprocess_service.app.server.received_bytes import ReceivedBytes
 from serving_common.uvicorn_protocol import RequestResponseCycle, UvicornProtocol, has_long_head
 
 CLOSE = b"connection: close\r\n"
-# Requests of one connection that wait for their answers; past them it ends with the last of these.
+# How many requests of one connection may wait for answers. At one more, the connection closes after these answers.
 MAX_PIPELINED = 16
-# Seconds for which a client of many small parts is not read, and one whose connection has been ended.
+# Seconds for which nothing is read from a client that sends many small parts, or whose connection is being closed.
 PAUSE = 0.1
 
 
 class LimitedHttpProtocol(UvicornProtocol):
     """A client's connection.
 
-    Beyond uvicorn's own, it rejects a request at its headers when there is no free slot. It limits the size of headers,
-    trailers and chunks, and the time that they take. It does not wait for ever for a client that is silent.
+    In addition to uvicorn's protocol, it rejects a request at its headers if there is no free slot. It limits the size
+    of headers, trailers and chunks, and the time that they take. It closes the connection of a silent client.
     """
 
     def __init__(self, *arguments: Any, connections: ConnectionLimits, **named: Any) -> None:
         super().__init__(*arguments, **named)
         self.buffered = 0
         self._connections = connections
-        # Of the request that is being parsed: what the app works on, None where it does not; whether it was rejected.
+        # The request that is being parsed: its cycle, None if the app does not have it; whether it was rejected.
         self._current: RequestResponseCycle | None = None
         self._is_rejected = self._is_in_body = self._keeps_body = False
         self._reservation: IncomingBody | None = None
         self._has_long_head = False
         self._trailers = 0
         self._received = ReceivedBytes(connections.limits)
-        # What the app works on or will, in the order in which it came.
+        # The requests that the app has or will get, in the order of arrival.
         self._unanswered: deque[RequestResponseCycle] = deque()
         self._rejected_in_a_row = self._pipelined_bytes = 0
-        # Nothing is parsed any more; this is what is sent after the answers that are under way.
+        # If true, nothing is parsed any more. The final response is sent after the answers in flight.
         self._is_ended = False
         self._final_response = b""
         self._timer = IdleTimer(connections.limits, self.loop.time())
@@ -56,7 +56,7 @@ class LimitedHttpProtocol(UvicornProtocol):
 
     def connection_lost(self, exc: Exception | None) -> None:
         super().connection_lost(exc)
-        # uvicorn tells only the last one.
+        # uvicorn notifies only the last request of the disconnect.
         for cycle in self._unanswered:
             self.disconnect(cycle)
         self._connections.discard(self)
@@ -64,7 +64,7 @@ class LimitedHttpProtocol(UvicornProtocol):
 
     def data_received(self, data: bytes) -> None:
         if self._is_ended:
-            # Taken all the same, slowly: where something is left unread, the system may throw the last answer away.
+            # Continue to read, but slowly: with unread data, the operating system may discard the last answer.
             self.flow.pause_for(PAUSE)
             return
         self._unset_keepalive_if_required()
@@ -108,7 +108,7 @@ class LimitedHttpProtocol(UvicornProtocol):
 
     def on_header(self, name: bytes, value: bytes) -> None:
         if self._is_in_body:
-            # A trailer: a proxy would not have looked here, so it is checked and then ignored.
+            # A trailer. A proxy would not have checked it, so it is checked here, and then ignored.
             self._trailers += 1
             if error := self._connections.trailer_error(name, self._trailers):
                 self._abort(error)
@@ -133,8 +133,8 @@ class LimitedHttpProtocol(UvicornProtocol):
         if len(self._unanswered) >= MAX_PIPELINED:
             self.close_after_answer()
             self._abort(None)
-        # One that waits behind another on the same connection is rejected when its turn comes, if it has to be; so is
-        # what is not recognised here.
+        # A request that waits for another one on the same connection is admitted or rejected when its turn comes. So is
+        # a request whose route is not recognised here.
         route = self._connections.route(self.url) if method == b"POST" and not self._unanswered else None
         if route is not None:
             reservation = self._connections.admission.reserve()
@@ -143,7 +143,7 @@ class LimitedHttpProtocol(UvicornProtocol):
                 return
             self.scope["state"]["reservation"] = self._reservation = reservation
         super().on_headers_complete()
-        # In a request of another method a body means nothing (RFC 9110, 9.3), and no route asks for it.
+        # In requests of other methods a body has no meaning (RFC 9110, 9.3), and no route uses it.
         self._keeps_body = method == b"POST"
         self._current = self.cycle
         self._unanswered.append(self.cycle)
@@ -175,17 +175,17 @@ class LimitedHttpProtocol(UvicornProtocol):
     # --- the other connections' side
 
     def count_buffered(self) -> int:
-        # What is read goes on to the app in a moment, unless that waits for its answer to be taken.
+        # A body that was read goes to the app at once, unless the app waits for the client to read an answer.
         body = self.body_bytes() if self._unanswered and self._timer.blocked_since is not None else 0
         unparsed = self._received.buffered + self._pipelined_bytes
         return unparsed + body + self.transport.get_write_buffer_size()
 
     def idle_since(self) -> float | None:
-        # A client that pipelines further requests is among the first to be evicted.
+        # A client that pipelines requests counts as idle, so it is among the first to be evicted.
         return self._timer.waiting_since(is_working=bool(self._unanswered) and not self._pipelined_bytes)
 
     def evict(self) -> None:
-        # What is not taken would be waited for.
+        # close() would wait until the client has read the answer.
         if self._timer.blocked_since is None:
             self.transport.close()
         else:
@@ -196,8 +196,8 @@ class LimitedHttpProtocol(UvicornProtocol):
     def enforce_timeouts(self, now: float) -> None:
         """Close the connection if its client has been silent for too long; called about once a second."""
         if self.transport.is_closing() and self._timer.blocked_since is None:
-            # Closed for good when the last answer is taken; a client that does not take it is treated like one that
-            # stops in the middle of an answer.
+            # The connection closes when the client has read the last answer. A client that does not read it is treated
+            # like one that stops in the middle of an answer.
             self._timer.blocked_since = now
         match self._timer.expired(now, bool(self._unanswered), self._is_in_body):
             case "blocked":
@@ -208,7 +208,7 @@ class LimitedHttpProtocol(UvicornProtocol):
                 self.transport.close()
 
     def _parse(self, data: bytes) -> bool:
-        """Whether the connection goes on."""
+        """Parse data. Return whether the connection continues."""
         self._rejected_in_a_row = 0
         try:
             self.feed(data)
@@ -217,11 +217,11 @@ class LimitedHttpProtocol(UvicornProtocol):
         return not self._is_ended
 
     def _reject(self, route: str) -> None:
-        """Reject a request that there is no slot for, and go on with its client, at a pace that can be afforded."""
+        """Reject a request without a free slot. The connection stays open, but its client may be slowed down."""
         self._is_rejected = True
         self._rejected_in_a_row += 1
         pause = self._connections.admission.record_rejection()
-        # Who asks first whether to send the body is told no, and may send another request in its place.
+        # With "Expect: 100-continue" the client may send another request instead of the body, so the connection ends.
         if self.expect_100_continue or not self.parser.should_keep_alive() or self._rejected_in_a_row > MAX_PIPELINED:
             self._abort(self._connections.overloaded, route)
         self._connections.record_rejection(self._connections.overloaded, route, self.client, self.headers)
@@ -236,12 +236,12 @@ class LimitedHttpProtocol(UvicornProtocol):
             self._reservation = None
 
     def _abort(self, error: PrerenderedError | None, route: str = "none") -> NoReturn:
-        """End the connection, from within the parser, which goes no further."""
+        """End the connection from within the parser, and stop the parser."""
         self._end_with(error, route)
         raise ConnectionAbortedError
 
     def _end_with(self, error: PrerenderedError | None, route: str = "none") -> None:
-        """Parse nothing any more. What is in flight is answered, then this error is sent, then the connection ends."""
+        """Stop parsing. Requests in flight are answered, then this error is sent, then the connection closes."""
         if self._is_ended:
             return
         self._is_ended = True
@@ -256,11 +256,11 @@ class LimitedHttpProtocol(UvicornProtocol):
             self._finish()
 
     def _cancel_request(self, cycle: RequestResponseCycle) -> None:
-        """Take a request back from the app whose body is no good: it is this request that is rejected."""
+        """Withdraw a request with an invalid body from the app. This request gets the error."""
         if self.withdraw(cycle):
             self._unanswered.remove(cycle)
         else:
-            # It has its answer.
+            # The request has its answer already.
             self._final_response = b""
 
     def _finish(self) -> None:

@@ -1,4 +1,4 @@
-"""A version of the model as this service met it: how it is called, and what belongs to it."""
+"""One version of the model: its signature and its recipe."""
 
 import re
 from collections.abc import Sequence
@@ -15,12 +15,12 @@ from preprocess_service.app.serving_client.signature import Signature, model_err
 from serving_common.tensorflow_protos import get_model_status_pb2, predict_pb2
 
 _Status = get_model_status_pb2.ModelVersionStatus
-# What the embedded model server adds where it has no model of a name. Of other texts nothing is passed on.
+# The embedded model server adds this to its error if it has no model of the name. No other text is passed on.
 _SERVED_HERE = re.compile(r"served here: ([\w.-]+)")
 
 
 class AnotherVersion(Exception):
-    """The photo was prepared for a version that does not answer (any more); ``version`` did, None: nobody knows."""
+    """The photo was prepared for a version that did not answer. ``version``: the one that did; None if unknown."""
 
     def __init__(self, version: int | None = None) -> None:
         super().__init__(version)
@@ -29,7 +29,7 @@ class AnotherVersion(Exception):
 
 @dataclass(frozen=True, eq=False)
 class ModelVersion:
-    """One version of the model. ``is_pinned``: a request names the version, else the newest answers."""
+    """One version of the model. ``is_pinned``: requests name the version; otherwise the newest version answers."""
 
     version: int
     signature: Signature
@@ -41,13 +41,13 @@ class ModelVersion:
         object.__setattr__(self, "geometry", self.recipe.preprocessor_config.geometry())
 
     def to_input(self, pixels: Pixels) -> NDArray[np.uint8] | NDArray[np.float32]:
-        """The model's input of a photo that ``resize`` gave: ``[height, width, 3]``, of the signature's dtype."""
+        """Return the model's input for resized pixels: ``[height, width, 3]``, with the signature's dtype."""
         if self.signature.accepts_uint8:
             return to_uint8(pixels)
         return normalise(pixels, self.recipe.preprocessor_config.scaling())
 
     def takes_the_same(self, other: "ModelVersion") -> bool:
-        """Whether a request made for ``other`` is the one that would be made for this version."""
+        """Return whether a request for ``other`` has the same content as one for this version."""
         if self.signature != other.signature or self.geometry != other.geometry:
             return False
         configs = self.recipe.preprocessor_config, other.recipe.preprocessor_config
@@ -55,10 +55,12 @@ class ModelVersion:
 
 
 def read_recipe(response: predict_pb2.PredictResponse, version: int) -> Recipe:
-    """The recipe in the answer of the signature ``preprocessor_config``. Takes milliseconds: not for the event loop.
+    """Return the recipe from the answer of the signature ``preprocessor_config``.
+
+    It takes milliseconds, so call it outside the event loop.
 
     Raises:
-        ModelError: it can't be used; the message says why.
+        ModelError: the recipe is invalid; the message says why.
     """
     documents = response.outputs[SIGNATURE_OUTPUT].string_val
     try:
@@ -68,10 +70,10 @@ def read_recipe(response: predict_pb2.PredictResponse, version: int) -> Recipe:
 
 
 def available_versions(statuses: Sequence[Any], model: str) -> list[int]:
-    """The versions that are AVAILABLE, newest first.
+    """Return the versions that are AVAILABLE, newest first.
 
     Raises:
-        ModelUnavailable: there is none; the message says what became of the newest.
+        ModelUnavailable: there is none; the message gives the state of the newest.
     """
     available = sorted((int(status.version) for status in statuses if status.state == _Status.AVAILABLE), reverse=True)
     if available:
@@ -85,7 +87,7 @@ def available_versions(statuses: Sequence[Any], model: str) -> list[int]:
 
 
 def not_there(model: str, details: str) -> ModelUnavailable:
-    """What a NOT_FOUND of GetModelStatus says."""
+    """Return the error for NOT_FOUND from GetModelStatus."""
     served = _SERVED_HERE.search(details)
     if served:
         return ModelUnavailable("model_other", name=model, found=served[1])

@@ -1,4 +1,4 @@
-"""A PredictRequest as the bytes that travel: protobuf, asked for each picture, would copy the numbers four times."""
+"""Builds a serialized PredictRequest. Building it with protobuf for each picture would copy the pixels four times."""
 
 import math
 from collections.abc import Sequence
@@ -14,13 +14,13 @@ _PLACEHOLDER = b"where the pictures' numbers go"
 
 
 class PredictRequestTemplate:
-    """What stands before and after the numbers of a batch in the bytes of a request; the same for every batch.
+    """The bytes before and after the pixels in a serialized request. They are the same for every batch of one shape.
 
     Args:
         model: the model's name on the model server.
-        signature: the one to run, and what it is told and asked.
-        shape: of the whole batch, ``[batch, height, width, 3]``.
-        version: the one that must answer; None: the newest does.
+        signature: the signature to run, with the names of its input and outputs.
+        shape: the shape of the whole batch, ``[batch, height, width, 3]``.
+        version: the version that must answer; None: the newest.
     """
 
     def __init__(self, model: str, signature: Signature, shape: tuple[int, ...], version: int | None = None) -> None:
@@ -35,13 +35,16 @@ class PredictRequestTemplate:
         message.dtype = types_pb2.DT_UINT8 if signature.accepts_uint8 else types_pb2.DT_FLOAT
         for size in shape:
             message.tensor_shape.dim.add(size=size)
-        # As many bytes as the numbers take, and such as stand nowhere else.
+        # A placeholder of the same length as the pixels. Its bytes occur nowhere else in the request.
         size = self._dtype.itemsize * math.prod(shape)
         message.tensor_content = _PLACEHOLDER[:size].ljust(size, b"\0")
         self._before, _, self._after = request.SerializeToString().partition(message.tensor_content)
 
     def render(self, pictures: Sequence[NDArray[Any]]) -> bytes:
-        """The whole request for ``pictures``, as many as the shape says, each ``[height, width, 3]`` and of the
-        signature's dtype."""
+        """Return the serialized request.
+
+        Args:
+            pictures: as many as the shape has, each ``[height, width, 3]`` with the signature's dtype.
+        """
         numbers = (np.ascontiguousarray(picture, self._dtype).data.cast("B") for picture in pictures)
         return b"".join((self._before, *numbers, self._after))

@@ -1,4 +1,4 @@
-"""What the model said: its answer to a batch of pictures, read and checked."""
+"""Reads and checks the model's answer to a batch of pictures."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -18,10 +18,14 @@ _SUM_TOLERANCE = 1e-3
 
 @dataclass(frozen=True)
 class Prediction:
-    """What the model said of one picture.
+    """The model's answer for one picture.
 
-    ``probabilities`` are in the order of the labels, each in 0..1. ``domain_score``, 0..1, tells how much the picture
-    is one of what the model knows; None where the model has no such output. Below ``domain_threshold`` it is none.
+    Attributes:
+        probabilities: by label, in the order of the labels, each 0 to 1.
+        model_version: the version that answered.
+        domain_score: 0 to 1, how certain the model is that the picture shows something that it knows; None if the
+            model has no such output.
+        domain_threshold: with a lower score, the picture is probably of nothing that the model knows.
     """
 
     probabilities: dict[str, float]
@@ -37,10 +41,10 @@ class Prediction:
 def read_predictions(
     response: predict_pb2.PredictResponse, signature: Signature, recipe: Recipe, count: int
 ) -> list[Prediction | ModelError]:
-    """A prediction for each of ``count`` pictures, in their order, or a ModelError where the numbers are no answer.
+    """Return a prediction for each of ``count`` pictures, in their order, or a ModelError if its values are invalid.
 
     Raises:
-        ModelError: there are not as many numbers as ``count`` pictures and the labels have.
+        ModelError: the number of values is not ``count`` times the number of labels.
     """
     labels = recipe.labels
     values = _read_floats(response, signature.output_name)
@@ -48,7 +52,7 @@ def read_predictions(
         check_count(len(values) // count, len(labels))
     probabilities = _shaped(values, signature.output_name, (count, len(labels)))
     sums = probabilities.sum(axis=1)
-    # Not a number is in no range.
+    # NaN fails every comparison, so it is out of range.
     in_range = ((probabilities >= 0) & (probabilities <= 1)).all(axis=1) & (np.abs(sums - 1) <= _SUM_TOLERANCE)
     scores: Sequence[float | None] = [None] * count
     if signature.domain_output_name:
@@ -72,11 +76,11 @@ def read_predictions(
 
 
 def _read_floats(response: predict_pb2.PredictResponse, name: str) -> NDArray[Any]:
-    """The numbers of one output, whatever shape the model gives them."""
+    """Return the values of one output as a flat array."""
     output = response.outputs[name]
     if output.dtype != types_pb2.DT_FLOAT or len(output.tensor_content) % 4:
         raise model_error("model_output_type", name=name)
-    # TensorFlow Serving answers in float_val, or in tensor_content where it was told to.
+    # TensorFlow Serving answers in float_val, or in tensor_content if it is configured so.
     if output.tensor_content:
         return np.frombuffer(output.tensor_content, "<f4")
     return np.array(list(output.float_val), "<f4")

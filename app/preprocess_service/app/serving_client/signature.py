@@ -1,4 +1,4 @@
-"""Which of a model's signatures is called, and how: chosen from what the model server says of them."""
+"""Chooses the signature of a model to call, from the model's metadata."""
 
 import logging
 from collections.abc import Mapping
@@ -15,20 +15,22 @@ from serving_common.tensorflow_protos import DecodeError, get_model_metadata_pb2
 logger = logging.getLogger(__name__)
 
 DEFAULT = "serving_default"
-# Takes a photo's pixels as they are, and brings them to the numbers that its network wants by itself: a quarter of the
-# bytes on the way, and nothing that could differ from how the model was trained.
+# A signature that takes uint8 pixels and scales them in the model. A request has a quarter of the bytes, and the
+# scaling is the same as in training.
 PIXELS = "pixels"
-# The output that tells how much a photo is of what the model knows.
+# The output that says how certain the model is that the photo shows something that it knows.
 DOMAIN = "domain_score"
-# More names than these help nobody.
+# How many names a message lists at most.
 _NAMES_TOLD = 10
 
 
 @dataclass(frozen=True)
 class Signature:
-    """A signature, and the names under which it takes its one input and gives its outputs.
+    """A signature with the names of its one input and of its outputs.
 
-    ``accepts_uint8``: as uint8, else as float32 made by the recipe. ``accepts_batches``: several photos in one call.
+    Attributes:
+        accepts_uint8: whether the input is uint8 pixels; otherwise it is float32, scaled by the recipe.
+        accepts_batches: whether one call may have several photos.
     """
 
     input_name: str
@@ -40,7 +42,7 @@ class Signature:
 
     @property
     def dtype(self) -> np.dtype[Any]:
-        """Of the numbers that it takes, as they travel."""
+        """The dtype of the input's values in a request."""
         return np.dtype("u1" if self.accepts_uint8 else "<f4")
 
     @property
@@ -49,10 +51,10 @@ class Signature:
 
 
 def read_definitions(response: get_model_metadata_pb2.GetModelMetadataResponse) -> Mapping[str, Any]:
-    """A model's signatures by name.
+    """Return a model's signatures by name.
 
     Raises:
-        ModelError: they can't be read.
+        ModelError: they can't be parsed.
     """
     signatures = get_model_metadata_pb2.SignatureDefMap()
     try:
@@ -64,10 +66,10 @@ def read_definitions(response: get_model_metadata_pb2.GetModelMetadataResponse) 
 
 
 def choose_signature(definitions: Mapping[str, Any], recipe: Recipe, config: Config) -> Signature:
-    """The signature that the settings name, or else the best that the model has.
+    """Return the signature that the settings name. By default: ``pixels`` if the model has it, else the default one.
 
     Raises:
-        ModelError: there is none that this service can call, or it doesn't fit the recipe; the message says why.
+        ModelError: this service can't call the signature, or it does not fit the recipe; the message says why.
     """
     name = config.signature_name or (PIXELS if PIXELS in definitions else DEFAULT)
     if name not in definitions:
@@ -93,7 +95,7 @@ def choose_signature(definitions: Mapping[str, Any], recipe: Recipe, config: Con
         DOMAIN if DOMAIN in definition.outputs and output_name != DOMAIN else None,
         name,
         accepts_uint8=image.dtype == types_pb2.DT_UINT8,
-        # An unknown size is -1, and the shape of a tensor of which nothing is known has no dimension.
+        # An unknown size is -1. If nothing is known about the tensor, its shape has no dimension.
         accepts_batches=not any(dimension.size > 0 for dimension in image.tensor_shape.dim[:1]),
     )
 
@@ -113,7 +115,7 @@ def _check_output(shape: Any, recipe: Recipe) -> None:
 
 
 def check_count(values: int, labels: int) -> None:
-    """Raise a ModelError unless the model answers one value for each label."""
+    """Raise a ModelError unless the model gives one value for each label."""
     if values == 1:
         raise model_error("model_one_value", labels=labels)
     if values != labels:
@@ -140,7 +142,7 @@ def _listed(names: Mapping[str, Any]) -> str:
 
 
 def model_error(message: str, **values: object) -> ModelError:
-    """A ModelError that the log has too: what is wrong is for whoever set up the two services."""
+    """Return a ModelError, and log it: the operator has to fix the cause."""
     error = ModelError(message, **values)
     logger.error("model server: %s", error)
     return error

@@ -1,4 +1,4 @@
-"""BMP: which of its kinds is decoded, its run-length encoding, and its alpha."""
+"""BMP: its supported variants, run-length encoding and alpha."""
 
 from __future__ import annotations
 
@@ -7,13 +7,13 @@ import struct
 from PIL import BmpImagePlugin, Image, ImageFile  # noqa: F401 - the first registers what is replaced below
 
 _HEADERS = (12, 40, 52, 56, 64, 108, 124)
-# Those of OS/2 may end after any of their fields; Pillow knows only the longest.
+# OS/2 headers may end after any field. Pillow knows only the longest.
 _SHORT_HEADERS = range(16, 64, 4)
 _CORE = 12
 _COMPRESSIONS = {0: "no compression", 1: "RLE8", 2: "RLE4", 3: "masks", 4: "a JPEG in it", 5: "a PNG in it", 6: "masks"}
 _MASKS, _EMBEDDED, _HAS_ALPHA = 3, (4, 5), 56
 _BITS = (1, 2, 4, 8, 16, 24, 32, 64)
-# Of red, green, blue and alpha: those that Pillow knows, by the bits of a pixel.
+# The masks of red, green, blue and alpha that Pillow knows, by bits per pixel.
 _KNOWN_MASKS = {
     16: ((0xF800, 0x7E0, 0x1F, 0), (0x7C00, 0x3E0, 0x1F, 0)),
     24: ((0xFF0000, 0xFF00, 0xFF, 0),),
@@ -31,7 +31,7 @@ _KNOWN_MASKS = {
 
 
 def variant(data: bytes) -> str | None:
-    """The kind of a BMP that could not be opened or decoded here; None for what is broken."""
+    """Return the unsupported variant of a BMP that could not be opened or decoded; None if it is broken."""
     if len(data) < 26:
         return None
     (size,) = struct.unpack_from("<I", data, 14)
@@ -50,7 +50,7 @@ def variant(data: bytes) -> str | None:
     if compression > _MASKS:
         return f"BMP with {_COMPRESSIONS[compression]}"
     if compression == _MASKS and len(data) >= 70:
-        # A header of versions 1 and 2 has no mask of alpha, and Pillow looks at one only where a pixel has 32 bits.
+        # Headers of versions 1 and 2 have no alpha mask, and Pillow uses one only for pixels of 32 bits.
         count = 4 if bits == 32 and size >= _HAS_ALPHA else 3
         masks = struct.unpack_from(f"<{count}I", data, 54)
         if (*masks, 0)[:4] not in _KNOWN_MASKS.get(bits, ()):
@@ -59,7 +59,7 @@ def variant(data: bytes) -> str | None:
 
 
 def load(image: Image.Image) -> Image.Image:
-    """Decode an open BMP. Alpha that is 0 everywhere was never written: such a picture is opaque."""
+    """Decode an open BMP. If alpha is 0 everywhere, it was never written, and the picture is opaque."""
     image.load()
     if image.mode == "RGBA" and image.getchannel("A").getextrema() == (0, 0):
         return image.convert("RGB")
@@ -67,7 +67,7 @@ def load(image: Image.Image) -> Image.Image:
 
 
 class RunLengthDecoder(ImageFile.PyDecoder):
-    """RLE4 and RLE8; Pillow's own ends a row where a line is empty, and adds pixels one by one."""
+    """Decodes RLE4 and RLE8. Pillow's own decoder ends a row at an empty line, and adds pixels one by one."""
 
     _pulls_fd = True
 
@@ -80,14 +80,14 @@ class RunLengthDecoder(ImageFile.PyDecoder):
 
 
 def _unpack_runs(data: bytes, width: int, height: int, is_4bit: bool) -> bytearray:
-    """One byte a pixel, in the order of the file; pixels that were passed over, or are missing, are 0.
+    """Return one byte per pixel, in the order of the file. Skipped and missing pixels are 0.
 
     Raises:
-        EOFError: the data end before the picture does.
+        EOFError: the data end before the picture.
     """
     pixels = bytearray(width * height)
     runs = [bytes((value >> 4, value & 15) if is_4bit else (value, value)) * 128 for value in range(256)]
-    # Where the next pixel goes, and its row ends; what does not fit into the row is left out.
+    # The positions of the next pixel and of the end of its row. Pixels that do not fit into the row are ignored.
     at, row_end, place = 0, width, 0
     while row_end <= len(pixels):
         if place + 2 > len(data):
@@ -117,10 +117,10 @@ def _unpack_runs(data: bytes, width: int, height: int, is_4bit: bool) -> bytearr
             end = min(at + value, max(at, row_end))
             pixels[at:end] = levels[: end - at]
             at = end
-            # Filled up to an even number of bytes.
+            # Padded to an even number of bytes.
             place += size + size % 2
     return pixels
 
 
-# In place of the one that the import of Pillow's plugin has registered.
+# Replaces the decoder that the import of Pillow's plugin has registered.
 Image.register_decoder("bmp_rle", RunLengthDecoder)

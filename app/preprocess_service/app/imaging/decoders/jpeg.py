@@ -1,4 +1,4 @@
-"""JPEG: which of its codings it has, and its pixels without its metadata (ITU T.81)."""
+"""JPEG: its coding, and the removal of its metadata (ITU T.81)."""
 
 from __future__ import annotations
 
@@ -14,24 +14,24 @@ _HIERARCHICAL, _LOSSLESS_ARITHMETIC = {0xC5, 0xC6, 0xC7, 0xCD, 0xCE, 0xCF, 0xDE}
 _JPEG_LS = 0xF7
 _FRAMES = {*_DCT, _LOSSLESS, *_HIERARCHICAL, _LOSSLESS_ARITHMETIC, _JPEG_LS}
 _APPLICATION, _COMMENT = range(0xE0, 0xF0), 0xFE
-# The segments that tell the colours, as long as they must be.
+# The segments that define the colours, with their prefix and minimum length in bytes.
 _COLOUR = {0xE0: (b"JFIF\0", 14), 0xEE: (b"Adobe", 12)}
 
 
 def is_reducible(data: bytes, headers: int) -> bool:
-    """Whether a JPEG can be decoded at a reduced scale: only what is coded by DCT.
+    """Return whether a JPEG can be decoded at a reduced scale. That is possible only with DCT coding.
 
     Args:
-        headers: how many bytes of ``data`` are before the pixels; 0 where that is not known.
+        headers: the number of bytes of ``data`` before the pixels; 0 if unknown.
     """
-    # Nearly all are, and most files need no more than this search.
+    # Nearly all JPEGs have DCT coding. For most files this search is enough.
     if data.find(_LOSSLESS_MARKER, 0, headers or len(data)) < 0:
         return True
     return next((marker in _DCT for marker, _, _ in _segments(data) if marker in _FRAMES), False)
 
 
 def variant(data: bytes) -> str | None:
-    """The kind of a JPEG that nothing here decodes; None for all others."""
+    """Return the variant of a JPEG that can't be decoded; None for all others."""
     for marker, start, end in _segments(data):
         if marker not in _FRAMES:
             continue
@@ -53,7 +53,7 @@ def variant(data: bytes) -> str | None:
 
 
 def without_metadata(data: bytes) -> tuple[bytes, bytes]:
-    """A JPEG with no application data and comments but those that tell its colours; and its EXIF."""
+    """Return a JPEG without comments and application data, except those that define its colours; and its EXIF."""
     kept: list[bytes | memoryview] = [b"\xff\xd8"]
     view, exif, place = memoryview(data), b"", 2
     for marker, start, end in _segments(data):
@@ -73,7 +73,7 @@ def without_metadata(data: bytes) -> tuple[bytes, bytes]:
 
 
 def _segments(data: bytes) -> Iterator[tuple[int, int, int]]:
-    """Marker, start and end of each segment, up to the first scan; what is between them is passed over."""
+    """Yield marker, start and end of each segment up to the first scan. Bytes between segments are skipped."""
     place = 2
     while (place := data.find(b"\xff", place)) >= 0 and place + 4 <= len(data):
         marker = data[place + 1]

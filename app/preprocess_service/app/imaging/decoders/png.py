@@ -1,4 +1,4 @@
-"""PNG: its pixels without its metadata, and its transparent colours."""
+"""PNG: the removal of its metadata, and its transparent colours."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ _END = b"\0\0\0\0IEND\xaeB`\x82"
 # XMP that is not compressed.
 _TEXT, _XMP = b"iTXt", b"XML:com.adobe.xmp\0\0"
 _GREY, _RGB, _PALETTE = 0, 2, 3
-# Where the chunks that matter go on, behind one whose length is wrong.
+# The next chunk that is needed, after a chunk whose length is wrong.
 _NEXT = re.compile(rb"PLTE|tRNS|IDAT|IEND")
 _NAME = re.compile(rb"[A-Za-z]{4}")
 # Length, name and checksum.
@@ -27,21 +27,21 @@ _FRAME_BYTES = 12
 
 
 def without_metadata(data: bytes) -> bytes:
-    """The chunks that the pixels depend on, and the metadata that tells the orientation.
+    """Return a PNG with only the chunks that the pixels depend on, and the metadata with the orientation.
 
-    Pillow unpacks texts and profiles, and refuses a picture for a fault in any chunk. Here a fault in an ancillary
-    chunk (PNG 3rd edition, 5.4) drops the chunk; a fault in a critical one refuses the picture.
+    Pillow unpacks texts and profiles, and rejects a picture for a fault in any chunk. Here, an ancillary chunk with a
+    fault (PNG 3rd edition, 5.4) is dropped. A critical chunk with a fault is an error.
 
     Raises:
-        InvalidImage: a critical chunk with a wrong checksum or out of its place.
-        UnsupportedMediaType: Apple's own variant, whose pixels are packed and ordered in another way.
+        InvalidImage: a critical chunk has a wrong checksum or is in the wrong place.
+        UnsupportedMediaType: Apple's own variant, which packs and orders the pixels differently.
     """
     if data.startswith(b"CgBI", len(_SIGNATURE) + 4):
         raise UnsupportedMediaType("image_variant", name="PNG of an iPhone app (CgBI)")
-    # The first of each kind; Pillow reads metadata in time only before the pixels.
+    # The first chunk of each type. They go before the pixels: Pillow reads later metadata too late.
     kept: dict[bytes, bytes | memoryview] = {}
     view = memoryview(data)
-    # Where the chunks of pixels begin and end that follow each other.
+    # Start and end of each run of consecutive pixel chunks.
     pixels: list[tuple[int, int]] = []
     for start, name, end in _chunks(data):
         is_critical = name in _CRITICAL
@@ -61,7 +61,7 @@ def without_metadata(data: bytes) -> bytes:
 
 
 def _chunks(data: bytes) -> Iterator[tuple[int, bytes, int]]:
-    """Start, name and end of each chunk, without those that an impossible length makes an end of."""
+    """Yield start, name and end of each chunk. An ancillary chunk with an impossible length is skipped."""
     start = len(_SIGNATURE)
     while start + _FRAME_BYTES <= len(data):
         name = data[start + 4 : start + 8]
@@ -79,7 +79,7 @@ def _chunks(data: bytes) -> Iterator[tuple[int, bytes, int]]:
 
 
 def _transparency(data: bytes, start: int, end: int) -> bytes:
-    """The chunk tRNS as Pillow compares it with its pixels, which have 8 bits where the file has fewer."""
+    """Return the chunk tRNS scaled to 8 bits if the file has fewer, because Pillow compares it with 8-bit pixels."""
     value, bits, colour = data[start + 8 : end - 4], *data[24:26]
     if colour == _PALETTE:
         levels = value if len(value) <= 256 else b""
@@ -94,12 +94,12 @@ def _transparency(data: bytes, start: int, end: int) -> bytes:
 
 
 def has_deep_transparency(image: Image.Image, data: bytes) -> bool:
-    """Whether one colour of 16 bits a channel is transparent, of which Pillow keeps 8."""
+    """Return whether one colour of 16 bits per channel is transparent. Pillow keeps only 8 bits of it."""
     return isinstance(image, PngImageFile) and data[24:26] == bytes([16, _RGB]) and "transparency" in image.info
 
 
 def load_deep_transparency(image: Image.Image, data: bytes) -> Image.Image:
-    """Decode such a picture as RGBA, its lower bytes too."""
+    """Decode such a picture as RGBA. Its lower bytes are compared with the transparent colour too."""
     colour = image.info.pop("transparency")
     image.load()
     with Image.open(io.BytesIO(data), formats=["PNG"]) as lower:

@@ -1,4 +1,4 @@
-"""TIFF (revision 6.0): what kind it is of, and what Pillow gets wrong about it."""
+"""TIFF (revision 6.0): its supported variants, and corrections for cases that Pillow reads wrongly."""
 
 from __future__ import annotations
 
@@ -14,14 +14,14 @@ from preprocess_service.app.imaging.colour import Levels
 
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 254, 256, 257, 258, 259, 262, 266
 _SAMPLES, _PLANAR, _SUB_DIRECTORIES, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _DNG_VERSION = 277, 284, 330, 338, 339, 50706
-# Not a tag of TIFF: where `read_directory` puts the place of the next directory.
+# Not a TIFF tag: the key under which `read_directory` returns the offset of the next directory.
 _NEXT = 0
 _TAGS = {_SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER} | {
     *(_SAMPLES, _PLANAR, _SUB_DIRECTORIES, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _DNG_VERSION)
 }
-# The letters of `struct` for whole numbers, by the types of TIFF and BigTIFF.
+# The `struct` format letters of integers, by TIFF and BigTIFF type.
 _LETTERS = {1: "B", 3: "H", 4: "I", 6: "b", 8: "h", 9: "i", 13: "I", 16: "Q", 18: "Q"}
-# No tag that is read here has more values, and no camera writes more directories.
+# Limits: no tag that is read here has more values, and no camera writes more directories.
 _MOST_VALUES, _MOST_DIRECTORIES = 64, 16
 _OLD_JPEG, _JPEG = 6, 7
 _WHITE_IS_ZERO, _YCBCR, _COLOUR_FILTER_ARRAY, _LINEAR_RAW = 0, 6, 32803, 34892
@@ -29,7 +29,7 @@ _COLOURS = {0: 1, 1: 1, 2: 3, 3: 1, 4: 1, 5: 4, 6: 3, 8: 3, 9: 3, 10: 3, 32844: 
 _FORMATS = {1: "unsigned", 2: "signed", 3: "float", 4: "untyped", 5: "complex", 6: "complex"}
 _SIGNED = 2
 _DEPTHS = {1, 2, 4, 6, 8, 10, 12, 14, 16, 24, 32, 64}
-# Codecs that libtiff knows and Pillow's wheels do not bring.
+# Codecs that libtiff knows but Pillow's wheels do not include.
 _CODECS = {
     **{
         _OLD_JPEG: "old-style JPEG",
@@ -44,11 +44,11 @@ _CODECS = {
     **{52546: "JPEG XL", 32767: "Sony RAW", 34713: "Nikon RAW", 65535: "Pentax RAW", 9: "JBIG", 10: "JBIG"},
 }
 
-# Pillow's own reader of what is not compressed knows neither planes of 16 bits, nor all bit orders, nor chroma that has
-# fewer samples than the picture pixels.
+# libtiff reads uncompressed files too: Pillow's own reader does not support 16-bit planes, all bit orders, or
+# subsampled chroma.
 TiffImagePlugin.READ_LIBTIFF = True
 _NATIVE = {"I;32B": "I;32N", "F;32F": "F;32NF", "F;32BF": "F;32NF"}
-# What Pillow's decoders can unpack, and its table lacks.
+# Pillow's decoders support these, but its table lacks them.
 OPEN_INFO[MM, 0, (1,), 1, (16,), ()] = ("I;16B", "I;16B")
 OPEN_INFO[MM, 1, (1,), 1, (32,), ()] = ("I", "I;32B")
 
@@ -56,10 +56,13 @@ Directory = dict[int, tuple[int, ...]]
 
 
 def read_directory(data: bytes, wanted: Collection[int], place: int | None = None) -> Directory | None:
-    """Some tags of a directory and the place of the next, of TIFF, BigTIFF and EXIF; the first without a ``place``.
+    """Read some tags of a directory of a TIFF, BigTIFF or EXIF, and the offset of the next directory.
+
+    Args:
+        place: the directory's offset; None: the first directory.
 
     Returns:
-        Whole numbers only, at most 64 of a tag; None where there is no directory.
+        The integer values by tag, at most 64 per tag; None if there is no directory.
     """
     order = {b"II": "<", b"MM": ">"}.get(data[:2])
     try:
@@ -82,16 +85,16 @@ def read_directory(data: bytes, wanted: Collection[int], place: int | None = Non
                 offset = 0 if is_inside else struct.unpack(order + pointer, value)[0]
                 found[tag] = struct.unpack_from(values, value if is_inside else data, offset)
         return found
-    # The latter where a BigTIFF says that something is beyond what this machine can address.
+    # OverflowError: an offset of a BigTIFF is larger than this machine can address.
     except (struct.error, OverflowError):
         return None
 
 
 def check(data: bytes) -> None:
-    """Refuse what Pillow would answer for with another picture than the file's own, or can't read at all.
+    """Reject files that Pillow can't read, or from which it would decode a preview instead of the picture.
 
     Raises:
-        UnsupportedMediaType: a camera's RAW, of which Pillow takes a small preview; a big-endian BigTIFF.
+        UnsupportedMediaType: a camera's RAW, where Pillow decodes a small preview; a big-endian BigTIFF.
     """
     name = None
     directories = list(_directories(data))
@@ -110,7 +113,7 @@ def check(data: bytes) -> None:
 
 
 def variant(data: bytes) -> str | None:
-    """The kind of a TIFF that could not be opened or decoded here; None for what is broken."""
+    """Return the unsupported variant of a TIFF that could not be opened or decoded; None if it is broken."""
     tags = read_directory(data, _TAGS)
     if not tags or not (_one(tags, _WIDTH, 0) and _one(tags, _HEIGHT, 0)):
         return None
@@ -130,10 +133,10 @@ def variant(data: bytes) -> str | None:
 
 
 def prepare(image: TiffImageFile) -> Levels:
-    """Mend how Pillow is about to read the pixels, and tell what they mean.
+    """Correct how Pillow reads the pixels. Return the meaning of the grey levels.
 
     Raises:
-        UnsupportedMediaType: the pixels would come out wrong.
+        UnsupportedMediaType: Pillow would decode wrong pixels.
     """
     tags = image.tag_v2
     bits, samples = tags.get(_BITS, (1,)), tags.get(_SAMPLES, 1)
@@ -154,7 +157,7 @@ def prepare(image: TiffImageFile) -> Levels:
 
 
 def _directories(data: bytes) -> Iterator[Directory]:
-    """The first directories of the file, each followed by those inside it."""
+    """Yield the first directories of the file, each followed by its sub-directories."""
     place, seen = None, 0
     while seen < _MOST_DIRECTORIES and (directory := read_directory(data, _TAGS, place)):
         yield directory
