@@ -65,6 +65,10 @@ class HaproxyTest(unittest.TestCase):
         for _ in range(4):
             self.assertEqual(self.ask("POST", "/predict", b"x" * 400_000)[0], 200)
 
+    def test_a_request_that_is_too_large_to_be_kept_is_passed_on(self) -> None:
+        self.start([backend.server_port for backend in self.backends])
+        self.assertEqual(self.ask("POST", "/predict", b"x" * 20_000_000)[0], 200)
+
     def test_a_service_that_is_away_costs_no_request(self) -> None:
         self.start([stage.free_port(), self.backends[0].server_port])
         for _ in range(6):
