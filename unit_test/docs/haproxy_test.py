@@ -1,6 +1,8 @@
 """The shipped settings of HAProxy: a request whose pod ends is sent to another, and its own errors have our form."""
 
+import json
 import re
+import socket
 import subprocess
 import threading
 import unittest
@@ -89,6 +91,14 @@ class HaproxyTest(unittest.TestCase):
             with self.subTest(path):
                 status, _, answer = self.ask("GET", path)
                 self.assertEqual((status, answer["code"]), (404, "not_found"))
+
+    def test_what_is_no_request_gets_an_error_of_our_form(self) -> None:
+        self.start([self.backends[0].server_port])
+        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as sender:
+            sender.sendall(b"NONSENSE\r\n\r\n")
+            head, _, body = sender.makefile("rb").read().partition(b"\r\n\r\n")
+        self.assertIn(b" 400 ", head.splitlines()[0])
+        self.assertEqual(json.loads(body)["code"], "invalid_http")
 
     def test_each_address_has_a_rate(self) -> None:
         self.start([backend.server_port for backend in self.backends], client_rate=5)
