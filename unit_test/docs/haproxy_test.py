@@ -1,6 +1,7 @@
 """The shipped settings of HAProxy: a request whose pod ends is sent to another, and its own errors have our form."""
 
 import re
+import socket
 import subprocess
 import threading
 import unittest
@@ -65,6 +66,10 @@ class HaproxyTest(unittest.TestCase):
         for _ in range(4):
             self.assertEqual(self.ask("POST", "/predict", b"x" * 400_000)[0], 200)
 
+    def test_a_request_that_is_too_large_to_be_kept_is_passed_on(self) -> None:
+        self.start([backend.server_port for backend in self.backends])
+        self.assertEqual(self.ask("POST", "/predict", b"x" * 20_000_000)[0], 200)
+
     def test_a_service_that_is_away_costs_no_request(self) -> None:
         self.start([stage.free_port(), self.backends[0].server_port])
         for _ in range(6):
@@ -85,6 +90,13 @@ class HaproxyTest(unittest.TestCase):
             with self.subTest(path):
                 status, _, answer = self.ask("GET", path)
                 self.assertEqual((status, answer["code"]), (404, "not_found"))
+
+    def test_what_is_no_request_reaches_no_service(self) -> None:
+        self.start([self.backends[0].server_port])
+        with socket.create_connection(("127.0.0.1", self.port), timeout=60) as sender:
+            sender.sendall(b"NONSENSE\r\n\r\n")
+            self.assertTrue(sender.makefile("rb").read().startswith(b"HTTP/1.1 400 "))
+        self.assertEqual(self.backends[0].paths(), [])
 
     def test_each_address_has_a_rate(self) -> None:
         self.start([backend.server_port for backend in self.backends], client_rate=5)
