@@ -193,8 +193,9 @@ class MisfitTest(unittest.TestCase):
         message: str = response.json()["msg"]
         ready = requests.get(f"{url}/readyz", timeout=60)
         self.assertEqual(ready.status_code, 503)
+        # On a slow machine, the decoders may start too late for the check.
+        (reason,) = (text for name, text in ready.json()["failing"].items() if name != "process")
         # The numbers in it are of another photo.
-        (reason,) = ready.json()["failing"].values()
         self.assertEqual(reason.partition("(")[0], message.partition("(")[0])
         self.assertNotIn(str(base), message)
         self.assertNotIn("/", message.replace("GET /model", ""))
