@@ -169,7 +169,7 @@ class GoldenCheckTest(unittest.TestCase):
         write_version(self.base, 4, [self.bad])
         wait_until(lambda: self.ready(url)[0] == 503)
         wait_until(lambda: "golden" in self.ready(url)[1]["failing"])
-        for language, words in (("en", "does not answer its own sample photos"), ("pt", "fotos de exemplo")):
+        for language, words in (("en", "fails its golden check"), ("pt", "fotos de exemplo")):
             reason = self.ready(url, language)[1]["failing"]["golden"]
             self.assertIn("golden_1.jpg: blue 4 0.00, expected 0.95", reason)
             self.assertIn(words, reason)
@@ -193,8 +193,9 @@ class MisfitTest(unittest.TestCase):
         message: str = response.json()["msg"]
         ready = requests.get(f"{url}/readyz", timeout=60)
         self.assertEqual(ready.status_code, 503)
+        # On a slow machine, the decoders may start too late for the check.
+        (reason,) = (text for name, text in ready.json()["failing"].items() if name != "process")
         # The numbers in it are of another photo.
-        (reason,) = ready.json()["failing"].values()
         self.assertEqual(reason.partition("(")[0], message.partition("(")[0])
         self.assertNotIn(str(base), message)
         self.assertNotIn("/", message.replace("GET /model", ""))
@@ -219,7 +220,7 @@ class MisfitTest(unittest.TestCase):
 
         for name, write, served, words in (
             ("no recipe", plain, "M", "has no recipe.*python run.py import.*section recipe"),
-            ("labels", other_labels, "M", r"answers 2 values.* 3 labels.*python run\.py import"),
+            ("labels", other_labels, "M", r"gives 2 values.* 3 labels.*python run\.py import"),
             ("one value", one_value, "M", "sigmoid.*python run.py import"),
             (
                 "shape",

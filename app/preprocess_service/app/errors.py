@@ -53,7 +53,7 @@ class ServiceError(Exception):
         return translate(self.message, language, self.values)
 
     def again(self) -> Self:
-        """The same error, to be raised once more: without the frames that this one went through, and what they hold."""
+        """Return the same error without its traceback, to raise it again. A traceback keeps frames in memory."""
         error = type(self).__new__(type(self), *self.args)
         error.__dict__.update(self.__dict__)
         return error

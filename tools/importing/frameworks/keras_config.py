@@ -73,7 +73,7 @@ def _check_node(node: Mapping[str, Any], known: set[str] | frozenset[str], keras
         raise ImportProblem(f"it names {name!r} of the module {module!r}, which is code of its author: {_CUSTOM}")
     if name in ("function", "builtin_function_or_method"):
         if not isinstance(config, str) or config in _NO_ACTIVATIONS or not hasattr(keras.activations, config):
-            raise ImportProblem(f"it calls the function {config!r}, which is no activation of Keras: {_CUSTOM}")
+            raise ImportProblem(f"it calls the function {config!r}, which is not an activation of Keras: {_CUSTOM}")
     elif name not in known:
         raise ImportProblem(f"it has the custom object {name!r} ({label}), which is code of its author: {_CUSTOM}")
     if name == "TFOpLambda":
