@@ -288,6 +288,14 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
 class CostTest(unittest.TestCase):
     """Each kind of picture is decoded within the cost that is estimated from its header."""
 
+    def test_a_phones_largest_photo_may_be_decoded_as_a_whole(self) -> None:
+        stream = io.BytesIO()
+        Image.new("L", (8064, 6048)).convert("RGB").save(stream, "JPEG")
+        whole = GEOMETRY.model_copy(update={"decode": "exact"})
+        limits = settings().limits
+        with service_utils.open_image(stream.getvalue(), limits.pixels, whole) as opened:
+            self.assertLess(opened.cost.memory_bytes, limits.decode_bytes)
+
     KINDS = (
         ("JPEG", "RGB", {}),
         ("JPEG", "RGB", {"progressive": True, "subsampling": 0}),

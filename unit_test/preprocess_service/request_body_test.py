@@ -352,6 +352,12 @@ class JsonTest(BodyTest):
 
 
 class TypesTest(BodyTest):
+    def test_a_batch_that_is_one_file_is_told_what_a_batch_is(self) -> None:
+        response = self.post(PHOTO, IMAGE, "/predict/batch")
+        self.assertEqual(response.status_code, 415)
+        self.assertIn("image/jpeg", response.json()["msg"])
+        self.assertNotIn("the picture itself", response.json()["msg"])
+
     def test_what_stores_of_files_call_a_file_is_taken(self) -> None:
         for content_type in ("binary/octet-stream", "Binary/Octet-Stream; charset=binary"):
             with self.subTest(content_type):

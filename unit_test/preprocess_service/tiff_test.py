@@ -282,6 +282,17 @@ class KindTest(unittest.TestCase):
         )
         self.assertIn("TIFF compressed by JPEG of 12 bits", str(refusal(deep)))
 
+    def test_floats_below_black_are_refused(self) -> None:
+        for lowest, expected in ((-100.0, True), (-1e-6, False), (0.0, False)):
+            with self.subTest(lowest):
+                stream = io.BytesIO()
+                tifffile.imwrite(stream, np.linspace(lowest, 155, 64 * 64, dtype=np.float32).reshape(64, 64))
+                if expected:
+                    with self.assertRaisesRegex(errors.UnsupportedMediaType, "numbers below 0"):
+                        decode(stream.getvalue())
+                else:
+                    self.assertEqual(decode(stream.getvalue()).max(), 155)
+
     def test_what_is_broken_is_not_called_another_kind(self) -> None:
         rgb = np.round(CHANNELS[..., :3]).astype(np.uint8)
         for compression in (None, "lzw", "deflate", "packbits", "zstd"):

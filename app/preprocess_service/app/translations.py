@@ -56,8 +56,8 @@ MESSAGES: dict[str, dict[Language, str]] = MODEL_MESSAGES | {
         "pt": "A imagem tem mais de {megapixels} megapixels. Envie uma menor.",
     },
     "image_memory": {
-        "en": "Decoding this picture takes too much memory. Send it with fewer pixels, or as a JPEG.",
-        "pt": "A decodificação desta imagem exige memória demais. Envie-a com menos pixels, ou como JPEG.",
+        "en": "Decoding this picture takes too much memory. Send it with fewer pixels, or as a baseline JPEG.",
+        "pt": "A decodificação desta imagem exige memória demais. Envie-a com menos pixels, ou como JPEG baseline.",
     },
     "image_seconds": {
         "en": "Decoding this picture takes too long. Send it with fewer pixels, or as a JPEG that is not progressive.",
@@ -82,6 +82,12 @@ MESSAGES: dict[str, dict[Language, str]] = MODEL_MESSAGES | {
         "the picture itself as image/*, or a form with the field 'file'.",
         "pt": "Corpos do tipo {media_type} não são suportados. Envie {example} como application/json, "
         "a própria imagem como image/*, ou um formulário com o campo 'file'.",
+    },
+    "media_type_batch": {
+        "en": "Bodies of type {media_type} are not supported here. Send {example} as application/json, "
+        "or a form with several fields 'file'.",
+        "pt": "Corpos do tipo {media_type} não são suportados aqui. Envie {example} como application/json, "
+        "ou um formulário com vários campos 'file'.",
     },
     "json_invalid": {
         "en": "The body is not JSON. Send {example}.",

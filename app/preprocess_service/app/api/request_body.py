@@ -79,8 +79,10 @@ async def read_photo(request: Request, limits: Limits, body: IncomingBody) -> tu
             if len(files) != 1:
                 raise InvalidRequest("form_one_file", sent=len(files))
             return files[0], top_k
-        case _:
+        case "image":
             return await _read(request, limits, body), top_k
+        case _:
+            raise _unsupported(request, "media_type", EXAMPLE)
 
 
 async def read_batch(request: Request, limits: Limits, body: IncomingBody) -> tuple[list[Photo | ServiceError], TopK]:
@@ -101,7 +103,7 @@ async def read_batch(request: Request, limits: Limits, body: IncomingBody) -> tu
         case "form":
             photos = [*await _read_form(request, limits, body, max_files=limits.batch_items)]
         case _:
-            raise _unsupported(request, BATCH_EXAMPLE)
+            raise _unsupported(request, "media_type_batch", BATCH_EXAMPLE)
     if not 1 <= len(photos) <= limits.batch_items:
         raise InvalidRequest("batch_items", items=limits.batch_items, sent=len(photos))
     return photos, top_k
@@ -138,11 +140,11 @@ def _kind(request: Request) -> str:
     # Clients that don't know a file's type send octet-stream. The bytes show the format.
     if media_type.startswith("image/") or media_type in OCTET_STREAMS:
         return "image"
-    raise _unsupported(request, EXAMPLE)
+    return "other"
 
 
-def _unsupported(request: Request, example: str) -> UnsupportedMediaType:
-    return UnsupportedMediaType("media_type", media_type=_media_type(request), example=example)
+def _unsupported(request: Request, message: str, example: str) -> UnsupportedMediaType:
+    return UnsupportedMediaType(message, media_type=_media_type(request), example=example)
 
 
 async def _read(request: Request, limits: Limits, body: IncomingBody) -> bytes:

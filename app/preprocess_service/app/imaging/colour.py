@@ -9,6 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
+from preprocess_service.app.errors import UnsupportedMediaType
+
 # The colour of transparent pixels. Mid grey disturbs a network that was trained on photos least. White or black would
 # make a hard edge around the animal.
 BACKGROUND = (127, 127, 127)
@@ -80,8 +82,13 @@ def _from_float(levels: NDArray[np.float32], is_inverted: bool) -> Image.Image:
 
     A file does not say which level is white. So the range is the smallest of 0 to 1, 0 to 255 and 0 to 65535 that holds
     all levels, else 0 to the highest level.
+
+    Raises:
+        UnsupportedMediaType: a level is below 0. No range is usual for such levels.
     """
     highest = float(levels.max(initial=0, where=np.isfinite(levels)))
     white = next((white for white in (1, 255, 65535) if highest <= white), highest)
+    if levels.min(initial=0, where=np.isfinite(levels)) < -white / 510:  # what rounds to 0 is black
+        raise UnsupportedMediaType("image_variant", name="TIFF of numbers below 0")
     grey = (np.nan_to_num(levels) * (255 / white)).clip(0, 255).astype(np.uint8)
     return Image.fromarray(255 - grey if is_inverted else grey)
