@@ -22,6 +22,7 @@ from tools.importing.network import (
     choose_activation,
     choose_output,
     classes_of,
+    counted,
     prepare,
 )
 from tools.importing.photos import Photo, made_photos, read_photo, sample_images
@@ -193,11 +194,13 @@ def _decide(
     if len({way.scale for way in ways}) > 1 and (said or not recipes.is_teachable_machine(source)):
         measured = recipes.scale_by_statistics(network, sample_images(), export.width, export.height)
     if said:
-        step(f"Trying {len(ways)} ways to prepare {len(said)} photos")
+        step(f"Trying {counted(len(ways), 'way')} to prepare {counted(len(said), 'photo')}")
         progress: Any = lambda keys: tqdm(keys, unit="batch", leave=False, disable=None)  # noqa: E731
         errors = recipes.measure(network, export.output, export.activation, ways, labels, said, progress)
-        way, assumed = recipes.search(ways, errors, measured[0] if measured else None)
-        report.found.append(f"{_told(way)}: gives the known answers of {len(said)} photos")
+        usual, *_ = recipes.usual(network, source, ways, wanted, measured)
+        way, assumed = recipes.search(ways, errors, measured[0] if measured else None, usual)
+        recipes.check_evidence(way, usual, ways, said)
+        report.found.append(f"{_told(way)}: gives the known answers of {counted(len(said), 'photo')}")
         report.assumed += assumed
         return way
     way, found, assumed = recipes.usual(network, source, ways, wanted, measured)

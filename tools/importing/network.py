@@ -125,6 +125,11 @@ class Network(Protocol):
         """Write the version folder without its recipe."""
 
 
+def counted(number: int, noun: str) -> str:
+    """Return for example "1 photo", "2 photos"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def prepare(pixels: Array, numbers: Numbers, channels: int) -> NDArray[np.float32]:
     """Compute what the exported graph does before the network: from ``[..., 3]`` pixels to ``[..., channels]``."""
     values = pixels.astype(np.float32)

@@ -95,6 +95,34 @@ class SearchTest(unittest.TestCase):
         self.assertEqual(caught.exception.option, "--resize")
         self.assertIn("crop", caught.exception.choices)
 
+    def test_one_photo_is_enough_only_for_the_usual_way_or_if_few_ways_are_left(self) -> None:
+        candidates = self.candidates()
+        usual = next(way for way in candidates if (way.resize, way.order) == ("crop-lanczos", "rgb"))
+        other = next(way for way in candidates if (way.resize, way.order) == ("resize-crop-bilinear", "bgr"))
+        said = self.said(other, count=2)
+        with self.assertRaisesRegex(network.OpenQuestion, "chance: .* 170 ways .*second photo.*--resize") as caught:
+            recipes.check_evidence(other, usual, candidates, said[:1])
+        self.assertIn("crop", caught.exception.choices)
+        # The same photo twice is one photo.
+        with self.assertRaises(network.OpenQuestion):
+            recipes.check_evidence(other, usual, candidates, [said[0], said[0]])
+        recipes.check_evidence(other, usual, candidates, said)
+        recipes.check_evidence(usual, usual, candidates, said[:1])
+        few = self.candidates(resize="resize-crop", order="bgr")
+        recipes.check_evidence(other, usual, few, said[:1])
+        # Without decimals the same few ways are too many.
+        filters = self.candidates(resize="stretch", order="rgb", scale="0..1")
+        with self.assertRaises(network.OpenQuestion) as caught:
+            recipes.check_evidence(filters[1], usual, filters, self.said(filters[1], count=1, digits=0))
+        self.assertIn("stretch-nearest", caught.exception.choices)
+
+    def test_of_several_filters_that_fit_one_photo_the_usual_one_is_chosen(self) -> None:
+        candidates = self.candidates(scale="0..1", order="rgb", resize="crop")
+        errors = np.array([[5e-5], [0.0], [0.5], [0.5]])
+        found, _ = recipes.search(candidates, errors, None, candidates[0])
+        self.assertIs(found, candidates[0])
+        self.assertIs(recipes.search(candidates, np.hstack([errors] * 2), None, candidates[0])[0], candidates[1])
+
     def test_an_option_leaves_the_rest_to_be_found(self) -> None:
         candidates = self.candidates(resize="crop", order="rgb")
         self.assertEqual({way.order for way in candidates}, {"rgb"})
