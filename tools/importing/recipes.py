@@ -20,6 +20,7 @@ from tools.importing.network import (
     prepare,
     probabilities,
 )
+from tools.importing.photos import Photo
 from tools.importing.source import Source
 from tools.importing.ways import SCALES, WAYS, Candidate, Wanted, fitted
 
@@ -33,12 +34,9 @@ _AT_A_TIME = 16
 
 
 @dataclass(frozen=True)
-class Said:
-    """The answer of the author's own script for a photo. `half_digit`: the largest error by rounding."""
+class Said(Photo):
+    """A photo, and the answer of the author's own script for it. `half_digit`: the largest error by rounding."""
 
-    name: str
-    data: bytes
-    image: Image.Image
     label: str
     probability: float
     half_digit: float
@@ -154,7 +152,7 @@ def check_evidence(way: Candidate, usual_way: Candidate, ways: Sequence[Candidat
     (option, choices), *_ = options.items()
     raise OpenQuestion(
         f"--resize {way.resize} --scale {way.scale} --order {way.order} gives the known answer, but perhaps by "
-        f"chance: one photo can't decide between {counted(len(tried), 'way')} to prepare photos. Give a second photo by "
+        f"chance: one photo can't decide between {counted(len(tried), 'way')} to prepare photos. Give a second one by "
         f"--photo and --says, or the options that you know ({', '.join(options)})",
         option,
         choices,

@@ -100,7 +100,7 @@ class SearchTest(unittest.TestCase):
         usual = next(way for way in candidates if (way.resize, way.order) == ("crop-lanczos", "rgb"))
         other = next(way for way in candidates if (way.resize, way.order) == ("resize-crop-bilinear", "bgr"))
         said = self.said(other, count=2)
-        with self.assertRaisesRegex(network.OpenQuestion, "chance: .* 170 ways .*second photo.*--resize") as caught:
+        with self.assertRaisesRegex(network.OpenQuestion, "chance: .* 170 ways .*second one.*--resize") as caught:
             recipes.check_evidence(other, usual, candidates, said[:1])
         self.assertIn("crop", caught.exception.choices)
         # The same photo twice is one photo.
