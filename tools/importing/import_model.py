@@ -15,6 +15,7 @@ from tools.importing import recipes
 from tools.importing.frameworks.graph import tensorflow
 from tools.importing.labels import check_count, check_repeated, find_labels
 from tools.importing.network import (
+    SEEN,
     Export,
     ImportProblem,
     Network,
@@ -143,11 +144,7 @@ def _read_output(
     answers = network.run(prepare(pixels, likely, network.spec.channels))
     output = choose_output(network, options.output, len(found[0]) if found else None, answers)
     activation, why = choose_activation(network, output, options.activation, answers[output])
-    values = classes_of(answers[output].shape)
-    if values is None:
-        raise ImportProblem(
-            f"its output {output} has the shape {list(answers[output].shape)}: it needs one value for each class"
-        )
+    values = classes_of(answers[output].shape) or 1
     classes = 2 if values == 1 else values
     if found is None:
         single = ": two labels, the second one is for the value 1" if values == 1 else ""
@@ -158,9 +155,13 @@ def _read_output(
     order = "channels first" if spec.channels_first else "channels last"
     report.found += [
         f"input {width}x{height}, {'grey' if spec.channels == 1 else 'colour'}, {order}, {spec.dtype}",
-        f"output {output}, {len(labels)} classes: {_ACTIVATIONS[activation]} ({why})",
         f"labels from {where}",
     ]
+    # Rows whose sum is 1 are probabilities. The rest is a guess, which known answers confirm.
+    known = why != SEEN or activation == "none" or options.said
+    (report.found if known else report.assumed).append(
+        f"output {output}, {len(labels)} classes: {_ACTIVATIONS[activation]} ({why})"
+    )
     return Export(report.name, height, width, "uint8", Numbers(), output, activation, values), labels
 
 

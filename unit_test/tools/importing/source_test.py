@@ -11,13 +11,16 @@ from pathlib import Path
 from unittest.mock import patch
 
 import tools.importing.__main__ as importing
+from serving_common.tensorflow_protos import saved_model_pb2
 from tools.importing import import_model
+from tools.importing.frameworks.saved_model import load as load_saved_model
 from tools.importing.import_model import Options
 from tools.importing.labels import check_count, check_repeated, find_labels, read_labels
 from tools.importing.network import ImportProblem, OpenQuestion
 from tools.importing.photos import made_photos
 from tools.importing.recipes import is_teachable_machine
 from tools.importing.source import opened
+from tools.service import PROJECT
 
 
 class FolderTest(unittest.TestCase):
@@ -129,6 +132,21 @@ class SourceTest(FolderTest):
         for arguments in (["--photo", "a.jpg"], ["--std", "1,1,1"], ["--mean", "0,0,0", "--scale", "0..1"]):
             with self.subTest(arguments), contextlib.redirect_stderr(io.StringIO()):
                 self.assertEqual(importing.main([str(path), *arguments]), 1)
+
+
+class SavedModelTest(FolderTest):
+    def test_a_graph_that_does_more_than_compute_is_refused_with_what_to_do(self) -> None:
+        model = saved_model_pb2.SavedModel(saved_model_schema_version=1)
+        graph = model.meta_graphs.add()
+        graph.meta_info_def.tags.append("serve")
+        graph.graph_def.node.add(name="reads", op="ReadFile")
+        self.file("m/saved_model.pb", model.SerializeToString())
+        with self.assertRaisesRegex(
+            ImportProblem, '"ReadFile".*Export only the part .*model_server.md, Untrusted'
+        ) as caught:
+            load_saved_model(self.folder / "m", None)
+        self.assertNotIn("flag", str(caught.exception))
+        self.assertIn("## Untrusted models", (PROJECT / "docs" / "model_server.md").read_text(encoding="utf-8"))
 
 
 class BeforeLoadingTest(FolderTest):
