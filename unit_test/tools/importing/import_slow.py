@@ -131,6 +131,8 @@ class ImportTest(unittest.TestCase):
                 folder = self.folder / "models" / name / "1"
                 recipe = read_recipe(folder)
                 self.assertIn(len(recipe.golden), (2, 3))
+                made = [golden.name.startswith("made_") for golden in recipe.golden]
+                self.assertEqual(any(made), "known answers of" not in self.results[name]["out"])
                 for golden in recipe.golden:
                     path = folder / "assets.extra" / "golden" / golden.name
                     with Image.open(path) as image:

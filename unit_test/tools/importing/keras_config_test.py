@@ -67,7 +67,9 @@ class KerasConfigTest(unittest.TestCase):
         for name, module in (("system", "os"), ("relu", "os"), ("get_file", "keras.utils"), ("get", "keras.utils")):
             with self.subTest(name, module=module):
                 function = {"class_name": "function", "config": name, "module": module, "registered_name": "function"}
-                self.assertRegex(self.refusal(layer("Dense", activation=function)), "code of its author|not an activation")
+                self.assertRegex(
+                    self.refusal(layer("Dense", activation=function)), "code of its author|not an activation"
+                )
         spec = {"class_name": "__typespec__", "spec_name": "get_file", "module": "keras.utils", "config": []}
         self.refusal(layer("Dense", input_spec=spec))
         self.refusal({"class_name": "Dense", "module": "kerasx.layers", "config": {}})
