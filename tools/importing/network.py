@@ -252,7 +252,7 @@ def choose_activation(network: Network, output: str, wanted: str | None, answers
     """Return the function that turns the output into probabilities, and how it is known; raises ImportProblem."""
     single = classes_of(answers.shape) == 1
     if not np.all(np.isfinite(answers)):
-        raise ImportProblem("its answers for sample photos are not finite numbers: is the file complete?")
+        raise ImportProblem("its answers for sample photos are not finite numbers: its weights may be broken")
     seen = activation_of(answers)
     told = network.last.get(output)
     independent = ImportProblem(

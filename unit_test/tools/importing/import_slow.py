@@ -28,8 +28,8 @@ REST = ("teachable_zip", "fixed_batch", "onnx_fixed_batch")
 REFUSED = {
     "truncated_h5": "is the file complete",
     "truncated_keras": "is the file complete",
-    "truncated_tflite": "is the file complete",
-    "truncated_onnx": "is the file complete",
+    "truncated_tflite": "the file may be incomplete, or have operations",
+    "truncated_onnx": "the file may be incomplete, or have operations",
     "truncated_zip": "is the file complete",
     "truncated_savedmodel": "saved_model.pb is broken",
     "truncated_tfjs": "are all files there",

@@ -13,6 +13,7 @@ from unittest.mock import patch
 import tools.importing.__main__ as importing
 from serving_common.tensorflow_protos import saved_model_pb2
 from tools.importing import import_model
+from tools.importing.frameworks.openvino_models import load_onnx
 from tools.importing.frameworks.saved_model import load as load_saved_model
 from tools.importing.import_model import Options
 from tools.importing.labels import check_count, check_repeated, find_labels, read_labels
@@ -132,6 +133,12 @@ class SourceTest(FolderTest):
         for arguments in (["--photo", "a.jpg"], ["--std", "1,1,1"], ["--mean", "0,0,0", "--scale", "0..1"]):
             with self.subTest(arguments), contextlib.redirect_stderr(io.StringIO()):
                 self.assertEqual(importing.main([str(path), *arguments]), 1)
+
+
+class UnreadableTest(FolderTest):
+    def test_a_file_that_openvino_cant_read_may_be_complete(self) -> None:
+        with self.assertRaisesRegex(ImportProblem, "may be incomplete, or have operations that OpenVINO lacks"):
+            load_onnx(self.file("m.onnx"))
 
 
 class SavedModelTest(FolderTest):
