@@ -13,8 +13,9 @@ from tqdm import tqdm
 
 from tools.importing import recipes
 from tools.importing.frameworks.graph import tensorflow
-from tools.importing.labels import check_labels, find_labels
+from tools.importing.labels import check_count, check_repeated, find_labels
 from tools.importing.network import (
+    SEEN,
     Export,
     ImportProblem,
     Network,
@@ -22,6 +23,7 @@ from tools.importing.network import (
     choose_activation,
     choose_output,
     classes_of,
+    counted,
     prepare,
 )
 from tools.importing.photos import Photo, made_photos, read_photo, sample_images
@@ -76,33 +78,42 @@ def import_model(options: Options, step: Callable[[str], object]) -> Report:
         ExportError: the folder can't be written.
     """
     with opened(options.path) as source:
+        # All that is known without the model is checked before it is loaded, which may take a minute.
         name, target = _target(options, source)
+        wanted = wanted_of(options.wanted, source)
+        found = find_labels(source, options.labels)
+        if found is not None:
+            check_repeated(*found)
+        said = [_said(read_photo(path), text, found[0] if found else None) for path, text in options.said]
         step(f"Loading {source.path.name}")
         tensorflow()
         network = load(source, options.signature)
         report = Report(network.format, name, target, [], assumed=list(source.assumed), notes=list(network.notes))
         width, height = _size(options, network, source)
-        photos = [read_photo(path) for path, _ in options.said]
-        export, labels = _read_output(options, network, source, (width, height), report)
-        said = [_said(photo, text, labels) for photo, (_, text) in zip(photos, options.said, strict=True)]
-        way = _decide(options, network, export, labels, said, source, report, step)
+        export, labels = _read_output(options, network, found, (width, height), report)
+        way = _decide(wanted, network, export, labels, said, source, report, step)
         if way.reverse:
             labels = list(reversed(labels))
         report.labels = labels
         export = replace(export, numbers=way.numbers, pixels=way.config.get("resize_dtype", "uint8"))
         step("Writing and comparing")
         with folder_written_beside(target) as folder:
-            report.difference, notes = write_version(network, folder, export, way, labels, photos)
+            report.difference, notes = write_version(network, folder, export, way, labels, said)
             report.notes += notes
     return report
 
 
 def _target(options: Options, source: Source) -> tuple[str, Path]:
-    name = options.name or re.sub(r"[^A-Za-z0-9._-]+", "-", source.name).strip("-._") or "model"
+    name = options.name
+    if name is None:
+        name = re.sub(r"[^A-Za-z0-9._-]+", "-", source.name).strip("-._") or "model"
     if not _NAME.fullmatch(name):
         raise ImportProblem(f"--name {name!r} is not a valid name: use letters, digits, '.', '_' and '-'")
     folder = options.models / name
-    return name, folder / str(options.version or next_version(folder))
+    target = folder / str(options.version or next_version(folder))
+    if target.exists():
+        raise ImportProblem(f"{target} exists already: choose another --version or move it away")
+    return name, target
 
 
 def _size(options: Options, network: Network, source: Source) -> tuple[int, int]:
@@ -120,34 +131,37 @@ def _size(options: Options, network: Network, source: Source) -> tuple[int, int]
 
 
 def _read_output(
-    options: Options, network: Network, source: Source, size: tuple[int, int], report: Report
+    options: Options,
+    network: Network,
+    found: tuple[list[str], str] | None,
+    size: tuple[int, int],
+    report: Report,
 ) -> tuple[Export, list[str]]:
-    """Find the output with the classes, the function that turns it into probabilities, and its labels."""
+    """Find the output with the classes, the function that turns it into probabilities, and check the labels `found`."""
     width, height = size
-    found = find_labels(source, options.labels)
     pixels = np.stack([fitted(photo.image, width, height) for photo in made_photos()])
     likely = Numbers() if network.scales_itself else Numbers(1 / 127.5, (1.0,) * 3)
     answers = network.run(prepare(pixels, likely, network.spec.channels))
     output = choose_output(network, options.output, len(found[0]) if found else None, answers)
     activation, why = choose_activation(network, output, options.activation, answers[output])
-    values = classes_of(answers[output].shape)
-    if values is None:
-        raise ImportProblem(
-            f"its output {output} has the shape {list(answers[output].shape)}: it needs one value for each class"
-        )
+    values = classes_of(answers[output].shape) or 1
     classes = 2 if values == 1 else values
     if found is None:
         single = ": two labels, the second one is for the value 1" if values == 1 else ""
         raise ImportProblem(f"it has {classes} classes and no labels: add --labels FILE, one per line{single}")
     labels, where = found
-    check_labels(labels, where, classes)
+    check_count(labels, where, classes)
     spec = network.spec
     order = "channels first" if spec.channels_first else "channels last"
     report.found += [
         f"input {width}x{height}, {'grey' if spec.channels == 1 else 'colour'}, {order}, {spec.dtype}",
-        f"output {output}, {len(labels)} classes: {_ACTIVATIONS[activation]} ({why})",
         f"labels from {where}",
     ]
+    # Rows whose sum is 1 are probabilities. The rest is a guess, which known answers confirm.
+    known = why != SEEN or activation == "none" or options.said
+    (report.found if known else report.assumed).append(
+        f"output {output}, {len(labels)} classes: {_ACTIVATIONS[activation]} ({why})"
+    )
     return Export(report.name, height, width, "uint8", Numbers(), output, activation, values), labels
 
 
@@ -159,7 +173,7 @@ _ACTIVATIONS = {
 }
 
 
-def _said(photo: Photo, text: str, labels: Sequence[str]) -> Said:
+def _said(photo: Photo, text: str, labels: Sequence[str] | None) -> Said:
     label, _, number = text.strip().rstrip("%").rstrip().rpartition(" ")
     label = label.strip()
     digits = number.replace(",", ".")
@@ -169,14 +183,14 @@ def _said(photo: Photo, text: str, labels: Sequence[str]) -> Said:
         percent = -1.0
     if not label or not 0 <= percent <= 100:
         raise ImportProblem(f'--says {text!r} is not a label and a number of 0 to 100, such as "Sparrow 95.16"')
-    if label not in labels:
+    if labels is not None and label not in labels:
         raise ImportProblem(f"--says has the unknown label {label!r}; the labels are: {', '.join(labels[:20])}")
     half_digit = 0.5 * 10.0 ** -len(digits.partition(".")[2]) / 100
     return Said(photo.name, photo.data, photo.image, label, percent / 100, half_digit)
 
 
 def _decide(
-    options: Options,
+    wanted: Wanted,
     network: Network,
     export: Export,
     labels: Sequence[str],
@@ -186,18 +200,19 @@ def _decide(
     step: Callable[[str], object],
 ) -> Candidate:
     """Choose how photos are prepared: from the photos with known answers, from the file, or as usual for the format."""
-    wanted = wanted_of(options.wanted, source)
     single = export.activation in ("binary", "sigmoid")
     ways = candidates(network.spec, export.width, export.height, wanted, reverse=single)
     measured = None
     if len({way.scale for way in ways}) > 1 and (said or not recipes.is_teachable_machine(source)):
         measured = recipes.scale_by_statistics(network, sample_images(), export.width, export.height)
     if said:
-        step(f"Trying {len(ways)} ways to prepare {len(said)} photos")
+        step(f"Trying {counted(len(ways), 'way')} to prepare {counted(len(said), 'photo')}")
         progress: Any = lambda keys: tqdm(keys, unit="batch", leave=False, disable=None)  # noqa: E731
         errors = recipes.measure(network, export.output, export.activation, ways, labels, said, progress)
-        way, assumed = recipes.search(ways, errors, measured[0] if measured else None)
-        report.found.append(f"{_told(way)}: gives the known answers of {len(said)} photos")
+        usual, *_ = recipes.usual(network, source, ways, wanted, measured)
+        way, assumed = recipes.search(ways, errors, measured[0] if measured else None, usual)
+        recipes.check_evidence(way, usual, ways, said)
+        report.found.append(f"{_told(way)}: gives the known answers of {counted(len(said), 'photo')}")
         report.assumed += assumed
         return way
     way, found, assumed = recipes.usual(network, source, ways, wanted, measured)

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from tools.importing.frameworks.openvino_models import tflite_labels
-from tools.importing.network import ImportProblem
+from tools.importing.network import ImportProblem, counted
 from tools.importing.source import Source
 
 # File names that are searched beside a model. Teachable Machine writes metadata.json, Hugging Face config.json.
@@ -67,14 +67,18 @@ def read_labels(path: Path, strict: bool = True) -> list[str]:
     return labels
 
 
-def check_labels(labels: Sequence[str], where: str, classes: int) -> None:
-    """Raise ImportProblem unless there is one label for each of the `classes`, and all differ."""
+def check_repeated(labels: Sequence[str], where: str) -> None:
+    """Raise ImportProblem unless all labels differ."""
     if repeated := sorted({label for label in labels if labels.count(label) > 1}):
         raise ImportProblem(f"the label {repeated[0]!r} is more than once in {where}")
+
+
+def check_count(labels: Sequence[str], where: str, classes: int) -> None:
+    """Raise ImportProblem unless there is one label for each of the `classes`."""
     if len(labels) != classes:
         raise ImportProblem(
-            f"{where} has {len(labels)} labels, but the model has {classes} classes: write one per line, in order of "
-            "its outputs, and add --labels FILE"
+            f"{where} has {counted(len(labels), 'label')}, but the model has {classes} classes: write one per line, in "
+            "order of its outputs, and add --labels FILE"
         )
 
 

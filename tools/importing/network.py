@@ -18,6 +18,10 @@ Three = tuple[float, float, float]
 Activation = Literal["none", "softmax", "binary", "sigmoid"]
 
 
+# How an activation is known if no layer tells it.
+SEEN = "its answers for sample photos"
+
+
 class ImportProblem(Exception):
     """The model can't be imported as asked. The message is one line that says what to do."""
 
@@ -125,6 +129,11 @@ class Network(Protocol):
         """Write the version folder without its recipe."""
 
 
+def counted(number: int, noun: str) -> str:
+    """Return for example "1 photo", "2 photos"."""
+    return f"{number} {noun}{'' if number == 1 else 's'}"
+
+
 def prepare(pixels: Array, numbers: Numbers, channels: int) -> NDArray[np.float32]:
     """Compute what the exported graph does before the network: from ``[..., 3]`` pixels to ``[..., channels]``."""
     values = pixels.astype(np.float32)
@@ -191,15 +200,20 @@ def choose_output(network: Network, wanted: str | None, labels: int | None, answ
         answers: the values of each output for sample photos.
 
     Raises:
-        ImportProblem: there is no such output.
+        ImportProblem: there is no such output, or it has not one value for each class.
         OpenQuestion: several outputs could be the one.
     """
     listed = "; ".join(f"{name} {list(shape)}" for name, shape in network.outputs.items())
     if wanted is not None:
         if wanted not in network.outputs:
             raise ImportProblem(f"there is no output {wanted!r}; there are: {listed}")
+        if classes_of(answers[wanted].shape) is None:
+            raise ImportProblem(f"its output {_no_classes(wanted, answers)}")
         return wanted
     counts = {name: count for name in network.outputs if (count := classes_of(answers[name].shape)) is not None}
+    if not counts:
+        kind = "its output" if len(answers) == 1 else "none of its outputs fits:"
+        raise ImportProblem(f"{kind} {'; '.join(_no_classes(name, answers) for name in network.outputs)}")
     fitting = list(counts)
     kinds = {name: activation_of(answers[name]) for name in fitting}
     # The strongest hint first: as many values as labels, then probabilities, then a softmax or sigmoid at the end.
@@ -215,6 +229,14 @@ def choose_output(network: Network, wanted: str | None, labels: int | None, answ
     return fitting[0]
 
 
+def _no_classes(name: str, answers: Mapping[str, Array]) -> str:
+    sides = ", ".join(str(side) for side in answers[name].shape[1:])
+    kind = ", a map" if answers[name].ndim == 4 else ""
+    return (
+        f"{name} is [batch, {sides}]{kind}, and not [batch, classes]: only models with one value per class are served"
+    )
+
+
 def activation_of(answers: Array) -> Activation | None:
     """Return what the rows of an output are, ``[n, ...]``; None for values of 0 to 1 whose sum is not 1."""
     rows = np.asarray(answers, np.float64).reshape(len(answers), -1)
@@ -228,25 +250,30 @@ def activation_of(answers: Array) -> Activation | None:
 
 def choose_activation(network: Network, output: str, wanted: str | None, answers: Array) -> tuple[Activation, str]:
     """Return the function that turns the output into probabilities, and how it is known; raises ImportProblem."""
-    single = answers.reshape(len(answers), -1).shape[1] == 1
+    single = classes_of(answers.shape) == 1
     if not np.all(np.isfinite(answers)):
-        raise ImportProblem("its answers for sample photos are not finite numbers: is the file complete?")
+        raise ImportProblem("its answers for sample photos are not finite numbers: its weights may be broken")
+    seen = activation_of(answers)
+    told = network.last.get(output)
+    independent = ImportProblem(
+        "its outputs are independent of each other (values of 0 to 1 whose sum is not 1), but the services need "
+        "probabilities whose sum is 1: train it with softmax"
+    )
+    if told == "binary" and not single:
+        raise independent
     if wanted is not None:
         choices: dict[str, Activation] = (
             {"none": "binary", "sigmoid": "sigmoid"} if single else {"none": "none", "softmax": "softmax"}
         )
         if wanted not in choices:
             raise ImportProblem(f"--activation {wanted} does not fit this output; choose {' or '.join(choices)}")
+        if told in ("binary", "none") and seen == told != choices[wanted]:
+            raise ImportProblem(f"its values are probabilities already, without --activation {wanted}: leave it out")
         return choices[wanted], "as asked"
-    seen = activation_of(answers)
-    told = network.last.get(output)
     if told in ("binary", "none") and seen == told:
         return told, "the last layer"
     if told == "softmax" and seen != "none":
         return ("sigmoid" if single else "softmax"), "the last layer"
     if seen is None:
-        raise ImportProblem(
-            "its outputs are independent of each other (values of 0 to 1 whose sum is not 1), but the services need "
-            "probabilities whose sum is 1: train it with softmax, or add --activation softmax"
-        )
-    return seen, "its answers for sample photos"
+        raise independent
+    return seen, SEEN

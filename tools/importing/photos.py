@@ -10,6 +10,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image, ImageDraw, ImageFilter
 
+from preprocess_service.app.recipe import MADE
 from tools.importing.network import Array, ImportProblem
 from tools.service import PROJECT, ServiceError, decode_image
 
@@ -39,7 +40,7 @@ def read_photo(path: Path) -> Photo:
 
 def made_photos(count: int = 5) -> list[Photo]:
     """Return generated photos, always the same: shapes of many colours with soft and hard edges, in several sizes."""
-    return [_photo(f"made_{number + 1}.jpg", _encoded(_made(number))) for number in range(count)]
+    return [_photo(f"{MADE}{number + 1}.jpg", _encoded(_made(number))) for number in range(count)]
 
 
 def sample_images() -> list[Image.Image]:

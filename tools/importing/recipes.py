@@ -10,24 +10,33 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image
 
-from tools.importing.network import Activation, ImportProblem, Network, Numbers, OpenQuestion, prepare, probabilities
+from tools.importing.network import (
+    Activation,
+    ImportProblem,
+    Network,
+    Numbers,
+    OpenQuestion,
+    counted,
+    prepare,
+    probabilities,
+)
+from tools.importing.photos import Photo
 from tools.importing.source import Source
 from tools.importing.ways import SCALES, WAYS, Candidate, Wanted, fitted
 
 # The allowed difference from a known probability, in addition to half of its last digit.
 TOLERANCE = 1e-3
+# One photo is enough only if an invented answer would be less likely to match one of the ways.
+_MOST_CHANCE = 0.05
 # How many of the nearest ways are tried on every photo, also if they are off: the error names the nearest.
 _KEPT = 20
 _AT_A_TIME = 16
 
 
 @dataclass(frozen=True)
-class Said:
-    """The answer of the author's own script for a photo. `half_digit`: the largest error by rounding."""
+class Said(Photo):
+    """A photo, and the answer of the author's own script for it. `half_digit`: the largest error by rounding."""
 
-    name: str
-    data: bytes
-    image: Image.Image
     label: str
     probability: float
     half_digit: float
@@ -84,12 +93,15 @@ def _answers(
     return answers
 
 
-def search(ways: Sequence[Candidate], errors: NDArray[np.float64], hint: str | None) -> tuple[Candidate, list[str]]:
+def search(
+    ways: Sequence[Candidate], errors: NDArray[np.float64], hint: str | None, usual_way: Candidate | None = None
+) -> tuple[Candidate, list[str]]:
     """Return the way that reproduces the known answers, and what was still assumed.
 
     Args:
         errors: from ``measure``.
         hint: the scale that the first batch normalisation suggests.
+        usual_way: is returned if it is one of several that fit a single photo.
 
     Raises:
         ImportProblem: no way reproduces them.
@@ -119,9 +131,37 @@ def search(ways: Sequence[Candidate], errors: NDArray[np.float64], hint: str | N
             choices,
         )
     chosen = ways[best] if ways[best] in left else left[0]
+    if errors.shape[1] == 1 and usual_way is not None and usual_way in left:
+        chosen = usual_way
     others = sorted({way.resize for way in left} - {chosen.resize})
     assumed = [f"--resize {chosen.resize}, the nearest; {', '.join(others)} fit as well"] if others else []
     return chosen, assumed
+
+
+def check_evidence(way: Candidate, usual_way: Candidate, ways: Sequence[Candidate], said: Sequence[Said]) -> None:
+    """Raise OpenQuestion if `way` may match the known answers by chance: one photo, and many ways that were tried.
+
+    An invented answer is near the answer of one way with a probability of twice the tolerance, and near one of n ways
+    with at most n times that. The way that is usual for the format needs no more evidence.
+    """
+    tried = {_key(one) for one in ways}
+    chance = len(tried) * 2 * (TOLERANCE + said[0].half_digit)
+    if len({one.data for one in said}) > 1 or _key(way)[:-1] == _key(usual_way)[:-1] or chance <= _MOST_CHANCE:
+        return
+    options = _open(ways) or {"--resize": sorted({one.resize for one in ways})}
+    (option, choices), *_ = options.items()
+    raise OpenQuestion(
+        f"--resize {way.resize} --scale {way.scale} --order {way.order} gives the known answer, but perhaps by "
+        f"chance: one photo can't decide between {counted(len(tried), 'way')} to prepare photos. Give a second one by "
+        f"--photo and --says, or the options that you know ({', '.join(options)})",
+        option,
+        choices,
+    )
+
+
+def _key(way: Candidate) -> tuple[str, str, str, bool, bool]:
+    """Return what tells ways apart. The numbers of one scale are nearly the same."""
+    return way.resize, way.scale, way.order, way.numbers.grey_photo, way.reverse
 
 
 def _open(left: Sequence[Candidate]) -> dict[str, list[str]]:

@@ -54,7 +54,7 @@ def write_version(
         notes.append(f"it computes in 8 bits; the answers differ from {network.framework} by up to {difference:.3f}")
     elif difference > _WORTH_TELLING:
         notes.append(f"the served answers differ from {network.framework} by {difference:.4f}")
-    golden = numbered(_golden(network, export, way, photos))
+    golden = _golden(network, export, way, photos)
     arrays = [way.pixels(photo.image) for photo in golden]
     # The golden check compares with the served answers. In 8 bits they differ from the framework's.
     answers = _engine(folder)(arrays, 1) if network.is_quantised else _framework(network, export, arrays)
@@ -133,7 +133,7 @@ def _golden(network: Network, export: Export, way: Candidate, photos: Sequence[P
         before, after = _framework(network, export, [way.pixels(photo.image), way.pixels(small.image)])
         unchanged = np.abs(before - after).max() < 5e-3
         chosen.append(small if unchanged or len(photo.data) > _ORIGINAL_BYTES else photo)
-    return [*chosen, *made_photos(max(0, _FEWEST_GOLDEN - len(chosen)))]
+    return [*numbered(chosen), *made_photos(max(0, _FEWEST_GOLDEN - len(chosen)))]
 
 
 def _with_answer(photo: Photo, answer: NDArray[np.float64], labels: Sequence[str]) -> GoldenPhoto:

@@ -2,6 +2,7 @@
 
 import tempfile
 import unittest
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -28,7 +29,7 @@ class OwnModelPageTest(unittest.TestCase):
         base = Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
         golden = GoldenPhoto("red one.jpg", PHOTOS["red"], {LABELS[0]: 1 / 334})
         colours = [number % 3 for number in range(len(LABELS))]
-        tiny_models.write_model(base / "1", LABELS, colours, golden=[golden])
+        tiny_models.write_model(base / "1", LABELS, colours, golden=[golden, replace(golden, name="made_1.jpg")])
         server = cls.enterClassContext(processes.model_server(base, "M"))
         cls.url = open_service(cls, server)
 
@@ -78,6 +79,9 @@ class OwnModelPageTest(unittest.TestCase):
     def test_golden_photos_and_the_documents_are_the_models_own(self) -> None:
         found = requests.get(f"{self.url}/model/golden/red%20one.jpg", timeout=30)
         self.assertEqual((found.content, found.headers["content-type"]), (PHOTOS["red"], "image/jpeg"))
+        # A generated one is checked, but it is no sample.
+        self.assertEqual(requests.get(f"{self.url}/model", timeout=30).json()["golden"], ["red one.jpg"])
+        self.assertEqual(requests.get(f"{self.url}/model/golden/made_1.jpg", timeout=30).status_code, 200)
         self.assertEqual(requests.get(f"{self.url}/model/golden/other.jpg", timeout=30).status_code, 404)
         info = requests.get(f"{self.url}/openapi.json", timeout=30).json()["info"]
         self.assertEqual(info["title"], "M")

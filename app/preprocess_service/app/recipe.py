@@ -20,6 +20,8 @@ from pydantic import Base64Bytes, BaseModel, ConfigDict, Field, ValidationError,
 SIGNATURE = "preprocessor_config"
 SIGNATURE_INPUT = "count"
 SIGNATURE_OUTPUT = "document"
+# Golden photos with this prefix are generated patterns. They are checked like others, but not offered as samples.
+MADE = "made_"
 
 # In the order of Pillow's filter numbers, which Hugging Face's `resample` uses.
 Resampling = Literal["nearest", "lanczos", "bilinear", "bicubic", "box", "hamming"]

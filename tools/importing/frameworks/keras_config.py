@@ -12,6 +12,7 @@ from typing import Any
 
 from tools.importing.network import ImportProblem
 
+_READS = "it may read files: save the model without it, with an output of numbers"
 # Layers that run code or read files, and what to do instead.
 _REFUSED = {
     "Lambda": "it is Python code, which is never run: use a layer such as Rescaling instead, or, if you trust the "
@@ -19,11 +20,11 @@ _REFUSED = {
     "TFSMLayer": "it loads another model: import that one",
     "KerasLayer": "it is from tensorflow_hub: export the model as a SavedModel (tf.saved_model.save) and import that",
     "TorchModuleWrapper": "it is a pickle, which is code: export the model as ONNX",
-    "JaxLayer": "it is code",
-    "FlaxLayer": "it is code",
-    "StringLookup": "it may read files",
-    "IntegerLookup": "it may read files",
-    "TextVectorization": "it may read files",
+    "JaxLayer": "it is code: export the model as a SavedModel and import that",
+    "FlaxLayer": "it is code: export the model as a SavedModel and import that",
+    "StringLookup": _READS,
+    "IntegerLookup": _READS,
+    "TextVectorization": _READS,
 }
 _STRUCTURES = frozenset(
     """
@@ -79,7 +80,7 @@ def _check_node(node: Mapping[str, Any], known: set[str] | frozenset[str], keras
     if name == "TFOpLambda":
         function = str(config.get("function", "")) if isinstance(config, Mapping) else ""
         if not function.startswith(_FUNCTIONS) and function not in _MORE_FUNCTIONS:
-            raise ImportProblem(f"it calls tf.{function} ({label}), which is not known to only compute")
+            raise ImportProblem(f"it calls tf.{function} ({label}), which is not known to only compute: {_CUSTOM}")
 
 
 _CUSTOM = "if you trust the model, export it as a SavedModel (model.export) and import that"

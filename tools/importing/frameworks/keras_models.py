@@ -157,8 +157,13 @@ def loaded(load: Callable[[], Any]) -> Any:
         return load()
     # OSError, KeyError, TypeError, Keras' own errors, ...
     except Exception as exc:
-        lines = [line.strip() for line in str(exc).splitlines() if line.strip()] or [type(exc).__name__]
-        raise ImportProblem(f"Keras can't load it ({lines[0][:300]}): is the file complete?") from exc
+        # Keras 3 quotes the whole layer before the reason.
+        text = str(exc).rpartition("Exception encountered:")[2]
+        lines = [line.strip() for line in text.splitlines() if line.strip()] or [type(exc).__name__]
+        raise ImportProblem(
+            f"Keras can't load it ({lines[0][:200]}): the file may be incomplete, or made by another version of Keras. "
+            "Export the model as a SavedModel (model.export) and import that"
+        ) from exc
 
 
 def _well_known(keras: Any) -> dict[str, Any]:

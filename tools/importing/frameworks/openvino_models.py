@@ -37,6 +37,7 @@ from tools.training.warmup_requests import write_warmup
 IR = Path("openvino", "model.xml")
 _PLACEHOLDER = "this_model_is_computed_by_OpenVINO_and_needs_the_embedded_model_server"
 _LAST: dict[str, Activation] = {"Softmax": "none", "Sigmoid": "binary", "Add": "softmax", "MatMul": "softmax"}
+_MAYBE = "the file may be incomplete, or have operations that"
 _THROUGH = ("Result", "Reshape", "Squeeze", "Convert", "Unsqueeze")
 
 
@@ -153,7 +154,7 @@ def load_tflite(path: Path) -> OpenVinoNetwork:
             interpreter = Interpreter(str(path))
         interpreter.allocate_tensors()
     except (ValueError, RuntimeError) as exc:
-        raise ImportProblem(f"TensorFlow Lite can't read it ({_reason(exc)}): is the file complete?") from exc
+        raise ImportProblem(f"TensorFlow Lite can't read it ({_reason(exc)}): {_MAYBE} it lacks") from exc
     (image,) = interpreter.get_input_details()
     details = interpreter.get_output_details()
     names = [_name(port, number) for number, port in enumerate(model.outputs)]
@@ -195,7 +196,7 @@ def _read(path: Path) -> tuple[Any, InputSpec]:
     try:
         model = openvino.Core().read_model(str(path))
     except RuntimeError as exc:
-        raise ImportProblem(f"OpenVINO can't read it ({_reason(exc)}): is the file complete?") from exc
+        raise ImportProblem(f"OpenVINO can't read it ({_reason(exc)}): {_MAYBE} OpenVINO lacks") from exc
     if len(model.inputs) != 1:
         raise ImportProblem(f"it has {len(model.inputs)} inputs, but only one input, a photo, is supported")
     shape, dtype = model.inputs[0].get_partial_shape(), model.inputs[0].get_element_type()

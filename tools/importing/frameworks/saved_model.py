@@ -16,6 +16,10 @@ from tools.importing.frameworks.graph import TensorFlowNetwork, tensorflow
 from tools.importing.network import Array, ImportProblem, spec_of
 
 _NUMBERS = (types_pb2.DT_FLOAT, types_pb2.DT_HALF, types_pb2.DT_UINT8, types_pb2.DT_INT32, types_pb2.DT_DOUBLE)
+_INSTEAD = (
+    "Export only the part that computes, from pixels to probabilities. Or, if you trust its author, serve the model as "
+    "it is: docs/model_server.md, Untrusted models"
+)
 _INIT = "__saved_model_"
 
 
@@ -54,7 +58,10 @@ def load(folder: Path, wanted: str | None) -> TensorFlowNetwork:
                 frozen = v1.graph_util.extract_sub_graph(bound.as_graph_def(), nodes)
     except (tf.errors.OpError, ValueError, OSError, KeyError, RuntimeError, TypeError) as exc:
         reason = next((line for line in str(exc).splitlines() if line.strip()), type(exc).__name__)
-        raise ImportProblem(f"TensorFlow can't load it ({reason[:300]}): is the folder complete?") from exc
+        raise ImportProblem(
+            f"TensorFlow can't load it ({reason[:200]}): the folder may be incomplete, or made by another version of "
+            "TensorFlow. If it is a model of Keras, save it as .keras and import that"
+        ) from exc
     if not any(f"{node.name}:0" == choice.image.name for node in frozen.node):
         raise ImportProblem(f"its outputs don't depend on its input {choice.image.name}")
     fixed = {tensor: value for tensor, value in choice.bound.values()}
@@ -76,8 +83,9 @@ def load(folder: Path, wanted: str | None) -> TensorFlowNetwork:
 
 
 def _without_advice(message: str) -> str:
-    # Remove the advice about the model server's flag.
-    return message.replace("--refuse_unsafe_operations: ", "").partition(" Serve a model without")[0]
+    # The advice about the model server's flag is replaced by advice for the import.
+    reason, advice, _ = message.replace("--refuse_unsafe_operations: ", "").partition(" Serve a model without")
+    return f"{reason} {_INSTEAD}" if advice else reason
 
 
 def _choose(definitions: Mapping[str, Any], wanted: str | None) -> _Choice:

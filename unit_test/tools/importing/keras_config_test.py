@@ -6,6 +6,7 @@ from types import SimpleNamespace
 from typing import Any
 
 from tools.importing.frameworks.keras_config import class_names, description_of
+from tools.importing.frameworks.keras_models import loaded
 from tools.importing.network import ImportProblem
 
 
@@ -66,13 +67,31 @@ class KerasConfigTest(unittest.TestCase):
         for name, module in (("system", "os"), ("relu", "os"), ("get_file", "keras.utils"), ("get", "keras.utils")):
             with self.subTest(name, module=module):
                 function = {"class_name": "function", "config": name, "module": module, "registered_name": "function"}
-                self.assertRegex(self.refusal(layer("Dense", activation=function)), "code of its author|no activation")
+                self.assertRegex(
+                    self.refusal(layer("Dense", activation=function)), "code of its author|not an activation"
+                )
         spec = {"class_name": "__typespec__", "spec_name": "get_file", "module": "keras.utils", "config": []}
         self.refusal(layer("Dense", input_spec=spec))
         self.refusal({"class_name": "Dense", "module": "kerasx.layers", "config": {}})
         for function in ("io.write_file", "py_function", "numpy_function", "mathx", ""):
             with self.subTest(function):
                 self.assertIn("only compute", self.refusal(layer("TFOpLambda", function=function)))
+
+    def test_what_is_refused_has_something_to_do_instead(self) -> None:
+        for name in ("JaxLayer", "StringLookup", "TextVectorization"):
+            with self.subTest(name):
+                self.assertRegex(self.refusal(layer(name)), "export the model|save the model without it")
+        self.assertIn("model.export", self.refusal(layer("TFOpLambda", function="io.read_file")))
+
+    def test_why_keras_cant_load_a_file_is_told_without_a_guess(self) -> None:
+        def load() -> None:
+            long = "<class 'Dense'> could not be deserialized properly. " + "config={} " * 100
+            raise TypeError(f"{long}\n\nException encountered: Unrecognized keyword arguments: 'later'")
+
+        with self.assertRaises(ImportProblem) as caught:
+            loaded(load)
+        self.assertRegex(str(caught.exception), r"^Keras can't load it \(Unrecognized keyword arguments: 'later'\): ")
+        self.assertRegex(str(caught.exception), "incomplete, or made by another version of Keras.*SavedModel")
 
     def test_a_broken_description_is_refused(self) -> None:
         for text in ("{", "[" * 100_000, '{"class_name": "Sequential", "config": ' + '{"a": ' * 100_000):

@@ -345,6 +345,11 @@ def tensorflow_1_cases(made: Maker) -> None:
             return softmax(session.run(squeezed, {picture: values, training: False}))
 
         made.run("tf1", folder, author, said=3)
+    cut = made.source("cut_variables") / "model"
+    shutil.copytree(folder, cut)
+    for data in (cut / "variables").glob("variables.data*"):
+        data.write_bytes(data.read_bytes()[:100])
+    made.run("cut_variables", cut)
     (folder / "variables" / "variables.index").unlink()
     made.run("no_variables", folder)
 
@@ -463,6 +468,12 @@ def refused_cases(made: Maker) -> None:
     made.run("custom_object", folder / "custom.keras")
     network(keras, 1).save_weights(folder / "only.weights.h5")
     made.run("only_weights", folder / "only.weights.h5")
+    # A complete file of a version that has one more argument.
+    later = folder / "later.keras"
+    with zipfile.ZipFile(files["keras"]) as source, zipfile.ZipFile(later, "w") as target:
+        for entry in source.namelist():
+            target.writestr(entry, source.read(entry).replace(b'"units": 3', b'"units": 3, "later": 1'))
+    made.run("made_by_another_version", later)
     # A description that would have Keras call any function of any module.
     evil = folder / "evil.keras"
     with zipfile.ZipFile(files["keras"]) as source, zipfile.ZipFile(evil, "w") as target:
@@ -496,6 +507,10 @@ def refused_cases(made: Maker) -> None:
     independent = network(keras, 128, activation="sigmoid")
     independent.save(folder / "independent.keras")
     made.run("independent", folder / "independent.keras")
+    made.run("independent_softmax", folder / "independent.keras", arguments=["--activation", "softmax"])
+    mask = keras.Sequential([keras.Input((HEIGHT, WIDTH, 3)), keras.layers.Conv2D(3, 1, activation="softmax")])
+    mask.save(folder / "mask.keras")
+    made.run("mask", folder / "mask.keras")
 
     @tf.function(input_signature=[tf.TensorSpec([None], tf.string)])
     def encoded(files: Any) -> Any:

@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 
 from tools.importing import network, recipes, ways
-from tools.importing.import_model import _said
+from tools.importing.import_model import Options, Report, _read_output, _said
 from tools.importing.photos import made_photos, numbered, smaller
 from tools.importing.source import Source
 
@@ -94,6 +94,34 @@ class SearchTest(unittest.TestCase):
             recipes.search(candidates, self.errors(candidates, said), None)
         self.assertEqual(caught.exception.option, "--resize")
         self.assertIn("crop", caught.exception.choices)
+
+    def test_one_photo_is_enough_only_for_the_usual_way_or_if_few_ways_are_left(self) -> None:
+        candidates = self.candidates()
+        usual = next(way for way in candidates if (way.resize, way.order) == ("crop-lanczos", "rgb"))
+        other = next(way for way in candidates if (way.resize, way.order) == ("resize-crop-bilinear", "bgr"))
+        said = self.said(other, count=2)
+        with self.assertRaisesRegex(network.OpenQuestion, "chance: .* 170 ways .*second one.*--resize") as caught:
+            recipes.check_evidence(other, usual, candidates, said[:1])
+        self.assertIn("crop", caught.exception.choices)
+        # The same photo twice is one photo.
+        with self.assertRaises(network.OpenQuestion):
+            recipes.check_evidence(other, usual, candidates, [said[0], said[0]])
+        recipes.check_evidence(other, usual, candidates, said)
+        recipes.check_evidence(usual, usual, candidates, said[:1])
+        few = self.candidates(resize="resize-crop", order="bgr")
+        recipes.check_evidence(other, usual, few, said[:1])
+        # Without decimals the same few ways are too many.
+        filters = self.candidates(resize="stretch", order="rgb", scale="0..1")
+        with self.assertRaises(network.OpenQuestion) as caught:
+            recipes.check_evidence(filters[1], usual, filters, self.said(filters[1], count=1, digits=0))
+        self.assertIn("stretch-nearest", caught.exception.choices)
+
+    def test_of_several_filters_that_fit_one_photo_the_usual_one_is_chosen(self) -> None:
+        candidates = self.candidates(scale="0..1", order="rgb", resize="crop")
+        errors = np.array([[5e-5], [0.0], [0.5], [0.5]])
+        found, _ = recipes.search(candidates, errors, None, candidates[0])
+        self.assertIs(found, candidates[0])
+        self.assertIs(recipes.search(candidates, np.hstack([errors] * 2), None, candidates[0])[0], candidates[1])
 
     def test_an_option_leaves_the_rest_to_be_found(self) -> None:
         candidates = self.candidates(resize="crop", order="rgb")
@@ -213,6 +241,48 @@ class NetworkTest(unittest.TestCase):
         with self.assertRaisesRegex(network.ImportProblem, "independent"):
             network.choose_activation(made, "answer", None, small)
         self.assertEqual(network.choose_activation(made, "answer", "softmax", small), ("softmax", "as asked"))
+
+    def test_a_function_that_the_last_layer_makes_wrong_is_refused(self) -> None:
+        made = NumpyNetwork()
+        several, one, sure = np.array([[0.1, 0.2]]), np.array([[0.1]]), np.array([[0.9, 0.1]])
+        for told, wanted, answers, reason in (
+            # Sigmoids stay independent, whatever is added.
+            ("binary", None, several, "train it with softmax$"),
+            ("binary", "softmax", several, "train it with softmax$"),
+            ("binary", "none", several, "train it with softmax$"),
+            ("binary", "sigmoid", one, "probabilities already"),
+            ("none", "softmax", sure, "probabilities already"),
+        ):
+            made.last = {"answer": told}
+            with self.subTest(told, wanted=wanted), self.assertRaisesRegex(network.ImportProblem, reason):
+                network.choose_activation(made, "answer", wanted, answers)
+        made.last = {"answer": "none"}
+        self.assertEqual(network.choose_activation(made, "answer", "none", sure)[0], "none")
+
+    def test_a_map_is_told_as_a_map(self) -> None:
+        made = NumpyNetwork()
+        made.outputs = {"mask": (-1, 4, 5, 3)}
+        answers = {"mask": np.ones((2, 4, 5, 3))}
+        for wanted in (None, "mask"):
+            with self.subTest(wanted), self.assertRaises(network.ImportProblem) as caught:
+                network.choose_output(made, wanted, 3, answers)
+            self.assertIn("its output mask is [batch, 4, 5, 3], a map, and not [batch, classes]", str(caught.exception))
+            self.assertNotIsInstance(caught.exception, network.OpenQuestion)
+        made.outputs["rows"], answers["rows"] = (-1, 7, 2), np.ones((2, 7, 2))
+        with self.assertRaisesRegex(network.ImportProblem, "none of its outputs fits: .*; rows is .batch, 7, 2., and"):
+            network.choose_output(made, None, 3, answers)
+
+    def test_what_only_sample_photos_tell_is_assumed_until_known_answers_confirm_it(self) -> None:
+        made = NumpyNetwork()
+        made.run = lambda values: {"answer": np.full((len(values), 3), 2.0)}  # type: ignore[method-assign]
+        photo = (Path("a.jpg"), "ant 95")
+        for told, said, kind in (("softmax", [], "found"), (None, [], "assumed"), (None, [photo], "found")):
+            with self.subTest(told, said=said):
+                made.last = {"answer": "softmax"} if told else {}
+                report = Report("numpy", "m", Path("m"), [])
+                options = Options(Path("m"), Path("models"), said=said)
+                _read_output(options, made, (LABELS, "labels.txt"), (WIDTH, HEIGHT), report)
+                self.assertRegex(" ".join(getattr(report, kind)), "logits, softmax is added")
 
     def test_the_output_of_the_classes_is_chosen_or_asked_for(self) -> None:
         made = NumpyNetwork()

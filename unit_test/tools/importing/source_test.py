@@ -11,11 +11,17 @@ from pathlib import Path
 from unittest.mock import patch
 
 import tools.importing.__main__ as importing
+from serving_common.tensorflow_protos import saved_model_pb2
+from tools.importing import import_model
+from tools.importing.frameworks.openvino_models import load_onnx
+from tools.importing.frameworks.saved_model import load as load_saved_model
 from tools.importing.import_model import Options
-from tools.importing.labels import check_labels, find_labels, read_labels
+from tools.importing.labels import check_count, check_repeated, find_labels, read_labels
 from tools.importing.network import ImportProblem, OpenQuestion
+from tools.importing.photos import made_photos
 from tools.importing.recipes import is_teachable_machine
 from tools.importing.source import opened
+from tools.service import PROJECT
 
 
 class FolderTest(unittest.TestCase):
@@ -35,11 +41,11 @@ class FolderTest(unittest.TestCase):
                 archive.writestr(name, data)
         return path
 
-    def refusal(self, path: Path) -> str:
+    def refusal(self, path: Path, *options: str) -> str:
         """The one line that the command prints for a path that it refuses."""
         err = io.StringIO()
         with contextlib.redirect_stderr(err), contextlib.redirect_stdout(io.StringIO()):
-            code = importing.main([str(path), "--models", str(self.folder / "models")])
+            code = importing.main([str(path), "--models", str(self.folder / "models"), *options])
         self.assertEqual(code, 1)
         self.assertEqual(err.getvalue().count("\n"), 1)
         self.assertFalse((self.folder / "models").exists())
@@ -129,6 +135,52 @@ class SourceTest(FolderTest):
                 self.assertEqual(importing.main([str(path), *arguments]), 1)
 
 
+class UnreadableTest(FolderTest):
+    def test_a_file_that_openvino_cant_read_may_be_complete(self) -> None:
+        with self.assertRaisesRegex(ImportProblem, "may be incomplete, or have operations that OpenVINO lacks"):
+            load_onnx(self.file("m.onnx"))
+
+
+class SavedModelTest(FolderTest):
+    def test_a_graph_that_does_more_than_compute_is_refused_with_what_to_do(self) -> None:
+        model = saved_model_pb2.SavedModel(saved_model_schema_version=1)
+        graph = model.meta_graphs.add()
+        graph.meta_info_def.tags.append("serve")
+        graph.graph_def.node.add(name="reads", op="ReadFile")
+        self.file("m/saved_model.pb", model.SerializeToString())
+        with self.assertRaisesRegex(
+            ImportProblem, '"ReadFile".*Export only the part .*model_server.md, Untrusted'
+        ) as caught:
+            load_saved_model(self.folder / "m", None)
+        self.assertNotIn("flag", str(caught.exception))
+        self.assertIn("## Untrusted models", (PROJECT / "docs" / "model_server.md").read_text(encoding="utf-8"))
+
+
+class BeforeLoadingTest(FolderTest):
+    def test_what_is_wrong_with_the_options_is_told_before_the_model_is_loaded(self) -> None:
+        path, labels = self.file("model.h5"), str(self.file("words.txt", b"ant\nbee\n"))
+        photo = str(self.file("a.jpg", made_photos(1)[0].data))
+        self.enterContext(patch.object(import_model, "tensorflow", side_effect=AssertionError("it was loaded")))
+        known = ["--labels", labels, "--photo", photo]
+        self.file("kept/m/1/saved_model.pb")
+        for options, reason in (
+            (["--labels", "none.txt"], "none.txt can't be read"),
+            (["--labels", str(self.file("twice.txt", b"ant\nant\n"))], "more than once"),
+            (["--photo", "none.jpg", "--says", "ant 95"], "none.jpg can't be read"),
+            (["--photo", labels, "--says", "ant 95"], "can't be read as a photo"),
+            # The label is checked as soon as the labels are known, the number always.
+            (["--photo", photo, "--says", "ant"], "not a label and a number"),
+            ([*known, "--says", "ant 101"], "not a label and a number"),
+            ([*known, "--says", "cow 50"], "unknown label 'cow'"),
+            (["--name", ""], "--name '' is not a valid name"),
+            (["--models", str(self.folder / "kept"), "--name", "m", "--version", "1"], "exists already"),
+        ):
+            with self.subTest(options):
+                self.assertIn(reason, self.refusal(path, *options))
+        self.file("preprocessor_config.json", b"{")
+        self.assertIn("preprocessor_config.json beside the model", self.refusal(path))
+
+
 class QuestionTest(unittest.TestCase):
     question = OpenQuestion("Which one?", "--resize", ["crop", "stretch"])
     options = Options(Path("model.h5"), Path("models"))
@@ -179,10 +231,13 @@ class LabelsTest(FolderTest):
             read_labels(self.folder / "none.txt")
 
     def test_one_for_each_class_and_all_different(self) -> None:
-        check_labels(["a", "b"], "x", 2)
-        for labels in (["a"], ["a", "b", "c"], ["a", "a"]):
-            with self.subTest(labels), self.assertRaises(ImportProblem):
-                check_labels(labels, "x", 2)
+        check_count(["a", "b"], "x", 2)
+        check_repeated(["a", "b"], "x")
+        with self.assertRaises(ImportProblem):
+            check_repeated(["a", "a"], "x")
+        for labels, text in ((["a"], "has 1 label, "), (["a", "b", "c"], "has 3 labels, ")):
+            with self.subTest(labels), self.assertRaisesRegex(ImportProblem, text):
+                check_count(labels, "x", 2)
 
 
 if __name__ == "__main__":

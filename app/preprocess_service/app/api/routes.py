@@ -33,6 +33,7 @@ from preprocess_service.app.inference.context import RequestContext
 from preprocess_service.app.inference.pipeline import Pipeline
 from preprocess_service.app.observability.metrics import CONTENT_TYPE
 from preprocess_service.app.observability.readiness import PROBE_SECONDS
+from preprocess_service.app.recipe import MADE
 from preprocess_service.app.server.admission import AdmissionController
 from preprocess_service.app.server.incoming_bodies import IncomingBody
 from preprocess_service.app.utils import Photo
@@ -224,7 +225,7 @@ async def describe_model(pipeline: PipelineOfApp) -> ModelDescription:
         output_name=signature.output_name,
         domain_threshold=config.domain_threshold if signature.domain_output_name else None,
         preprocessing=Preprocessing(**geometry.model_dump(), scale=scale, offset=offset),
-        golden=[golden.name for golden in model.recipe.golden],
+        golden=[golden.name for golden in model.recipe.golden if not golden.name.startswith(MADE)],
     )
 
 

@@ -109,7 +109,8 @@ class ModelDescription(BaseModel):
     )
     preprocessing: Preprocessing
     golden: list[str] = Field(
-        description="The names of the version's golden photos, for `/model/golden/NAME`.", examples=[["cat_2.jpg"]]
+        description="The names of the version's golden photos, for `/model/golden/NAME`, without generated ones.",
+        examples=[["cat_2.jpg"]],
     )
 
 
