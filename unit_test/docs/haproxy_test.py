@@ -3,26 +3,18 @@
 import re
 import socket
 import subprocess
-import threading
 import unittest
 from typing import Any
 
 from tools.chaos import stage
 from tools.system_packages import find, why_skipped
-from unit_test.docs.proxy_test import Backend, ask_at
+from unit_test.docs.proxy_test import BackendsTest, ask_at
 
 HAPROXY_CFG = stage.PROJECT / "app" / "proxy" / "haproxy.cfg"
 
 
 @unittest.skipUnless(find("haproxy"), why_skipped("haproxy"))
-class HaproxyTest(unittest.TestCase):
-    def setUp(self) -> None:
-        self.backends = [Backend(), Backend()]
-        for backend in self.backends:
-            threading.Thread(target=backend.serve_forever).start()
-            self.addCleanup(backend.server_close)
-            self.addCleanup(backend.shutdown)
-
+class HaproxyTest(BackendsTest):
     def start(self, ports: list[int], client_rate: int = 10_000) -> None:
         """Start HAProxy with these addresses in place of the pods'."""
         self.port = stage.free_port()

@@ -73,13 +73,20 @@ def ask_at(
         return answer.status, answer.headers, json.loads(answer.read())
 
 
-class ProxyTest(unittest.TestCase):
+class BackendsTest(unittest.TestCase):
+    """Two backends for a proxy to stand in front of."""
+
     def setUp(self) -> None:
         self.backends = [Backend(), Backend()]
         for backend in self.backends:
             threading.Thread(target=backend.serve_forever).start()
             self.addCleanup(backend.server_close)
             self.addCleanup(backend.shutdown)
+
+
+class ProxyTest(BackendsTest):
+    def setUp(self) -> None:
+        super().setUp()
         self.start([backend.server_port for backend in self.backends])
 
     def start(self, upstreams: list[int]) -> None:
