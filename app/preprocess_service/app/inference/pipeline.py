@@ -219,7 +219,7 @@ class Pipeline:
                 if not opened.one_scan or size[0] * size[1] > _SMALL_PIXELS or max(size) > _SMALL_SIDE:
                     headers.clear()
                     return None
-                return decode_open(opened, geometry)
+                return decode_open(opened, geometry)[0]
         finally:
             context.images += [(header.format, header.width, header.height) for header in headers]
 
