@@ -24,6 +24,7 @@ def write_model(
     float_input: bool = False,
     outputs: Sequence[str] = ("probabilities",),
     activation: str = "Softmax",
+    places: int = 0,
 ) -> None:
     """Write a version of a model: class ``n`` is the photo's channel ``colours[n]``, where that is brightest.
 
@@ -32,9 +33,10 @@ def write_model(
         float_input: its input is float32, 0 to 1, and is called ``image``; else uint8, and ``pixels``.
         outputs: names of outputs, all of the same numbers.
         activation: Softmax, Sigmoid or Identity.
+        places: as many rows and columns has an output ``attention``: how bright each place is. 0: no such output.
     """
     folder.mkdir(parents=True)
-    write_graph(folder, len(labels), colours, size, float_input, outputs, activation)
+    write_graph(folder, len(labels), colours, size, float_input, outputs, activation, places)
     scaling = {"do_rescale": float_input, "rescale_factor": 1 / 255}
     values = {"size": {"height": size, "width": size}, **scaling, **(config or {})}
     model_folder.write_recipe(folder, values, labels, golden)
@@ -48,6 +50,7 @@ def write_graph(
     float_input: bool = False,
     outputs: Sequence[str] = ("probabilities",),
     activation: str = "Softmax",
+    places: int = 0,
 ) -> None:
     """Write ``saved_model.pb`` without a recipe."""
     weights = np.zeros((3, classes), np.float32)
@@ -80,6 +83,16 @@ def write_graph(
         result = graph.node.add(name=f"result_{output}", op=activation, input=["product"])
         result.attr["T"].type = FLOAT
         info(signature.outputs[output], result.name, FLOAT, (-1, classes))
+    if places:
+        pool = graph.node.add(name="pool", op="AvgPool", input=[values])
+        pool.attr["T"].type = FLOAT
+        for side in ("ksize", "strides"):
+            pool.attr[side].list.i.extend([1, size // places, size // places, 1])
+        pool.attr["padding"].s = b"VALID"
+        constant(graph, "channels", np.array([3], np.int32), INT32)
+        attention = graph.node.add(name="attention", op="Mean", input=["pool", "channels"])
+        attention.attr["T"].type, attention.attr["Tidx"].type = FLOAT, INT32
+        info(signature.outputs["attention"], attention.name, FLOAT, (-1, places, places))
     (folder / "saved_model.pb").write_bytes(message.SerializeToString())
 
 

@@ -34,6 +34,7 @@ class FakeRunner:
         self.state: int | Exception = 3
         self.pixels: Any = None
         self.domain_score: float | None = None
+        self.attention: Any = None
         self.opened = self.closed = False
 
     async def open(self) -> None:
@@ -48,7 +49,7 @@ class FakeRunner:
             raise self.answer
         probabilities = {"CAT": self.answer, "DOG": 1 - self.answer}
         threshold = SHIPPED.preprocessor_config.domain_threshold
-        return predict_response.Prediction(probabilities, 3, self.domain_score, threshold)
+        return predict_response.Prediction(probabilities, 3, self.domain_score, threshold, self.attention)
 
     async def available(self, timeout: float) -> list[int]:
         if isinstance(self.state, Exception):
@@ -295,6 +296,8 @@ class AppServerTest(unittest.TestCase):
                 "input_shape": [GEOMETRY.height, GEOMETRY.width, 3],
                 "output_name": "probabilities",
                 "domain_threshold": None,
+                "attention": False,
+                "second_look": None,
                 "preprocessing": {
                     "width": 240,
                     "height": 240,

@@ -1,12 +1,18 @@
-"""The page for a model of one's own: its name, its labels and its golden photos, and no word of cats and dogs."""
+"""The page for a model of one's own: its name, its labels and its golden photos, and no word of cats and dogs.
 
+The model is as attentive to a place as it is bright, so a test knows where the page must show that it looked.
+"""
+
+import io
 import tempfile
 import unittest
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import requests
+from PIL import Image
 
 from tools.model_folder import GoldenPhoto
 from unit_test import processes, tiny_models
@@ -17,6 +23,38 @@ from unit_test.utils import IMAGES
 # Of each colour as many, so that the first one is the answer.
 LABELS = [f"thing <b>{number}</b>" for number in range(1000)]
 PHONE = {"viewport": {"width": 375, "height": 700}}
+# The model's input, and its rows and columns of places.
+SIZE, PLACES = 32, 8
+ORIENTATION = 0x0112
+
+
+def spot_photo(width: int, height: int, row: int, column: int, format: str = "JPEG", orientation: int = 1) -> bytes:
+    """Return a black photo that is white at one place of the centre's square, which is what the model sees.
+
+    Args:
+        width, height: of the photo as it is shown.
+        orientation: 6: the file's pixels lie on their left side.
+    """
+    place = min(width, height) // PLACES
+    left, top = ((side - PLACES * place) // 2 for side in (width, height))
+    image = Image.new("RGB", (width, height))
+    image.paste(
+        (255, 255, 255),
+        (left + column * place, top + row * place, left + (column + 1) * place, top + (row + 1) * place),
+    )
+    exif = Image.Exif()
+    exif[ORIENTATION] = orientation
+    stream = io.BytesIO()
+    (image.rotate(90, expand=True) if orientation == 6 else image).save(stream, format, exif=exif)
+    return stream.getvalue()
+
+
+def bright_spot(picture: bytes) -> tuple[float, float, float, float]:
+    """Return the edges of what is bright in a picture, leaving out its rim: left, top, right, bottom in pixels."""
+    with Image.open(io.BytesIO(picture)) as image:
+        levels = np.asarray(image.convert("RGB")).max(axis=2)[3:-3, 3:-3].astype(float)
+    rows, columns = np.nonzero(levels > 0.7 * levels.max())
+    return columns.min(), rows.min(), columns.max() + 1, rows.max() + 1
 
 
 class OwnModelPageTest(unittest.TestCase):
@@ -29,7 +67,15 @@ class OwnModelPageTest(unittest.TestCase):
         base = Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
         golden = GoldenPhoto("red one.jpg", PHOTOS["red"], {LABELS[0]: 1 / 334})
         colours = [number % 3 for number in range(len(LABELS))]
-        tiny_models.write_model(base / "1", LABELS, colours, golden=[golden, replace(golden, name="made_1.jpg")])
+        tiny_models.write_model(
+            base / "1",
+            LABELS,
+            colours,
+            SIZE,
+            {"resize_mode": "crop"},
+            [golden, replace(golden, name="made_1.jpg")],
+            places=PLACES,
+        )
         server = cls.enterClassContext(processes.model_server(base, "M"))
         cls.url = open_service(cls, server)
 
@@ -86,6 +132,114 @@ class OwnModelPageTest(unittest.TestCase):
         info = requests.get(f"{self.url}/openapi.json", timeout=30).json()["info"]
         self.assertEqual(info["title"], "M")
         self.assertNotRegex(info["description"], "(?i)cat|dog")
+
+    def explained(self, visit: Visit, name: str, content: bytes) -> Any:
+        """Return the card of a photo that shows where the model looked."""
+        visit.choose({"name": name, "mimeType": "image/jpeg", "buffer": content})
+        card = visit.card(name)
+        card.get_by_role("switch", name="Where the model looked").check()
+        return card
+
+    def test_the_map_lies_where_the_model_looked(self) -> None:
+        visit = self.visit()
+        for name, content in {
+            "landscape.jpg": spot_photo(640, 400, 0, 0),
+            "portrait.jpg": spot_photo(400, 640, 7, 7),
+            "turned.jpg": spot_photo(400, 640, 0, 6, orientation=6),
+            "wide.jpg": spot_photo(1000, 200, 3, 0),
+            "as the preview.webp": spot_photo(400, 300, 6, 2, "WEBP"),
+        }.items():
+            with self.subTest(name):
+                card = self.explained(visit, name, content)
+                preview = card.locator(".preview")
+                # Nothing else may be bright: neither the button nor what is around the card's round corners.
+                card.evaluate("it => { it.style.borderRadius = 0; it.style.borderColor = '#000'; }")
+                card.locator(".remove").evaluate("it => it.style.visibility = 'hidden'")
+                preview.evaluate("async (it) => { it.style.background = '#000'; await it.firstChild.decode(); }")
+                found = []
+                for shown, hidden in (("img", ".map"), (".map", "img")):
+                    preview.locator(shown).evaluate("it => it.style.visibility = 'visible'")
+                    preview.locator(hidden).evaluate("it => it.style.visibility = 'hidden'")
+                    found.append(bright_spot(preview.screenshot()))
+                spot, light = found
+                # The map is smooth: its light is narrower than the place, but around its centre.
+                place = spot[2] - spot[0]
+                self.assertTrue(5 < place < 50, place)
+                for edge in range(4):
+                    self.assertAlmostEqual(light[edge], spot[edge], delta=0.45 * place)
+
+    def test_the_words_say_where_it_looked(self) -> None:
+        visit = self.visit()
+        card = self.explained(visit, "spot.jpg", spot_photo(400, 300, 7, 7))
+        status = card.get_by_role("status")
+        self.assertEqual(status.inner_text(), "Brightest: lower right.")
+        visit.page.get_by_role("button", name="Português").click()
+        switch = visit.card("spot.jpg").get_by_role("switch", name="Para onde o modelo olhou")
+        self.assertTrue(switch.is_checked())
+        self.assertEqual(status.inner_text(), "Mais claro: no canto inferior direito.")
+        switch.uncheck()
+        self.assertIn("algo que o modelo conhece", status.inner_text())
+        black = self.explained(self.visit(), "black.jpg", spot_photo(400, 300, 20, 20))
+        self.assertIn("Nowhere does it look like", black.get_by_role("status").inner_text())
+
+    def test_the_switch_works_by_keyboard_and_moves_nothing(self) -> None:
+        for settings in ({}, PHONE):
+            visit = self.visit(**settings)
+            visit.choose({"name": "spot.jpg", "mimeType": "image/jpeg", "buffer": spot_photo(300, 500, 1, 1)})
+            card = visit.card("spot.jpg")
+            switch = card.get_by_role("switch")
+            card.get_by_role("button", name="Remove").focus()
+            while not switch.evaluate("it => it === document.activeElement"):
+                visit.page.keyboard.press("Tab")
+            size = "it => [...it.querySelectorAll('*')].map((one) => one.getBoundingClientRect().top)"
+            before = card.locator(".card-body").evaluate(size)
+            visit.page.keyboard.press("Space")
+            card.locator(".map").wait_for()
+            self.assertEqual(card.locator(".card-body").evaluate(size), before)
+            self.assertEqual(visit.violations(), [])
+            visit.page.keyboard.press("Space")
+            card.locator(".map").wait_for(state="detached")
+
+    def test_without_a_preview_the_map_is_shown_in_the_shape_of_the_photo(self) -> None:
+        visit = self.visit()
+        card = self.explained(visit, "spot.tif", spot_photo(600, 300, 0, 0, "TIFF"))
+        frame = card.locator(".map .photo").bounding_box()
+        assert frame is not None
+        self.assertAlmostEqual(frame["width"] / frame["height"], 2, 1)
+        self.assertTrue(card.locator(".map image").is_visible())
+        visit.page.get_by_role("button", name="Português").click()
+        visit.card("spot.tif").locator(".map").wait_for()
+        visit.card("spot.tif").get_by_role("switch").uncheck()
+        self.assertIn("prévia", card.locator(".preview").inner_text())
+
+    def test_a_photo_that_the_browser_does_not_turn_is_not_shown_below_the_map(self) -> None:
+        # Chromium does not turn a WebP as its EXIF says. If it does one day, the map may lie over the photo.
+        card = self.explained(self.visit(), "turned.webp", spot_photo(400, 640, 7, 7, "WEBP", orientation=6))
+        shape = card.locator(".preview img").evaluate(
+            "async (it) => (await it.decode(), it.naturalWidth / it.naturalHeight)"
+        )
+        self.assertEqual("alone" in (card.locator(".preview").get_attribute("class") or ""), shape > 1)
+        self.assertEqual(card.get_by_role("status").inner_text(), "Brightest: lower right.")
+
+    def test_a_model_that_does_not_tell_has_no_switch(self) -> None:
+        visit = self.visit()
+        asked: list[str] = []
+        visit.page.on("request", lambda request: asked.append(request.url))
+        model = requests.get(f"{self.url}/model", timeout=30).json()
+        self.assertTrue(model["attention"])
+        visit.page.route("**/model", lambda route: route.fulfill(json={**model, "attention": False}))
+        visit.page.reload()
+        visit.choose(IMAGES / "cat_1.jpg")
+        self.assertEqual(visit.card("cat_1.jpg").get_by_role("switch").count(), 0)
+        self.assertNotIn("explain", " ".join(asked))
+        # Another version of the model may tell no more.
+        visit.page.unroute("**/model")
+        visit.page.reload()
+        refusal = {"status": "Failed", "msg": "?", "code": "no_explanation", "request_id": "1"}
+        visit.page.route("**/predict?*explain=true", lambda route: route.fulfill(status=400, json=refusal))
+        visit.choose(IMAGES / "cat_1.jpg")
+        self.assertEqual(visit.card("cat_1.jpg").get_by_role("switch").count(), 0)
+        self.assertTrue(visit.verdict("cat_1.jpg"))
 
     def test_a_photo_of_ones_own_is_answered(self) -> None:
         visit = self.visit()

@@ -98,7 +98,7 @@ class Visit:
 
     def _hear(self, message: Any) -> None:
         # The browser itself logs each error of the service, and each file without a preview.
-        foreseen = re.search("^blob:|/predict$", message.location.get("url", ""))
+        foreseen = re.search("^blob:|/predict([?].*)?$", message.location.get("url", ""))
         if message.type in ("error", "warning") and not foreseen:
             self.complaints.append(message.text)
 

@@ -70,7 +70,7 @@ def setUpModule() -> None:
 
 def answer_with(visit: Visit, **answer: Any) -> None:
     """Answer the page's next requests instead of the service."""
-    visit.page.route("**/predict", lambda route: route.fulfill(**answer))
+    visit.page.route("**/predict*", lambda route: route.fulfill(**answer))
 
 
 class PageTest(unittest.TestCase):
@@ -170,7 +170,7 @@ class PhotosComeInTest(PageTest):
     def test_photos_are_sent_raw_and_three_at_a_time(self) -> None:
         visit = self.visit()
         held: list[Any] = []
-        visit.page.route("**/predict", lambda route: held.append(route))
+        visit.page.route("**/predict*", lambda route: held.append(route))
         visit.choose(*(photo(CAT, f"{number}.jpg") for number in range(6)))
         visit.page.wait_for_timeout(500)
         self.assertEqual(len(held), 3)
@@ -221,10 +221,10 @@ class AnswersTest(PageTest):
 
     def test_a_service_that_is_away_is_told_and_asked_again(self) -> None:
         visit = self.visit()
-        visit.page.route("**/predict", lambda route: route.abort("connectionrefused"))
+        visit.page.route("**/predict*", lambda route: route.abort("connectionrefused"))
         visit.choose(CAT)
         self.assertIn("The service can't be reached.", visit.card("cat_1.jpg").inner_text())
-        visit.page.unroute("**/predict")
+        visit.page.unroute("**/predict*")
         visit.card("cat_1.jpg").get_by_role("button", name="Try again").click()
         self.assertEqual(visit.verdict("cat_1.jpg"), "Cat")
 
@@ -518,7 +518,7 @@ class ForEveryoneTest(PageTest):
         answer_with(visit, json=doubtful)
         visit.choose(CAT)
         visit.card("cat_1.jpg")
-        visit.page.route("**/predict", lambda route: None)
+        visit.page.route("**/predict*", lambda route: None)
         visit.choose(IMAGES / "cat_2.jpg")
         visit.page.locator('.card[aria-busy="true"]').wait_for()
 

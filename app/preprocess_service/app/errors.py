@@ -5,6 +5,7 @@
     ├── InvalidImage           400  invalid_image
     ├── InvalidEncoding        400  invalid_encoding
     ├── InvalidHttp            400  invalid_http
+    ├── NoExplanation          400  no_explanation
     ├── Unauthorized           401  unauthorized
     ├── NotFound               404  not_found
     ├── MethodNotAllowed       405  method_not_allowed
@@ -89,6 +90,13 @@ class InvalidHttp(ServiceError):
 
     status = 400
     code = "invalid_http"
+
+
+class NoExplanation(ServiceError):
+    """The answer was to say where the model looked, and the model does not tell."""
+
+    status = 400
+    code = "no_explanation"
 
 
 class Unauthorized(ServiceError):

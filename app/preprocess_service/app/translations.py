@@ -183,6 +183,15 @@ MESSAGES: dict[str, dict[Language, str]] = MODEL_MESSAGES | {
         "en": "top_k must be a whole number from 1 to {most}.",
         "pt": "top_k deve ser um número inteiro de 1 a {most}.",
     },
+    "explain_switch": {
+        "en": "explain must be true or false.",
+        "pt": "explain deve ser true ou false.",
+    },
+    "no_explanation": {
+        "en": "The model can't say where it looked: it has no output 'attention'. Send the request without explain.",
+        "pt": "O modelo não sabe dizer para onde olhou: ele não tem a saída 'attention'. Envie a requisição sem "
+        "explain.",
+    },
     "overloaded": {
         "en": "The service is overloaded right now. Try again in a moment.",
         "pt": "O serviço está sobrecarregado no momento. Tente de novo em instantes.",

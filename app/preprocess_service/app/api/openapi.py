@@ -8,7 +8,13 @@ from pathlib import Path
 from typing import Any
 
 from preprocess_service.app.api.pages import CAT_DOG
-from preprocess_service.app.api.request_body import MOST_TOP_K, OCTET_STREAMS, PredictBatchRequest, PredictRequest
+from preprocess_service.app.api.request_body import (
+    MOST_TOP_K,
+    OCTET_STREAMS,
+    SWITCH,
+    PredictBatchRequest,
+    PredictRequest,
+)
 from preprocess_service.app.api.schemas import Failure, Health
 from preprocess_service.app.errors import ServiceError
 from preprocess_service.app.middleware.api_key import is_open
@@ -64,6 +70,12 @@ _PARAMETERS = [
         "in": "query",
         "description": "How many labels `probabilities` has, the most probable first. A JSON body may set it too.",
         "schema": {"type": "integer", "minimum": 1, "maximum": MOST_TOP_K},
+    },
+    {
+        "name": "explain",
+        "in": "query",
+        "description": "Whether the answer has an `explanation`: where the model looked. A JSON body may set it too.",
+        "schema": {"type": "string", "enum": list(SWITCH)},
     },
     {
         "name": "X-Request-Timeout-Ms",

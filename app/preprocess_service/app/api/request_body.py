@@ -3,7 +3,7 @@
 import json
 import sys
 from collections.abc import AsyncIterator
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, NamedTuple, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, JsonValue, ValidationError
 from starlette.requests import Request
@@ -16,14 +16,14 @@ from preprocess_service.app.server.incoming_bodies import IncomingBody
 from preprocess_service.app.utils import Photo
 
 Model = TypeVar("Model", bound=BaseModel)
-# How many labels an answer has, the most probable first; None: the default number.
-TopK = int | None
 MOST_TOP_K = 1_000_000
 
 EXAMPLE = '{"image_b64": "<the picture in base64>"}'
 BATCH_EXAMPLE = '{"images_b64": ["<a picture in base64>", ...]}'
 # Object stores send the second one.
 OCTET_STREAMS = ("application/octet-stream", "binary/octet-stream")
+# The values of ``explain`` in the query.
+SWITCH = {"true": True, "false": False, "1": True, "0": False}
 # The limit of commas in JSON is two per item (one between items, one in each data: URL) and these spare ones. Without
 # this limit, a body of 20 MB that is only "[],[],[]" would take 25 s and 5 GB before it is rejected.
 _SPARE_COMMAS = 1000
@@ -36,6 +36,19 @@ def _whole(value: object) -> object:
 
 WholeNumber = Annotated[int, Field(strict=True, ge=1, le=MOST_TOP_K), BeforeValidator(_whole)]
 _TOP_K = Field(None, description="How many labels `probabilities` has, the most probable first.")
+_EXPLAIN = Field(None, strict=True, description="Whether the answer has an `explanation`: where the model looked.")
+
+
+class Options(NamedTuple):
+    """What a client asks for beside the prediction.
+
+    Attributes:
+        top_k: how many labels an answer has, the most probable first; None: the default number.
+        explain: whether an answer says where the model looked.
+    """
+
+    top_k: int | None
+    explain: bool
 
 
 class PredictRequest(BaseModel):
@@ -45,6 +58,7 @@ class PredictRequest(BaseModel):
 
     image_b64: str = Field(strict=True, description="The picture's bytes in base64, or a `data:` URL.")
     top_k: WholeNumber | None = _TOP_K
+    explain: bool | None = _EXPLAIN
 
 
 class PredictBatchRequest(BaseModel):
@@ -59,34 +73,37 @@ class PredictBatchRequest(BaseModel):
         },
     )
     top_k: WholeNumber | None = _TOP_K
+    explain: bool | None = _EXPLAIN
 
 
-async def read_photo(request: Request, limits: Limits, body: IncomingBody) -> tuple[Photo, TopK]:
-    """Read one photo from JSON with ``image_b64``, a form with ``file``, or the picture itself; and ``top_k``.
+async def read_photo(request: Request, limits: Limits, body: IncomingBody) -> tuple[Photo, Options]:
+    """Read one photo from JSON with ``image_b64``, a form with ``file``, or the picture itself; and the options.
 
     Raises:
         ImageTooLarge: the body is over the limit. It is raised while the body arrives, not at its end.
         UnsupportedMediaType: the body has another type.
         InvalidRequest: the body is not JSON, or a field is missing, unknown or has the wrong type.
     """
-    top_k = _queried_top_k(request)
+    options = _queried(request)
     match _kind(request):
         case "json":
             sent = await _read_json(request, limits, body, PredictRequest, EXAMPLE)
-            return sent.image_b64, sent.top_k or top_k
+            return sent.image_b64, _merged(sent, options)
         case "form":
             files = await _read_form(request, limits, body, max_files=1)
             if len(files) != 1:
                 raise InvalidRequest("form_one_file", sent=len(files))
-            return files[0], top_k
+            return files[0], options
         case "image":
-            return await _read(request, limits, body), top_k
+            return await _read(request, limits, body), options
         case _:
             raise _unsupported(request, "media_type", EXAMPLE)
 
 
-async def read_batch(request: Request, limits: Limits, body: IncomingBody) -> tuple[list[Photo | ServiceError], TopK]:
-    """Read several photos from JSON with ``images_b64``, or from a form with several ``file``; and ``top_k``.
+async def read_batch(
+    request: Request, limits: Limits, body: IncomingBody
+) -> tuple[list[Photo | ServiceError], Options]:
+    """Read several photos from JSON with ``images_b64``, or from a form with several ``file``; and the options.
 
     Returns:
         For each item a photo, or the error for an item that is not text. The other items are answered normally.
@@ -94,31 +111,39 @@ async def read_batch(request: Request, limits: Limits, body: IncomingBody) -> tu
     Raises:
         ServiceError: as in ``read_photo``; also if there are no photos or too many.
     """
-    top_k = _queried_top_k(request)
+    options = _queried(request)
     match _kind(request):
         case "json":
             batch = await _read_json(request, limits, body, PredictBatchRequest, BATCH_EXAMPLE)
             photos = [_text(item, number) for number, item in enumerate(batch.images_b64)]
-            top_k = batch.top_k or top_k
+            options = _merged(batch, options)
         case "form":
             photos = [*await _read_form(request, limits, body, max_files=limits.batch_items)]
         case _:
             raise _unsupported(request, "media_type_batch", BATCH_EXAMPLE)
     if not 1 <= len(photos) <= limits.batch_items:
         raise InvalidRequest("batch_items", items=limits.batch_items, sent=len(photos))
-    return photos, top_k
+    return photos, options
 
 
-def _queried_top_k(request: Request) -> TopK:
-    """Return ``top_k`` from the query, for bodies that have no field for it."""
+def _queried(request: Request) -> Options:
+    """Return the options in the query, for bodies that have no fields for them."""
     if not request.scope["query_string"]:
-        return None
-    text = request.query_params.get("top_k")
-    if text is None:
-        return None
-    if not (text.isascii() and text.isdecimal() and len(text) < 10 and 1 <= int(text) <= MOST_TOP_K):
+        return Options(None, False)
+    top_k = request.query_params.get("top_k")
+    if top_k is not None and not (
+        top_k.isascii() and top_k.isdecimal() and len(top_k) < 10 and 1 <= int(top_k) <= MOST_TOP_K
+    ):
         raise InvalidRequest("top_k_number", most=MOST_TOP_K)
-    return int(text)
+    explain = request.query_params.get("explain", "false").lower()
+    if explain not in SWITCH:
+        raise InvalidRequest("explain_switch")
+    return Options(None if top_k is None else int(top_k), SWITCH[explain])
+
+
+def _merged(sent: PredictRequest | PredictBatchRequest, queried: Options) -> Options:
+    """Return the options of a JSON body. Those in the query are for what it does not say."""
+    return Options(sent.top_k or queried.top_k, queried.explain if sent.explain is None else sent.explain)
 
 
 def _text(item: JsonValue, number: int) -> Photo | ServiceError:
@@ -206,4 +231,6 @@ def _explain(error: Any, example: str) -> InvalidRequest:
     }.get(error["type"], "field_type")
     if field.startswith("top_k"):
         return InvalidRequest("top_k_number", most=MOST_TOP_K)
+    if field.startswith("explain"):
+        return InvalidRequest("explain_switch")
     return InvalidRequest(message, field=field, example=example)

@@ -15,8 +15,9 @@ from starlette.types import Receive, Scope, Send
 
 from preprocess_service.app.api import openapi
 from preprocess_service.app.api.exception_handlers import language_of
+from preprocess_service.app.api.explanation import explain
 from preprocess_service.app.api.pages import FOLDER, SAMPLES, PageFiles, docs, icon_of, media_type_of, page_of
-from preprocess_service.app.api.request_body import read_batch, read_photo
+from preprocess_service.app.api.request_body import Options, read_batch, read_photo
 from preprocess_service.app.api.schemas import (
     Failure,
     Health,
@@ -36,6 +37,7 @@ from preprocess_service.app.observability.readiness import PROBE_SECONDS
 from preprocess_service.app.recipe import MADE
 from preprocess_service.app.server.admission import AdmissionController
 from preprocess_service.app.server.incoming_bodies import IncomingBody
+from preprocess_service.app.serving_client.predict_response import Prediction
 from preprocess_service.app.utils import Photo
 
 Answer = TypeVar("Answer")
@@ -105,11 +107,11 @@ async def predict(request: Request) -> Response:
     with admission.body(reservation_of(request)) as body:
         async with context.deadline():
             with admission.reading(body), context.reading():
-                photo, top_k = await read_photo(request, pipeline.config.limits, body)
+                photo, options = await read_photo(request, pipeline.config.limits, body)
             context.bytes = len(photo)
             with admission.acquire():
                 prediction = await cancel_on_disconnect(request, pipeline.classify(photo, context))
-    return respond(success(prediction, pipeline.config.experiment_id, top_k, context.request_id), context)
+    return respond(found(prediction, options, pipeline, context), context)
 
 
 async def predict_batch(request: Request) -> Response:
@@ -118,23 +120,30 @@ async def predict_batch(request: Request) -> Response:
     pipeline: Pipeline = request.app.state.pipeline
     context = start_request(request, pipeline.config.limits.deadline_seconds)
 
-    async def answer(photo: Photo | ServiceError, top_k: int | None) -> PredictSuccess | Failure:
+    async def answer(photo: Photo | ServiceError, options: Options) -> PredictSuccess | Failure:
         try:
             if isinstance(photo, ServiceError):
                 raise photo
             prediction = await pipeline.classify(photo, context)
-            return success(prediction, pipeline.config.experiment_id, top_k, context.request_id)
+            return found(prediction, options, pipeline, context)
         except ServiceError as exc:
             return failure(exc, language_of(request), context.request_id)
 
     with admission.body(reservation_of(request)) as body:
         async with context.deadline():
             with admission.reading(body), context.reading():
-                photos, top_k = await read_batch(request, pipeline.config.limits, body)
+                photos, options = await read_batch(request, pipeline.config.limits, body)
             context.bytes = sum(len(photo) for photo in photos if not isinstance(photo, ServiceError))
             with admission.acquire(len(photos)):
-                predictions = await cancel_on_disconnect(request, gather(answer(photo, top_k) for photo in photos))
+                predictions = await cancel_on_disconnect(request, gather(answer(photo, options) for photo in photos))
     return respond(PredictBatchAnswer(predictions=predictions), context)
+
+
+def found(prediction: Prediction, options: Options, pipeline: Pipeline, context: RequestContext) -> PredictSuccess:
+    answer = success(prediction, pipeline.config.experiment_id, options.top_k, context.request_id)
+    if options.explain:
+        answer.explanation = explain(prediction)
+    return answer
 
 
 def start_request(request: Request, seconds: float) -> RequestContext:
@@ -224,6 +233,8 @@ async def describe_model(pipeline: PipelineOfApp) -> ModelDescription:
         input_shape=[geometry.height, geometry.width, 3],
         output_name=signature.output_name,
         domain_threshold=config.domain_threshold if signature.domain_output_name else None,
+        attention=signature.attention_output_name is not None,
+        second_look=config.second_look if signature.attention_output_name else None,
         preprocessing=Preprocessing(**geometry.model_dump(), scale=scale, offset=offset),
         golden=[golden.name for golden in model.recipe.golden if not golden.name.startswith(MADE)],
     )

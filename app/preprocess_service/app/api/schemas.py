@@ -7,11 +7,14 @@ from typing import Literal
 from pydantic import BaseModel, Field
 
 from preprocess_service.app.errors import ServiceError
+from preprocess_service.app.recipe import SecondLook
 from preprocess_service.app.serving_client.predict_response import Prediction
 from preprocess_service.app.translations import Language
 
 # The number of labels in an answer if the client does not set ``top_k``. A model may have thousands.
 DEFAULT_TOP_K = 5
+# How many rows or columns of a model's attention an answer has. A larger one is reduced.
+LONGEST_SIDE = 32
 
 
 class ModelInUse(BaseModel):
@@ -19,6 +22,38 @@ class ModelInUse(BaseModel):
 
     name: str = Field(description="The model's folder in `prev_trained_models`.", examples=["CAT-DOG"])
     version: int = Field(description="The version's folder in the model's folder.", examples=[1])
+
+
+class Part(BaseModel):
+    """A part of the upright photo, as shares of its width and height: 0 is the left or top edge, 1 the other one."""
+
+    left: float
+    top: float
+    right: float
+    bottom: float
+
+
+class Explanation(BaseModel):
+    """Where the model looked."""
+
+    attention: list[list[float]] = Field(
+        description="How much each place looks like what the model knows, 0 to 1, where 1 is the most in this photo; "
+        f"row by row, the top one first. It has at most {LONGEST_SIDE} rows and columns.",
+        examples=[[[0.02, 0.4], [0.1, 1.0]]],
+    )
+    image: str = Field(
+        description="The same as a small PNG to lay over `region`: a `data:` URL. It is transparent where the values "
+        "are low.",
+        examples=["data:image/png;base64,iVBORw0KGgo="],
+    )
+    aspect_ratio: float = Field(description="The width of the upright photo, divided by its height.", gt=0)
+    region: Part = Field(
+        description="The part of the photo that the first look shows, and that `attention` covers. If the model's "
+        "input is padded, it is larger than the photo."
+    )
+    box: Part | None = Field(
+        default=None, description="The part of the photo that the second look shows. Absent if there was only one look."
+    )
 
 
 class PredictSuccess(BaseModel):
@@ -45,6 +80,9 @@ class PredictSuccess(BaseModel):
         ge=0,
         le=1,
         examples=[0.98],
+    )
+    explanation: Explanation | None = Field(
+        default=None, description="Where the model looked; only if `explain` asks for it."
     )
     model: ModelInUse = Field(description="The model that answered.")
     request_id: str = Field(description="The same as in the header X-Request-ID.")
@@ -106,6 +144,10 @@ class ModelDescription(BaseModel):
     output_name: str = Field(description="The name of the signature's output.")
     domain_threshold: float | None = Field(
         description="With a lower `domain_score`, `in_domain` is false; null if the model has no such output."
+    )
+    attention: bool = Field(description="Whether the model tells where it looked: whether `explain` has an answer.")
+    second_look: SecondLook | None = Field(
+        description="When a photo is looked at a second time, and how both looks become one answer; null if none is."
     )
     preprocessing: Preprocessing
     golden: list[str] = Field(

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
     from preprocess_service.app.recipe import Geometry
 
 Pixels = NDArray[np.uint8] | NDArray[np.float32]
+Size = tuple[int, int]
 Box = tuple[float, float, float, float]
 
 
@@ -33,7 +34,7 @@ def resize(image: Image.Image, geometry: Geometry) -> Pixels:
         image = image.convert("L").convert("RGB")
     if geometry.mode == "pad":
         return _pad(image, geometry)
-    box = _shown(image, geometry)
+    box = _shown(image.size, geometry)
     if geometry.box is not None:
         left, top, right, bottom = box
         across, down = _scaled(geometry.box, right - left, bottom - top)
@@ -63,13 +64,30 @@ def to_uint8(pixels: Pixels) -> NDArray[np.uint8]:
     return pixels if pixels.dtype == np.uint8 else np.rint(pixels).clip(0, 255).astype(np.uint8)  # type: ignore[return-value]
 
 
-def _shown(image: Image.Image, geometry: Geometry) -> Box:
+def shown(size: Size, geometry: Geometry) -> Box:
+    """Return the part of a photo that the first look shows: left, top, right, bottom as shares of its width and height.
+
+    For the mode ``pad`` it is larger than the photo.
+
+    Args:
+        size: width and height of the upright photo. Only their ratio counts.
+    """
+    width, height = size
+    if geometry.mode == "pad":
+        left, top, width, height = _place_in_padding(size, geometry)
+        box: Box = (-left, -top, geometry.width - left, geometry.height - top)
+    else:
+        box = _shown(size, geometry)
+    return box[0] / width, box[1] / height, box[2] / width, box[3] / height
+
+
+def _shown(size: Size, geometry: Geometry) -> Box:
     """Return the part of a photo that the model's input shows: left, top, right, bottom in pixels. Not for ``pad``."""
     if geometry.mode == "crop":
-        return _centre(image, geometry)
+        return _centre(size, geometry)
     if geometry.mode == "shortest_edge":
-        return _centre_of_resized(image, geometry)
-    return 0, 0, *image.size
+        return _centre_of_resized(size, geometry)
+    return 0, 0, *size
 
 
 def _scaled(box: Box, width: float, height: float) -> tuple[tuple[float, float], tuple[float, float]]:
@@ -82,32 +100,22 @@ def _inside(box: Box, image: Image.Image) -> Box:
     return max(0.0, box[0]), max(0.0, box[1]), min(float(image.width), box[2]), min(float(image.height), box[3])
 
 
-def _centre(image: Image.Image, geometry: Geometry) -> Box:
+def _centre(size: Size, geometry: Geometry) -> Box:
     """Return the centre rectangle of the model's aspect ratio: left, top, right, bottom in pixels."""
-    ratio = min(image.width / geometry.width, image.height / geometry.height) * geometry.crop
-    width, height = min(image.width, ratio * geometry.width), min(image.height, ratio * geometry.height)
+    across, down = size
+    ratio = min(across / geometry.width, down / geometry.height) * geometry.crop
+    width, height = min(across, ratio * geometry.width), min(down, ratio * geometry.height)
     if not geometry.antialias:
         # With TensorFlow, whole pixels are cut first (keras.utils.img_to_array, smart_resize).
         width, height = float(max(1, int(width))), float(max(1, int(height)))
-        left, top = float((image.width - width) // 2), float((image.height - height) // 2)
+        left, top = float((across - width) // 2), float((down - height) // 2)
     else:
-        left, top = (image.width - width) / 2, (image.height - height) / 2
+        left, top = (across - width) / 2, (down - height) / 2
     return left, top, left + width, top + height
 
 
 def _pad(image: Image.Image, geometry: Geometry) -> Pixels:
-    source, target = np.array(image.size), np.array((geometry.width, geometry.height))
-    if geometry.antialias:
-        # As Pillow rounds (ImageOps.pad).
-        exact = source / (source / target).max()
-        size = exact.round().clip(1, target).astype(int)
-        left, top = ((target - size) / 2).round().astype(int)
-    else:
-        # As TensorFlow rounds, in float32 (tf.image.resize_with_pad).
-        exact = source.astype(np.float32) / (source.astype(np.float32) / target.astype(np.float32)).max()
-        size = np.floor(exact).clip(1, target).astype(int)
-        left, top = np.floor((target.astype(np.float32) - exact) / 2).astype(int)
-    width, height = (int(side) for side in size)
+    left, top, width, height = _place_in_padding(image.size, geometry)
     pixels = np.empty((geometry.height, geometry.width, 3), geometry.dtype)
     pixels[:] = geometry.pad_color
     part: Box = (0, 0, *image.size)
@@ -121,6 +129,22 @@ def _pad(image: Image.Image, geometry: Geometry) -> Pixels:
         placed = _resample(image, (width, height), _inside(part, image), geometry)
         pixels[top : top + height, left : left + width] = placed
     return pixels
+
+
+def _place_in_padding(photo: Size, geometry: Geometry) -> tuple[int, int, int, int]:
+    """Return where a padded photo is in the model's input: left, top, width and height in pixels of the input."""
+    source, target = np.array(photo), np.array((geometry.width, geometry.height))
+    if geometry.antialias:
+        # As Pillow rounds (ImageOps.pad).
+        exact = source / (source / target).max()
+        size = exact.round().clip(1, target).astype(int)
+        left, top = ((target - size) / 2).round().astype(int)
+    else:
+        # As TensorFlow rounds, in float32 (tf.image.resize_with_pad).
+        exact = source.astype(np.float32) / (source.astype(np.float32) / target.astype(np.float32)).max()
+        size = np.floor(exact).clip(1, target).astype(int)
+        left, top = np.floor((target.astype(np.float32) - exact) / 2).astype(int)
+    return int(left), int(top), int(size[0]), int(size[1])
 
 
 def _enlarged(start: int, length: int, box: tuple[float, float], side: int) -> tuple[int, int, float, float]:
@@ -140,17 +164,17 @@ def _enlarged(start: int, length: int, box: tuple[float, float], side: int) -> t
     return first, last - first, begin, end
 
 
-def _centre_of_resized(image: Image.Image, geometry: Geometry) -> Box:
+def _centre_of_resized(photo: Size, geometry: Geometry) -> Box:
     """Return the rectangle that torchvision's ``Resize`` and ``CenterCrop`` keep, in pixels of the photo.
 
     They truncate the longer side, and round the centre.
     """
     edge = geometry.shortest_edge or 1
-    shorter = min(image.size)
-    width, height = (edge if side == shorter else int(edge * side / shorter) for side in image.size)
+    shorter = min(photo)
+    width, height = (edge if side == shorter else int(edge * side / shorter) for side in photo)
     left, top = round((width - geometry.width) / 2), round((height - geometry.height) / 2)
     # Compute only the part that is kept. For a panorama it is a small part.
-    x, y = image.width / width, image.height / height
+    x, y = photo[0] / width, photo[1] / height
     return left * x, top * y, (left + geometry.width) * x, (top + geometry.height) * y
 
 

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from preprocess_service.app.errors import ModelError
-from preprocess_service.app.recipe import Box, Recipe
+from preprocess_service.app.recipe import Box, Geometry, Recipe
 from preprocess_service.app.serving_client.signature import MOST_PLACES, Signature, check_count, model_error
 from serving_common.tensorflow_protos import predict_pb2, types_pb2
 
@@ -34,6 +34,7 @@ class Prediction:
             the top; the scale has no meaning. None if the model has no such output.
         looks: 1 or 2: how often the photo was looked at.
         box: the part of the first look that the second look shows, in shares of its width and height; None without one.
+        geometry: of the first look; None if it is not known.
         size: width and height of the upright photo, perhaps at a reduced scale: only their ratio counts.
     """
 
@@ -44,6 +45,7 @@ class Prediction:
     attention: NDArray[np.float32] | None = field(default=None, compare=False)
     looks: int = 1
     box: Box | None = None
+    geometry: Geometry | None = None
     size: tuple[int, int] | None = None
 
     @property

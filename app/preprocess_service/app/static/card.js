@@ -1,12 +1,12 @@
 // One photo on the page: its preview, and how far its answer has come.
 
+import { bars } from "./bars.js";
+import { element, icon, uniqueId } from "./elements.js";
+import { explanationMap, explanationSwitch, isShownAsSeen } from "./explanation.js";
 import { currentKey } from "./key.js";
 import { ENDPOINT, mediaType } from "./service.js";
 import { LANGUAGES, snippet } from "./snippets.js";
-import { milliseconds, number, percent, say, sayCount, sayLabel, size } from "./words.js";
-
-// So many labels are shown at first.
-const BARS = 5;
+import { milliseconds, percent, say, sayCount, sayLabel, size } from "./words.js";
 
 export class Card {
   // `photo`: {file, url?, unsaved?}: url where it is a sample of the service, unsaved where no file on disk holds it.
@@ -15,6 +15,7 @@ export class Card {
     this.onRetry = onRetry;
     this.abort = new AbortController();
     this.outcome = { problem: "waiting" };
+    this.isExplained = false;
     this.objectUrl = URL.createObjectURL(photo.file);
     this.preview = element("div", { class: "preview" }, this.#image());
     this.name = element("h3", { tabindex: "-1" }, element("bdi", {}, photo.file.name));
@@ -55,7 +56,8 @@ export class Card {
     this.root.dataset.state = problem ?? "done";
     if (!this.isFinished) this.body.replaceChildren(waiting(problem));
     else if (problem) this.body.replaceChildren(...this.#failure());
-    else this.body.replaceChildren(...verdict(answer), ...timing(this.outcome.times), this.#copyAs());
+    else this.body.replaceChildren(...this.#answer());
+    this.#showMap();
   }
 
   // One sentence for who can't see the card.
@@ -76,7 +78,33 @@ export class Card {
   #image() {
     const image = element("img", { src: this.objectUrl, loading: "lazy", decoding: "async" });
     image.addEventListener("error", () => this.#showPlaceholder(), { once: true });
+    // Only now its size is known.
+    image.addEventListener("load", () => this.#showMap(), { once: true });
     return image;
+  }
+
+  #answer() {
+    const { answer, times } = this.outcome;
+    return [...verdict(answer), ...this.#explanation(), ...timing(times), this.#copyAs()];
+  }
+
+  #explanation() {
+    const { explanation } = this.outcome.answer;
+    if (!explanation) return [];
+    const onSwitch = (isOn) => {
+      this.isExplained = isOn;
+      this.#showMap();
+    };
+    return [explanationSwitch(explanation, this.isExplained, onSwitch)];
+  }
+
+  #showMap() {
+    const explanation = this.isExplained && this.outcome.answer?.explanation;
+    const image = this.preview.querySelector("img");
+    this.preview.querySelector(".map")?.remove();
+    this.preview.classList.toggle("explained", Boolean(explanation));
+    this.preview.classList.toggle("alone", Boolean(explanation) && !isShownAsSeen(image, explanation));
+    if (explanation) this.preview.append(explanationMap(explanation, image));
   }
 
   // HEIC and TIFF, and what is no picture at all.
@@ -87,6 +115,7 @@ export class Card {
       element("p", { class: "ending", "aria-hidden": "true" }, ending),
       element("p", {}, say("noPreview")),
     );
+    this.#showMap();
   }
 
   #failure() {
@@ -186,47 +215,13 @@ function verdict(answer) {
       element("span", {}, percent(probabilities[label])),
     ),
     ...(doubt ? [element("p", { class: "doubt" }, say("neither"))] : []),
+    ...(answer.looks > 1 ? [element("p", { class: "small" }, say("twice"))] : []),
     element(
       "div",
       { class: "bars", role: "group", "aria-label": say("probabilities") },
       ...bars(Object.entries(probabilities), answer.total),
     ),
   ];
-}
-
-// The first ones, and the others behind a button.
-function bars(entries, total) {
-  const all = entries.map(bar);
-  const others = all.slice(BARS);
-  if (!others.length) return all;
-  const words = sayCount("more", others.length, { total: number(total) });
-  const button = element("button", { type: "button", class: "quiet more" }, words);
-  const show = (shown) => others.forEach((other) => (other.hidden = !shown));
-  button.addEventListener("click", () => {
-    show(true);
-    button.remove();
-  });
-  show(false);
-  return [...all, button];
-}
-
-function bar([label, probability]) {
-  const fill = element("span", { class: "fill" });
-  fill.style.inlineSize = `${100 * probability}%`;
-  const meter = { role: "meter", "aria-label": sayLabel(label), "aria-valuemin": 0, "aria-valuemax": 100 };
-  return element(
-    "div",
-    {
-      class: "bar",
-      "data-pet": label,
-      ...meter,
-      "aria-valuenow": (100 * probability).toFixed(2),
-      "aria-valuetext": percent(probability),
-    },
-    element("span", {}, sayLabel(label)),
-    element("span", { class: "track" }, fill),
-    element("span", { class: "number" }, percent(probability)),
-  );
 }
 
 function timing({ roundTrip, steps }) {
@@ -267,26 +262,3 @@ async function copy(text, shown) {
     return document.execCommand("copy");
   }
 }
-
-// Data reaches the page through here alone, and only as text.
-export function element(tag, attributes, ...children) {
-  const made = document.createElement(tag);
-  for (const [name, value] of Object.entries(attributes)) made.setAttribute(name, value);
-  made.append(...children);
-  return made;
-}
-
-function icon(path) {
-  const space = "http://www.w3.org/2000/svg";
-  const svg = document.createElementNS(space, "svg");
-  const line = document.createElementNS(space, "path");
-  line.setAttribute("d", path);
-  svg.setAttribute("viewBox", "0 0 16 16");
-  svg.setAttribute("aria-hidden", "true");
-  svg.setAttribute("class", "icon");
-  svg.append(line);
-  return svg;
-}
-
-let ids = 0;
-const uniqueId = () => `made-${(ids += 1)}`;

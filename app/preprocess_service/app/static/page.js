@@ -1,9 +1,11 @@
 // The page: takes photos in however they come, sends a few at a time, and keeps the cards.
 
 import { setUpCamera } from "./camera.js";
-import { Card, element } from "./card.js";
-import { askForKey, currentKey, setUpKey } from "./key.js";
-import { classify, describeModel, goldenPhoto, goldenUrl, UNAUTHORIZED } from "./service.js";
+import { Card } from "./card.js";
+import { element } from "./elements.js";
+import { showGolden } from "./golden.js";
+import { askForKey, setUpKey } from "./key.js";
+import { classify, describeModel, UNAUTHORIZED } from "./service.js";
 import { language, otherLanguage, number, ownModel, say, sayCount, sayLabel, useLanguage } from "./words.js";
 
 // More would only wait in the service instead of here.
@@ -23,7 +25,9 @@ const cards = new Set();
 const queue = [];
 let underWay = 0;
 let pasted = 0;
+// The model, and the promise that it is known, or known to be away.
 let model;
+let described;
 
 // --- photos come in
 
@@ -147,9 +151,10 @@ function next() {
 async function ask(card) {
   card.show({ problem: "looking" });
   try {
+    await described;
     const total = model?.labels.length;
-    const wanted = total > LABELS_GIVEN ? Math.min(total, MOST_LABELS) : undefined;
-    const outcome = await classify(card.file, language(), card.abort.signal, wanted);
+    const top_k = total > LABELS_GIVEN && Math.min(total, MOST_LABELS);
+    const outcome = await classify(card.file, language(), card.abort.signal, { top_k, explain: model?.attention });
     if (outcome.answer) outcome.answer.total = total;
     card.show(outcome);
   } catch (error) {
@@ -159,7 +164,7 @@ async function ask(card) {
   if (card.outcome.status === UNAUTHORIZED) askForKey(true);
   announce(card.summary);
   update();
-  if (!model && card.outcome.answer) showModel();
+  if (!model && card.outcome.answer) described = showModel();
 }
 
 function announce(text) {
@@ -226,7 +231,7 @@ async function showModel() {
   model = await describeModel();
   if (model === undefined) askForKey(false);
   sayModel();
-  if (ownModel !== undefined && model) showGolden(model.golden);
+  if (ownModel !== undefined && model) showGolden(model.golden, add);
 }
 
 function sayModel() {
@@ -238,26 +243,6 @@ function sayLabels() {
   const labels = model.labels.slice(0, LABELS_NAMED).join(", ");
   const more = model.labels.length - LABELS_NAMED;
   return more > 0 ? say("labelsMore", { labels, more: number(more) }) : say("labels", { labels });
-}
-
-// The photos that came with a model of one's own are its samples.
-async function showGolden(names) {
-  const photos = (await Promise.all(names.map(goldenPhoto))).filter(Boolean);
-  byId("samples").replaceChildren(...photos.map(goldenSample));
-  byId("samples-title").hidden = !photos.length;
-}
-
-function goldenSample(file) {
-  const source = URL.createObjectURL(file);
-  const image = element("img", { src: source, width: 96, height: 96, alt: say("sample", { name: file.name }) });
-  const button = element("button", { type: "button", "data-golden": file.name }, image);
-  // With a key its address alone is not enough to fetch it.
-  const photo = currentKey() ? { file, unsaved: true } : { file, url: goldenUrl(file.name) };
-  button.addEventListener("click", () => add([photo]));
-  const item = element("li", {}, button);
-  // Browsers show no HEIC, and no TIFF.
-  image.addEventListener("error", () => image.replaceWith(element("span", { class: "small" }, file.name)), { once: true });
-  return item;
 }
 
 function sayEverything() {
@@ -291,8 +276,8 @@ setUpDropping();
 setUpPasting();
 setUpSamples();
 setUpKey(() => {
+  described = showModel();
   [...cards].filter(({ outcome }) => outcome.status === UNAUTHORIZED).forEach(enqueue);
-  showModel();
 });
 setUpCamera((file) => add([{ file, unsaved: true }]));
-showModel();
+described = showModel();

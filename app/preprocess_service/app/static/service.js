@@ -5,14 +5,13 @@ import { authorization } from "./key.js";
 export const ENDPOINT = new URL("predict", document.baseURI).href;
 
 export const UNAUTHORIZED = 401;
-const INVALID = 400;
 
 const PATIENCE_SECONDS = 60;
 // A body this large may be refused and the connection closed while the browser still sends it.
 const LARGE_BYTES = 10e6;
 
 // The steps that the service tells of, in their order; `total` is all of its time.
-const STEPS = ["read", "decode", "resize", "model"];
+const STEPS = ["read", "decode", "resize", "model", "second_look"];
 
 // What to call a file's type in a request; the browser knows none for HEIC, and what it says is up to the system.
 export function mediaType(file) {
@@ -21,20 +20,22 @@ export function mediaType(file) {
 
 // The service's answer with the time of each step, or why there is none:
 // {answer, times} or {problem, ...what belongs to it}. Rejects only where `signal` aborts.
-// `labels`: how many labels to ask for, undefined for as many as the service gives by itself.
-export async function classify(file, language, signal, labels) {
-  const outcome = await send(file, language, signal, labels && `${ENDPOINT}?top_k=${labels}`);
-  // Another version of the model may have fewer by now.
-  return labels && outcome.status === INVALID ? send(file, language, signal) : outcome;
+// `wanted`: {top_k, explain}; what is undefined or false is left to the service.
+export async function classify(file, language, signal, wanted) {
+  const outcome = await send(file, language, signal, wanted);
+  // Another version of the model, without attention, may have answered by now.
+  if (outcome.answer?.code !== "no_explanation") return outcome;
+  return send(file, language, signal, { ...wanted, explain: false });
 }
 
-async function send(file, language, signal, address = ENDPOINT) {
+async function send(file, language, signal, wanted) {
   if (!(await isReadable(file))) return { problem: "unreadable" };
   signal.throwIfAborted();
+  const query = String(new URLSearchParams(Object.entries(wanted).filter(([, value]) => value)));
   const start = performance.now();
   const patience = limited(signal);
   try {
-    const response = await fetch(address, {
+    const response = await fetch(query ? `${ENDPOINT}?${query}` : ENDPOINT, {
       method: "POST",
       headers: { "Content-Type": mediaType(file), "Accept-Language": language, ...authorization() },
       body: file,
