@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import Image
 
@@ -16,7 +16,7 @@ from preprocess_service.app.imaging.decode_cost import DecodeCost, decode_cost, 
 from preprocess_service.app.imaging.downscale import downscale, min_side, resized_pixels
 from preprocess_service.app.imaging.formats import refusal
 from preprocess_service.app.imaging.opening import OpenFile, open_file, orientation, turn_upright
-from preprocess_service.app.imaging.resize import in_float
+from preprocess_service.app.imaging.resize import Pixels, in_float
 
 if TYPE_CHECKING:
     # Not at run time: the decoder processes do not import the settings and pydantic.
@@ -28,6 +28,16 @@ Photo = str | bytes
 Size = tuple[int, int]
 # The first EXIF orientation that exchanges width and height.
 _FIRST_TRANSPOSED = 5
+
+
+class Prepared(NamedTuple):
+    """A photo as the model's input shows it, ``[height, width, 3]``, and the size of the whole upright photo.
+
+    ``size`` may be at a reduced scale: only its aspect ratio counts.
+    """
+
+    pixels: Pixels
+    size: Size
 
 
 @dataclass(frozen=True)

@@ -234,7 +234,7 @@ async def describe_model(pipeline: PipelineOfApp) -> ModelDescription:
         output_name=signature.output_name,
         domain_threshold=config.domain_threshold if signature.domain_output_name else None,
         attention=signature.attention_output_name is not None,
-        second_look=config.second_look if signature.attention_output_name else None,
+        second_look=model.second_look if pipeline.config.second_look else None,
         preprocessing=Preprocessing(**geometry.model_dump(), scale=scale, offset=offset),
         golden=[golden.name for golden in model.recipe.golden if not golden.name.startswith(MADE)],
     )
