@@ -25,6 +25,8 @@ LABELS = [f"thing <b>{number}</b>" for number in range(1000)]
 PHONE = {"viewport": {"width": 375, "height": 700}}
 # The model's input, and its rows and columns of places.
 SIZE, PLACES = 32, 8
+# The sides of a second look's box, as shares of those of the first look.
+BOX = 0.4
 ORIENTATION = 0x0112
 
 
@@ -67,12 +69,14 @@ class OwnModelPageTest(unittest.TestCase):
         base = Path(cls.enterClassContext(tempfile.TemporaryDirectory()))
         golden = GoldenPhoto("red one.jpg", PHOTOS["red"], {LABELS[0]: 1 / 334})
         colours = [number % 3 for number in range(len(LABELS))]
+        # A photo of one colour has 1 / 334 as its highest probability, one without any colour has 1 / 1000.
+        config = {"resize_mode": "crop", "second_look": {"max_confidence": 0.002, "min_side": BOX}}
         tiny_models.write_model(
             base / "1",
             LABELS,
             colours,
             SIZE,
-            {"resize_mode": "crop"},
+            config,
             [golden, replace(golden, name="made_1.jpg")],
             places=PLACES,
         )
@@ -137,7 +141,7 @@ class OwnModelPageTest(unittest.TestCase):
         """Return the card of a photo that shows where the model looked."""
         visit.choose({"name": name, "mimeType": "image/jpeg", "buffer": content})
         card = visit.card(name)
-        card.get_by_role("switch", name="Where the model looked").check()
+        card.get_by_role("switch").check()
         return card
 
     def test_the_map_lies_where_the_model_looked(self) -> None:
@@ -152,6 +156,7 @@ class OwnModelPageTest(unittest.TestCase):
             with self.subTest(name):
                 card = self.explained(visit, name, content)
                 preview = card.locator(".preview")
+                preview.locator("rect").evaluate_all("all => all.forEach((it) => (it.style.visibility = 'hidden'))")
                 # Nothing else may be bright: neither the button nor what is around the card's round corners.
                 card.evaluate("it => { it.style.borderRadius = 0; it.style.borderColor = '#000'; }")
                 card.locator(".remove").evaluate("it => it.style.visibility = 'hidden'")
@@ -167,18 +172,39 @@ class OwnModelPageTest(unittest.TestCase):
                 self.assertTrue(5 < place < 50, place)
                 for edge in range(4):
                     self.assertAlmostEqual(light[edge], spot[edge], delta=0.45 * place)
+                # The second look: around the place, within what the first look shows.
+                edges = """(it) => {
+                    const from = it.closest(".preview").getBoundingClientRect();
+                    const { left, top, right, bottom } = it.getBoundingClientRect();
+                    return [left - from.left, top - from.top, right - from.left, bottom - from.top];
+                }"""
+                seen = preview.locator(".map image").evaluate(edges)
+                box = preview.locator(".map .second-look").evaluate(edges)
+                for axis in (0, 1):
+                    self.assertAlmostEqual(box[axis + 2] - box[axis], BOX * (seen[axis + 2] - seen[axis]), delta=1)
+                    self.assertGreater(box[axis], seen[axis] - 1)
+                    self.assertLess(box[axis + 2], seen[axis + 2] + 1)
+                    self.assertTrue(box[axis] < (spot[axis] + spot[axis + 2]) / 2 < box[axis + 2])
 
     def test_the_words_say_where_it_looked(self) -> None:
         visit = self.visit()
         card = self.explained(visit, "spot.jpg", spot_photo(400, 300, 7, 7))
+        self.assertEqual(card.get_by_role("switch", name="Where the model looked").count(), 1)
         status = card.get_by_role("status")
-        self.assertEqual(status.inner_text(), "Brightest: lower right.")
+        self.assertEqual(
+            status.inner_text(), "Brightest: lower right. The frame is its second, closer look: lower right."
+        )
+        card.get_by_text("The model was not sure, so it looked again, closer.").wait_for()
         visit.page.get_by_role("button", name="Português").click()
         switch = visit.card("spot.jpg").get_by_role("switch", name="Para onde o modelo olhou")
         self.assertTrue(switch.is_checked())
-        self.assertEqual(status.inner_text(), "Mais claro: no canto inferior direito.")
+        self.assertIn("Mais claro: no canto inferior direito. A moldura é", status.inner_text())
+        visit.card("spot.jpg").get_by_text("olhou de novo, mais de perto.").wait_for()
         switch.uncheck()
         self.assertIn("algo que o modelo conhece", status.inner_text())
+        red = self.explained(visit, "red.jpg", PHOTOS["red"])
+        self.assertNotIn("moldura", red.get_by_role("status").inner_text())
+        self.assertEqual(red.get_by_text("de novo").or_(red.locator(".second-look")).count(), 0)
         black = self.explained(self.visit(), "black.jpg", spot_photo(400, 300, 20, 20))
         self.assertIn("Nowhere does it look like", black.get_by_role("status").inner_text())
 
@@ -219,7 +245,7 @@ class OwnModelPageTest(unittest.TestCase):
             "async (it) => (await it.decode(), it.naturalWidth / it.naturalHeight)"
         )
         self.assertEqual("alone" in (card.locator(".preview").get_attribute("class") or ""), shape > 1)
-        self.assertEqual(card.get_by_role("status").inner_text(), "Brightest: lower right.")
+        self.assertIn("Brightest: lower right.", card.get_by_role("status").inner_text())
 
     def test_a_model_that_does_not_tell_has_no_switch(self) -> None:
         visit = self.visit()
