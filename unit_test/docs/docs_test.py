@@ -13,7 +13,7 @@ import yaml
 from model_service import flags
 from model_service.errors import StartError
 from preprocess_service.app import app_server, config, errors, model_runner
-from preprocess_service.app.api.schemas import Failure, PredictSuccess
+from preprocess_service.app.api.schemas import Explanation, Failure, PredictSuccess
 from run import PROGRAMS
 
 ROOT = Path(__file__).parents[2]
@@ -182,7 +182,11 @@ class ApiTest(unittest.TestCase):
         fields = {name for row in rows(answers) for name in re.findall("`([^`]+)`", row[0])}
         self.assertEqual(fields, set(PredictSuccess.model_fields) - {"status"})
         (example,) = re.findall(r"```json\n(.*?)```", answers, re.DOTALL)
-        self.assertEqual(set(json.loads(example)), set(PredictSuccess.model_fields))
+        self.assertEqual(set(json.loads(example)), set(PredictSuccess.model_fields) - {"explanation"})
+        explained = section(API, "## Where the model looked")
+        (example,) = re.findall(r"```json\n(.*?)```", explained, re.DOTALL)
+        listed = {row[0].strip("`") for row in rows(explained)}
+        self.assertEqual([set(json.loads(example)["explanation"]), listed], [set(Explanation.model_fields)] * 2)
         (failed,) = re.findall(r"```json\n(.*?)```", section(API, "## Errors"), re.DOTALL)
         self.assertEqual(set(json.loads(failed)), set(Failure.model_fields))
         self.assertEqual(json.loads(failed)["msg"], errors.InvalidBase64("base64_invalid").text("en"))
