@@ -101,7 +101,10 @@ def _attentions(
     """Return the attention of each picture: None where it is invalid, because an answer does not depend on it."""
     if name is None:
         return [None] * count
-    sizes = [dimension.size for dimension in response.outputs[name].tensor_shape.dim]
+    output = response.outputs[name]
+    sizes = [dimension.size for dimension in output.tensor_shape.dim]
+    if output.dtype != types_pb2.DT_FLOAT:
+        return _without_attention(count, "it is missing or is not float32")
     if len(sizes) != 3 or sizes[0] != count or not 0 < sizes[1] * sizes[2] <= MOST_PLACES:
         return _without_attention(count, f"its shape is {sizes}")
     values = _read_floats(response, name)
