@@ -209,7 +209,7 @@ class OwnModelPageTest(unittest.TestCase):
         self.assertIn("Nowhere does it look like", black.get_by_role("status").inner_text())
 
     def test_the_switch_works_by_keyboard_and_moves_nothing(self) -> None:
-        # In Portuguese, the words that say where it looked take one line more than those that say what the switch shows.
+        # In Portuguese, the words that say where it looked take one line more than those that say what it shows.
         for settings in ({}, {**PHONE, "locale": "pt-BR"}):
             visit = self.visit(**settings)
             visit.choose({"name": "spot.jpg", "mimeType": "image/jpeg", "buffer": spot_photo(300, 500, 1, 1)})
