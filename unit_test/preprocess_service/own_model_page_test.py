@@ -201,7 +201,7 @@ class OwnModelPageTest(unittest.TestCase):
         self.assertIn("Mais claro: no canto inferior direito. A moldura é", status.inner_text())
         visit.card("spot.jpg").get_by_text("olhou de novo, mais de perto.").wait_for()
         switch.uncheck()
-        self.assertIn("algo que o modelo conhece", status.inner_text())
+        self.assertIn("algo que conhece", status.inner_text())
         red = self.explained(visit, "red.jpg", PHOTOS["red"])
         self.assertNotIn("moldura", red.get_by_role("status").inner_text())
         self.assertEqual(red.get_by_text("de novo").or_(red.locator(".second-look")).count(), 0)

@@ -475,12 +475,10 @@ class ForEveryoneTest(PageTest):
         self.assertEqual(reached, ["", "", "language", "choose", "use-camera", *samples])
         keyboard.press("Enter")
         self.assertEqual(visit.verdict("dog_2.jpg"), "Dog")
-        for focused in ("Clear all", "Remove dog_2.jpg", "curl"):
+        for focused in ("Clear all", "Remove dog_2.jpg", "Where the model looked", "curl"):
             keyboard.press("Tab")
-            self.assertIn(
-                focused,
-                visit.page.evaluate("document.activeElement.ariaLabel ?? document.activeElement.textContent"),
-            )
+            name = "({ ariaLabel, labels, textContent }) => ariaLabel ?? labels?.[0]?.textContent ?? textContent"
+            self.assertIn(focused, visit.page.locator(":focus").evaluate(name))
         keyboard.press("Space")
         visit.page.locator("pre").wait_for()
 
@@ -510,10 +508,11 @@ class ForEveryoneTest(PageTest):
                 self.assertEqual(visit.violations(), [])
 
     def fill(self, visit: Visit) -> None:
-        """Make one card of each kind: an answer with its code shown, an uncertain one, a failure, one in progress."""
+        """Make one card of each kind: an answer with all that it can show, an uncertain one, a failure, one in progress."""
         visit.choose(IMAGES / "dog_1.jpg", TEXT)
         visit.card("notes.txt")
         visit.card("dog_1.jpg").get_by_role("button", name="curl").click()
+        visit.card("dog_1.jpg").get_by_role("switch").check()
         doubtful = {"label": "CAT", "probabilities": {"CAT": 0.6, "DOG": 0.4}, "in_domain": False}
         answer_with(visit, json=doubtful)
         visit.choose(CAT)
