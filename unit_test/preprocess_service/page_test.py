@@ -508,7 +508,7 @@ class ForEveryoneTest(PageTest):
                 self.assertEqual(visit.violations(), [])
 
     def fill(self, visit: Visit) -> None:
-        """Make one card of each kind: an answer with all that it can show, an uncertain one, a failure, one in progress."""
+        """Make one card of each kind: an answer with all it can show, an uncertain one, a failure, one in progress."""
         visit.choose(IMAGES / "dog_1.jpg", TEXT)
         visit.card("notes.txt")
         visit.card("dog_1.jpg").get_by_role("button", name="curl").click()
