@@ -28,12 +28,20 @@ from numpy.typing import NDArray
 from tools.evaluation import photos
 from tools.evaluation.measures import Proportion, by_group, proportion
 from tools.service import PROJECT, Config, ConfigError, decode_image, read_config, resize, to_tensor, utils
-from tools.training import animals, features, quantization, views
+from tools.training import animals, attention, features, quantization, views
 from tools.training.calibration import CalibrationError, calibrated
 from tools.training.efficientnet_lite import VARIANTS, Network, WeightsError, installed_weights, load_network
-from tools.training.export import DOMAIN_NAME, OUTPUT_NAME, ExportError, Scaling, next_version, write_saved_model
+from tools.training.export import (
+    ATTENTION_NAME,
+    DOMAIN_NAME,
+    OUTPUT_NAME,
+    ExportError,
+    Scaling,
+    next_version,
+    write_saved_model,
+)
 from tools.training.heads import Chosen, Examples, HeadError, choose_head, hits, mean_accuracy
-from tools.training.quantization import Ranges, quantized_features
+from tools.training.quantization import Ranges, quantized_features, quantized_places
 
 Array = NDArray[np.float32]
 
@@ -57,10 +65,17 @@ def export(
     def outputs(image: Any) -> dict[str, Any]:
         import tensorflow as tf
 
-        pooled = quantized_features(network, image, ranges)
-        odds, domain = animals.graph(pooled, animals.Classifier.of(network.classifier))
+        places = quantized_places(network, image, ranges)
+        pooled = tf.reduce_mean(places, axis=[1, 2])
+        classifier = animals.Classifier.of(network.classifier)
+        imagenet = animals.tensors(classifier)
+        odds, domain = animals.graph(pooled, *imagenet, classifier.masks)
         logits = tf.matmul(pooled, tf.constant(kernel[:-1])) + tf.matmul(odds, tf.constant(kernel[-1:]))
-        return {OUTPUT_NAME: tf.nn.softmax(tf.nn.bias_add(logits, bias)), DOMAIN_NAME: domain}
+        return {
+            OUTPUT_NAME: tf.nn.softmax(tf.nn.bias_add(logits, bias)),
+            DOMAIN_NAME: domain,
+            ATTENTION_NAME: attention.graph(places, pooled, *imagenet, animals.KNOWN),
+        }
 
     scale, offset = config.picture.scaling()
     recipe = json.loads(config.picture.model_dump_json(exclude_defaults=True, exclude_none=True))
