@@ -246,6 +246,7 @@ class OwnModelPageTest(unittest.TestCase):
             "async (it) => (await it.decode(), it.naturalWidth / it.naturalHeight)"
         )
         self.assertEqual("alone" in (card.locator(".preview").get_attribute("class") or ""), shape > 1)
+        self.assertEqual(card.get_by_text("Without the photo: this browser does not turn it").count(), int(shape > 1))
         self.assertIn("Brightest: lower right.", card.get_by_role("status").inner_text())
 
     def test_a_model_that_does_not_tell_has_no_switch(self) -> None:

@@ -361,6 +361,8 @@ class CopyAsTest(PageTest):
             visit.page.locator('.card[aria-busy="false"]').get_by_text(words).first.wait_for()
         self.assertFalse(field.is_visible())
         visit.page.get_by_text("Model CAT-DOG").wait_for()
+        # Whether the model tells where it looked is known with a key only.
+        self.assertEqual(visit.card("dog_1.jpg").get_by_role("switch").count(), 1)
         for language, text in self.snippets(visit, "dog_1.jpg").items():
             with self.subTest(language):
                 self.assertRegex(self.run_pasted(language, text, str(IMAGES)), "pet_type.*DOG")

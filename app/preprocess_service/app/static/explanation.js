@@ -56,13 +56,15 @@ export function explanationMap(explanation, image) {
   });
   const frame = (name, part) => drawing("rect", { class: name, ...place(part) });
   const whole = { left: 0, top: 0, right: 1, bottom: 1 };
-  return drawing(
+  const picture = drawing(
     "svg",
-    { class: "map", viewBox: `0 0 ${photo.width} ${photo.height}`, "aria-hidden": "true" },
+    { viewBox: `0 0 ${photo.width} ${photo.height}`, "aria-hidden": "true" },
     frame("photo", whole),
     drawing("image", { href: map, preserveAspectRatio: "none", ...place(region) }),
     ...(box ? [frame("edge", box), frame("second-look", box)] : []),
   );
+  const isTurned = image?.naturalWidth && !isShownAsSeen(image, explanation);
+  return element("div", { class: "map" }, picture, ...(isTurned ? [element("p", {}, say("lookedTurned"))] : []));
 }
 
 function describe({ attention, region, box }) {
