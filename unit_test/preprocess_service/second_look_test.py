@@ -247,13 +247,14 @@ class PipelineTest(unittest.IsolatedAsyncioTestCase):
                 self.assertEqual(len(self.runner.seen), 2)
 
     async def test_one_look_is_enough_where_nothing_asks_for_a_second_one(self) -> None:
-        without = model_version(3, RECIPE)
+        silent = CONFIG.model_copy(update={"second_look": None})
+        unasked = RECIPE.model_copy(update={"preprocessor_config": silent})
         for name, answer, change in (
             ("sure", said(0.95, ATTENTION), {}),
             ("at the limit", said(0.9, ATTENTION), {}),
             ("no attention in the answer", said(0.6), {}),
-            ("no attention in the model", said(0.6, ATTENTION), {"model": without}),
-            ("no recipe for it", said(0.6, ATTENTION), {"model": model_version(3, SHIPPED, WITH_ATTENTION)}),
+            ("no attention in the model", said(0.6, ATTENTION), {"model": model_version(3, RECIPE)}),
+            ("no recipe for it", said(0.6, ATTENTION), {"model": model_version(3, unasked, WITH_ATTENTION)}),
             ("another version has answered", said(0.6, ATTENTION, 4), {}),
             ("switched off", said(0.6, ATTENTION), {"config": False}),
         ):
