@@ -11,8 +11,11 @@ import numpy as np
 import requests
 from numpy.typing import NDArray
 
+# These two load TensorFlow's messages, and after that TensorFlow itself can't be loaded.
+from preprocess_service.app.inference import second_look
+from preprocess_service.app.serving_client import predict_response
 from tools.inference import import_openvino
-from tools.service import Box, Config, predict_response, prepare, second_look
+from tools.service import Box, Config, prepare
 from tools.sessions import Sessions
 from tools.training.export import ATTENTION_NAME, DOMAIN_NAME
 
