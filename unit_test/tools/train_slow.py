@@ -23,7 +23,8 @@ class WholeTrainTest(train_test.FolderCase):
         compiled = openvino.Core().compile_model(str(self.model / "1"), "CPU")
         self.assertEqual(compiled.inputs[0].names, {"image"})
         self.assertEqual(
-            {name for output in compiled.outputs for name in output.names}, {"probabilities", "domain_score"}
+            {name for output in compiled.outputs for name in output.names},
+            {"probabilities", "domain_score", "attention"},
         )
         # The recipe adds this signature.
         self.assertIn(b"pixels", (self.model / "1" / "assets.extra" / "tf_serving_warmup_requests").read_bytes())
@@ -35,6 +36,7 @@ class WholeTrainTest(train_test.FolderCase):
             answer = compiled(service.to_tensor(image, picture)[None])
             probabilities = answer["probabilities"][0]
             self.assertTrue(0 <= float(answer["domain_score"][0]) <= 1)
+            self.assertEqual(answer["attention"].shape, (1, 2, 2))
             self.assertAlmostEqual(float(probabilities.sum()), 1.0, places=5)
             self.assertEqual(int(probabilities.argmax()), expected, label)
 
