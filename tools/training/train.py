@@ -28,12 +28,13 @@ from numpy.typing import NDArray
 from tools.evaluation import photos
 from tools.evaluation.measures import Proportion, by_group, proportion
 from tools.service import PROJECT, Config, ConfigError, decode_image, read_config, resize, to_tensor, utils
-from tools.training import animals, features, quantization, views
-from tools.training.calibration import CalibrationError, calibrated
-from tools.training.efficientnet_lite import VARIANTS, Network, WeightsError, installed_weights, load_network
+from tools.training.backbone import features, quantization, views
+from tools.training.backbone.calibration import CalibrationError, calibrated
+from tools.training.backbone.efficientnet_lite import VARIANTS, Network, WeightsError, installed_weights, load_network
+from tools.training.backbone.quantization import Ranges, quantized_features
+from tools.training.cats_and_dogs import animals
+from tools.training.cats_and_dogs.heads import Chosen, Examples, HeadError, choose_head, hits, mean_accuracy
 from tools.training.export import DOMAIN_NAME, OUTPUT_NAME, ExportError, Scaling, next_version, write_saved_model
-from tools.training.heads import Chosen, Examples, HeadError, choose_head, hits, mean_accuracy
-from tools.training.quantization import Ranges, quantized_features
 
 Array = NDArray[np.float32]
 

@@ -14,7 +14,9 @@ from PIL import Image
 
 from tools import service
 from tools.evaluation import photos
-from tools.training import export, features, heads, logistic, train, views
+from tools.training import export, train
+from tools.training.backbone import features, views
+from tools.training.cats_and_dogs import heads, logistic
 from unit_test.tools.programs import PROJECT, run_tool
 
 

@@ -8,9 +8,10 @@ from numpy.typing import NDArray
 from tqdm import tqdm
 
 from tools.evaluation.measures import Proportion, by_group
-from tools.training import animals, features
-from tools.training.efficientnet_lite import Network
-from tools.training.logistic import LinearHead, Scaler, fit_path
+from tools.training.backbone import features
+from tools.training.backbone.efficientnet_lite import Network
+from tools.training.cats_and_dogs import animals
+from tools.training.cats_and_dogs.logistic import LinearHead, Scaler, fit_path
 
 Array = NDArray[np.float32]
 
