@@ -131,7 +131,7 @@ def _too_few(folder: Path, folders: Sequence[Path]) -> str:
         return f"{folder} has no folders: make one for each class, named as the class, and put its photos there"
     inner = _folders(folders[0])
     if len(inner) >= FEWEST_CLASSES:
-        return f"{folder} has only one folder, which has {len(inner)}: did you mean {folders[0]}?"
+        return f"{folder} has only one folder. That one has {len(inner)}: did you mean {folders[0]}?"
     return f"{folder} has only one class, {folders[0].name!r}: a classifier needs two or more folders of photos"
 
 

@@ -47,10 +47,17 @@ def split(labels: Sequence[str], found: Features, share: float, seed: int) -> Sp
     _check(labels, classes, FEWEST_PHOTOS, "photos that can be read and are no copies")
     groups = near_duplicates(values, found.sketches[kept])
     notes += _alike(labels, photos, groups)
-    held = _choose(classes, groups, _scrambled(digests, seed), share)
+    order = _scrambled(digests, seed)
+    held = _choose(classes, groups, order, share)
+    # Of a camera that never moves, all photos are alike.
+    if alike := _badly_split(classes, held):
+        notes.append(
+            f"most photos of {named([labels[number] for number in alike])} are near-duplicates, so they are on both "
+            "sides of the split: the figures hold for photos like these only"
+        )
+        groups = np.arange(len(photos))
+        held = _choose(classes, groups, order, share)
     training, validation = (_part(photos, values, groups, chosen) for chosen in (~held, held))
-    _check(labels, training.classes, FEWEST_TRAINING, "photos for training, because others are near-duplicates")
-    _check(labels, validation.classes, FEWEST_VALIDATION, "photos for validation, because others are near-duplicates")
     return Split(training, validation, [*notes, *_few(labels, training.classes)])
 
 
@@ -156,6 +163,12 @@ def _choose(classes: Numbers, groups: Numbers, order: NDArray[np.uint64], share:
             held[numbers] = True
             wanted = {label: count - counts[label] for label, count in wanted.items()}
     return held
+
+
+def _badly_split(classes: Numbers, held: Flags) -> list[int]:
+    """Return the classes with too few photos in one part."""
+    training, validation = (np.bincount(classes[chosen], minlength=classes.max() + 1) for chosen in (~held, held))
+    return np.flatnonzero((training < FEWEST_TRAINING) | (validation < FEWEST_VALIDATION)).tolist()
 
 
 def _check(labels: Sequence[str], classes: Numbers, fewest: int, what: str) -> None:
