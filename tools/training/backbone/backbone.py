@@ -13,12 +13,15 @@ from tools.service import Config, resize, utils
 from tools.training.backbone import features, quantization, views
 from tools.training.backbone.calibration import calibrated
 from tools.training.backbone.efficientnet_lite import VARIANTS, Network, installed_weights, load_network
-from tools.training.backbone.quantization import Ranges, quantized_features
+from tools.training.backbone.quantization import Ranges, quantized_features, quantized_places
 from tools.training.export import write_saved_model
 
 # The ranges of the shipped CAT-DOG. They were calibrated on its training photos. With them every model has the same
 # backbone, and a training run needs no calibration.
 RANGES = Path(__file__).with_name("ranges_lite2.json")
+
+# The parts of a recipe that say what is done with an answer.
+NOT_FOR_FEATURES = {"domain_threshold", "second_look"}
 
 
 @dataclass(frozen=True)
@@ -53,13 +56,17 @@ class Backbone:
         ranges = calibrated(network, photos, config, cache, base)
         return cls(network, ranges, config, base | {"ranges": ranges})
 
-    def pooled(self, image: Any) -> Any:
-        """TensorFlow: float32 [batch, height, width, 3] -> the mean of the last feature map, [batch, features]."""
-        return quantized_features(self.network, image, self.ranges)
+    def places(self, image: Any) -> Any:
+        """TensorFlow: float32 [batch, height, width, 3] -> the last feature map, [batch, height, width, features]."""
+        return quantized_places(self.network, image, self.ranges)
 
     def model(self, cache: Path) -> Path:
         """Return the backbone as a SavedModel in `cache`, which is written once."""
-        return feature_model(self.pooled, self.config, cache, self.fingerprint)
+
+        def pooled(image: Any) -> Any:
+            return quantized_features(self.network, image, self.ranges)
+
+        return feature_model(pooled, self.config, cache, self.fingerprint)
 
 
 def fingerprint(config: Config, weights: Path, variant: str) -> dict[str, object]:
@@ -68,7 +75,7 @@ def fingerprint(config: Config, weights: Path, variant: str) -> dict[str, object
     return {
         "variant": variant,
         "weights": hashlib.sha256(weights.read_bytes()).hexdigest(),
-        "picture": config.picture.model_dump(),
+        "picture": config.picture.model_dump(exclude=NOT_FOR_FEATURES),
         "code": [hashlib.sha256(path.read_bytes()).hexdigest() for path in code],
     }
 
