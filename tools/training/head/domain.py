@@ -20,8 +20,8 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tools.training.head.softmax_head import FOLDS, ROWS, assign_folds, sample
 from tools.training.run import Array, Head, Numbers, Part
-from tools.training.softmax_head import FOLDS, ROWS, assign_folds, sample
 
 DIRECTIONS = 256
 PROTOTYPES = 256
