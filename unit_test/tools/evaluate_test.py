@@ -15,7 +15,8 @@ from typing import Any
 import numpy as np
 from PIL import Image
 
-from tools.evaluation import evaluate, measures
+from tools import service as tools_service
+from tools.evaluation import evaluate, measures, predictors
 from unit_test.tools.programs import PROJECT, answering_with, run_tool
 
 IMAGES = PROJECT / "images"
@@ -33,7 +34,9 @@ class Service(BaseHTTPRequestHandler):
             self.answer(503, {"status": "Failed", "msg": "No model.", "code": "model_unavailable"})
         else:
             dog = 0.9 if data == b"dog" else 0.2
-            self.answer(200, {"pet_type": "DOG", "probabilities": {"CAT": 1 - dog, "DOG": dog}})
+            self.answer(
+                200, {"pet_type": "DOG", "probabilities": {"CAT": 1 - dog, "DOG": dog}, "looks": 1 + (dog == 0.2)}
+            )
 
     def answer(self, status: int, body: dict[str, Any]) -> None:
         data = json.dumps(body).encode()
@@ -109,6 +112,7 @@ class EvaluateTest(unittest.TestCase):
         )
         self.assertEqual([Path(row["photo"]).name for row in found["mistakes"]], ["2.jpg"])
         self.assertEqual(list(found["refused"].values()), ["The picture is broken."])
+        self.assertEqual(found["second_looks"], 0.5)
         self.assertIn("75.00%", out)
         self.assertIn("The picture is broken.", out)
 
@@ -121,6 +125,21 @@ class EvaluateTest(unittest.TestCase):
         found = json.loads(self.report.read_text("utf-8"))
         self.assertEqual(found["confusion_matrix"]["counts"], [[2, 0], [0, 2]])
         self.assertEqual([Path(name).name for name in found["refused"]], ["torn.jpg"])
+
+    def test_model_takes_the_second_looks_of_the_recipe(self) -> None:
+        always = tools_service.TRAINING.second_look.model_copy(
+            update={"max_confidence": 1.0, "weight": 1.0, "min_side": 0.5}
+        )
+        config = tools_service.read_config(None).with_picture(second_look=always.model_dump())
+        data = (IMAGES / "cat_1.jpg").read_bytes()
+        twice = predictors.ModelPredictor(MODEL, config, 2)(data)
+        self.assertEqual(twice.looks, 2)
+        once = predictors.ModelPredictor(MODEL, config.with_picture(second_look=None), 2)
+        first = once(data)
+        self.assertEqual(first.looks, 1)
+        self.assertNotEqual(twice.probabilities.tolist(), first.probabilities.tolist())
+        self.assertAlmostEqual(float(twice.probabilities.sum()), 1, places=6)
+        self.assertEqual(twice.domain, first.domain)
 
     def test_neither_and_pictures_are_in_the_report(self) -> None:
         for path in sorted(IMAGES.glob("*_?.jpg")):
