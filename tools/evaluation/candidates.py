@@ -28,9 +28,10 @@ from tools.evaluation import photos
 from tools.evaluation.cost import openvino_milliseconds
 from tools.evaluation.measures import Proportion, proportion
 from tools.service import BACKGROUND, PROJECT, Config, ConfigError, decode_image, read_config, to_tensor
-from tools.training import features, views
-from tools.training.calibration import CalibrationError, calibrated
-from tools.training.efficientnet_lite import (
+from tools.training.backbone import features, views
+from tools.training.backbone.backbone import feature_model, fingerprint
+from tools.training.backbone.calibration import CalibrationError, calibrated
+from tools.training.backbone.efficientnet_lite import (
     VARIANTS,
     Network,
     WeightsError,
@@ -38,10 +39,17 @@ from tools.training.efficientnet_lite import (
     load_network,
     pooled_features,
 )
+from tools.training.backbone.quantization import quantized_features
+from tools.training.cats_and_dogs.heads import (
+    Examples,
+    fit_heads,
+    hits,
+    leave_one_source_out,
+    mean_accuracy,
+    source_accuracies,
+)
+from tools.training.cats_and_dogs.method import report_broken
 from tools.training.export import ExportError
-from tools.training.heads import Examples, fit_heads, hits, leave_one_source_out, mean_accuracy, source_accuracies
-from tools.training.quantization import quantized_features
-from tools.training.train import feature_model, fingerprint, report_broken
 
 # The penalty of train.py.
 PENALTY = 0.3

@@ -21,7 +21,7 @@ from numpy.typing import NDArray
 
 from tools.evaluation.photos import SUFFIXES
 from tools.service import Config, ConfigError, ServiceError, decode_image, read_config, to_tensor
-from tools.training.efficientnet_lite import (
+from tools.training.backbone.efficientnet_lite import (
     VARIANTS,
     Network,
     WeightsError,

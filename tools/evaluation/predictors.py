@@ -101,13 +101,14 @@ class ModelPredictor:
 
     def __call__(self, data: bytes) -> Prediction:
         settings = self._config.picture.second_look
-        found = self._look(data)
+        found = self.look(data)
         if settings and found.attention is not None and found.confidence < settings.max_confidence:
             box = second_look.find_box(found.attention, settings)
-            found = second_look.combine(found, self._look(data, box), settings)
+            found = second_look.combine(found, self.look(data, box), settings)
         return Prediction(np.array([*found.probabilities.values()], np.float32), found.domain_score, found.looks)
 
-    def _look(self, data: bytes, box: Box | None = None) -> predict_response.Prediction:
+    def look(self, data: bytes, box: Box | None = None) -> predict_response.Prediction:
+        """Return what the model answers for the photo, or for a part of what the first look shows."""
         try:
             batch = prepare(data, self._config, box)[None]
         except Exception as exc:  # decoders raise different exceptions for broken files

@@ -29,11 +29,11 @@ from tools.evaluation.measures import expected_calibration_error, proportion, re
 from tools.evaluation.photos import Photo
 from tools.inference import import_openvino
 from tools.service import PROJECT, Box, Config, ConfigError, SecondLook, prepare, read_config
-from tools.training import animals, heads
-from tools.training.efficientnet_lite import VARIANTS, WeightsError, load_network
+from tools.training.backbone.efficientnet_lite import VARIANTS, WeightsError, load_network
+from tools.training.cats_and_dogs import animals, heads
+from tools.training.cats_and_dogs.heads import Examples
+from tools.training.cats_and_dogs.logistic import LinearHead
 from tools.training.export import ATTENTION_NAME, OUTPUT_NAME
-from tools.training.heads import Examples
-from tools.training.logistic import LinearHead
 
 Array = NDArray[np.float32]
 Numbers = NDArray[np.float64]

@@ -18,7 +18,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.training import animals
+from tools.training.cats_and_dogs import animals
 from tools.training.export import ATTENTION_NAME, DOMAIN_NAME, ExportError, folder_written_beside
 
 Array = NDArray[np.float32]

@@ -9,7 +9,7 @@ import numpy as np
 from PIL import Image
 
 from tools.evaluation import domain, measures
-from tools.training import animals
+from tools.training.cats_and_dogs import animals
 
 
 class MeasuresTest(unittest.TestCase):

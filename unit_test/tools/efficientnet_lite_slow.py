@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from tools.training import efficientnet_lite
+from tools.training.backbone import efficientnet_lite
 from unit_test.tools.efficientnet_lite_test import LITE0, Array, convolve, normalise
 from unit_test.tools.programs import PROJECT
 
@@ -21,7 +21,8 @@ BUILD = """
 import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from tools.training import export, efficientnet_lite
+from tools.training import export
+from tools.training.backbone import efficientnet_lite
 network = efficientnet_lite.load_network(efficientnet_lite.VARIANTS["lite0"])
 size = int(sys.argv[3])
 export.write_saved_model(Path(sys.argv[2]), (size, size),

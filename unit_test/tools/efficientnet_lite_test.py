@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.training import efficientnet_lite
+from tools.training.backbone import efficientnet_lite
 
 Array = NDArray[np.float64]
 LITE0 = efficientnet_lite.VARIANTS["lite0"]

@@ -21,7 +21,8 @@ import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
 import numpy as np, tensorflow as tf
-from tools.training import efficientnet_lite, export, quantization
+from tools.training import export
+from tools.training.backbone import efficientnet_lite, quantization
 folder, size = Path(sys.argv[2]), int(sys.argv[3])
 network = efficientnet_lite.load_network(efficientnet_lite.VARIANTS["lite0"])
 pictures = np.load(folder / "pictures.npy")

@@ -8,7 +8,7 @@ import numpy as np
 
 from tools import service
 from tools.evaluation import photos
-from tools.training import calibration, efficientnet_lite, quantization
+from tools.training.backbone import calibration, efficientnet_lite, quantization
 from unit_test.tools.programs import PROJECT
 
 

@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tools.training.efficientnet_lite import Convolution, Network, apply_network, convolve
+from tools.training.backbone.efficientnet_lite import Convolution, Network, apply_network, convolve
 
 Array = NDArray[np.float32]
 

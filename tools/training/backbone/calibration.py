@@ -13,8 +13,8 @@ from numpy.typing import NDArray
 
 from tools.evaluation.photos import Photo
 from tools.service import Config, decode_image, to_tensor
-from tools.training.efficientnet_lite import Network
-from tools.training.quantization import calibrate
+from tools.training.backbone.efficientnet_lite import Network
+from tools.training.backbone.quantization import calibrate
 
 Array = NDArray[np.float32]
 
