@@ -47,6 +47,9 @@ def parser() -> argparse.ArgumentParser:
         "one more feature, and the penalty is chosen on left-out sources. The other options need it.",
     )
     animals.add_argument("--cats-and-dogs", action="store_true", help="train CAT-DOG by its own method")
+    animals.add_argument(
+        "--calibrate", action="store_true", help="measure the 8-bit ranges on these photos; else they are CAT-DOG's"
+    )
     animals.add_argument("--variant", choices=VARIANTS, default="lite2", help="backbone (default: %(default)s)")
     animals.add_argument("--weights", type=Path, help="the backbone's .pth (default: the installed package's)")
     animals.add_argument("--index", type=Path, help="INDEX.csv with sources (default: in the folder or its parent)")
