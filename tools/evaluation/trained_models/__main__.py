@@ -7,8 +7,8 @@ seven sources of the cat and dog photos as classes. Near-duplicates are in one p
 
 - the accuracy of the head on the rounded backbone, beside scikit-learn's LogisticRegression on features in float32;
 - the domain score and others that were tried: the AUROC of classes that were left out of training (1: perfect);
-- the time of the network for one photo, beside the shipped CAT-DOG (--cost);
-- what a second look does on photos of validation (--second-look).
+- the time of the network for one photo, beside the shipped CAT-DOG;
+- what a second look does on photos of validation.
 """
 
 import argparse
@@ -34,6 +34,8 @@ from tools.training.head.domain import fit_domain
 from tools.training.head.second_look import looker, try_second_look
 from tools.training.head.softmax_head import fit_head
 from tools.training.run import Part
+
+PARTS = ("accuracy", "second-look", "cost", "domain")
 
 
 def divided(found: Photos, name: str) -> tuple[list[str], Part, Part, Any, Any]:
@@ -102,10 +104,10 @@ def measure_models(found: Photos, backbone: Backbone, options: argparse.Namespac
             domain = fit_domain(training, validation, head, backbone.network.classifier[0])
             models[name] = Path(scratch) / name
             write_saved_model(models[name], backbone.config.size, graph_outputs(backbone, head, domain))
-            if options.second_look:
+            if "second-look" in options.parts:
                 probabilities = softmax(head.logits(validation.served()))
                 measure_second_look(name, models[name], backbone.config, validation, probabilities)
-        if options.cost:
+        if "cost" in options.parts:
             times = openvino_milliseconds(models, options.rounds)
             first = next(iter(times.values()))
             print("\nmilliseconds of the network for one photo, in one thread")
@@ -128,10 +130,8 @@ def main(arguments: list[str] | None = None) -> int:
     cache = PROJECT / ".build" / "features"
     parser.add_argument("--cache", type=Path, default=cache, help="folder for features (default: %(default)s)")
     parser.add_argument("--workers", type=int, default=os.cpu_count() or 1, help="threads (default: %(default)s)")
-    parser.add_argument("--cost", action="store_true", help="measure the time, too")
     parser.add_argument("--rounds", type=int, default=200, help="calls of each network (default: %(default)s)")
-    parser.add_argument("--second-look", action="store_true", help="try a second look, too")
-    parser.add_argument("--no-domain", action="store_true", help="leave out the scores, which take the longest")
+    parser.add_argument("--parts", nargs="+", choices=PARTS, default=PARTS, help="what to measure (default: all)")
     options = parser.parse_args(arguments)
     try:
         config = read_config(None)
@@ -140,11 +140,11 @@ def main(arguments: list[str] | None = None) -> int:
     except (PhotosError, OSError) as exc:
         print(f"trained_models: {exc}", file=sys.stderr)
         return 2
-    for name in NAMES:
+    for name in NAMES if "accuracy" in options.parts else ():
         measure_accuracy(found, name)
-    if options.cost or options.second_look:
+    if {"cost", "second-look"} & set(options.parts):
         measure_models(found, backbone, options)
-    if not options.no_domain:
+    if "domain" in options.parts:
         measure_domain(found, backbone.network.classifier)
     return 0
 

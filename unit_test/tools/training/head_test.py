@@ -171,6 +171,11 @@ class SecondLookTest(unittest.TestCase):
         self.assertGreater(found.mended, found.spoiled)
         self.assertIn("it helps", str(found))
 
+    def test_more_mended_labels_alone_are_no_proof(self) -> None:
+        found = self.judged(0.8)
+        self.assertGreater(found.mended, found.spoiled)
+        self.assertIsNone(found.settings)
+
     def test_it_is_not_taken_if_it_does_not_help(self) -> None:
         for share in (0.5, 0.1):
             with self.subTest(share=share):
