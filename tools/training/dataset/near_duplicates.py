@@ -1,8 +1,9 @@
 """Finds near-duplicates among photos: rescaled, recompressed, slightly cropped or mirrored copies, and bursts.
 
 Two photos are near-duplicates if their sketches (8 x 8 pixels in grey) and their features are both similar. Measured on
-copies of 1,494 photos: rescaled to 55 %, recompressed with quality 40, 20 % lighter or darker, cut by up to 10 %,
-mirrored: 99.8 to 100 % are found; all of that at once: 98 %. Of 1.1 million pairs of different photos, two are found.
+copies of 1,494 photos, which were rescaled to 55 %, recompressed with quality 40, made 20 % darker or 25 % lighter, cut
+by up to 5 % on each side, or mirrored: 99.8 to 100 % are found. Of those with several of these changes, 98 % are found.
+Of 1.1 million pairs of different photos, two are found.
 """
 
 from collections.abc import Iterator
