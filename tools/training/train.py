@@ -4,7 +4,8 @@
     python run.py serve --model birds              then open http://localhost:7998
 
 The names of the folders are the classes. A part of the photos is kept for validation; if there are train/ and val/,
-they are used. The photos stay where they are, and nothing is sent anywhere. A stopped run continues where it was.
+they are used. Nothing is sent anywhere. Three of your photos, made small, become part of the model: the service checks
+its answers with them, and shows them on its page. A stopped run continues where it was.
 docs/training.md explains the data, the method and the results.
 """
 
@@ -24,7 +25,10 @@ VARIANTS = ("lite0", "lite1", "lite2")
 def parser() -> argparse.ArgumentParser:
     """Return the parser of the command line."""
     found = argparse.ArgumentParser(
-        prog="run.py train", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+        prog="run.py train",
+        usage="run.py train PHOTOS --name NAME [options]",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     found.add_argument("photos", type=Path, metavar="PHOTOS", help="a folder with one folder of photos per class")
     found.add_argument("--name", required=True, help="the model's name: a folder in prev_trained_models")
@@ -43,10 +47,14 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("--traceback", action="store_true", help="show the traceback of an unexpected error")
     animals = found.add_argument_group(
         "cats and dogs",
-        "With --cats-and-dogs, PHOTOS has train/{cat,dog} and val/{cat,dog}. ImageNet's own odds of cats and dogs are "
-        "one more feature, and the penalty is chosen on left-out sources. The other options need it.",
+        "With --cats-and-dogs, PHOTOS has train/{cat,dog} and val/{cat,dog}. ImageNet's own odds of cats\n"
+        "and dogs are one more feature, and the penalty is chosen on left-out sources. The other options\n"
+        "of this group need it.",
     )
     animals.add_argument("--cats-and-dogs", action="store_true", help="train CAT-DOG by its own method")
+    animals.add_argument(
+        "--calibrate", action="store_true", help="measure the 8-bit ranges on these photos; else they are CAT-DOG's"
+    )
     animals.add_argument("--variant", choices=VARIANTS, default="lite2", help="backbone (default: %(default)s)")
     animals.add_argument("--weights", type=Path, help="the backbone's .pth (default: the installed package's)")
     animals.add_argument("--index", type=Path, help="INDEX.csv with sources (default: in the folder or its parent)")

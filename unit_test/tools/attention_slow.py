@@ -9,7 +9,8 @@ from pathlib import Path
 
 import numpy as np
 
-from tools.training import animals, attention
+from tools.training import attention
+from tools.training.cats_and_dogs import animals
 from unit_test.model_service.fixtures import Array
 from unit_test.tools.export_test import PROJECT, answers
 
@@ -21,7 +22,8 @@ BUILD = f"""
 import sys
 sys.path.insert(0, sys.argv[1])
 from pathlib import Path
-from tools.training import animals, attention, export
+from tools.training import attention, export
+from tools.training.cats_and_dogs import animals
 import numpy as np
 import tensorflow as tf
 folder = Path(sys.argv[2])

@@ -3,8 +3,11 @@
 import unittest
 
 from tools import model_folder, service
+from tools.evaluation import predictors
 from unit_test.tools import train_test
+from unit_test.tools.programs import run_tool
 from unit_test.tools.train_test import write_data
+from unit_test.tools.training.classifier_test import write_photos
 
 
 class WholeTrainTest(train_test.FolderCase):
@@ -55,6 +58,35 @@ class WholeTrainTest(train_test.FolderCase):
         self.assertIn("train: a class has no readable photo", err)
         self.assertIn("skipped 4 broken", err)
         self.assertFalse((self.model / "1").exists())
+
+    def test_own_photos_become_a_version_that_is_served_as_it_was_trained(self) -> None:
+        photos = self.folder / "my phot\u00f6s"
+        write_photos(photos, {"a": 30, "b c": 30, "d\u00e9": 30})
+        places = ("--models", self.model.parent, "--cache", self.cache)
+        done = run_tool("training.train", photos, "--name", "COLOURS", *places)
+        self.assertEqual(done.returncode, 0, done.stderr)
+        self.assertIn("run.py serve --model COLOURS", done.stdout)
+        folder = self.model.parent / "COLOURS" / "1"
+        recipe = model_folder.read_recipe(folder)
+        self.assertEqual(recipe.labels, ("a", "b c", "d\u00e9"))
+        self.assertEqual(len(recipe.golden), 3)
+        self.assertEqual(recipe.preprocessor_config.domain_threshold, 0.5)
+        config = service.Config(service.read_config(None).service, recipe.preprocessor_config)
+        predict = predictors.ModelPredictor(folder, config, 3)
+        for golden in recipe.golden:
+            found = predict.look(golden.photo)
+            for label, expected in golden.probabilities.items():
+                number = recipe.labels.index(label)
+                self.assertAlmostEqual(found.probabilities[str(number)], expected, delta=1e-3)
+            assert found.attention is not None and found.domain_score is not None
+            self.assertEqual(found.attention.shape, (8, 8))
+            self.assertGreaterEqual(found.domain_score, 0.5)
+        wrong = [
+            path
+            for path in sorted(photos.rglob("*.png"))
+            if recipe.labels[int(predict(path.read_bytes()).probabilities.argmax())] != path.parent.name
+        ]
+        self.assertLessEqual(len(wrong), 4, wrong)
 
 
 if __name__ == "__main__":

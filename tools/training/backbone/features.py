@@ -204,16 +204,21 @@ def extract(photos: Sequence[Photo], extraction: Extraction, cache: Path, worker
     backbone: _Backbone | None = None
     chunks = []
     with ThreadPoolExecutor(workers) as pool, tqdm(total=len(photos), desc=title, bar_format=_BAR) as bar:
-        for part in _parts(photos):
-            path = _chunk_file(cache, part, extraction)
-            chunk = _read_chunk(path)
-            if chunk is None:
-                backbone = backbone or _Backbone(extraction.model, workers)
-                chunk = _compute_chunk(part, extraction, backbone, pool, bar)
-                _write_chunk(path, chunk)
-            else:
-                bar.update(len(part))
-            chunks.append(chunk)
+        try:
+            for part in _parts(photos):
+                path = _chunk_file(cache, part, extraction)
+                chunk = _read_chunk(path)
+                if chunk is None:
+                    backbone = backbone or _Backbone(extraction.model, workers)
+                    chunk = _compute_chunk(part, extraction, backbone, pool, bar)
+                    _write_chunk(path, chunk)
+                else:
+                    bar.update(len(part))
+                chunks.append(chunk)
+        except BaseException:
+            # Otherwise a stopped run would first compute the rest of the chunk.
+            pool.shutdown(cancel_futures=True)
+            raise
     return _join(photos, chunks)
 
 

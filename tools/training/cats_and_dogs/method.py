@@ -69,7 +69,10 @@ def read_examples(options: argparse.Namespace, config: Config) -> tuple[Examples
     index = options.index or photos.find_index(options.photos)
     # Both folders are checked first, so that a missing val is reported at once.
     found = {part: photos.find_photos(options.photos / part, LABELS, index) for part in ("train", "val")}
-    backbone = Backbone.calibrated(config, options.variant, options.weights, found["train"], options.cache)
+    if options.calibrate or options.weights or options.variant != "lite2":
+        backbone = Backbone.calibrated(config, options.variant, options.weights, found["train"], options.cache)
+    else:
+        backbone = Backbone.frozen(config)
     model = backbone.model(options.cache)
     examples = []
     # The random views of training photos are cut from the complete photo, so it is decoded in full size.
