@@ -42,6 +42,7 @@ from tools.evaluation.predictors import (
     RefusedPhoto,
     ServicePredictor,
 )
+from tools.evaluation.report.results import Results
 from tools.service import PROJECT, ConfigError, read_config
 
 
@@ -109,15 +110,6 @@ def calibration(answers: Answers) -> dict[str, Any]:
     return {"ece": expected_calibration_error(bins), "bins": [asdict(found) for found in bins]}
 
 
-def worst(answers: Answers, most: int = 36) -> list[tuple[Path, str]]:
-    """Return the mistakes with the highest confidence, at most `most`: path and caption."""
-    wrong = [number for number in np.argsort(-answers.probabilities.max(1)) if not answers.right[number]]
-    sure = answers.probabilities.max(1)
-    return [(answers.photos[number].path, f"said {answers.predicted[number]}, {sure[number]:.1%}") for number in wrong][
-        :most
-    ]
-
-
 def report(answers: Answers, labels: Sequence[str]) -> dict[str, Any]:
     """Return all figures, for JSON."""
     sources = by_group(answers.right, [photo.source for photo in answers.photos])
@@ -178,7 +170,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     parser.add_argument("--neither", type=Path, help="folder with photos of none of the classes")
     parser.add_argument("--threshold", type=float, help="threshold of the domain score (default: the recipe's)")
     parser.add_argument("--cost", action="store_true", help="measure --model on one core, in OpenVINO and TensorFlow")
-    parser.add_argument("--pictures", type=Path, help="write reliability.png and mistakes.png into this folder")
+    parser.add_argument("--pictures", type=Path, help="write reliability.png and mistakes.jpg into this folder")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
     return parser.parse_args(arguments)
 
@@ -206,7 +198,7 @@ def evaluate(options: argparse.Namespace) -> None:
         found["milliseconds"] = milliseconds(options.model)
         print(f"\nmilliseconds a photo on one core: {found['milliseconds']}")
     if options.pictures:
-        draw(answers, options.pictures)
+        draw(answers, labels, options.pictures)
     if options.json:
         options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
 
@@ -219,14 +211,14 @@ def milliseconds(model: Path) -> dict[str, float | None]:
     }
 
 
-def draw(answers: Answers, folder: Path) -> None:
-    """Write reliability.png and mistakes.png."""
-    from tools.evaluation import charts  # importing matplotlib takes a second
+def draw(answers: Answers, labels: Sequence[str], folder: Path) -> None:
+    """Write reliability.png and mistakes.jpg."""
+    from tools.evaluation.report import pictures  # importing matplotlib takes a second
 
     folder.mkdir(parents=True, exist_ok=True)
-    bins = reliability(answers.probabilities.max(1), answers.right)
-    charts.draw_reliability(bins, expected_calibration_error(bins), folder / "reliability.png")
-    charts.contact_sheet(worst(answers), folder / "mistakes.png")
+    results = Results(tuple(labels), answers.photos, answers.probabilities)
+    pictures.draw_reliability(results, folder / "reliability.png")
+    pictures.draw_mistakes(results, folder / "mistakes.jpg")
 
 
 def main(arguments: list[str] | None = None) -> int:

@@ -136,7 +136,7 @@ class EvaluateTest(unittest.TestCase):
         self.assertEqual(found["neither"]["auroc_without_lookalikes"], 1.0)
         self.assertEqual(found["neither"]["by_group"]["grey"]["photos"], 1)
         self.assertIn("expected calibration error", done.stdout)
-        for name in ("reliability.png", "mistakes.png"):
+        for name in ("reliability.png", "mistakes.jpg"):
             with Image.open(pictures / name) as picture:
                 self.assertGreater(picture.width, 100)
 
