@@ -4,7 +4,7 @@
     python run.py serve    start the model server and the preprocess service
     python run.py test     run all tests but the slow ones
     python run.py import   bring a model of your own into prev_trained_models (--help)
-    python run.py train    train a model (--help)
+    python run.py train    train a model with your own photos (--help)
     python run.py bench    measure throughput, latency and cost beside other servers (--help)
     python run.py chaos    break or attack the running services, and report the results (--help)
     python run.py check    check style, types and layers
@@ -42,6 +42,8 @@ PROGRAMS = {
     "bench": "tools.bench",
     "chaos": "tools.chaos",
 }
+# These run in the caller's own folder, which their paths are relative to.
+WITH_OWN_FILES = ("import", "train")
 
 
 def main(arguments: Sequence[str]) -> int:
@@ -112,8 +114,8 @@ def install(options: argparse.Namespace) -> int:
 def run_program(command: str, arguments: Sequence[str]) -> int:
     """Run one of `PROGRAMS` after all packages are installed."""
     set_up(ALL, command)
-    if command == "import":
-        # In the caller's own folder, which its paths are relative to; modules are found in the project's alone.
+    if command in WITH_OWN_FILES:
+        # Modules are found in the project's folder alone.
         environment = os.environ | {"PYTHONPATH": str(ROOT)}
         return subprocess.call([python(), "-P", "-m", PROGRAMS[command], *arguments], env=environment)
     return subprocess.call([python(), "-m", PROGRAMS[command], *arguments], cwd=ROOT)

@@ -29,6 +29,7 @@ from tools.evaluation.cost import openvino_milliseconds
 from tools.evaluation.measures import Proportion, proportion
 from tools.service import BACKGROUND, PROJECT, Config, ConfigError, decode_image, read_config, to_tensor
 from tools.training.backbone import features, views
+from tools.training.backbone.backbone import feature_model, fingerprint
 from tools.training.backbone.calibration import CalibrationError, calibrated
 from tools.training.backbone.efficientnet_lite import (
     VARIANTS,
@@ -47,8 +48,8 @@ from tools.training.cats_and_dogs.heads import (
     mean_accuracy,
     source_accuracies,
 )
+from tools.training.cats_and_dogs.method import report_broken
 from tools.training.export import ExportError
-from tools.training.train import feature_model, fingerprint, report_broken
 
 # The penalty of train.py.
 PENALTY = 0.3

@@ -8,17 +8,16 @@ prepared. The import finds it from photos whose answer is known: --photo P --say
 from __future__ import annotations
 
 import argparse
-import os
 import re
 import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 
 from tools.importing.import_model import Options, Report, import_model
 from tools.importing.network import ImportProblem, Numbers, OpenQuestion, Three
 from tools.importing.ways import RESIZES, SCALES, Wanted
+from tools.quiet import quiet
 from tools.service import PROJECT
 from tools.training.export import ExportError
 
@@ -28,7 +27,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     parser = _parser()
     given = parser.parse_args(arguments)
     try:
-        with _quiet():
+        with quiet():
             report = _import(_options(given))
     except (ImportProblem, ExportError, OSError) as exc:
         reason = str(exc)
@@ -52,27 +51,6 @@ def _import(options: Options) -> Report:
             return import_model(options, lambda text: print(f"{text} ...", flush=True))
         except OpenQuestion as question:
             options = _asked(options, question)
-
-
-@contextmanager
-def _quiet() -> Iterator[None]:
-    """Hide what the frameworks' libraries write to stderr. Python's own ``sys.stderr`` is still shown."""
-    python, number = sys.stderr, os.dup(2)
-    nothing = os.open(os.devnull, os.O_WRONLY)
-    os.dup2(nothing, 2)
-    with open(
-        number, "w", buffering=1, encoding=getattr(python, "encoding", None) or "utf-8", closefd=False
-    ) as terminal:
-        # Unless a caller has replaced sys.stderr.
-        if python is sys.__stderr__:
-            sys.stderr = terminal
-        try:
-            yield
-        finally:
-            sys.stderr = python
-            os.dup2(number, 2)
-            os.close(number)
-            os.close(nothing)
 
 
 def _parser() -> argparse.ArgumentParser:

@@ -44,22 +44,22 @@ def write_data(folder: Path) -> None:
 
 
 class FolderCase(unittest.TestCase):
-    """A temporary folder with data, a model folder with labels.txt, and a recipe of 64 pixels, which is fast."""
+    """A temporary folder with data, a model folder, and a recipe of 64 pixels, which is fast."""
 
     def setUp(self) -> None:
         scratch = tempfile.TemporaryDirectory()
         self.addCleanup(scratch.cleanup)
         self.folder = Path(scratch.name)
-        self.data, self.model, self.cache = (self.folder / name for name in ("data", "model", "cache"))
-        self.model.mkdir()
-        (self.model / "labels.txt").write_text("0 Cat\n1 Dog\n", "utf-8")
+        self.data, self.model, self.cache = (self.folder / name for name in ("data", "models/PETS", "cache"))
+        self.model.mkdir(parents=True)
         self.config = self.folder / "preprocessor_config.json"
         recipe = service.TRAINING.model_copy(update={"size": {"width": 64, "height": 64}})
         self.config.write_text(recipe.model_dump_json(exclude_none=True, warnings=False), "utf-8")
 
     def arguments(self, *more: object) -> list[str]:
-        named = {"--model": self.model, "--cache": self.cache, "--config": self.config}
-        return [str(self.data), *(str(part) for pair in named.items() for part in pair), *map(str, more)]
+        named = {"--name": "PETS", "--models": self.model.parent, "--cache": self.cache, "--config": self.config}
+        options = [str(part) for pair in named.items() for part in pair]
+        return [str(self.data), "--cats-and-dogs", *options, *map(str, more)]
 
     def train(self, *arguments: object) -> tuple[int, str, str]:
         done = run_tool("training.train", *self.arguments(*arguments))
@@ -79,15 +79,11 @@ class TrainTest(FolderCase):
         def taken() -> None:
             (self.model / "1").mkdir()
 
-        def three_labels() -> None:
-            (self.model / "labels.txt").write_text("0 Cat\n1 Dog\n2 Fox\n", "utf-8")
-
         cases = {
             "no such folder": lambda: shutil.rmtree(self.data),
             "val: no such folder": lambda: without("val"),
             "no folder 'dog' in it": lambda: without("train/dog"),
-            "the folder of class 'Dog' holds no photos": only_texts,
-            "3 classes, but this head needs two": three_labels,
+            "the folder of class 'DOG' holds no photos": only_texts,
             "exists already": taken,
         }
         for words, spoil in cases.items():
@@ -239,14 +235,14 @@ class ExportTest(FolderCase):
             folder.mkdir()
             (folder / "saved_model.pb").write_bytes(b"half")
             raise RuntimeError
-        self.assertEqual([path.name for path in self.model.iterdir()], ["labels.txt"])
+        self.assertEqual(list(self.model.iterdir()), [])
 
     def test_full_disk_is_said_and_leaves_nothing(self) -> None:
         said = self.assertRaisesRegex(export.ExportError, "No space left")
         with said, export.folder_written_beside(self.model / "1") as folder:
             folder.mkdir()
             raise OSError(28, "No space left on device")
-        self.assertEqual([path.name for path in self.model.iterdir()], ["labels.txt"])
+        self.assertEqual(list(self.model.iterdir()), [])
 
     def test_next_version_is_one_above_the_highest(self) -> None:
         self.assertEqual(export.next_version(self.model), 1)
@@ -255,9 +251,11 @@ class ExportTest(FolderCase):
         self.assertEqual(export.next_version(self.model), 13)
 
 
-class LabelsTest(FolderCase):
+class LabelsTest(unittest.TestCase):
     def test_labels_that_are_out_of_order_or_too_few_are_refused(self) -> None:
-        path = self.model / "labels.txt"
+        folder = tempfile.TemporaryDirectory()
+        self.addCleanup(folder.cleanup)
+        path = Path(folder.name) / "labels.txt"
         for text in ("1 Dog\n0 Cat\n", "0 Cat\n", "", "Cat\nDog\n", "0 Cat\n1\n"):
             with self.subTest(text):
                 path.write_text(text, "utf-8")

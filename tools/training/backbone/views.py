@@ -54,3 +54,8 @@ def training_views(image: Picture, random: Random) -> list[Picture]:
 def plain_view(image: Picture, random: Random) -> list[Picture]:
     """Return the photo as it is served."""
     return [image]
+
+
+def photo_and_mirror_image(image: Picture, random: Random) -> list[Picture]:
+    """Return the photo as it is served, and its mirror image."""
+    return [image, ImageOps.mirror(image)]

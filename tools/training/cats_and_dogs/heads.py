@@ -40,10 +40,10 @@ class Examples:
         """Return the photos of `found`. The last feature is the odds of `network`'s classifier, 0 without a network."""
         second = np.array([photo.label == 1 for photo in found.photos])
         if network:
-            values = animals.with_odds(found.values, animals.Classifier.of(network.classifier))
+            values = animals.with_odds(found.values.astype(np.float32), animals.Classifier.of(network.classifier))
         else:
             # A constant feature has no effect on the head.
-            values = np.pad(found.values, ((0, 0), (0, 0), (0, 1)))
+            values = np.pad(found.values.astype(np.float32), ((0, 0), (0, 0), (0, 1)))
         return cls(values, second, np.array([photo.source for photo in found.photos], object))
 
     def where(self, chosen: NDArray[np.bool_]) -> "Examples":

@@ -1,0 +1,165 @@
+"""Finds the classes and their photos in a folder as people make it: one folder per class, or train/ and val/."""
+
+import os
+import unicodedata
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from itertools import pairwise
+from pathlib import Path
+
+from preprocess_service.app.imaging.formats import sniff
+from tools.evaluation.photos import UNKNOWN_SOURCE, Photo
+from tools.training.run import TrainError
+
+FEWEST_CLASSES, MOST_CLASSES = 2, 200
+TRAINING = ("train", "training")
+VALIDATION = ("val", "valid", "validation")
+# A file with one of these suffixes is meant to be a photo: it is reported if it can't be read. Any other file is a
+# photo if its first bytes are those of one.
+_SUFFIXES = frozenset(
+    {".jpg", ".jpeg", ".jfif", ".png", ".webp", ".gif", ".bmp", ".tif", ".tiff", ".avif", ".heic", ".heif"}
+)
+_HEAD_BYTES = 16
+# Folders of systems and programs.
+_FOREIGN = frozenset({"__macosx", "@eadir", "$recycle.bin", "system volume information"})
+_MOST_NAMED = 5
+
+
+@dataclass(frozen=True)
+class Found:
+    """The photos of a folder, sorted by class and path. `validation` is None if the folder is not split.
+
+    `notes` are sentences for the user.
+    """
+
+    labels: tuple[str, ...]
+    photos: list[Photo]
+    validation: list[Photo] | None
+    notes: list[str]
+
+
+def find_dataset(folder: Path) -> Found:
+    """Find the classes of `folder` and their photos. A class has the name of its folder.
+
+    Photos in folders within a class belong to the class. train/ and val/ are used if both are there.
+
+    Raises:
+        TrainError: it has not 2 to 200 classes with photos, or the classes of train/ and val/ differ.
+    """
+    if not folder.exists():
+        raise TrainError(f"{folder}: no such folder")
+    if not folder.is_dir():
+        raise TrainError(f"{folder} is a file: give the folder that has one folder of photos per class")
+    parts = _parts(folder)
+    if parts is None:
+        labels, photos, notes = _read_classes(folder)
+        return Found(labels, photos, None, notes)
+    training, validation = parts
+    labels, photos, notes = _read_classes(training)
+    others, held, more = _read_classes(validation)
+    if tuple(map(_key, labels)) != tuple(map(_key, others)):
+        missing = {_key(label): label for label in (*labels, *others)}
+        different = [missing[key] for key in sorted(set(map(_key, labels)) ^ set(map(_key, others)))]
+        raise TrainError(f"{training} and {validation} have different classes: only one of them has {named(different)}")
+    return Found(labels, photos, held, [*notes, *more])
+
+
+def named(names: Sequence[str]) -> str:
+    """Return the first names for a message, and the number of the others."""
+    shown = ", ".join(repr(name) for name in names[:_MOST_NAMED])
+    return f"{shown} and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else shown
+
+
+def _key(name: str) -> str:
+    """Return the same key for names that systems or people treat as equal."""
+    return unicodedata.normalize("NFC", name).strip().casefold()
+
+
+def _folders(folder: Path) -> list[Path]:
+    try:
+        found = [path for path in folder.iterdir() if not _is_foreign(path.name) and path.is_dir()]
+    except OSError as exc:
+        raise TrainError(f"{folder} can't be read ({exc.strerror})") from exc
+    return sorted(found, key=lambda path: (_key(path.name), path.name))
+
+
+def _is_foreign(name: str) -> bool:
+    return name.startswith(".") or name.casefold() in _FOREIGN
+
+
+def _parts(folder: Path) -> tuple[Path, Path] | None:
+    by_name = {_key(path.name): path for path in _folders(folder)}
+    training = next((by_name[name] for name in TRAINING if name in by_name), None)
+    validation = next((by_name[name] for name in VALIDATION if name in by_name), None)
+    return (training, validation) if training and validation else None
+
+
+def _read_classes(folder: Path) -> tuple[tuple[str, ...], list[Photo], list[str]]:
+    """Return labels, photos and notes."""
+    folders = _folders(folder)
+    if len(folders) < FEWEST_CLASSES:
+        raise TrainError(_too_few(folder, folders))
+    if len(folders) > MOST_CLASSES:
+        raise TrainError(f"{folder} has {len(folders)} folders, and there may be at most {MOST_CLASSES} classes")
+    labels = tuple(_label(path) for path in folders)
+    for label, next_label in pairwise(labels):
+        if _key(label) == _key(next_label):
+            raise TrainError(f"{folder} has two folders for one class: {label!r} and {next_label!r}. Rename one")
+    photos, notes, empty, others = [], [], [], 0
+    for number, (path, label) in enumerate(zip(folders, labels, strict=True)):
+        files = sorted(_files(path))
+        chosen = [file for file in files if _is_photo(file)]
+        photos += [Photo(Path(file), number, UNKNOWN_SOURCE) for file in chosen]
+        others += len(files) - len(chosen)
+        if not chosen:
+            empty.append(label)
+        elif within := [inner.name for inner in _folders(path)]:
+            notes.append(f"folders within {label!r} belong to this class: {named(within)}")
+    if empty:
+        raise TrainError(f"{folder}: no photo in the folder of {named(empty)}: add photos, or remove the folder")
+    beside = [file for file in folder.iterdir() if not _is_foreign(file.name) and file.is_file()]
+    loose = sum(_is_photo(str(file)) for file in beside)
+    if loose:
+        notes.append(f"{loose} photos directly in {folder} are not used: they are in no class")
+    if others:
+        notes.append(f"{others} files that are no photos are not used")
+    return labels, photos, notes
+
+
+def _too_few(folder: Path, folders: Sequence[Path]) -> str:
+    if not folders:
+        return f"{folder} has no folders: make one for each class, named as the class, and put its photos there"
+    inner = _folders(folders[0])
+    if len(inner) >= FEWEST_CLASSES:
+        return f"{folder} has only one folder. That one has {len(inner)}: did you mean {folders[0]}?"
+    return f"{folder} has only one class, {folders[0].name!r}: a classifier needs two or more folders of photos"
+
+
+def _label(path: Path) -> str:
+    """Return the class's name, in the form of Unicode that keyboards write (macOS stores another one)."""
+    label = unicodedata.normalize("NFC", path.name).strip()
+    try:
+        label.encode()
+    except UnicodeEncodeError:
+        raise TrainError(f"the name of the folder {str(path)!r} is not UTF-8: rename it") from None
+    # labels.txt has one label per line.
+    if not label or label.splitlines() != [label] or not label.isprintable():
+        raise TrainError(f"the name of the folder {str(path)!r} can't be a label: rename it")
+    return label
+
+
+def _files(folder: Path) -> Iterator[str]:
+    """Yield the paths of all files of a class, in whatever order."""
+    for inner, folders, files in os.walk(folder):
+        folders[:] = [name for name in folders if not _is_foreign(name)]
+        yield from (os.path.join(inner, name) for name in files if not name.startswith("."))
+
+
+def _is_photo(file: str) -> bool:
+    if os.path.splitext(file)[1].lower() in _SUFFIXES:
+        return True
+    try:
+        with open(file, "rb") as stream:
+            return sniff(stream.read(_HEAD_BYTES)) is not None
+    except OSError:
+        return False

@@ -1,0 +1,103 @@
+"""Writes the version folder of a classifier: the model, its recipe, labels, golden photos and its model card."""
+
+import re
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from tools.training.backbone.backbone import Backbone
+from tools.training.export import DOMAIN_NAME, OUTPUT_NAME, ExportError, Scaling, next_version, write_saved_model
+from tools.training.run import Domain, Head, Run, TrainError
+
+if TYPE_CHECKING:
+    # Where it comes before TensorFlow, it stands in its place.
+    from tools.model_folder import GoldenPhoto
+
+GOLDEN_PHOTOS = 3
+# Of how many photos, the surest ones, the golden photos are taken.
+_CANDIDATES = 12
+# The allowed difference between an answer of the written model and that of the features, which are rounded to 16 bits.
+_DIFFERENCE = 0.02
+# As `run.py serve` and URLs take it.
+_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,99}")
+
+
+def version_folder(models: Path, name: str, version: int | None) -> Path:
+    """Return the folder for the new version; raises TrainError if the name is invalid or the folder exists."""
+    if not _NAME.fullmatch(name):
+        raise TrainError(f"--name {name!r} is not a valid name: use letters, digits, '.', '_' and '-'")
+    target = models / name / str(version or next_version(models / name))
+    if target.exists():
+        raise TrainError(f"{target} exists already: choose another --version or move it away")
+    return target
+
+
+def write_version(target: Path, backbone: Backbone, run: Run, golden: int = GOLDEN_PHOTOS) -> None:
+    """Write the version folder of `run` beside `target`, check its answers, and rename it; raises ExportError."""
+    picture = backbone.config.picture
+    scale, offset = picture.scaling()
+
+    def finish(folder: Path) -> None:
+        from tools.model_folder import write_recipe
+
+        photos = _golden_photos(folder, backbone, run, golden)
+        write_recipe(folder, run.recipe, run.labels, photos)
+
+    outputs = graph_outputs(backbone, run.head, run.domain)
+    write_saved_model(target, backbone.config.size, outputs, True, Scaling(scale[0], offset[0]), finish)
+
+
+def graph_outputs(backbone: Backbone, head: Head, domain: Domain | None) -> Any:
+    """Return a function that builds the model's named outputs in TensorFlow from its float32 input."""
+
+    def outputs(image: Any) -> dict[str, Any]:
+        import tensorflow as tf
+
+        pooled = backbone.pooled(image)
+        logits = tf.nn.bias_add(tf.matmul(pooled, tf.constant(head.kernel)), tf.constant(head.bias))
+        named = {OUTPUT_NAME: tf.nn.softmax(logits)}
+        return named | ({DOMAIN_NAME: domain.graph(pooled, logits)} if domain else {})
+
+    return outputs
+
+
+def _golden_photos(folder: Path, backbone: Backbone, run: Run, count: int) -> "list[GoldenPhoto]":
+    """Return photos of validation with the answers that the model in `folder` gives; raises ExportError.
+
+    The surest right answers are taken, of different classes if possible: they hardly change between processors.
+    """
+    from tools.evaluation.predictors import ModelPredictor
+    from tools.importing.photos import numbered, read_photo, smaller
+    from tools.model_folder import GoldenPhoto
+
+    predict = ModelPredictor(folder, backbone.config, len(run.labels))
+    numbers = _surest(run)
+    for number in numbers[:GOLDEN_PHOTOS]:
+        found = predict(run.validation.photos[number].path.read_bytes()).probabilities
+        if not np.abs(found - run.probabilities[number]).max() <= _DIFFERENCE:
+            raise ExportError(
+                f"the written model answers {found.max():.3f} in place of {run.probabilities[number].max():.3f}"
+            )
+    chosen = [read_photo(run.validation.photos[number].path) for number in numbers[:count]]
+    return [
+        GoldenPhoto(photo.name, photo.data, _largest(predict(photo.data).probabilities, run.labels))
+        for photo in numbered([smaller(photo) for photo in chosen])
+    ]
+
+
+def _surest(run: Run) -> list[int]:
+    """Return the numbers of the validation photos with the surest right answers, first one for each class."""
+    sure = np.where(run.probabilities.argmax(1) == run.validation.classes, run.probabilities.max(1), -1)
+    order = np.argsort(-sure, kind="stable")[:_CANDIDATES].tolist()
+    first = {int(run.validation.classes[number]): number for number in reversed(order)}
+    return sorted(first.values(), key=order.index) + [number for number in order if number not in first.values()]
+
+
+def _largest(probabilities: Any, labels: Sequence[str], most: int = 5) -> Mapping[str, float]:
+    """Return the largest probabilities by label."""
+    # In float32, a probability may be slightly above 1.
+    return {
+        labels[index]: round(min(float(probabilities[index]), 1.0), 6) for index in np.argsort(-probabilities)[:most]
+    }
