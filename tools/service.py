@@ -14,7 +14,9 @@ from preprocess_service.app.errors import ServiceError
 from preprocess_service.app.imaging import resize
 from preprocess_service.app.imaging.colour import BACKGROUND
 from preprocess_service.app.imaging.resize import Pixels
-from preprocess_service.app.recipe import PreprocessorConfig, RecipeError, parse_recipe
+from preprocess_service.app.inference import second_look
+from preprocess_service.app.recipe import Box, PreprocessorConfig, RecipeError, SecondLook, parse_recipe
+from preprocess_service.app.serving_client import predict_response
 
 PROJECT = Path(__file__).resolve().parents[1]
 # How photos are prepared for a model that is trained here. EfficientNet-Lite was trained on (pixel - 127) / 128: 127,
@@ -32,20 +34,32 @@ TRAINING = PreprocessorConfig.model_validate(
         "image_mean": 0.9921875,
         "image_std": 1.0,
         "domain_threshold": 0.3,
+        "second_look": {
+            "max_confidence": 0.9,
+            "attention_threshold": 0.5,
+            "min_side": 0.4,
+            "weight": 0.5,
+            "temperature": 1.0,
+        },
     }
 )
 
 __all__ = [
     "BACKGROUND",
     "TRAINING",
+    "Box",
     "Config",
     "ConfigError",
     "PreprocessorConfig",
+    "SecondLook",
     "ServiceError",
     "decode_image",
     "normalise",
+    "predict_response",
+    "prepare",
     "read_config",
     "resize",
+    "second_look",
     "to_pixels",
     "to_tensor",
     "utils",
@@ -115,3 +129,10 @@ def normalise(pixels: Pixels, picture: PreprocessorConfig) -> NDArray[np.float32
 def to_tensor(image: Image.Image, picture: PreprocessorConfig) -> NDArray[np.float32]:
     """The input of `serving_default` of a photo in RGB: float32 `[height, width, 3]`."""
     return normalise(to_pixels(image, picture), picture)
+
+
+def prepare(data: bytes, config: Config, box: Box | None = None) -> NDArray[np.float32]:
+    """The input of `serving_default` of a photo's file: float32 `[height, width, 3]`; `box` as in `Geometry`."""
+    geometry = config.picture.geometry().model_copy(update={"box": box})
+    image = utils.decode_image(data, config.limits.pixels, geometry)
+    return resize.normalise(resize.resize(image, geometry), config.picture.scaling())

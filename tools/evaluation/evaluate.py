@@ -2,12 +2,13 @@
 
     python -m tools.evaluation.evaluate PHOTOS                             the running service, http://localhost:7998
     python -m tools.evaluation.evaluate PHOTOS --url http://host:port      another service
-    python -m tools.evaluation.evaluate PHOTOS --model prev_trained_models/CAT-DOG/6   the SavedModel, without a service
+    python -m tools.evaluation.evaluate PHOTOS --model prev_trained_models/CAT-DOG/7   the SavedModel, without a service
 
-It prints the accuracy with its 95 % interval (Wilson), the confusion matrix and the calibration. It also prints the
-accuracy by source if there is an INDEX.csv (columns path and source) in the folder or its parent. Rejected photos are
-counted and named. --neither FOLDER evaluates the domain score on photos of neither class, by subfolder. --pictures
-FOLDER writes a reliability diagram and a contact sheet of the worst mistakes. --cost measures --model on one core.
+It prints the accuracy with its 95 % interval (Wilson), the confusion matrix, the calibration, and the share of photos
+that were looked at twice. It also prints the accuracy by source if there is an INDEX.csv (columns path and source) in
+the folder or its parent. Rejected photos are counted and named. --one-look measures --model without second looks.
+--neither FOLDER evaluates the domain score on photos of neither class, by subfolder. --pictures FOLDER writes a
+reliability diagram and a contact sheet of the worst mistakes. --cost measures --model on one core.
 """
 
 import argparse
@@ -50,13 +51,15 @@ from tools.service import PROJECT, ConfigError, read_config
 class Answers:
     """The answers for `photos`; `refused` maps the name of each rejected photo to the reason.
 
-    `probabilities` is float32 [photos, classes]; `domain` is float32 [photos], NaN if the model has no domain score.
+    `probabilities` is float32 [photos, classes]; `domain` is float32 [photos], NaN if the model has no domain score;
+    `looks` int64 [photos] is 1 or 2.
     """
 
     photos: list[Photo]
     probabilities: NDArray[np.float32]
     domain: NDArray[np.float32]
     refused: dict[str, str]
+    looks: NDArray[np.int64]
 
     @property
     def actual(self) -> NDArray[np.int64]:
@@ -95,6 +98,7 @@ def ask(photos: Sequence[Photo], predictor: Predictor, clients: int) -> Answers:
         np.stack([result.probabilities for _, result in answered]),
         np.array([np.nan if result.domain is None else result.domain for _, result in answered], np.float32),
         refused,
+        np.array([result.looks for _, result in answered], np.int64),
     )
 
 
@@ -122,6 +126,7 @@ def report(answers: Answers, labels: Sequence[str]) -> dict[str, Any]:
         "by_source": {name: share_json(share) for name, share in sources.items()} if len(sources) > 1 else {},
         "confusion_matrix": {"rows": "actual", "columns": "predicted", "counts": matrix.tolist()},
         "calibration": calibration(answers),
+        "second_looks": float((answers.looks > 1).mean()),
         "mistakes": [
             {
                 "photo": str(photo.path),
@@ -149,6 +154,7 @@ def print_report(answers: Answers, labels: Sequence[str]) -> None:
     for label, counts in zip(labels, matrix, strict=True):
         print(f"{label:18}" + "".join(f"{count:10d}" for count in counts))
     print(f"\nexpected calibration error {calibration(answers)['ece']:.4f}")
+    print(f"looked at twice {(answers.looks > 1).mean():.2%}")
     if answers.refused:
         print(f"\nrefused: {len(answers.refused)}")
         for name, reason in answers.refused.items():
@@ -165,6 +171,7 @@ def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
     default_labels = PROJECT / "prev_trained_models" / "CAT-DOG" / "labels.txt"
     parser.add_argument("--labels", type=Path, default=default_labels, help="labels.txt (default: CAT-DOG's)")
     parser.add_argument("--config", type=Path, help="preprocessor_config.json for --model (default: CAT-DOG's)")
+    parser.add_argument("--one-look", action="store_true", help="without second looks, for --model")
     parser.add_argument("--index", type=Path, help="INDEX.csv (default: the one in the folder or its parent)")
     parser.add_argument("--clients", type=int, default=4, help="photos in flight (default: %(default)s)")
     parser.add_argument("--neither", type=Path, help="folder with photos of none of the classes")
@@ -179,17 +186,17 @@ def evaluate(options: argparse.Namespace) -> None:
     """Classify all photos, print the figures and write them."""
     labels = read_labels(options.labels)
     photos = find_photos(options.photos, labels, options.index or find_index(options.photos))
+    config = read_config(options.config)
+    config = config.with_picture(second_look=None) if options.one_look else config
     predictor: Predictor = (
-        ModelPredictor(options.model, read_config(options.config), len(labels))
-        if options.model
-        else ServicePredictor(options.url, labels)
+        ModelPredictor(options.model, config, len(labels)) if options.model else ServicePredictor(options.url, labels)
     )
     answers = ask(photos, predictor, options.clients)
     print_report(answers, labels)
     found = report(answers, labels)
     if options.neither:
         threshold = options.threshold
-        threshold = read_config(options.config).picture.domain_threshold if threshold is None else threshold
+        threshold = config.picture.domain_threshold if threshold is None else threshold
         outside = ask(find_unlabelled(options.neither), predictor, options.clients)
         groups = [photo.source for photo in outside.photos]
         found["neither"] = domain_report(answers.domain, outside.domain, groups, threshold)

@@ -12,9 +12,9 @@ import requests
 from numpy.typing import NDArray
 
 from tools.inference import import_openvino
-from tools.service import Config, decode_image, to_tensor
+from tools.service import Box, Config, predict_response, prepare, second_look
 from tools.sessions import Sessions
-from tools.training.export import DOMAIN_NAME
+from tools.training.export import ATTENTION_NAME, DOMAIN_NAME
 
 Array = NDArray[np.float32]
 
@@ -29,10 +29,14 @@ class RefusedPhoto(Exception):
 
 @dataclass(frozen=True)
 class Prediction:
-    """`probabilities` is float32 [classes]; `domain` is 0 to 1, high for known subjects, None if the model has none."""
+    """`probabilities` is float32 [classes]; `domain` is 0 to 1, high for known subjects, None if the model has none.
+
+    `looks` is 1 or 2: how often the photo was looked at.
+    """
 
     probabilities: Array
     domain: float | None = None
+    looks: int = 1
 
 
 class Predictor(Protocol):
@@ -66,11 +70,14 @@ class ServicePredictor:
             probabilities = np.array([answer["probabilities"][label] for label in self._labels], np.float32)
         except (KeyError, TypeError) as exc:
             raise PredictorError(f"{self._address}: no probabilities of {self._labels} in {answer}") from exc
-        return Prediction(probabilities, answer.get("domain_score"))
+        return Prediction(probabilities, answer.get("domain_score"), answer.get("looks", 1))
 
 
 class ModelPredictor:
-    """Runs the SavedModel in the folder `model` with OpenVINO. Photos are prepared as in the service."""
+    """Runs the SavedModel in the folder `model` with OpenVINO. Photos are prepared as in the service.
+
+    As in the service, a second look is taken where the recipe asks for it and the model has an attention.
+    """
 
     def __init__(self, model: Path, config: Config, classes: int) -> None:
         openvino = import_openvino()
@@ -90,18 +97,26 @@ class ModelPredictor:
         self._local = threading.local()
 
     def __call__(self, data: bytes) -> Prediction:
+        settings = self._config.picture.second_look
+        found = self._look(data)
+        if settings and found.attention is not None and found.confidence < settings.max_confidence:
+            box = second_look.find_box(found.attention, settings)
+            found = second_look.combine(found, self._look(data, box), settings)
+        return Prediction(np.array([*found.probabilities.values()], np.float32), found.domain_score, found.looks)
+
+    def _look(self, data: bytes, box: Box | None = None) -> predict_response.Prediction:
         try:
-            image = decode_image(data, self._config.limits.pixels, self._config.picture)
-            batch = to_tensor(image, self._config.picture)[None]
+            batch = prepare(data, self._config, box)[None]
         except Exception as exc:  # decoders raise different exceptions for broken files
             raise RefusedPhoto(str(exc)) from exc
         if not hasattr(self._local, "request"):
             self._local.request = self._compiled.create_infer_request()
         results = self._local.request.infer([batch])
-        outputs = {output.any_name: results[output][0] for output in self._compiled.outputs}
+        outputs = {output.any_name: np.array(results[output][0], np.float32) for output in self._compiled.outputs}
         domain = float(outputs.pop(DOMAIN_NAME)) if DOMAIN_NAME in outputs else None
-        (first,) = outputs.values()
-        probabilities = np.array(first, np.float32)
+        attention = outputs.pop(ATTENTION_NAME, None)
+        (probabilities,) = outputs.values()
         if probabilities.shape != (self._classes,):
             raise PredictorError(f"the model's output is {probabilities.shape}, not one probability per label")
-        return Prediction(probabilities, domain)
+        by_label = {str(number): float(share) for number, share in enumerate(probabilities)}
+        return predict_response.Prediction(by_label, 0, domain, attention=attention)

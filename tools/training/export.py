@@ -21,6 +21,7 @@ INPUT_NAME = "image"
 PIXELS_NAME = "pixels"
 OUTPUT_NAME = "probabilities"
 DOMAIN_NAME = "domain_score"
+ATTENTION_NAME = "attention"
 
 
 class ExportError(Exception):

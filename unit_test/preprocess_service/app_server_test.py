@@ -123,6 +123,7 @@ class AppServerTest(unittest.TestCase):
                 "pet_type": "DOG",
                 "model_conf": 75.0,
                 "probabilities": {"DOG": 0.75, "CAT": 0.25},
+                "looks": 1,
                 "model": {"name": "CAT-DOG", "version": 3},
                 "request_id": "photo-1",
             },

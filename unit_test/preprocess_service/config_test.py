@@ -165,6 +165,12 @@ class ConfigTest(unittest.TestCase):
     def test_no_address_is_logged_unless_asked_for(self) -> None:
         self.assertFalse(config.load_config({}).server.log_client_address)
 
+    def test_the_second_look_can_be_switched_off(self) -> None:
+        self.assertTrue(config.load_config({}).second_look)
+        self.assertFalse(load(self.settings, {"SERVICE_SECOND_LOOK": "false"}).second_look)
+        environment = {"SERVICE_SECOND_LOOK": "sometimes"}
+        self.check_refusal(self.settings, "SERVICE_SECOND_LOOK", "sometimes", environment=environment)
+
     def test_an_origin_is_a_scheme_and_a_host(self) -> None:
         for origin in ("example.org", "https://example.org/", "https://example.org/page", "file://x", "https://*.org"):
             with self.subTest(origin):

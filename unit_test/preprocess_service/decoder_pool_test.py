@@ -25,7 +25,8 @@ from PIL import Image
 from preprocess_service.app import errors
 from preprocess_service.app import utils as service_utils
 from preprocess_service.app.imaging import decode_cost, resize
-from preprocess_service.app.inference import decoder_pool, decoder_process, pipeline
+from preprocess_service.app.imaging.downscale import min_side
+from preprocess_service.app.inference import decoder_pool, decoder_process, decoder_threads, pipeline
 from preprocess_service.app.inference.context import RequestContext
 from preprocess_service.app.observability import metrics
 from preprocess_service.app.recipe import Geometry
@@ -111,7 +112,8 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
         self.addAsyncCleanup(self.pool.close)
 
     async def decode(self, photo: "bytes | str", request: Any = None) -> Any:
-        return await self.pool.decode(photo, request or RequestContext("a_request", 120), GEOMETRY, lambda: None)
+        context = request or RequestContext("a_request", 120)
+        return (await self.pool.decode(photo, context, GEOMETRY, lambda: None)).pixels
 
     def processes(self) -> list[psutil.Process]:
         found = []
@@ -329,15 +331,18 @@ class CostTest(unittest.TestCase):
     def test_each_kind_of_picture_is_decoded_within_its_cost(self) -> None:
         async def decode_all() -> None:
             pool = decoder_pool.DecoderPool(self.config, metrics.Metrics())
-            for side in (300, 900, 2600):
+            # The most pixels that a second look may leave when it reduces a photo first.
+            part = GEOMETRY.model_copy(update={"box": (0.3, 0.3, 0.7, 0.7)})
+            most = 2 * min_side(part) - 1
+            for side, geometry in ((300, GEOMETRY), (900, GEOMETRY), (2600, GEOMETRY), (most, part), (2600, part)):
                 for kind, mode, options in self.KINDS:
-                    with self.subTest(kind, mode=mode, side=side, **options):
+                    with self.subTest(kind, mode=mode, side=side, box=geometry.box, **options):
                         # All pixels are equal, so that the file is small: some decoders keep a copy of it that counts.
                         image = Image.new(mode, (side, side))
                         stream = io.BytesIO()
                         image.save(stream, kind, **options)
-                        pixels = await pool.decode(
-                            stream.getvalue(), RequestContext("a_request", 120), GEOMETRY, lambda: None
+                        pixels, _ = await pool.decode(
+                            stream.getvalue(), RequestContext("a_request", 120), geometry, lambda: None
                         )
                         self.assertEqual(pixels.shape, (240, 240, 3))
             for channels, photometric in ((3, 2), (4, 5)):
@@ -346,7 +351,7 @@ class CostTest(unittest.TestCase):
                     await pool.decode(photo, RequestContext("a_request", 120), GEOMETRY, lambda: None)
             for name, photo in made_photos(2600).items():
                 with self.subTest(name):
-                    pixels = await pool.decode(photo, RequestContext("a_request", 120), GEOMETRY, lambda: None)
+                    pixels, _ = await pool.decode(photo, RequestContext("a_request", 120), GEOMETRY, lambda: None)
                     self.assertEqual(pixels.shape, (240, 240, 3))
             await pool.close()
 
@@ -377,7 +382,7 @@ class CostTest(unittest.TestCase):
             for geometry in geometries:
                 for name, photo in photos.items():
                     with self.subTest(name, **geometry.model_dump()):
-                        pixels = await pool.decode(photo, RequestContext("a_request", 120), geometry, lambda: None)
+                        pixels, _ = await pool.decode(photo, RequestContext("a_request", 120), geometry, lambda: None)
                         expected = resize.resize(service_utils.decode_image(photo, 10**8, geometry), geometry)
                         np.testing.assert_array_equal(pixels, expected)
                         self.assertEqual(pixels.dtype, geometry.dtype)
@@ -425,12 +430,13 @@ class SmallJpegTest(unittest.TestCase):
 
     def test_only_a_small_jpeg_of_one_scan_is_decoded_in_a_thread(self) -> None:
         data = base64.b64decode(CAT)
-        plain = pipeline.Pipeline(settings(), None, metrics.Metrics())  # type: ignore[arg-type]  # is not asked
+        threads = decoder_threads.DecoderThreads(settings())
+        self.addCleanup(threads.close)
         segment = b"\xff\xe1" + (20_002).to_bytes(2, "big") + bytes(20_000)
         for name, photo, is_small in (
             ("a photo", data, True),
-            ("as many bytes as may be", data + bytes(pipeline.SMALL_BYTES - 1 - len(data)), True),
-            ("one more", data + bytes(pipeline.SMALL_BYTES + 2 - len(data)), False),
+            ("as many bytes as may be", data + bytes(decoder_threads.SMALL_BYTES - 1 - len(data)), True),
+            ("one more", data + bytes(decoder_threads.SMALL_BYTES + 2 - len(data)), False),
             ("as many pixels as may be", save(Image.new("L", (1000, 500)), "JPEG"), True),
             ("a few more", save(Image.new("L", (1000, 501)), "JPEG"), False),
             ("much metadata", data[:2] + segment + data[2:], False),
@@ -441,9 +447,9 @@ class SmallJpegTest(unittest.TestCase):
         ):
             for sent in (photo, base64.b64encode(photo).decode()):
                 with self.subTest(name, type=type(sent)):
-                    may_be = pipeline._may_be_small_jpeg(sent)
+                    may_be = decoder_threads._may_be_small_jpeg(sent)
                     self.assertEqual(
-                        may_be and plain._pixels(sent, RequestContext("x", 120), GEOMETRY) is not None, is_small
+                        may_be and threads._pixels(sent, RequestContext("x", 120), GEOMETRY) is not None, is_small
                     )
 
 

@@ -112,9 +112,9 @@ class Client:
 
     async def predict(self, pixels: Any, timeout: float, request_id: str = "") -> Any:
         async def prepare(geometry: Any) -> Any:
-            return pixels
+            return pixels, (1, 1)
 
-        return await self.pipeline._ask(prepare, context.RequestContext(request_id, timeout))
+        return (await self.pipeline._ask(prepare, context.RequestContext(request_id, timeout)))[1]
 
 
 class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):

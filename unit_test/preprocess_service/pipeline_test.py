@@ -19,7 +19,7 @@ from PIL import Image
 from preprocess_service.app import app_server
 from preprocess_service.app.api import routes
 from preprocess_service.app.errors import InvalidImage
-from preprocess_service.app.inference import decoder_pool, pipeline
+from preprocess_service.app.inference import decoder_pool, decoder_threads, pipeline
 from preprocess_service.app.inference.context import RequestContext
 from unit_test.preprocess_service.app_server_test import CAT, FakeRunner, HeldRunner, settings
 from unit_test.preprocess_service.formats_test import save
@@ -40,7 +40,7 @@ class DroppedWorkTest(unittest.TestCase):
         self.held_calls = 100
         self.may_decode.set()
         self.begun: list[str] = []
-        for owner, name in ((decoder_pool.DecoderProcess, "decode"), (pipeline, "resize")):
+        for owner, name in ((decoder_pool.DecoderProcess, "decode"), (decoder_threads, "resize")):
             self.enterContext(patch.object(owner, name, self.held(getattr(owner, name), name)))
         self.app = app_server.create_app(settings(**limits), self.runner)
         self.url = self.enterContext(serving(self.app))

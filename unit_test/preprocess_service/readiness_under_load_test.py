@@ -129,7 +129,7 @@ class ReadinessUnderLoadTest(unittest.TestCase):
                 thread.join()
             looks = 2 + (time.monotonic() - began) / readiness.FRESH_SECONDS
             # Once for the version: its recipe, and its golden photos.
-            looks += 1 + len(list((MODEL / "6" / "assets.extra" / "golden").glob("*.jpg")))
+            looks += 1 + len(list(MODEL.glob("*/assets.extra/golden/*.jpg")))
             page = requests.get(f"{server.url}/monitoring/prometheus/metrics", timeout=TIMEOUT_S).text
         (count,) = [line for line in page.splitlines() if line.startswith(":tensorflow:serving:request_latency_count")]
         self.assertTrue(1 <= float(count.split()[-1]) <= looks, count)

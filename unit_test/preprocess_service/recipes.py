@@ -8,8 +8,9 @@ from preprocess_service.app.serving_client.signature import Signature
 from tools import model_folder
 from tools.service import PROJECT
 
+(_FOLDER,) = (PROJECT / "prev_trained_models" / "CAT-DOG").glob("[0-9]*")
 # The shipped one, whose golden photos only the shipped model answers as they want.
-SHIPPED = model_folder.read_recipe(PROJECT / "prev_trained_models" / "CAT-DOG" / "6").model_copy(update={"golden": ()})
+SHIPPED = model_folder.read_recipe(_FOLDER).model_copy(update={"golden": ()})
 GEOMETRY = SHIPPED.preprocessor_config.geometry()
 SIGNATURE = Signature("pixels", "probabilities", accepts_uint8=True)
 

@@ -38,6 +38,7 @@ ENVIRONMENT: dict[str, tuple[str, ...]] = {
     "SERVICE_LOG_CLIENT_ADDRESS": ("server", "log_client_address"),
     "SERVICE_TRUSTED_PROXIES": ("server", "trusted_proxies"),
     "SERVICE_ROOT_PATH": ("server", "root_path"),
+    "SERVICE_SECOND_LOOK": ("second_look",),
 }
 
 # Kubernetes sends SIGTERM to a pod and takes it out of its Services at the same time. Requests still come until all
@@ -174,6 +175,7 @@ class Config(Section):
     model_input_name: Name | None
     model_output_name: Name | None
     recipe: Recipe | None
+    second_look: bool
     model_server: ModelServer
     server: Server
     limits: Limits

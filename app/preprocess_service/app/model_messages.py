@@ -48,10 +48,10 @@ MODEL_MESSAGES: dict[str, dict[Language, str]] = {
         "import', ou defina model_input_name em config.yaml.",
     },
     "model_outputs": {
-        "en": "The model has {count} outputs besides domain_score ({found}), but exactly one is expected. Import it "
-        "with 'python run.py import', or set model_output_name in config.yaml.",
-        "pt": "O modelo tem {count} saídas além de domain_score ({found}), mas é esperada exatamente uma. Importe-o "
-        "com 'python run.py import', ou defina model_output_name em config.yaml.",
+        "en": "The model has {count} outputs besides domain_score and attention ({found}), but exactly one is "
+        "expected. Import it with 'python run.py import', or set model_output_name in config.yaml.",
+        "pt": "O modelo tem {count} saídas além de domain_score e attention ({found}), mas é esperada exatamente uma. "
+        "Importe-o com 'python run.py import', ou defina model_output_name em config.yaml.",
     },
     "model_no_input": {
         "en": "The model's signature {signature} has no input {name}; it has: {found}. Correct model_input_name in "

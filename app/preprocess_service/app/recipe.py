@@ -36,6 +36,8 @@ _IGNORED_KEYS = {
 Side = Annotated[int, Field(ge=1, le=4096)]
 Probability = Annotated[float, Field(ge=0, le=1)]
 Three = tuple[float, float, float]
+# Left, top, right and bottom, as shares of a width and a height.
+Box = tuple[float, float, float, float]
 
 
 class RecipeError(Exception):
@@ -61,6 +63,8 @@ class Geometry(_Frozen):
         dtype: ``uint8``: resized values are rounded, as in Pillow. ``float32``: they are not, as in TensorFlow.
         decode: ``fast``: large photos may be decoded at a reduced scale. ``exact``: never.
         grayscale: whether the photo is first converted to grey, with 8 bits, as Pillow's ``convert("L")`` does.
+        box: for a second look: the part of the model's input that is shown larger, cut from the photo itself: left,
+            top, right and bottom as shares (0 to 1) of the input's width and height. None: all of it.
     """
 
     width: Side
@@ -74,6 +78,7 @@ class Geometry(_Frozen):
     dtype: Literal["uint8", "float32"] = "uint8"
     decode: Literal["exact", "fast"] = "exact"
     grayscale: bool = False
+    box: Box | None = None
 
 
 class Golden(_Frozen):
@@ -82,6 +87,25 @@ class Golden(_Frozen):
     name: str = Field(min_length=1, max_length=100)
     photo: Base64Bytes
     probabilities: dict[str, Probability] = Field(min_length=1)
+
+
+class SecondLook(_Frozen):
+    """When a photo is looked at a second time, where, and how both looks become one answer.
+
+    Attributes:
+        max_confidence: a second look is taken if the confidence of the first one is lower.
+        attention_threshold: the box is drawn around the places above this share of the attention's maximum.
+        min_side: the sides of the box are at least this share of the sides of the model's input.
+        weight: of the second look's log probabilities. Those of the first look have the rest, ``1 - weight``.
+        temperature: the sum is divided by it before the softmax. It calibrates the confidence.
+    """
+
+    max_confidence: Probability
+    attention_threshold: float = Field(default=0.5, gt=0, lt=1)
+    # The photo is decoded with 1 / min_side as many pixels on each side.
+    min_side: float = Field(default=0.4, ge=0.1, le=1)
+    weight: float = Field(default=0.5, gt=0, le=1)
+    temperature: float = Field(default=1.0, gt=0)
 
 
 class _Size(_Frozen):
@@ -116,6 +140,7 @@ class PreprocessorConfig(_Frozen):
     resize_dtype: Literal["uint8", "float32"] = "uint8"
     decode: Literal["exact", "fast"] = "exact"
     domain_threshold: Probability = 0.0
+    second_look: SecondLook | None = None
 
     _spread = field_validator("image_mean", "image_std", mode="before")(_per_channel)
 

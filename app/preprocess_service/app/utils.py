@@ -5,7 +5,7 @@ from __future__ import annotations
 import contextlib
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from PIL import Image
 
@@ -13,10 +13,10 @@ from preprocess_service.app.errors import ImageTooLarge, InvalidImage, ServiceEr
 from preprocess_service.app.imaging.base64_text import decode_base64 as decode_base64
 from preprocess_service.app.imaging.colour import to_rgb
 from preprocess_service.app.imaging.decode_cost import DecodeCost, decode_cost, has_one_scan, with_resize
-from preprocess_service.app.imaging.downscale import downscale, min_side
+from preprocess_service.app.imaging.downscale import downscale, min_side, resized_pixels
 from preprocess_service.app.imaging.formats import refusal
 from preprocess_service.app.imaging.opening import OpenFile, open_file, orientation, turn_upright
-from preprocess_service.app.imaging.resize import in_float
+from preprocess_service.app.imaging.resize import Pixels, in_float
 
 if TYPE_CHECKING:
     # Not at run time: the decoder processes do not import the settings and pydantic.
@@ -24,6 +24,20 @@ if TYPE_CHECKING:
 
 # Base64 as text, or a file's own bytes.
 Photo = str | bytes
+# Width and height in pixels.
+Size = tuple[int, int]
+# The first EXIF orientation that exchanges width and height.
+_FIRST_TRANSPOSED = 5
+
+
+class Prepared(NamedTuple):
+    """A photo as the model's input shows it, ``[height, width, 3]``, and the size of the whole upright photo.
+
+    ``size`` may be at a reduced scale: only its aspect ratio counts.
+    """
+
+    pixels: Pixels
+    size: Size
 
 
 @dataclass(frozen=True)
@@ -59,7 +73,7 @@ def decode_image(data: bytes, max_pixels: int, picture: Geometry | None = None) 
         ImageTooLarge: the picture has more than ``max_pixels``.
     """
     with open_image(data, max_pixels, picture) as opened:
-        return decode_open(opened, picture)
+        return decode_open(opened, picture)[0]
 
 
 @contextlib.contextmanager
@@ -87,8 +101,8 @@ def open_image(
             if picture is not None and picture.decode == "fast" and file.is_reducible:
                 image.draft(None, (min_side(picture), min_side(picture)))
             cost = decode_cost(image, file.data, size, one_scan)
-            if picture is not None and picture.decode == "exact":
-                cost = with_resize(cost, image, one_scan, in_float(picture))
+            if picture is not None and (pixels := resized_pixels(image.size, picture)):
+                cost = with_resize(cost, image, one_scan, in_float(picture), pixels)
             yield OpenImage(file, one_scan, cost)
     except ServiceError:
         raise
@@ -102,11 +116,18 @@ def open_image(
         raise refusal(data) from exc
 
 
-def decode_open(opened: OpenImage, picture: Geometry | None = None) -> Image.Image:
-    """Decode a picture that ``open_image`` opened, within its ``with`` block."""
+def decode_open(opened: OpenImage, picture: Geometry | None = None) -> tuple[Image.Image, Size]:
+    """Decode a picture that ``open_image`` opened, within its ``with`` block; return it and the upright photo's size.
+
+    The size may be at a reduced scale. The picture itself may be a part of the photo: pixels that ``resize`` does not
+    use are cut off.
+    """
     levels = opened.file.levels
-    image = downscale(opened.file.load(), picture, levels)
-    return to_rgb(turn_upright(image, orientation(opened.file.image)), levels)
+    loaded = opened.file.load()
+    turn = orientation(opened.file.image)
+    size = loaded.size if turn < _FIRST_TRANSPOSED else loaded.size[::-1]
+    image = downscale(loaded, picture, levels)
+    return to_rgb(turn_upright(image, turn), levels), size
 
 
 def _too_many_pixels(max_pixels: int) -> ImageTooLarge:

@@ -13,7 +13,7 @@ from tools.service import Config, resize, utils
 from tools.training.backbone import features, quantization, views
 from tools.training.backbone.calibration import calibrated
 from tools.training.backbone.efficientnet_lite import VARIANTS, Network, installed_weights, load_network
-from tools.training.backbone.quantization import Ranges, quantized_features
+from tools.training.backbone.quantization import Ranges, quantized_features, quantized_places
 from tools.training.export import write_saved_model
 
 # The ranges of the shipped CAT-DOG. They were calibrated on its training photos. With them every model has the same
@@ -52,6 +52,10 @@ class Backbone:
         base = fingerprint(config, weights, variant)
         ranges = calibrated(network, photos, config, cache, base)
         return cls(network, ranges, config, base | {"ranges": ranges})
+
+    def places(self, image: Any) -> Any:
+        """TensorFlow: float32 [batch, height, width, 3] -> the last feature map, [batch, height, width, features]."""
+        return quantized_places(self.network, image, self.ranges)
 
     def pooled(self, image: Any) -> Any:
         """TensorFlow: float32 [batch, height, width, 3] -> the mean of the last feature map, [batch, features]."""

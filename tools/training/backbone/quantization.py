@@ -80,8 +80,8 @@ def _read_tensors(network: Network, pictures: Array) -> Iterator[dict[str, Array
         yield {name: tensor.numpy().ravel() for name, tensor in batch.items()}
 
 
-def quantized_features(network: Network, image: Any, ranges: Ranges) -> Any:
-    """TensorFlow: as efficientnet_lite.pooled_features, with weights and activations rounded to 8 bits."""
+def quantized_places(network: Network, image: Any, ranges: Ranges) -> Any:
+    """TensorFlow: the last feature map [batch, height, width, features], with weights and activations in 8 bits."""
     import tensorflow as tf
 
     def read(name: str, activations: Any) -> Any:
@@ -90,7 +90,14 @@ def quantized_features(network: Network, image: Any, ranges: Ranges) -> Any:
     def rounded(activations: Any, convolution: Convolution) -> Any:
         return convolve(activations, convolution, _rounded_kernel(convolution))
 
-    return tf.reduce_mean(apply_network(network, image, rounded, read), axis=[1, 2])
+    return apply_network(network, image, rounded, read)
+
+
+def quantized_features(network: Network, image: Any, ranges: Ranges) -> Any:
+    """TensorFlow: the mean of `quantized_places` over all places, [batch, features]."""
+    import tensorflow as tf
+
+    return tf.reduce_mean(quantized_places(network, image, ranges), axis=[1, 2])
 
 
 def _rounded_kernel(convolution: Convolution) -> Any:

@@ -16,6 +16,7 @@ Array = NDArray[np.float32]
 CLASSES = 1000
 CATS = slice(281, 286)
 DOGS = slice(151, 269)
+KNOWN = CATS.stop - CATS.start + DOGS.stop - DOGS.start
 # Number of groups for the other classes; more groups were not better. The breeds of dogs are not merged: 40 groups of
 # them lower the mean accuracy over left-out sources by 0.2 points.
 OTHER_GROUPS = 32
@@ -111,14 +112,23 @@ def with_odds(features: Array, classifier: Classifier, rows: int = 4096) -> Arra
     return np.concatenate([features, np.concatenate(found)], axis=-1)
 
 
-def graph(features: Any, classifier: Classifier) -> tuple[Any, Any]:
-    """TensorFlow: pooled features [batch, features] -> the odds [batch, 1], and the sum of both shares [batch]."""
+def tensors(classifier: Classifier) -> tuple[Any, Any]:
+    """TensorFlow: the constants `kernel` and `bias` of `classifier`, float32 [features, outputs] and [outputs]."""
     import tensorflow as tf
 
     # Stored as float16, so that the version folder has less than 20 MB. The cast to float32 is fast.
     kernel = tf.cast(tf.constant(classifier.kernel, tf.float16), tf.float32)
-    logits = tf.nn.bias_add(tf.matmul(features, kernel), tf.constant(classifier.bias))
-    shared = tf.matmul(tf.nn.softmax(logits), tf.constant(classifier.masks))
+    return kernel, tf.constant(classifier.bias)
+
+
+def graph(features: Any, kernel: Any, bias: Any, masks: Array) -> tuple[Any, Any]:
+    """TensorFlow: pooled features [batch, features] -> the odds [batch, 1], and the sum of both shares [batch].
+
+    `kernel` and `bias` are those of `tensors`, `masks` those of the classifier.
+    """
+    import tensorflow as tf
+
+    shared = tf.matmul(tf.nn.softmax(tf.nn.bias_add(tf.matmul(features, kernel), bias)), tf.constant(masks))
     directions = np.array([[-1.0], [1.0]], np.float32)
     logarithms = tf.math.log(tf.maximum(shared, SMALLEST))
     # Rounding can make the sum of probabilities slightly larger than 1, and a score must be 0 to 1.

@@ -13,11 +13,12 @@ import numpy as np
 from tools.evaluation import photos
 from tools.evaluation.measures import Proportion, by_group, proportion
 from tools.service import Config, decode_image, read_config, to_tensor
+from tools.training import attention
 from tools.training.backbone import features, views
 from tools.training.backbone.backbone import Backbone
 from tools.training.cats_and_dogs import animals
 from tools.training.cats_and_dogs.heads import Chosen, Examples, choose_head, hits, mean_accuracy
-from tools.training.export import DOMAIN_NAME, OUTPUT_NAME, Scaling, write_saved_model
+from tools.training.export import ATTENTION_NAME, DOMAIN_NAME, OUTPUT_NAME, Scaling, write_saved_model
 from tools.training.run import TrainError
 from tools.training.version import version_folder
 
@@ -38,10 +39,17 @@ def export(backbone: Backbone, chosen: Chosen, target: Path) -> None:
     def outputs(image: Any) -> dict[str, Any]:
         import tensorflow as tf
 
-        pooled = backbone.pooled(image)
-        odds, domain = animals.graph(pooled, animals.Classifier.of(backbone.network.classifier))
+        places = backbone.places(image)
+        pooled = tf.reduce_mean(places, axis=[1, 2])
+        classifier = animals.Classifier.of(backbone.network.classifier)
+        imagenet = animals.tensors(classifier)
+        odds, domain = animals.graph(pooled, *imagenet, classifier.masks)
         logits = tf.matmul(pooled, tf.constant(kernel[:-1])) + tf.matmul(odds, tf.constant(kernel[-1:]))
-        return {OUTPUT_NAME: tf.nn.softmax(tf.nn.bias_add(logits, bias)), DOMAIN_NAME: domain}
+        return {
+            OUTPUT_NAME: tf.nn.softmax(tf.nn.bias_add(logits, bias)),
+            DOMAIN_NAME: domain,
+            ATTENTION_NAME: attention.graph(places, pooled, *imagenet, animals.KNOWN),
+        }
 
     picture = backbone.config.picture
     scale, offset = picture.scaling()

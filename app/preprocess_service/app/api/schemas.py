@@ -46,6 +46,11 @@ class PredictSuccess(BaseModel):
         le=1,
         examples=[0.98],
     )
+    looks: Literal[1, 2] = Field(
+        description="How often the photo was looked at. 2: the model was not sure, so it looked a second time where it "
+        "sees what it knows.",
+        examples=[1],
+    )
     model: ModelInUse = Field(description="The model that answered.")
     request_id: str = Field(description="The same as in the header X-Request-ID.")
 
@@ -129,6 +134,7 @@ def success(prediction: Prediction, model_name: str, top_k: int | None, request_
         probabilities={label: round(value, 6) for label, value in largest},
         in_domain=None if score is None else score >= prediction.domain_threshold,
         domain_score=None if score is None else round(score, 6),
+        looks=2 if prediction.looks == 2 else 1,
         model=ModelInUse(name=model_name, version=prediction.model_version),
         request_id=request_id,
     )

@@ -116,11 +116,12 @@ def decode_cost(image: Image.Image, data: bytes, size: tuple[int, int], one_scan
     return _cost(stored, pixels)
 
 
-def with_resize(cost: DecodeCost, image: Image.Image, one_scan: bool, in_float: bool) -> DecodeCost:
-    """Add the memory that it takes to turn, convert and resize a photo that is not reduced first.
+def with_resize(cost: DecodeCost, image: Image.Image, one_scan: bool, in_float: bool, pixels: int) -> DecodeCost:
+    """Add the memory that it takes to turn, convert and resize a decoded photo.
 
     Args:
         image: opened.
+        pixels: how many pixels are turned, converted and resized (``resized_pixels``).
         one_scan: see ``has_one_scan``. For such a JPEG, ``cost`` includes the turned photo already.
         in_float: whether the photo is resized in float32.
     """
@@ -130,7 +131,7 @@ def with_resize(cost: DecodeCost, image: Image.Image, one_scan: bool, in_float: 
     # The cost of a WebP includes the conversion already.
     elif image.format != "WEBP" and (image.mode != "RGB" or image.has_transparency_data):
         each += _CONVERTED_BYTES
-    return replace(cost, memory_bytes=cost.memory_bytes + each * math.prod(image.size))
+    return replace(cost, memory_bytes=cost.memory_bytes + each * pixels)
 
 
 def webp_size(data: bytes) -> tuple[int, int] | None:
@@ -150,11 +151,10 @@ def webp_size(data: bytes) -> tuple[int, int] | None:
             return int.from_bytes(data[26:28], "little") & 0x3FFF, int.from_bytes(data[28:30], "little") & 0x3FFF
 
 
-def webp_cost(size: tuple[int, int], is_whole: bool = False, in_float: bool = False) -> DecodeCost:
-    """Return the cost of a WebP that is not opened yet. ``is_whole``: include the steps of ``with_resize``."""
+def webp_cost(size: tuple[int, int], resized: int = 0, in_float: bool = False) -> DecodeCost:
+    """Return the cost of a WebP that is not opened yet. ``resized``: the pixels of ``with_resize``, for its steps."""
     pixels = math.prod(size)
-    more = (_TURNED_BYTES + _FLOAT_BYTES * in_float) if is_whole else 0
-    return _cost((_WEBP_BYTES + more) * pixels, pixels)
+    return _cost(_WEBP_BYTES * pixels + (_TURNED_BYTES + _FLOAT_BYTES * in_float) * resized, pixels)
 
 
 def _cost(memory_bytes: float, pixels: int) -> DecodeCost:

@@ -29,16 +29,16 @@ def resize(image: Image.Image, geometry: Geometry) -> Pixels:
     Args:
         image: RGB.
     """
-    size = (geometry.width, geometry.height)
     if geometry.grayscale:
         image = image.convert("L").convert("RGB")
-    if geometry.mode == "crop":
-        return _resample(image, size, _centre(image, geometry), geometry)
     if geometry.mode == "pad":
         return _pad(image, geometry)
-    if geometry.mode == "shortest_edge":
-        return _resize_then_crop(image, geometry)
-    return _resample(image, size, (0, 0, *image.size), geometry)
+    box = _shown(image, geometry)
+    if geometry.box is not None:
+        left, top, right, bottom = box
+        across, down = _scaled(geometry.box, right - left, bottom - top)
+        box = _inside((left + across[0], top + down[0], left + across[1], top + down[1]), image)
+    return _resample(image, (geometry.width, geometry.height), box, geometry)
 
 
 def in_float(geometry: Geometry) -> bool:
@@ -61,6 +61,25 @@ def normalise(pixels: Pixels, scaling: tuple[tuple[float, ...], tuple[float, ...
 def to_uint8(pixels: Pixels) -> NDArray[np.uint8]:
     """Round float32 pixels to uint8. uint8 pixels are returned unchanged."""
     return pixels if pixels.dtype == np.uint8 else np.rint(pixels).clip(0, 255).astype(np.uint8)  # type: ignore[return-value]
+
+
+def _shown(image: Image.Image, geometry: Geometry) -> Box:
+    """Return the part of a photo that the model's input shows: left, top, right, bottom in pixels. Not for ``pad``."""
+    if geometry.mode == "crop":
+        return _centre(image, geometry)
+    if geometry.mode == "shortest_edge":
+        return _centre_of_resized(image, geometry)
+    return 0, 0, *image.size
+
+
+def _scaled(box: Box, width: float, height: float) -> tuple[tuple[float, float], tuple[float, float]]:
+    """Return the left and right edge of a box in shares, and its top and bottom, for this width and height."""
+    return (box[0] * width, box[2] * width), (box[1] * height, box[3] * height)
+
+
+def _inside(box: Box, image: Image.Image) -> Box:
+    """Return a box without what rounding put outside the photo: Pillow does not accept it."""
+    return max(0.0, box[0]), max(0.0, box[1]), min(float(image.width), box[2]), min(float(image.height), box[3])
 
 
 def _centre(image: Image.Image, geometry: Geometry) -> Box:
@@ -91,20 +110,48 @@ def _pad(image: Image.Image, geometry: Geometry) -> Pixels:
     width, height = (int(side) for side in size)
     pixels = np.empty((geometry.height, geometry.width, 3), geometry.dtype)
     pixels[:] = geometry.pad_color
-    pixels[top : top + height, left : left + width] = _resample(image, (width, height), (0, 0, *image.size), geometry)
+    part: Box = (0, 0, *image.size)
+    if geometry.box is not None:
+        across, down = _scaled(geometry.box, geometry.width, geometry.height)
+        left, width, *columns = _enlarged(left, width, across, geometry.width)
+        top, height, *rows = _enlarged(top, height, down, geometry.height)
+        part = columns[0] * image.width, rows[0] * image.height, columns[1] * image.width, rows[1] * image.height
+    # A box of a second look may be outside the photo.
+    if width > 0 and height > 0:
+        placed = _resample(image, (width, height), _inside(part, image), geometry)
+        pixels[top : top + height, left : left + width] = placed
     return pixels
 
 
-def _resize_then_crop(image: Image.Image, geometry: Geometry) -> Pixels:
-    """Resize and crop as torchvision's ``Resize`` and ``CenterCrop``: truncate the longer side, round the centre."""
+def _enlarged(start: int, length: int, box: tuple[float, float], side: int) -> tuple[int, int, float, float]:
+    """Return where a photo is along one side of the model's input if only the part ``box`` of the input is shown.
+
+    Args:
+        start, length: where it is if all is shown, in pixels of the input, as ``box``.
+        side: the length of the input's side.
+
+    Returns:
+        Its new start and length, and the part of the photo that is there: from 0 to 1. The length may be 0 or less.
+    """
+    scale = side / (box[1] - box[0])
+    first = max(0, round((start - box[0]) * scale))
+    last = min(side, round((start + length - box[0]) * scale))
+    begin, end = ((edge / scale + box[0] - start) / length for edge in (first, last))
+    return first, last - first, begin, end
+
+
+def _centre_of_resized(image: Image.Image, geometry: Geometry) -> Box:
+    """Return the rectangle that torchvision's ``Resize`` and ``CenterCrop`` keep, in pixels of the photo.
+
+    They truncate the longer side, and round the centre.
+    """
     edge = geometry.shortest_edge or 1
     shorter = min(image.size)
     width, height = (edge if side == shorter else int(edge * side / shorter) for side in image.size)
     left, top = round((width - geometry.width) / 2), round((height - geometry.height) / 2)
     # Compute only the part that is kept. For a panorama it is a small part.
     x, y = image.width / width, image.height / height
-    box = (left * x, top * y, (left + geometry.width) * x, (top + geometry.height) * y)
-    return _resample(image, (geometry.width, geometry.height), box, geometry)
+    return left * x, top * y, (left + geometry.width) * x, (top + geometry.height) * y
 
 
 def _resample(image: Image.Image, size: tuple[int, ...], box: Box, geometry: Geometry) -> Pixels:

@@ -36,6 +36,10 @@ class RequestContext:
         self._stages: list[tuple[str, float]] = []
         self._semaphores: dict[str, asyncio.Semaphore] = {}
         self._claimed_pixels = 0
+        self._first_looks = 0
+        self._first_looks_ended = asyncio.Event()
+        self._first_looks_seconds = 0.0
+        self._second_looks: RequestContext | None = None
         self._start = time.monotonic() if arrived is None else arrived
         self._deadline = self._start + seconds
         # The error if the deadline passes now.
@@ -72,6 +76,38 @@ class RequestContext:
         if self._claimed_pixels and self._claimed_pixels + pixels > limit:
             raise ImageTooLarge("batch_pixels", megapixels=f"{limit / 1e6:g}")
         self._claimed_pixels += pixels
+
+    @contextmanager
+    def first_look(self) -> Iterator[None]:
+        """Count this block as the first look at one photo of the request."""
+        since = time.monotonic()
+        self._first_looks += 1
+        self._first_looks_ended.clear()
+        try:
+            yield
+        finally:
+            self._first_looks -= 1
+            # Each photo of a batch counts from the start of the batch, so that this is the time of all together.
+            self._first_looks_seconds = max(self._first_looks_seconds, time.monotonic() - since)
+            if not self._first_looks:
+                self._first_looks_ended.set()
+
+    async def second_looks(self) -> "RequestContext":
+        """Wait until all first looks have ended. Return the context of the second looks at this request's photos.
+
+        A second look must not take the time of another photo's first one. All second looks together may take half of
+        the time that is left. Their limits per request are the same as those of the first looks, and counted anew.
+
+        Raises:
+            DeadlineExceeded: the time is less than the first looks took.
+        """
+        await self._first_looks_ended.wait()
+        if self._second_looks is None:
+            self._second_looks = RequestContext(self.request_id, self.remaining() / 2, trace=self._trace)
+            if self._second_looks.remaining() < self._first_looks_seconds:
+                self._second_looks.cancel()
+        self._second_looks.remaining()
+        return self._second_looks
 
     @asynccontextmanager
     async def deadline(self) -> AsyncIterator[None]:

@@ -28,13 +28,12 @@ from preprocess_service.app.errors import (
     UnsupportedMediaType,
 )
 from preprocess_service.app.imaging.decode_cost import DecodeCost
-from preprocess_service.app.imaging.resize import Pixels
 from preprocess_service.app.inference.context import RequestContext
 from preprocess_service.app.inference.decoder_process import DecoderEnded, DecoderProcess
 from preprocess_service.app.inference.memory_budget import MemoryBudget
 from preprocess_service.app.observability.metrics import Metrics
 from preprocess_service.app.recipe import Geometry
-from preprocess_service.app.utils import Photo
+from preprocess_service.app.utils import Photo, Prepared
 from serving_common.cpu_quota import usable_cores
 
 # Each picture may use this much without waiting for memory. It is enough for any header and for most small pictures.
@@ -81,14 +80,14 @@ class DecoderPool:
 
     async def decode(
         self, photo: Photo, context: RequestContext, geometry: Geometry, on_start: Callable[[], None]
-    ) -> Pixels:
+    ) -> Prepared:
         """Decode and resize a photo. If it is cancelled, the process that works on the photo is ended.
 
         Args:
             on_start: called when a process is free for the photo.
 
         Returns:
-            ``[height, width, 3]`` of ``geometry.dtype``, RGB, 0 to 255.
+            Pixels ``[height, width, 3]`` of ``geometry.dtype``, RGB, 0 to 255, and the upright photo's size.
 
         Raises:
             ServiceError: the picture is rejected.
@@ -106,7 +105,8 @@ class DecoderPool:
         context.images += _header(result)
         if len(pixels) == 0:
             raise _error(result)
-        return np.frombuffer(pixels, geometry.dtype).reshape(geometry.height, geometry.width, 3)
+        array = np.frombuffer(pixels, geometry.dtype).reshape(geometry.height, geometry.width, 3)
+        return Prepared(array, _size(result))
 
     async def close(self) -> None:
         """End all processes."""
@@ -226,6 +226,13 @@ def _header(result: dict[str, Any]) -> list[tuple[str, int, int]]:
         case [str(name), int(width), int(height)]:
             return [(name[:8], width, height)]
     return []
+
+
+def _size(result: dict[str, Any]) -> tuple[int, int]:
+    match result.get("size"):
+        case [int(width), int(height)] if width > 0 and height > 0:
+            return width, height
+    raise InvalidImage("image_broken")
 
 
 def _error(result: dict[str, Any]) -> ServiceError:

@@ -25,6 +25,7 @@ from PIL import AvifImagePlugin, Image
 
 from preprocess_service.app.errors import ImageTooLarge, ServiceError
 from preprocess_service.app.imaging.decode_cost import DecodeCost, webp_cost, webp_size
+from preprocess_service.app.imaging.downscale import resized_pixels
 from preprocess_service.app.imaging.resize import in_float, resize
 from preprocess_service.app.utils import Header, decode_base64, decode_open, open_image
 from serving_common.malloc import configure_malloc, trim_malloc
@@ -70,8 +71,9 @@ def run(task: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
     """Decode one picture within ``memory`` bytes and ``seconds`` of CPU time.
 
     Returns:
-        The result and the pixels. One of these is set: the pixels, ``[height, width, 3]`` of the geometry's dtype;
-        ``error``, the ``ServiceError`` to answer with; ``needs``, the cost if it is above the grant.
+        The result and the pixels. One of these is set: the pixels, ``[height, width, 3]`` of the geometry's dtype, with
+        ``size``, the upright photo's width and height; ``error``, the ``ServiceError`` to answer with; ``needs``, the
+        cost if it is above the grant.
     """
     picture = cast(Any, SimpleNamespace(**task["geometry"]))
     result: dict[str, Any] = {}
@@ -85,13 +87,13 @@ def run(task: dict[str, Any], data: bytes) -> tuple[dict[str, Any], bytes]:
         # Twice the file in addition: some decoders keep copies of it.
         _limit(task["memory"] + 2 * len(data), task["seconds"])
         if size := webp_size(data):
-            cost = webp_cost(size, picture.decode == "exact", in_float(picture))
+            cost = webp_cost(size, resized_pixels(size, picture), in_float(picture))
             if not _is_granted(cost, task):
                 return {"header": ["WEBP", *size], "needs": asdict(cost)}, b""
         with open_image(data, task["max_pixels"], picture, on_header) as opened:
             if not _is_granted(opened.cost, task):
                 return result | {"needs": asdict(opened.cost)}, b""
-            image = decode_open(opened, picture)
+            image, result["size"] = decode_open(opened, picture)
         return result, resize(image, picture).tobytes()
     except ServiceError as exc:
         return result | {"error": [type(exc).__name__, exc.message, exc.values]}, b""

@@ -2,48 +2,40 @@
 
 import asyncio
 import time
-from collections.abc import Awaitable, Callable, Iterator
-from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
+from contextlib import asynccontextmanager, contextmanager
+from dataclasses import replace
+from functools import partial
 from typing import Protocol
 
 import numpy as np
-from PIL import Image
 
 from preprocess_service.app.config import Config
-from preprocess_service.app.errors import ModelError, ModelUnavailable, Overloaded, ServiceError
-from preprocess_service.app.imaging.decode_cost import first_scan
-from preprocess_service.app.imaging.resize import Pixels, resize
+from preprocess_service.app.errors import DeadlineExceeded, ModelError, ModelUnavailable, Overloaded, ServiceError
+from preprocess_service.app.imaging.resize import Pixels
 from preprocess_service.app.inference.context import RequestContext
 from preprocess_service.app.inference.decoder_pool import DecoderPool
+from preprocess_service.app.inference.decoder_threads import DecoderThreads
 from preprocess_service.app.inference.model_versions import ModelVersions, Source
-from preprocess_service.app.observability.metrics import Metrics
+from preprocess_service.app.inference.second_look import combine, find_box
+from preprocess_service.app.observability.metrics import Metrics, SecondLookResult
 from preprocess_service.app.observability.readiness import PROBE_SECONDS, Checks, ReadinessProbe
-from preprocess_service.app.recipe import Geometry, Golden
+from preprocess_service.app.recipe import Box, Geometry, Golden
 from preprocess_service.app.serving_client.model_version import AnotherVersion, ModelVersion
 from preprocess_service.app.serving_client.predict_response import Prediction
-from preprocess_service.app.utils import Header, Photo, decode_base64, decode_open, open_image
+from preprocess_service.app.utils import Photo, Prepared
 from serving_common.cpu_quota import usable_cores
 
 # Enough for a model server on a machine of the same size: while it computes a batch, the next one is on its way and the
 # one after that is ready. All other photos wait as received, which takes less memory: a JPEG has 40 KB, its pixels
 # 0.2 MB, and once or four times as much again in a request.
 PREPARED_PER_CORE = 12
-# The limits of a JPEG that is decoded in a thread. Nothing can interrupt a thread. Such a JPEG takes a few
-# milliseconds, or a few tens if its file is hostile. All other JPEGs, and other formats, are decoded in a process.
-SMALL_BYTES = 100_000
-_SMALL_PIXELS = 500_000
-# A long picture that is only 7 pixels wide takes much memory to resize.
-_SMALL_SIDE = 8_000
-# Pillow copies each EXIF entry, and entries may overlap. With this many bytes before the pixels, the copies take about
-# 20 MB at most.
-_SMALL_METADATA_BYTES = 16_000
-_JPEG = b"\xff\xd8\xff"
-# The first bytes of a JPEG in base64. The prefix of a data: URL may come before them.
-_JPEG_BASE64 = "/9j/"
-_PREFIX_CHARACTERS = 100
 # How many times a photo is sent if the version changes meanwhile.
 _ATTEMPTS = 4
+# No second look is taken while more than this share of the photos that may be in flight are, nor for so many seconds
+# after the model server rejected a photo because its queue was full.
+_BUSY_SHARE = 0.5
+_BUSY_SECONDS = 1.0
 
 
 class Runner(Source, Protocol):
@@ -71,18 +63,21 @@ class Pipeline:
         self.models = ModelVersions(runner, self._classify_golden)
         self._readiness = ReadinessProbe(self.models, self._predict_grey, metrics)
         self._batch_share = config.limits.photos_per_request
+        self._in_flight, self._busy_at = 0, _BUSY_SHARE * config.limits.photos_in_flight
+        self._busy_until = -float("inf")
         self._prepared_slots = asyncio.Semaphore(config.limits.prepared or PREPARED_PER_CORE * usable_cores())
         # A set: a photo is removed by the thread that starts with it, and a second time at the end of its block.
         self._waiting: set[object] = set()
-        self._threads = ThreadPoolExecutor(config.limits.decode_threads or usable_cores(), "decode")
+        self._small_jpegs = DecoderThreads(config)
         self._decoders = DecoderPool(config, metrics)
         metrics.queue_length.set_function(lambda: len(self._waiting))
+        metrics.in_flight.set_function(lambda: self._in_flight)
 
     async def open(self) -> None:
         await self.runner.open()
 
     async def close(self) -> None:
-        self._threads.shutdown(wait=False, cancel_futures=True)
+        self._small_jpegs.close()
         await self._decoders.close()
         await self._readiness.close()
         await self.models.close()
@@ -94,35 +89,70 @@ class Pipeline:
         Raises:
             ServiceError: its class and message say what failed.
         """
-        # Limits how many photos of one batch are in flight, so that other requests get their share.
-        async with context.semaphore("photos", self._batch_share):
-            with self.metrics.in_flight.track_inprogress(), self._queued(context) as leave_queue:
-                async with self._prepared_slots:
-                    prediction = await self._predict(photo, context, leave_queue)
+        with context.first_look():
+            async with self._slot(context) as leave_queue:
+                model, first = await self._ask(partial(self._prepared, photo, context, leave_queue), context)
         self._readiness.record_prediction()
+        prediction = await self._look_again(photo, context, model, first)
         self.metrics.record_prediction(prediction.label, prediction.model_version)
         return prediction
 
-    async def _predict(self, photo: Photo, context: RequestContext, leave_queue: Callable[[], None]) -> Prediction:
-        def prepare(geometry: Geometry) -> Awaitable[Pixels]:
-            return self._prepared(photo, context, geometry, leave_queue)
+    async def _look_again(
+        self, photo: Photo, context: RequestContext, model: ModelVersion, first: Prediction
+    ) -> Prediction:
+        """Return the prediction of two looks if the recipe asks for a second one, else the first one.
 
-        return await self._ask(prepare, context)
+        A second look never causes an error or a late answer. If it can't be taken, the first look is the answer.
+        """
+        # The recipe of another version may ask for something else.
+        settings = model.second_look if self.config.second_look and first.model_version == model.version else None
+        if settings is None or first.attention is None or first.confidence >= settings.max_confidence:
+            return first
+        result: SecondLookResult = "failed"
+        prediction, box = first, find_box(first.attention, settings)
+        try:
+            again = await context.second_looks()
+            if self._is_busy():
+                result = "busy"
+            else:
+                with context.stage("second_look"):
+                    second = await self._look_at(photo, again, model, box)
+                if second.model_version == first.model_version:
+                    prediction = replace(combine(first, second, settings), box=box)
+                    result = "kept" if prediction.label == first.label else "changed"
+        except DeadlineExceeded:
+            result = "late"
+        except (ServiceError, AnotherVersion):
+            pass
+        self.metrics.record_second_look(result)
+        return prediction
+
+    async def _look_at(self, photo: Photo, context: RequestContext, model: ModelVersion, box: Box) -> Prediction:
+        """Return the prediction for a part of a photo, which is decoded again: until now its pixels were not needed."""
+        geometry = model.geometry.model_copy(update={"box": box})
+        async with context.deadline(), self._slot(context) as leave_queue:
+            pixels, _ = await self._prepared(photo, context, leave_queue, geometry)
+            with context.stage("model"):
+                return await self.runner.predict(pixels, model, context.remaining(), context.request_id)
 
     async def _predict_grey(self, timeout: float, request_id: str) -> None:
-        async def prepare(geometry: Geometry) -> Pixels:
-            return np.full((geometry.height, geometry.width, 3), 127, geometry.dtype)
+        async def prepare(geometry: Geometry) -> Prepared:
+            pixels = np.full((geometry.height, geometry.width, 3), 127, geometry.dtype)
+            return Prepared(pixels, (geometry.width, geometry.height))
 
         await self._ask(prepare, RequestContext(request_id, timeout))
 
-    async def _ask(self, prepare: Callable[[Geometry], Awaitable[Pixels]], context: RequestContext) -> Prediction:
+    async def _ask(
+        self, prepare: Callable[[Geometry], Awaitable[Prepared]], context: RequestContext
+    ) -> tuple[ModelVersion, Prediction]:
         """Ask the model version in use. If another version has replaced it, ask that one."""
         model = await self.models.current(context.remaining())
-        pixels = await prepare(model.geometry)
+        pixels, size = await prepare(model.geometry)
         for _ in range(_ATTEMPTS):
             try:
                 with context.stage("model"):
-                    return await self.runner.predict(pixels, model, context.remaining(), context.request_id)
+                    found = await self.runner.predict(pixels, model, context.remaining(), context.request_id)
+                return model, replace(found, size=size)
             except AnotherVersion as exc:
                 other = await self.models.replacement(model, context.remaining(), exc.version)
             except ModelError:
@@ -133,15 +163,18 @@ class Pipeline:
             except ModelUnavailable:
                 self.models.suspect()
                 raise
+            except Overloaded:
+                self._busy_until = time.monotonic() + _BUSY_SECONDS
+                raise
             if other.geometry != model.geometry:
-                pixels = await prepare(other.geometry)
+                pixels, size = await prepare(other.geometry)
             model = other
         raise ModelUnavailable("model_changes")
 
     async def _classify_golden(self, golden: Golden, model: ModelVersion, timeout: float) -> Prediction:
         context = RequestContext("golden", timeout)
         # Without a slot: photos that hold a slot wait for this check.
-        pixels = await self._prepared(golden.photo, context, model.geometry, lambda: None)
+        pixels, _ = await self._prepared(golden.photo, context, lambda: None, model.geometry)
         return await self.runner.predict(pixels, model, context.remaining(), context.request_id)
 
     async def check(self) -> Checks:
@@ -153,6 +186,25 @@ class Pipeline:
         """Return all metrics, with the current state of the model server."""
         await self._readiness.refresh()
         return self.metrics.render()
+
+    def _is_busy(self) -> bool:
+        return self._in_flight > self._busy_at or time.monotonic() < self._busy_until
+
+    @asynccontextmanager
+    async def _slot(self, context: RequestContext) -> AsyncIterator[Callable[[], None]]:
+        """Wait until a photo may be prepared, and count it as in flight until the block ends.
+
+        It gives the function to call when a thread or process begins with the photo.
+        """
+        # Limits how many photos of one batch are in flight, so that other requests get their share.
+        async with context.semaphore("photos", self._batch_share):
+            self._in_flight += 1
+            try:
+                with self._queued(context) as leave_queue:
+                    async with self._prepared_slots:
+                        yield leave_queue
+            finally:
+                self._in_flight -= 1
 
     @contextmanager
     def _queued(self, context: RequestContext) -> Iterator[Callable[[], None]]:
@@ -171,60 +223,9 @@ class Pipeline:
             self._waiting.discard(waits)
 
     async def _prepared(
-        self, photo: Photo, context: RequestContext, geometry: Geometry, leave_queue: Callable[[], None]
-    ) -> Pixels:
-        if _may_be_small_jpeg(photo):
-            loop = asyncio.get_running_loop()
-            try:
-                pixels = await loop.run_in_executor(self._threads, self._prepare, photo, context, geometry, leave_queue)
-            except asyncio.CancelledError:
-                # A thread that has started can't be stopped. It checks for this before each costly stage.
-                context.cancel()
-                raise
-            if pixels is not None:
-                return pixels
+        self, photo: Photo, context: RequestContext, leave_queue: Callable[[], None], geometry: Geometry
+    ) -> Prepared:
+        found = await self._small_jpegs.decode(photo, context, geometry, leave_queue)
+        if found is not None:
+            return found
         return await self._decoders.decode(photo, context, geometry, leave_queue)
-
-    def _prepare(
-        self, photo: Photo, context: RequestContext, geometry: Geometry, leave_queue: Callable[[], None]
-    ) -> Pixels | None:
-        """Return the pixels of a photo, or None if its header shows that it is not small."""
-        leave_queue()
-        try:
-            return self._pixels(photo, context, geometry)
-        except ServiceError as exc:
-            # The traceback would keep the picture in memory, and all frames that the exception passes through.
-            exc.__context__ = None
-            raise exc.with_traceback(None) from None
-
-    def _pixels(self, photo: Photo, context: RequestContext, geometry: Geometry) -> Pixels | None:
-        # The deadline may have passed, or the client disconnected, while the photo waited for a thread.
-        context.remaining()
-        with context.stage("decode"):
-            image = self._decoded(decode_base64(photo) if isinstance(photo, str) else photo, context, geometry)
-        if image is None:
-            return None
-        context.remaining()
-        with context.stage("resize"):
-            return resize(image, geometry)
-
-    def _decoded(self, data: bytes, context: RequestContext, geometry: Geometry) -> Image.Image | None:
-        # A separate function, so that the whole picture is freed at its end, before the next step needs memory.
-        if not (data.startswith(_JPEG) and 0 < first_scan(data) < _SMALL_METADATA_BYTES):
-            return None
-        headers: list[Header] = []
-        try:
-            with open_image(data, self.config.limits.pixels, geometry, headers.append) as opened:
-                size = (headers[0].width, headers[0].height)
-                if not opened.one_scan or size[0] * size[1] > _SMALL_PIXELS or max(size) > _SMALL_SIDE:
-                    headers.clear()
-                    return None
-                return decode_open(opened, geometry)
-        finally:
-            context.images += [(header.format, header.width, header.height) for header in headers]
-
-
-def _may_be_small_jpeg(photo: Photo) -> bool:
-    if isinstance(photo, str):
-        return len(photo) * 3 <= SMALL_BYTES * 4 and _JPEG_BASE64 in photo[:_PREFIX_CHARACTERS]
-    return len(photo) <= SMALL_BYTES and photo.startswith(_JPEG)

@@ -1,5 +1,7 @@
 """The service's metrics, in Prometheus' format. ``docs/operations.md`` lists them."""
 
+from typing import Literal, get_args
+
 from prometheus_client import (
     CONTENT_TYPE_LATEST,
     CollectorRegistry,
@@ -17,8 +19,12 @@ VERSION = "0.1.0"
 # The Content-Type of what ``render`` returns.
 CONTENT_TYPE = CONTENT_TYPE_LATEST
 
-# The stages of a request in their order; ``queue`` is the wait for a thread or process that decodes.
-STAGES = ("read", "queue", "decode", "resize", "model", "total")
+# The stages of a request in their order. ``queue`` is the wait for a thread or process that decodes. ``second_look`` is
+# all steps of a second look; they do not count as ``queue``, ``decode``, ``resize`` and ``model``.
+STAGES = ("read", "queue", "decode", "resize", "model", "second_look", "total")
+# What became of each second look that the recipe asks for: the label is the first look's, or another one; not taken, or
+# not finished, because the service was busy or there was too little time; it failed.
+SecondLookResult = Literal["kept", "changed", "busy", "late", "failed"]
 # Histogram buckets: from a small photo on a fast machine to a request that reached its deadline.
 _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 10)
 # Histogram buckets: from a thumbnail to above the largest body.
@@ -54,6 +60,11 @@ class Metrics:
             "catdog_photo_bytes", "Size of a request's photos as sent, in bytes.", buckets=_BYTES, registry=registry
         )
         self.predictions = Counter("catdog_predictions", "Predicted photos, by label.", ["label"], registry=registry)
+        second_looks = Counter(
+            "catdog_second_looks", "Photos that need a second look, by its result.", ["result"], registry=registry
+        )
+        # Each result is there from the start, so that the rate of the first one is right.
+        self.second_looks = {result: second_looks.labels(result) for result in get_args(SecondLookResult)}
         self.rejected = Counter("catdog_rejected", "Requests rejected: too many were in flight.", registry=registry)
         self.expired = Counter("catdog_expired", "Requests whose deadline passed.", registry=registry)
         self.client_disconnects = Counter(
@@ -98,6 +109,10 @@ class Metrics:
         if seen is None:
             seen = self._of_label[label] = self.predictions.labels(label)
         seen.inc()
+
+    def record_second_look(self, result: SecondLookResult) -> None:
+        """Count a photo for which the recipe asks for a second look."""
+        self.second_looks[result].inc()
 
     def record_stages(self, seconds: dict[str, float]) -> None:
         """Record how long each stage of one request took."""

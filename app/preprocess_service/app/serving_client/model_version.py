@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from preprocess_service.app.errors import ModelUnavailable
 from preprocess_service.app.imaging.resize import Pixels, normalise, to_uint8
-from preprocess_service.app.recipe import SIGNATURE_OUTPUT, Geometry, Recipe, RecipeError, parse_recipe
+from preprocess_service.app.recipe import SIGNATURE_OUTPUT, Geometry, Recipe, RecipeError, SecondLook, parse_recipe
 from preprocess_service.app.serving_client.signature import Signature, model_error
 from serving_common.tensorflow_protos import get_model_status_pb2, predict_pb2
 
@@ -39,6 +39,11 @@ class ModelVersion:
 
     def __post_init__(self) -> None:
         object.__setattr__(self, "geometry", self.recipe.preprocessor_config.geometry())
+
+    @property
+    def second_look(self) -> SecondLook | None:
+        """When and where a second look is taken. None: never, because the recipe or the model does not support it."""
+        return self.recipe.preprocessor_config.second_look if self.signature.attention_output_name else None
 
     def to_input(self, pixels: Pixels) -> NDArray[np.uint8] | NDArray[np.float32]:
         """Return the model's input for resized pixels: ``[height, width, 3]``, with the signature's dtype."""

@@ -20,6 +20,10 @@ DEFAULT = "serving_default"
 PIXELS = "pixels"
 # The output that says how certain the model is that the photo shows something that it knows.
 DOMAIN = "domain_score"
+# The output that says where the model sees what it knows: [batch, height, width], values of 0 and more.
+ATTENTION = "attention"
+# An attention with more places is not asked for: it would be larger than the pixels.
+MOST_PLACES = 128 * 128
 # How many names a message lists at most.
 _NAMES_TOLD = 10
 
@@ -29,6 +33,7 @@ class Signature:
     """A signature with the names of its one input and of its outputs.
 
     Attributes:
+        attention_output_name: None if the model has no such output, or one that can't be read.
         accepts_uint8: whether the input is uint8 pixels; otherwise it is float32, scaled by the recipe.
         accepts_batches: whether one call may have several photos.
     """
@@ -39,6 +44,7 @@ class Signature:
     name: str = DEFAULT
     accepts_uint8: bool = False
     accepts_batches: bool = True
+    attention_output_name: str | None = None
 
     @property
     def dtype(self) -> np.dtype[Any]:
@@ -47,7 +53,7 @@ class Signature:
 
     @property
     def outputs(self) -> list[str]:
-        return [name for name in (self.output_name, self.domain_output_name) if name]
+        return [name for name in (self.output_name, self.domain_output_name, self.attention_output_name) if name]
 
 
 def read_definitions(response: get_model_metadata_pb2.GetModelMetadataResponse) -> Mapping[str, Any]:
@@ -76,7 +82,7 @@ def choose_signature(definitions: Mapping[str, Any], recipe: Recipe, config: Con
         raise model_error("model_signature", name=name, found=_listed(definitions))
     definition = definitions[name]
     input_name = config.model_input_name or _only(definition.inputs, "model_inputs")
-    others = {alias: info for alias, info in definition.outputs.items() if alias != DOMAIN}
+    others = {alias: info for alias, info in definition.outputs.items() if alias not in (DOMAIN, ATTENTION)}
     output_name = config.model_output_name or _only(others, "model_outputs")
     for wanted, there, message in (
         (input_name, definition.inputs, "model_no_input"),
@@ -97,6 +103,7 @@ def choose_signature(definitions: Mapping[str, Any], recipe: Recipe, config: Con
         accepts_uint8=image.dtype == types_pb2.DT_UINT8,
         # An unknown size is -1. If nothing is known about the tensor, its shape has no dimension.
         accepts_batches=not any(dimension.size > 0 for dimension in image.tensor_shape.dim[:1]),
+        attention_output_name=_attention(definition.outputs, output_name, recipe),
     )
 
 
@@ -112,6 +119,32 @@ def _check_output(shape: Any, recipe: Recipe) -> None:
     sizes = [dimension.size for dimension in shape.dim]
     if len(sizes) > 1 and sizes[-1] >= 0:
         check_count(sizes[-1], len(recipe.labels))
+
+
+def _attention(outputs: Mapping[str, Any], output_name: str, recipe: Recipe) -> str | None:
+    """Return ``ATTENTION`` if the model has this output as float32 ``[batch, height, width]``, else None."""
+    has_it = ATTENTION in outputs and output_name != ATTENTION
+    if has_it:
+        output = outputs[ATTENTION]
+        sizes = [dimension.size for dimension in output.tensor_shape.dim]
+        # An unknown size is -1; without a dimension, nothing is known about the shape.
+        if output.dtype == types_pb2.DT_FLOAT and (not sizes or (len(sizes) == 3 and _places(sizes) <= MOST_PLACES)):
+            return ATTENTION
+        kind = types_pb2.DataType.Name(output.dtype)[3:].lower()
+        logger.warning(
+            "the model's output attention is not used: it is %s %s, but float32 [batch, height, width] with at most %d "
+            "places is expected",
+            kind,
+            _shape(sizes),
+            MOST_PLACES,
+        )
+    elif recipe.preprocessor_config.second_look is not None:
+        logger.warning("second_look in the model's recipe has no effect: the model has no output attention")
+    return None
+
+
+def _places(sizes: list[int]) -> int:
+    return max(1, sizes[1]) * max(1, sizes[2])
 
 
 def check_count(values: int, labels: int) -> None:

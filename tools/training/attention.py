@@ -1,0 +1,114 @@
+"""The output `attention`: how much each place of a photo speaks for what the model knows.
+
+    python -m tools.training.attention OLD NEW      copies the version folder OLD, and adds the output to the copy
+
+The mean over places and a linear classifier may change their order, so the classifier's weights also apply to each
+place of the last feature map (class activation mapping, Zhou et al. 2016, arXiv:1512.04150). The weights here are those
+of the classes that the photo itself resembles: the gradient of the log odds of all known classes against all others.
+The network and the other outputs stay the same, bit by bit.
+"""
+
+import argparse
+import os
+import shutil
+import sys
+from pathlib import Path
+from typing import Any
+
+from tools.training.cats_and_dogs import animals
+from tools.training.export import ATTENTION_NAME, DOMAIN_NAME, ExportError, folder_written_beside
+
+MODEL_FILE = "saved_model.pb"
+
+
+def graph(places: Any, pooled: Any, kernel: Any, bias: Any, known: int) -> Any:
+    """TensorFlow: the attention, float32 [batch, height, width], 0 and more. It has no fixed scale.
+
+    `places` [batch, height, width, features] is the last feature map, `pooled` [batch, features] its mean, `kernel`
+    [features, classes] and `bias` [classes] the classifier on it. The first `known` classes are what the model knows.
+    If these are all classes, the most probable ones are compared with the mean of all.
+    """
+    import tensorflow as tf
+
+    # The logits are computed again, as matrices of one row. OpenVINO computes a product, its softmax and a second
+    # product in one step, which rounds in another way than three steps, unless something else reads the logits.
+    kernels = tf.expand_dims(kernel, 0)
+    logits = tf.matmul(tf.expand_dims(pooled, 1), kernels) + bias
+    classes = int(kernel.shape[1])
+    if known < classes:
+        inside, outside = tf.split(logits, [known, classes - known], axis=-1)
+        direction = tf.concat([tf.nn.softmax(inside), -tf.nn.softmax(outside)], axis=-1)
+    else:
+        direction = tf.nn.softmax(logits) - 1 / classes
+    weights = tf.expand_dims(tf.matmul(direction, kernels, transpose_b=True), 1)
+    return tf.nn.relu(tf.reduce_sum(places * weights, axis=-1))
+
+
+def add_attention(old: Path, new: Path) -> None:
+    """Copy the version folder `old` of `train.py` to `new`, and add the output to each signature with a domain score.
+
+    Raises ExportError: `new` exists, or `old` can't be read or has no such signature.
+    """
+    os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
+    from google.protobuf.message import DecodeError
+    from tensorflow.core.protobuf import saved_model_pb2  # the import takes seconds
+
+    try:
+        model = saved_model_pb2.SavedModel.FromString((old / MODEL_FILE).read_bytes())
+        (meta_graph,) = model.meta_graphs
+        _extend(meta_graph)
+    except (OSError, DecodeError, LookupError, ValueError) as exc:
+        raise ExportError(f"{old}: no network with a domain score as train.py writes it ({exc})") from exc
+    with folder_written_beside(new) as folder:
+        shutil.copytree(old, folder)
+        (folder / MODEL_FILE).write_bytes(model.SerializeToString(deterministic=True))
+
+
+def _extend(meta_graph: Any) -> None:
+    """Add the output to the signatures of a MetaGraphDef; raises LookupError or ValueError if it can't be read."""
+    import tensorflow as tf
+
+    signatures = [found for found in meta_graph.signature_def.values() if DOMAIN_NAME in found.outputs]
+    if not signatures:
+        raise LookupError("no such output")
+    there = {node.name for node in meta_graph.graph_def.node}
+    with tf.Graph().as_default() as whole:
+        tf.import_graph_def(meta_graph.graph_def, name="")
+        for signature in signatures:
+            pooled, kernel, bias = _classifier(whole.get_tensor_by_name(signature.outputs[DOMAIN_NAME].name))
+            (places, *_) = pooled.op.inputs
+            found = tf.identity(graph(places, pooled, kernel, bias, animals.KNOWN), name=ATTENTION_NAME)
+            signature.outputs[ATTENTION_NAME].CopyFrom(tf.compat.v1.saved_model.build_tensor_info(found))
+        added = [node for node in whole.as_graph_def().node if node.name not in there]
+    meta_graph.graph_def.node.extend(added)
+
+
+def _classifier(score: Any) -> tuple[Any, Any, Any]:
+    """Return the tensors that the domain score is made of (see `animals.graph`): pooled features, kernel and bias."""
+    operation = score.op
+    # Each of these operations has its data as the first input.
+    while operation.type != "Softmax":
+        operation = operation.inputs[0].op
+    logits = operation.inputs[0].op
+    product, bias = logits.inputs
+    pooled, kernel = product.op.inputs
+    return pooled, kernel, bias
+
+
+def main(arguments: list[str] | None = None) -> int:
+    """Return 0, or 2 after an error message of one line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("old", type=Path, help="a version folder that train.py wrote")
+    parser.add_argument("new", type=Path, help="the version folder to write")
+    options = parser.parse_args(arguments)
+    try:
+        add_attention(options.old, options.new)
+    except ExportError as exc:
+        print(f"attention: {exc}", file=sys.stderr)
+        return 2
+    print(f"wrote {options.new}")
+    return 0
+
+
+if __name__ == "__main__":
+    sys.exit(main())
