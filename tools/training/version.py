@@ -9,6 +9,7 @@ import numpy as np
 
 from tools.training.backbone.backbone import Backbone
 from tools.training.export import DOMAIN_NAME, OUTPUT_NAME, ExportError, Scaling, next_version, write_saved_model
+from tools.training.model_card import write_card
 from tools.training.run import Domain, Head, Run, TrainError
 
 if TYPE_CHECKING:
@@ -44,6 +45,7 @@ def write_version(target: Path, backbone: Backbone, run: Run, golden: int = GOLD
 
         photos = _golden_photos(folder, backbone, run, golden)
         write_recipe(folder, run.recipe, run.labels, photos)
+        write_card(folder, run)
 
     outputs = graph_outputs(backbone, run.head, run.domain)
     write_saved_model(target, backbone.config.size, outputs, True, Scaling(scale[0], offset[0]), finish)
@@ -68,11 +70,13 @@ def _golden_photos(folder: Path, backbone: Backbone, run: Run, count: int) -> "l
 
     The surest right answers are taken, of different classes if possible: they hardly change between processors.
     """
-    from tools.evaluation.predictors import ModelPredictor
+    from preprocess_service.app.recipe import parse_recipe
+    from tools.evaluation.predictors.version import VersionPredictor
     from tools.importing.photos import numbered, read_photo, smaller
     from tools.model_folder import GoldenPhoto
 
-    predict = ModelPredictor(folder, backbone.config, len(run.labels))
+    recipe = parse_recipe({"preprocessor_config": run.recipe, "labels": run.labels})
+    predict = VersionPredictor(folder, recipe, max_looks=1).predict
     numbers = _surest(run)
     for number in numbers[:GOLDEN_PHOTOS]:
         found = predict(run.validation.photos[number].path.read_bytes()).probabilities
