@@ -14,9 +14,7 @@ from preprocess_service.app.errors import ServiceError
 from preprocess_service.app.imaging import resize
 from preprocess_service.app.imaging.colour import BACKGROUND
 from preprocess_service.app.imaging.resize import Pixels
-from preprocess_service.app.inference import second_look
 from preprocess_service.app.recipe import Box, PreprocessorConfig, RecipeError, SecondLook, parse_recipe
-from preprocess_service.app.serving_client import predict_response
 
 PROJECT = Path(__file__).resolve().parents[1]
 # How photos are prepared for a model that is trained here. EfficientNet-Lite was trained on (pixel - 127) / 128: 127,
@@ -55,11 +53,9 @@ __all__ = [
     "ServiceError",
     "decode_image",
     "normalise",
-    "predict_response",
     "prepare",
     "read_config",
     "resize",
-    "second_look",
     "to_pixels",
     "to_tensor",
     "utils",

@@ -50,7 +50,7 @@ def add_attention(old: Path, new: Path) -> None:
     Raises ExportError: `new` exists, or `old` can't be read or has no such signature.
     """
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "3")
-    from google.protobuf.message import DecodeError
+    from google.protobuf.message import DecodeError  # type: ignore[import-untyped]
     from tensorflow.core.protobuf import saved_model_pb2  # the import takes seconds
 
     try:

@@ -35,6 +35,9 @@ def train(options: argparse.Namespace) -> Run:
     started = time.time()
     target = version_folder(options.models, options.name, options.version)
     config = read_config(options.config)
+    if options.config is None:
+        # These values are CAT-DOG's.
+        config = config.with_picture(domain_threshold=0.0, second_look=None)
     found = find_dataset(options.photos)
     _say_classes(options.photos, found)
     backbone = Backbone.frozen(config)

@@ -7,8 +7,17 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from tools.training import attention
 from tools.training.backbone.backbone import Backbone
-from tools.training.export import DOMAIN_NAME, OUTPUT_NAME, ExportError, Scaling, next_version, write_saved_model
+from tools.training.export import (
+    ATTENTION_NAME,
+    DOMAIN_NAME,
+    OUTPUT_NAME,
+    ExportError,
+    Scaling,
+    next_version,
+    write_saved_model,
+)
 from tools.training.model_card import write_card
 from tools.training.run import Domain, Head, Run, TrainError
 
@@ -57,9 +66,14 @@ def graph_outputs(backbone: Backbone, head: Head, domain: Domain | None) -> Any:
     def outputs(image: Any) -> dict[str, Any]:
         import tensorflow as tf
 
-        pooled = backbone.pooled(image)
-        logits = tf.nn.bias_add(tf.matmul(pooled, tf.constant(head.kernel)), tf.constant(head.bias))
-        named = {OUTPUT_NAME: tf.nn.softmax(logits)}
+        places = backbone.places(image)
+        pooled = tf.reduce_mean(places, axis=[1, 2])
+        kernel, bias = tf.constant(head.kernel), tf.constant(head.bias)
+        logits = tf.nn.bias_add(tf.matmul(pooled, kernel), bias)
+        named = {
+            OUTPUT_NAME: tf.nn.softmax(logits),
+            ATTENTION_NAME: attention.graph(places, pooled, kernel, bias, len(head.bias)),
+        }
         return named | ({DOMAIN_NAME: domain.graph(pooled, logits)} if domain else {})
 
     return outputs

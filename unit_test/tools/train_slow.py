@@ -23,7 +23,8 @@ class WholeTrainTest(train_test.FolderCase):
         compiled = openvino.Core().compile_model(str(self.model / "1"), "CPU")
         self.assertEqual(compiled.inputs[0].names, {"image"})
         self.assertEqual(
-            {name for output in compiled.outputs for name in output.names}, {"probabilities", "domain_score"}
+            {name for output in compiled.outputs for name in output.names},
+            {"probabilities", "domain_score", "attention"},
         )
         # The recipe adds this signature.
         self.assertIn(b"pixels", (self.model / "1" / "assets.extra" / "tf_serving_warmup_requests").read_bytes())

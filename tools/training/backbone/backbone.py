@@ -20,6 +20,9 @@ from tools.training.export import write_saved_model
 # backbone, and a training run needs no calibration.
 RANGES = Path(__file__).with_name("ranges_lite2.json")
 
+# The parts of a recipe that say what is done with an answer.
+NOT_FOR_FEATURES = {"domain_threshold", "second_look"}
+
 
 @dataclass(frozen=True)
 class Backbone:
@@ -57,13 +60,13 @@ class Backbone:
         """TensorFlow: float32 [batch, height, width, 3] -> the last feature map, [batch, height, width, features]."""
         return quantized_places(self.network, image, self.ranges)
 
-    def pooled(self, image: Any) -> Any:
-        """TensorFlow: float32 [batch, height, width, 3] -> the mean of the last feature map, [batch, features]."""
-        return quantized_features(self.network, image, self.ranges)
-
     def model(self, cache: Path) -> Path:
         """Return the backbone as a SavedModel in `cache`, which is written once."""
-        return feature_model(self.pooled, self.config, cache, self.fingerprint)
+
+        def pooled(image: Any) -> Any:
+            return quantized_features(self.network, image, self.ranges)
+
+        return feature_model(pooled, self.config, cache, self.fingerprint)
 
 
 def fingerprint(config: Config, weights: Path, variant: str) -> dict[str, object]:
@@ -72,7 +75,7 @@ def fingerprint(config: Config, weights: Path, variant: str) -> dict[str, object
     return {
         "variant": variant,
         "weights": hashlib.sha256(weights.read_bytes()).hexdigest(),
-        "picture": config.picture.model_dump(),
+        "picture": config.picture.model_dump(exclude=NOT_FOR_FEATURES),
         "code": [hashlib.sha256(path.read_bytes()).hexdigest() for path in code],
     }
 
