@@ -16,12 +16,12 @@ import numpy as np
 from tools.evaluation.measures import by_group, proportion
 from tools.evaluation.photos import Photo
 from tools.service import Config, decode_image, read_config, to_tensor
-from tools.training import softmax_head
 from tools.training.backbone import cache, features, views
 from tools.training.backbone.backbone import Backbone
 from tools.training.backbone.features import Features
 from tools.training.dataset.folders import Found, find_dataset
 from tools.training.dataset.split import Split, given, split
+from tools.training.head import softmax_head
 from tools.training.run import Domain, Run, TrainError
 from tools.training.version import version_folder, write_version
 

@@ -13,7 +13,7 @@ from preprocess_service.app.config import load_config
 from preprocess_service.app.errors import ImageTooLarge, ModelError, ServiceError
 from preprocess_service.app.imaging.resize import resize
 from preprocess_service.app.inference.second_look import combine, find_box
-from preprocess_service.app.recipe import Geometry, Recipe, RecipeError
+from preprocess_service.app.recipe import Box, Recipe, RecipeError
 from preprocess_service.app.serving_client import predict_response
 from preprocess_service.app.serving_client.model_version import ModelVersion
 from preprocess_service.app.serving_client.signature import choose_signature
@@ -72,18 +72,22 @@ class VersionPredictor:
 
     def predict(self, data: bytes) -> Prediction:
         """Return the prediction for a photo's bytes; raises ServiceError if it is rejected, and PredictorError."""
-        found = self._look(data, self._version.geometry)
+        found = self.look(data)
         settings = self._version.second_look if self._max_looks > 1 else None
         if settings and found.attention is not None and found.confidence < settings.max_confidence:
             box = find_box(found.attention, settings)
             try:
-                second = self._look(data, self._version.geometry.model_copy(update={"box": box}))
-                found = combine(found, second, settings)
+                found = combine(found, self.look(data, box), settings)
             except ServiceError:
                 pass  # As in the service, the first look is the answer.
         return Prediction(np.array([*found.probabilities.values()], np.float32), found.domain_score, found.looks)
 
-    def _look(self, data: bytes, geometry: Geometry) -> predict_response.Prediction:
+    def look(self, data: bytes, box: Box | None = None) -> predict_response.Prediction:
+        """Return the service's own prediction by one look at a photo, or at the part `box` of it (see `Geometry`).
+
+        Raises ServiceError if the photo is rejected, and PredictorError.
+        """
+        geometry = self._version.geometry.model_copy(update={"box": box}) if box else self._version.geometry
         pixels = resize(decode_image(data, self._limits.pixels, geometry), geometry)
         signature, recipe = self._version.signature, self._version.recipe
         try:
