@@ -1,5 +1,6 @@
 """Predictions of a version folder without a service: with the service's preprocessing and the model server's engine."""
 
+import contextlib
 from pathlib import Path
 
 import numpy as np
@@ -76,10 +77,9 @@ class VersionPredictor:
         settings = self._version.second_look if self._max_looks > 1 else None
         if settings and found.attention is not None and found.confidence < settings.max_confidence:
             box = find_box(found.attention, settings)
-            try:
+            # As in the service, the first look is the answer if there can't be a second one.
+            with contextlib.suppress(ServiceError):
                 found = combine(found, self.look(data, box), settings)
-            except ServiceError:
-                pass  # As in the service, the first look is the answer.
         return Prediction(np.array([*found.probabilities.values()], np.float32), found.domain_score, found.looks)
 
     def look(self, data: bytes, box: Box | None = None) -> predict_response.Prediction:
