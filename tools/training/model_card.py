@@ -23,11 +23,11 @@ def write_card(folder: Path, run: Run) -> None:
     """Write MODEL_CARD.md and its pictures into the version folder `folder`; raises OSError."""
     from tools.evaluation.report import pictures  # importing matplotlib takes a second
 
-    results = results_of(run)
+    both = of_all_photos(run)
     (folder / PICTURES).mkdir(exist_ok=True)
-    pictures.draw_confusion(results, folder / PICTURES / "confusion.png")
-    pictures.draw_reliability(results, folder / PICTURES / "reliability.png")
-    pictures.draw_mistakes(results, folder / PICTURES / "mistakes.jpg", _MOST_ROWS)
+    pictures.draw_confusion(both, folder / PICTURES / "confusion.png")
+    pictures.draw_reliability(results_of(run), folder / PICTURES / "reliability.png")
+    pictures.draw_mistakes(both, folder / PICTURES / "mistakes.jpg", _MOST_ROWS)
     (folder / CARD).write_text(card(run), encoding="utf-8")
 
 
@@ -37,9 +37,16 @@ def results_of(run: Run) -> Results:
     return Results(run.labels, run.validation.photos, run.probabilities, run.domain_scores, threshold)
 
 
+def of_all_photos(run: Run) -> Results:
+    """Return the answers for the photos of validation, then by cross-validation those for the photos of training."""
+    powers = np.exp(run.head.held_out - run.head.held_out.max(1, keepdims=True))
+    probabilities = np.concatenate([run.probabilities, powers / powers.sum(1, keepdims=True)])
+    return Results(run.labels, [*run.validation.photos, *run.training.photos], probabilities)
+
+
 def card(run: Run) -> str:
     """Return the text of the model card, in Markdown."""
-    results = results_of(run)
+    results, both = results_of(run), of_all_photos(run)
     parts = [
         f"# Model card: {text(run.name)}, version {run.version}",
         f"The model tells {len(run.labels)} classes of photos apart: {_names(run.labels, 20)}.",
@@ -50,13 +57,13 @@ def card(run: Run) -> str:
         "## Accuracy by class",
         *_accuracy(run, results),
         "## Which classes are confused",
-        *_confusions(run, results),
+        *_confusions(run, both),
         "## Confidence",
         *_confidence(results),
         "## Photos of none of the classes",
         _domain(run, results),
         "## The worst mistakes",
-        *_mistakes(run, results),
+        *_mistakes(run, both),
         "## How it was made",
         *_method(run),
     ]
@@ -71,8 +78,8 @@ def _trust(run: Run, results: Results) -> Iterator[str]:
     if training.min() < FEW_PHOTOS:
         few = [run.labels[number] for number in np.argsort(training, kind="stable") if training[number] < FEW_PHOTOS]
         yield (
-            f"**Few photos.** The model learned {_of_classes(few, len(run.labels))} from fewer than {FEW_PHOTOS} "
-            f"photos each ({_names(few)}). Use it to try things out. The surest way to a better model is more photos."
+            f"**Few photos.** The model learned from fewer than {FEW_PHOTOS} photos of {_of_classes(few, run.labels)}. "
+            "Use it to try things out. The surest way to a better model is more photos."
         )
     yield (
         f"**{percent(accuracy.value)} right** on {accuracy.total} photos that the model was not trained on. Of 100 new "
@@ -163,16 +170,17 @@ def _accuracy(run: Run, results: Results) -> Iterator[str]:
         yield f"The mean over the classes on validation is {percent(_balanced(results))}."
 
 
-def _confusions(run: Run, results: Results) -> Iterator[str]:
+def _confusions(run: Run, both: Results) -> Iterator[str]:
     yield (
         f"![confusion matrix]({PICTURES}/confusion.png)\n\nA row has the photos of one class, a column those that were "
-        "answered as one class. Blue is right, red is wrong; the stronger, the larger the part of the row."
+        "answered as one class. Blue is right, red is wrong; the stronger, the larger the part of the row. It has all "
+        "photos: those of validation, and those of training by cross-validation."
     )
-    found = results.confusions(_MOST_CONFUSIONS)
+    found = both.confusions(_MOST_CONFUSIONS)
     if not found:
-        yield "No photo of validation was confused."
+        yield "No photo was confused."
         return
-    yield f"The most frequent ones{' of all' if len(found) == _MOST_CONFUSIONS else ''}:"
+    yield f"The most frequent mistakes{', of more' if len(found) == _MOST_CONFUSIONS else ''}:"
     rows = [
         [text(run.labels[one.actual]), text(run.labels[one.predicted]), f"{one.count} of {one.total}"] for one in found
     ]
@@ -209,32 +217,33 @@ def _domain(run: Run, results: Results) -> str:
     )
 
 
-def _mistakes(run: Run, results: Results) -> Iterator[str]:
-    numbers = results.mistakes()
+def _mistakes(run: Run, both: Results) -> Iterator[str]:
+    numbers = both.mistakes()
     if not numbers:
-        yield "There is none on validation."
+        yield "There is none."
         return
     shown = numbers[:_MOST_ROWS]
     which = f"The first {len(shown)} of {len(numbers)} mistakes" if len(numbers) > len(shown) else "All mistakes"
     yield (
-        f"{which} on validation, those with the highest confidence first. Look for wrong folders, for photos of two "
+        f"{which} on all photos, those with the highest confidence first. Look for wrong folders, for photos of two "
         "classes at once, and for what they have in common: more photos of that kind help most.\n\n"
         f"![the worst mistakes]({PICTURES}/mistakes.jpg)\n\n"
         "The picture has photos of yours. So do the golden photos in `assets.extra/golden`, which the page of the "
         "service shows. To give the model away without them, delete the picture and that folder, then run `python -m "
         "tools.model_folder` on the version folder."
     )
-    names = [
+    rows = [
         [
             str(place),
-            _file(run, results.photos[number].path),
-            text(run.labels[int(results.actual[number])]),
-            text(run.labels[int(results.predicted[number])]),
-            percent(float(results.confidence[number])),
+            _file(run, both.photos[number].path),
+            text(run.labels[int(both.actual[number])]),
+            text(run.labels[int(both.predicted[number])]),
+            percent(float(both.confidence[number])),
+            "validation" if number < len(run.validation.photos) else "training",
         ]
         for place, number in enumerate(shown, start=1)
     ]
-    yield table(("#number", "photo", "true class", "answered", "#confidence"), names)
+    yield table(("#number", "photo", "true class", "answered", "#confidence", "part"), rows)
 
 
 def _method(run: Run) -> Iterator[str]:
@@ -274,8 +283,8 @@ def _names(labels: Sequence[str], most: int = _MOST_NAMED) -> str:
     return f"{named} and {len(labels) - most} more" if len(labels) > most else named
 
 
-def _of_classes(found: Sequence[str], classes: int) -> str:
-    return "each class" if len(found) == classes else f"{len(found)} of {classes} classes"
+def _of_classes(found: Sequence[str], labels: Sequence[str]) -> str:
+    return "each class" if len(found) == len(labels) else f"{len(found)} of {len(labels)} classes: {_names(found)}"
 
 
 def _file(run: Run, path: Path) -> str:

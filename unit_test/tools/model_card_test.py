@@ -101,15 +101,16 @@ class CardTest(unittest.TestCase):
             # Markup would be left in the cell as tags, or be missing from it.
             self.assertEqual(row[1].rstrip("…"), markdown.short(label, 80).rstrip("…"))
         self.assertEqual([len(row) for row in confusions], [3] * 4)
-        self.assertEqual([row[2] for row in confusions[1:]], ["1 of 4"] * 3)
-        self.assertEqual(mistakes[1][1], "0.jpg")
+        # The photos of training are counted too: all of them are right.
+        self.assertEqual([row[2] for row in confusions[1:]], ["1 of 64"] * 3)
+        self.assertEqual((mistakes[1][1], mistakes[1][5]), ("0.jpg", "validation"))
         self.assertIn("torn&#124;1.jpg", card)
         self.assertNotIn(str(self.folder), card)
 
     def test_few_photos_are_told_first(self) -> None:
         few = model_card.card(made_run(self.folder, each=20))
         first = few.partition("## How far to trust it")[2].split("\n- ")[1]
-        self.assertIn("**Few photos.** The model learned each class from fewer than 50", first)
+        self.assertIn("**Few photos.** The model learned from fewer than 50 photos of each class.", first)
         self.assertIn("This figure is rough", few)
         self.assertNotIn("Few photos", model_card.card(made_run(self.folder)))
 
@@ -125,6 +126,9 @@ class CardTest(unittest.TestCase):
         held_out[:40] = logits([2] * 40, 3)
         card = model_card.card(replace(run, head=replace(run.head, held_out=held_out)))
         self.assertIn("Weakest, by cross-validation: great tit (33.3 %).", card)
+        _, confusions, _, mistakes = tables(card)
+        self.assertEqual(confusions[1][2], "40 of 64")
+        self.assertEqual(mistakes[-1][5], "training")
         self.assertNotIn("Weakest", model_card.card(run))
 
     def test_false_alarms_of_the_domain_score_are_counted(self) -> None:
