@@ -2,6 +2,7 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 from numpy.typing import NDArray
@@ -48,22 +49,22 @@ class Results:
     threshold: float = 0.0
     second_looks: int | None = None
 
-    @property
+    @cached_property
     def actual(self) -> NDArray[np.int64]:
         """The true class of each photo, int64 [photos]."""
         return np.array([photo.label for photo in self.photos], np.int64)
 
-    @property
+    @cached_property
     def predicted(self) -> NDArray[np.int64]:
         """The predicted class of each photo, int64 [photos]."""
         return np.asarray(self.probabilities.argmax(1), np.int64)
 
-    @property
+    @cached_property
     def confidence(self) -> NDArray[np.float32]:
         """The probability of the predicted class, float32 [photos]."""
         return np.asarray(self.probabilities.max(1))
 
-    @property
+    @cached_property
     def right(self) -> NDArray[np.bool_]:
         """Whether each answer is right, bool [photos]."""
         return np.asarray(self.actual == self.predicted)
