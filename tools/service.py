@@ -35,7 +35,7 @@ TRAINING = PreprocessorConfig.model_validate(
         "second_look": {
             "max_confidence": 0.9,
             "attention_threshold": 0.5,
-            "min_side": 0.4,
+            "min_side": 0.6,
             "weight": 0.5,
             "temperature": 1.0,
         },

@@ -26,10 +26,10 @@ from model_service.errors import StartError
 from model_service.models.saved_model import find_versions, ir_of
 from tools.classify import positive
 from tools.evaluation.cost import openvino_milliseconds, tensorflow_milliseconds
-from tools.evaluation.domain import domain_report, print_domain
 from tools.evaluation.labelled import find_labelled, find_others
 from tools.evaluation.photos import Photo, PhotosError
 from tools.evaluation.predictors.predictor import Prediction, Predictor, PredictorError, RefusedPhoto
+from tools.evaluation.report.domain import domain_report, print_domain
 from tools.evaluation.report.printed import print_results, results_json
 from tools.evaluation.report.results import Results
 from tools.quiet import quiet

@@ -21,8 +21,9 @@ from tools.training.backbone.backbone import Backbone
 from tools.training.backbone.features import Features
 from tools.training.dataset.folders import Found, find_dataset
 from tools.training.dataset.split import Split, given, split
-from tools.training.head import softmax_head
-from tools.training.run import Domain, Run, TrainError
+from tools.training.head.domain import fit_domain
+from tools.training.head.softmax_head import fit_head
+from tools.training.run import Run, TrainError
 from tools.training.version import version_folder, write_version
 
 # From this number of photos on, mirror images are left out: the head learns little more, and memory is bounded.
@@ -48,8 +49,9 @@ def train(options: argparse.Namespace) -> Run:
     notes = [*found.notes, *divided.notes]
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
-    head = softmax_head.fit_head(divided.training, len(found.labels), options.seed)
-    domain: Domain | None = None
+    head = fit_head(divided.training, len(found.labels), options.seed)
+    imagenet, _ = backbone.network.classifier
+    domain = fit_domain(divided.training, divided.validation, head, imagenet, options.seed)
     validation = divided.validation.served()
     logits = head.logits(validation)
     run = Run(
@@ -61,18 +63,19 @@ def train(options: argparse.Namespace) -> Run:
         labels=found.labels,
         notes=tuple(notes),
         broken=broken,
-        recipe=_recipe(config, domain.threshold if domain else 0.0),
+        recipe=_recipe(config, domain.threshold),
         training=divided.training,
         validation=divided.validation,
         head=head,
         domain=domain,
         probabilities=_softmax(logits),
-        domain_scores=domain.scores(validation) if domain else None,
+        domain_scores=domain.scores(validation),
         seconds=time.time() - started,
     )
     _say_accuracy(run)
     print("\nwriting the model ...", flush=True)
-    write_version(target, backbone, run)
+    run = write_version(target, backbone, run)
+    print(run.second_look)
     left = cache.tidy(options.cache, started)
     print(f"written to {target} after {time.time() - started:.0f} s")
     print(f"features are kept in {options.cache} ({left / 1e6:.0f} MB), so that the next run is fast")

@@ -255,8 +255,9 @@ def _method(run: Run) -> Iterator[str]:
         f"{run.head.temperature:.3f} calibrates the confidence. The training took {_duration(run.seconds)}, with seed "
         f"{run.seed}."
     )
-    if run.recipe.get("second_look"):
-        yield "If the model is not sure, the service looks a second time at the part of the photo that stands out."
+    if run.second_look:
+        told = text(f"{run.second_look[0].upper()}{run.second_look[1:]}", 400)
+        yield f"{told}. All figures on this page are of one look."
     yield f"The command that repeats it:\n\n{code(short(run.command, 2000))}"
     measured = f"python run.py evaluate PHOTOS --model {run.name}"
     yield f"The command that measures the model on other photos, in one folder per class:\n\n{code(measured)}"

@@ -81,7 +81,8 @@ class Run:
     """A finished training run. `recipe` is the version's preprocessor_config; `broken` maps a file to the reason.
 
     `probabilities` is float32 [validation photos, classes], `domain_scores` [validation photos] or None. `command` is
-    the command line that repeats the run. `notes` are sentences about the data for the user.
+    the command line that repeats the run. `notes` are sentences about the data for the user. `second_look` is one about
+    what a second look did on validation photos. `seconds` is the time until the model is written.
     """
 
     name: str
@@ -100,6 +101,7 @@ class Run:
     probabilities: Array
     domain_scores: Array | None
     seconds: float
+    second_look: str = ""
 
     @property
     def accuracy(self) -> Proportion:

@@ -1,7 +1,8 @@
 """Writes the version folder of a classifier: the model, its recipe, labels, golden photos and its model card."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -18,11 +19,13 @@ from tools.training.export import (
     next_version,
     write_saved_model,
 )
+from tools.training.head.second_look import looker, try_second_look
 from tools.training.model_card import write_card
 from tools.training.run import Domain, Head, Run, TrainError
 
 if TYPE_CHECKING:
-    # Where it comes before TensorFlow, it stands in its place.
+    # Where they come before TensorFlow, its messages stand in its place.
+    from tools.evaluation.predictors.predictor import Prediction
     from tools.model_folder import GoldenPhoto
 
 GOLDEN_PHOTOS = 3
@@ -44,20 +47,32 @@ def version_folder(models: Path, name: str, version: int | None) -> Path:
     return target
 
 
-def write_version(target: Path, backbone: Backbone, run: Run, golden: int = GOLDEN_PHOTOS) -> None:
-    """Write the version folder of `run` beside `target`, check its answers, and rename it; raises ExportError."""
-    picture = backbone.config.picture
-    scale, offset = picture.scaling()
+def write_version(target: Path, backbone: Backbone, run: Run) -> Run:
+    """Write the version folder of `run` beside `target`, check its answers, and rename it.
+
+    Returns the run with what was found about a second look. Raises ExportError.
+    """
+    scale, offset = backbone.config.picture.scaling()
+    finished = run
 
     def finish(folder: Path) -> None:
+        nonlocal finished
+        from preprocess_service.app.recipe import parse_recipe
+        from tools.evaluation.predictors.version import VersionPredictor
         from tools.model_folder import write_recipe
 
-        photos = _golden_photos(folder, backbone, run, golden)
-        write_recipe(folder, run.recipe, run.labels, photos)
-        write_card(folder, run)
+        plain = parse_recipe({"preprocessor_config": run.recipe, "labels": run.labels})
+        predictor = VersionPredictor(folder, plain, max_looks=1)
+        golden = _golden_photos(predictor.predict, run)
+        trial = try_second_look(run.validation.photos, run.probabilities, looker(predictor), run.seed)
+        recipe = {**run.recipe, **({"second_look": trial.settings.model_dump()} if trial.settings else {})}
+        finished = replace(run, recipe=recipe, second_look=str(trial))
+        write_recipe(folder, recipe, run.labels, golden)
+        write_card(folder, finished)
 
     outputs = graph_outputs(backbone, run.head, run.domain)
     write_saved_model(target, backbone.config.size, outputs, True, Scaling(scale[0], offset[0]), finish)
+    return finished
 
 
 def graph_outputs(backbone: Backbone, head: Head, domain: Domain | None) -> Any:
@@ -69,36 +84,32 @@ def graph_outputs(backbone: Backbone, head: Head, domain: Domain | None) -> Any:
         places = backbone.places(image)
         pooled = tf.reduce_mean(places, axis=[1, 2])
         kernel, bias = tf.constant(head.kernel), tf.constant(head.bias)
+        even = attention.constants(backbone.config.size, places)
         logits = tf.nn.bias_add(tf.matmul(pooled, kernel), bias)
         named = {
             OUTPUT_NAME: tf.nn.softmax(logits),
-            ATTENTION_NAME: attention.graph(places, pooled, kernel, bias, len(head.bias)),
+            ATTENTION_NAME: attention.graph(places, pooled, kernel, bias, len(head.bias), even),
         }
         return named | ({DOMAIN_NAME: domain.graph(pooled, logits)} if domain else {})
 
     return outputs
 
 
-def _golden_photos(folder: Path, backbone: Backbone, run: Run, count: int) -> "list[GoldenPhoto]":
-    """Return photos of validation with the answers that the model in `folder` gives; raises ExportError.
+def _golden_photos(predict: "Callable[[bytes], Prediction]", run: Run) -> "list[GoldenPhoto]":
+    """Return photos of validation with the answers that the written model gives; raises ExportError.
 
     The surest right answers are taken, of different classes if possible: they hardly change between processors.
     """
-    from preprocess_service.app.recipe import parse_recipe
-    from tools.evaluation.predictors.version import VersionPredictor
     from tools.importing.photos import numbered, read_photo, smaller
     from tools.model_folder import GoldenPhoto
 
-    recipe = parse_recipe({"preprocessor_config": run.recipe, "labels": run.labels})
-    predict = VersionPredictor(folder, recipe, max_looks=1).predict
-    numbers = _surest(run)
-    for number in numbers[:GOLDEN_PHOTOS]:
+    numbers = _surest(run)[:GOLDEN_PHOTOS]
+    for number in numbers:
         found = predict(run.validation.photos[number].path.read_bytes()).probabilities
         if not np.abs(found - run.probabilities[number]).max() <= _DIFFERENCE:
-            raise ExportError(
-                f"the written model answers {found.max():.3f} in place of {run.probabilities[number].max():.3f}"
-            )
-    chosen = [read_photo(run.validation.photos[number].path) for number in numbers[:count]]
+            trained = run.probabilities[number].max()
+            raise ExportError(f"the written model answers {found.max():.3f}, but {trained:.3f} was trained")
+    chosen = [read_photo(run.validation.photos[number].path) for number in numbers]
     return [
         GoldenPhoto(photo.name, photo.data, _largest(predict(photo.data).probabilities, run.labels))
         for photo in numbered([smaller(photo) for photo in chosen])
@@ -115,7 +126,6 @@ def _surest(run: Run) -> list[int]:
 
 def _largest(probabilities: Any, labels: Sequence[str], most: int = 5) -> Mapping[str, float]:
     """Return the largest probabilities by label."""
+    order = np.argsort(-probabilities)[:most]
     # In float32, a probability may be slightly above 1.
-    return {
-        labels[index]: round(min(float(probabilities[index]), 1.0), 6) for index in np.argsort(-probabilities)[:most]
-    }
+    return {labels[index]: round(min(float(probabilities[index]), 1.0), 6) for index in order}

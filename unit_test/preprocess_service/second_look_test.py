@@ -57,12 +57,12 @@ def said(cat: float, attention: Any = None, version: int = 3) -> Prediction:
 class BoxTest(unittest.TestCase):
     """Where the second look is."""
 
-    def test_it_is_a_square_around_what_stands_out_and_lies_in_the_first_look(self) -> None:
+    def test_it_is_around_what_stands_out_and_lies_in_the_first_look(self) -> None:
         for name, places, expected in (
             ("one place", [(3, 4)], (0.3625, 0.2375, 0.7625, 0.6375)),
             ("a corner", [(0, 0)], (0, 0, 0.4, 0.4)),
             ("the other corner", [(7, 7)], (0.6, 0.6, 1, 1)),
-            ("two places far apart", [(1, 1), (1, 6)], (0.125, 0, 0.875, 0.75)),
+            ("two places far apart", [(1, 1), (1, 6)], (0.125, 0, 0.875, 0.4)),
             ("everything", [(row, column) for row in range(8) for column in range(8)], (0, 0, 1, 1)),
             ("nothing", [], (0, 0, 1, 1)),
         ):
@@ -75,9 +75,9 @@ class BoxTest(unittest.TestCase):
     def test_places_below_the_threshold_do_not_count_and_the_map_may_have_any_shape(self) -> None:
         attention = np.array([[0.1, 0.1, 0.49, 0.1], [0.1, 0.1, 0.1, 1]], np.float32)
         settings = SETTINGS.model_copy(update={"min_side": 0.1})
-        np.testing.assert_allclose(find_box(attention, settings), (0.5, 0.5, 1, 1))
+        np.testing.assert_allclose(find_box(attention, settings), (0.75, 0.5, 1, 1))
         lower = settings.model_copy(update={"attention_threshold": 0.4})
-        np.testing.assert_allclose(find_box(attention, lower), (0, 0, 1, 1))
+        np.testing.assert_allclose(find_box(attention, lower), (0.5, 0, 1, 1))
 
     def test_it_shows_the_same_part_as_a_first_look_of_more_pixels_in_each_mode(self) -> None:
         noise = np.random.default_rng(1).integers(0, 256, (9, 12, 3), np.uint8)
@@ -247,13 +247,14 @@ class PipelineTest(unittest.IsolatedAsyncioTestCase):
                 self.assertEqual(len(self.runner.seen), 2)
 
     async def test_one_look_is_enough_where_nothing_asks_for_a_second_one(self) -> None:
-        without = model_version(3, RECIPE)
+        silent = CONFIG.model_copy(update={"second_look": None})
+        unasked = RECIPE.model_copy(update={"preprocessor_config": silent})
         for name, answer, change in (
             ("sure", said(0.95, ATTENTION), {}),
             ("at the limit", said(0.9, ATTENTION), {}),
             ("no attention in the answer", said(0.6), {}),
-            ("no attention in the model", said(0.6, ATTENTION), {"model": without}),
-            ("no recipe for it", said(0.6, ATTENTION), {"model": model_version(3, SHIPPED, WITH_ATTENTION)}),
+            ("no attention in the model", said(0.6, ATTENTION), {"model": model_version(3, RECIPE)}),
+            ("no recipe for it", said(0.6, ATTENTION), {"model": model_version(3, unasked, WITH_ATTENTION)}),
             ("another version has answered", said(0.6, ATTENTION, 4), {}),
             ("switched off", said(0.6, ATTENTION), {"config": False}),
         ):

@@ -4,7 +4,8 @@ import unittest
 
 import numpy as np
 
-from tools.evaluation import domain, measures
+from tools.evaluation import measures
+from tools.evaluation.report import domain
 from tools.training.cats_and_dogs import animals
 
 

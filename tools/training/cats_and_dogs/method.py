@@ -42,13 +42,13 @@ def export(backbone: Backbone, chosen: Chosen, target: Path) -> None:
         places = backbone.places(image)
         pooled = tf.reduce_mean(places, axis=[1, 2])
         classifier = animals.Classifier.of(backbone.network.classifier)
-        imagenet = animals.tensors(classifier)
+        imagenet, even = animals.tensors(classifier), attention.constants(backbone.config.size, places)
         odds, domain = animals.graph(pooled, *imagenet, classifier.masks)
         logits = tf.matmul(pooled, tf.constant(kernel[:-1])) + tf.matmul(odds, tf.constant(kernel[-1:]))
         return {
             OUTPUT_NAME: tf.nn.softmax(tf.nn.bias_add(logits, bias)),
             DOMAIN_NAME: domain,
-            ATTENTION_NAME: attention.graph(places, pooled, *imagenet, animals.KNOWN),
+            ATTENTION_NAME: attention.graph(places, pooled, *imagenet, animals.KNOWN, even),
         }
 
     picture = backbone.config.picture

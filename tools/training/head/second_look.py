@@ -65,7 +65,7 @@ def try_second_look(photos: Sequence[Photo], probabilities: Array, look: Look, s
         unsure = np.sort(np.random.default_rng(seed).permutation(unsure)[:MOST])
     if len(unsure) < FEWEST:
         return Trial(len(photos), len(unsure), 0, 0, 0.0, 0.0, None)
-    labels = np.array([photos[number].label for number in unsure], np.int64)
+    labels = np.array([photos[number].label for number in unsure.tolist()], np.int64)
     first, both = [], []
     for number in unsure.tolist():
         data = photos[number].path.read_bytes()

@@ -62,9 +62,10 @@ class TrainCase(unittest.TestCase):
             self.looked_at += 1
             return averages(batch)
 
-        def write(target: Path, backbone: Backbone, run: Run) -> None:
+        def write(target: Path, backbone: Backbone, run: Run) -> Run:
             target.mkdir(parents=True)
             self.runs.append(run)
+            return run
 
         with (
             mock.patch.object(Backbone, "model", lambda self, cache: cache),

@@ -37,7 +37,7 @@ class RequestContext:
         self._semaphores: dict[str, asyncio.Semaphore] = {}
         self._claimed_pixels = 0
         self._first_looks = 0
-        self._first_looks_ended = asyncio.Event()
+        self._first_looks_ended: asyncio.Event | None = None
         self._first_looks_seconds = 0.0
         self._second_looks: RequestContext | None = None
         self._start = time.monotonic() if arrived is None else arrived
@@ -82,14 +82,13 @@ class RequestContext:
         """Count this block as the first look at one photo of the request."""
         since = time.monotonic()
         self._first_looks += 1
-        self._first_looks_ended.clear()
         try:
             yield
         finally:
             self._first_looks -= 1
             # Each photo of a batch counts from the start of the batch, so that this is the time of all together.
             self._first_looks_seconds = max(self._first_looks_seconds, time.monotonic() - since)
-            if not self._first_looks:
+            if not self._first_looks and self._first_looks_ended is not None:
                 self._first_looks_ended.set()
 
     async def second_looks(self) -> "RequestContext":
@@ -101,7 +100,10 @@ class RequestContext:
         Raises:
             DeadlineExceeded: the time is less than the first looks took.
         """
-        await self._first_looks_ended.wait()
+        while self._first_looks:
+            self._first_looks_ended = self._first_looks_ended or asyncio.Event()
+            self._first_looks_ended.clear()
+            await self._first_looks_ended.wait()
         if self._second_looks is None:
             self._second_looks = RequestContext(self.request_id, self.remaining() / 2, trace=self._trace)
             if self._second_looks.remaining() < self._first_looks_seconds:

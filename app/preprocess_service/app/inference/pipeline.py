@@ -2,11 +2,11 @@
 
 import asyncio
 import time
-from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
-from contextlib import asynccontextmanager, contextmanager
+from collections.abc import Awaitable, Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import replace
 from functools import partial
-from typing import Protocol
+from typing import Protocol, TypeVar
 
 import numpy as np
 
@@ -36,6 +36,8 @@ _ATTEMPTS = 4
 # after the model server rejected a photo because its queue was full.
 _BUSY_SHARE = 0.5
 _BUSY_SECONDS = 1.0
+
+Looked = TypeVar("Looked")
 
 
 class Runner(Source, Protocol):
@@ -90,8 +92,9 @@ class Pipeline:
             ServiceError: its class and message say what failed.
         """
         with context.first_look():
-            async with self._slot(context) as leave_queue:
-                model, first = await self._ask(partial(self._prepared, photo, context, leave_queue), context)
+            model, first = await self._in_slot(
+                context, lambda leave_queue: self._ask(partial(self._prepared, photo, context, leave_queue), context)
+            )
         self._readiness.record_prediction()
         prediction = await self._look_again(photo, context, model, first)
         self.metrics.record_prediction(prediction.label, prediction.model_version)
@@ -130,10 +133,14 @@ class Pipeline:
     async def _look_at(self, photo: Photo, context: RequestContext, model: ModelVersion, box: Box) -> Prediction:
         """Return the prediction for a part of a photo, which is decoded again: until now its pixels were not needed."""
         geometry = model.geometry.model_copy(update={"box": box})
-        async with context.deadline(), self._slot(context) as leave_queue:
+
+        async def look(leave_queue: Callable[[], None]) -> Prediction:
             pixels, _ = await self._prepared(photo, context, leave_queue, geometry)
             with context.stage("model"):
                 return await self.runner.predict(pixels, model, context.remaining(), context.request_id)
+
+        async with context.deadline():
+            return await self._in_slot(context, look)
 
     async def _predict_grey(self, timeout: float, request_id: str) -> None:
         async def prepare(geometry: Geometry) -> Prepared:
@@ -190,11 +197,13 @@ class Pipeline:
     def _is_busy(self) -> bool:
         return self._in_flight > self._busy_at or time.monotonic() < self._busy_until
 
-    @asynccontextmanager
-    async def _slot(self, context: RequestContext) -> AsyncIterator[Callable[[], None]]:
-        """Wait until a photo may be prepared, and count it as in flight until the block ends.
+    async def _in_slot(
+        self, context: RequestContext, look: Callable[[Callable[[], None]], Awaitable[Looked]]
+    ) -> Looked:
+        """Wait until a photo may be prepared, and count it as in flight while ``look`` runs.
 
-        It gives the function to call when a thread or process begins with the photo.
+        Args:
+            look: called with the function to call when a thread or process begins with the photo.
         """
         # Limits how many photos of one batch are in flight, so that other requests get their share.
         async with context.semaphore("photos", self._batch_share):
@@ -202,7 +211,7 @@ class Pipeline:
             try:
                 with self._queued(context) as leave_queue:
                     async with self._prepared_slots:
-                        yield leave_queue
+                        return await look(leave_queue)
             finally:
                 self._in_flight -= 1
 

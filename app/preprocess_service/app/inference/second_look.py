@@ -17,24 +17,28 @@ _LEAST_PROBABILITY = 1e-30
 
 
 def find_box(attention: NDArray[np.float32], settings: SecondLook) -> Box:
-    """Return the square around the places that stand out, within the first look.
+    """Return the box around the places that stand out, within the first look.
 
     Args:
         attention: ``[height, width]``, 0 and more.
 
     Returns:
-        Left, top, right and bottom, as shares (0 to 1) of the width and height of the first look. All sides are equally
-        long, so that the photo keeps its aspect ratio, and at least ``settings.min_side``.
+        Left, top, right and bottom, as shares (0 to 1) of the width and height of the first look. Each side is at least
+        ``settings.min_side``.
     """
     rows, columns = np.nonzero(attention >= settings.attention_threshold * attention.max())
     height, width = attention.shape
-    left, right = columns.min() / width, (columns.max() + 1) / width
-    top, bottom = rows.min() / height, (rows.max() + 1) / height
-    side = float(max(right - left, bottom - top, settings.min_side))
-    left, top = (
-        min(max(0.0, float(middle) - side / 2), 1 - side) for middle in ((left + right) / 2, (top + bottom) / 2)
-    )
-    return left, top, left + side, top + side
+    left, right = _edges(columns, width, settings.min_side)
+    top, bottom = _edges(rows, height, settings.min_side)
+    return left, top, right, bottom
+
+
+def _edges(places: NDArray[np.intp], count: int, min_side: float) -> tuple[float, float]:
+    """Return the first and the last edge of ``places`` along a side of ``count`` places, as shares of the side."""
+    first, last = float(places.min()) / count, (float(places.max()) + 1) / count
+    side = max(last - first, min_side)
+    start = min(max(0.0, (first + last - side) / 2), 1 - side)
+    return start, start + side
 
 
 def combine(first: Prediction, second: Prediction, settings: SecondLook) -> Prediction:
