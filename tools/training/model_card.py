@@ -128,8 +128,8 @@ def _weakest(run: Run) -> Iterator[str]:
 def _photos(run: Run) -> Iterator[str]:
     training, validation = (len(part.photos) for part in (run.training, run.validation))
     yield (
-        f"{training + validation} photos of {text(run.data.name or run.data)}: {training} for training, {validation} "
-        "for validation. The table below has the numbers by class."
+        f"The folder {text(run.data.name or run.data)} has {training + validation} photos that could be used: "
+        f"{training} for training, {validation} for validation. The next table has the numbers by class."
     )
     if run.notes:
         yield "\n".join(f"- {text(note, 400)}" for note in run.notes)
