@@ -41,7 +41,7 @@ class VersionPredictor:
 
     def __init__(self, folder: Path, recipe: Recipe | None = None, max_looks: int = 2) -> None:
         self._limits = load_config({}).limits
-        self._max_looks = max_looks
+        self.max_looks = max_looks
         self.name = f"{folder.resolve().parent.name}, version {folder.resolve().name}"
         try:
             recipe = recipe or read_recipe(folder)
@@ -74,7 +74,7 @@ class VersionPredictor:
     def predict(self, data: bytes) -> Prediction:
         """Return the prediction for a photo's bytes; raises ServiceError if it is rejected, and PredictorError."""
         found = self.look(data)
-        settings = self._version.second_look if self._max_looks > 1 else None
+        settings = self._version.second_look if self.max_looks > 1 else None
         if settings and found.attention is not None and found.confidence < settings.max_confidence:
             box = find_box(found.attention, settings)
             # As in the service, the first look is the answer if there can't be a second one.

@@ -60,7 +60,7 @@ def draw_confusion(results: Results, target: Path) -> None:
             dark = matrix[row, column] > 0.6 * matrix[row].sum()
             colour = "white" if dark else "black"
             axes.text(column, row, str(matrix[row, column]), ha="center", va="center", color=colour, fontsize=8)
-    if classes > 2:
+    if 2 < classes <= WITH_NAMES:
         axes.set_xticks(np.arange(classes - 1) + 0.5, minor=True)
         axes.set_yticks(np.arange(classes - 1) + 0.5, minor=True)
         axes.grid(which="minor", color="#e4e4e4", linewidth=0.4)
