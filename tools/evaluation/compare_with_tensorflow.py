@@ -24,12 +24,13 @@ from tqdm import tqdm
 
 from tools.evaluation.photos import SUFFIXES
 from tools.service import PROJECT, Config, decode_image, normalise, read_config, to_pixels
-from tools.training.export import DEFAULT_SIGNATURE, PIXELS_SIGNATURE
+from tools.training.export import ATTENTION_NAME, DEFAULT_SIGNATURE, PIXELS_SIGNATURE
 
 Outputs = Mapping[str, NDArray[Any]]
 
 # Tolerance between one runtime's answers by the two signatures: it computes the same from the same numbers.
 SAME = 1e-6
+SMALLEST = 1e-6
 
 
 class Comparison:
@@ -56,8 +57,11 @@ class Comparison:
 
 
 def largest_difference(one: Outputs, other: Outputs) -> float:
-    """Return the largest absolute difference over all outputs."""
-    return max(float(np.abs(one[name] - values).max()) for name, values in other.items())
+    """Return the largest absolute difference over all outputs; of the attention, as a share of its maximum."""
+    return max(
+        float(np.abs(one[name] - values).max() / (max(values.max(), SMALLEST) if name == ATTENTION_NAME else 1))
+        for name, values in other.items()
+    )
 
 
 def inputs(path: Path, config: Config) -> dict[str, NDArray[Any]]:

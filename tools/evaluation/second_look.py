@@ -108,10 +108,14 @@ class Network:
         return Look(pooled, logarithms[:, 1] - logarithms[:, 0], outputs[ATTENTION_NAME])
 
 
+# Float32 pictures [n, height, width, 3] -> their look.
+Looker = Callable[[Array], Look]
+
+
 class Part:
     """The photos of `train` or `val`: their first looks, and second looks as they are needed."""
 
-    def __init__(self, found: Sequence[Photo], network: Network, config: Config, workers: int, mirror: bool) -> None:
+    def __init__(self, found: Sequence[Photo], network: Looker, config: Config, workers: int, mirror: bool) -> None:
         self.photos = found
         self._network, self._config, self._workers = network, config, workers
         self._seconds: dict[tuple[int, Box], Look] = {}
@@ -121,7 +125,7 @@ class Part:
             return network(np.stack([picture, picture[:, ::-1]]) if mirror else picture[None])
 
         with ThreadPoolExecutor(workers) as pool:
-            self.first = list(tqdm(pool.map(first, found), total=len(found), unit="photo", leave=False))
+            self.first = list(tqdm(pool.map(first, found), total=len(found), unit="photo", disable=None))
         # By which log odds of a photo's picture are computed; for `train` it is replaced by the head of its source.
         self.log_odds: Callable[[int, Look], float] = lambda _, look: float(look.log_odds[0])
 
@@ -170,7 +174,7 @@ def leave_sources_out(part: Part) -> float:
     (start,) = heads.fit_heads(examples, 1.0, [PENALTY])
     fitted: dict[str, LinearHead] = {}
     logits = np.zeros(len(part.photos))
-    for source in tqdm(sorted(set(part.sources)), unit="source", leave=False):
+    for source in tqdm(sorted(set(part.sources)), unit="source", disable=None):
         held_out = part.sources == source
         (fitted[source],) = heads.fit_heads(examples.where(~held_out), 1.0, [PENALTY], start)
         logits[held_out] = fitted[source].logits(examples.values[held_out, 0])

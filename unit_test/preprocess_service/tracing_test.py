@@ -14,8 +14,10 @@ from pathlib import Path
 from unittest import mock
 
 import requests
+from PIL import Image
 
 from unit_test.otlp_collector import Collector, Span, collecting
+from unit_test.preprocess_service.formats_test import save
 from unit_test.processes import APP_SERVER, Running, answers, free_port, model_server, running
 from unit_test.utils import IMAGES
 
@@ -24,6 +26,8 @@ MODEL = Path(__file__).parents[2] / "prev_trained_models" / "CAT-DOG"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = "00f067aa0ba902b7"
 PHOTO = (IMAGES / "cat_1.jpg").read_bytes()
+# A grey picture, which is neither a cat nor a dog.
+UNSURE = save(Image.new("RGB", (300, 200), "grey"), "JPEG")
 # A short delay, so that the tests do not wait for the spans.
 SOON = {"OTEL_BSP_SCHEDULE_DELAY": "50"}
 
@@ -196,6 +200,21 @@ class PairTest(unittest.TestCase):
                 stage = named(front, name)
                 self.assertEqual((stage.parent, stage.trace, stage.kind), (request.id, request.trace, "INTERNAL"))
                 self.assertTrue(request.start <= stage.start <= stage.end <= request.end, stage)
+
+    def test_a_second_look_is_one_more_span_and_its_steps_are_in_it(self) -> None:
+        answer = ask(self.url, UNSURE)
+        self.assertEqual(answer.json()["looks"], 2)
+        front = [span for span in self.collector.wait_for(self.both) if span.service == "preprocess_service"]
+        request, again = named(front, "POST /predict"), named(front, "second_look")
+        self.assertEqual((again.parent, again.is_error), (request.id, False))
+        for name in ("decode", "resize", "model"):
+            with self.subTest(name):
+                first, second = sorted((span for span in front if span.name == name), key=lambda span: span.start)
+                self.assertLessEqual(first.end, again.start)
+                self.assertTrue(again.start <= second.start <= second.end <= again.end)
+                self.assertEqual(second.parent, request.id)
+        calls = sorted(span.parent for span in front if span.name == "Predict")
+        self.assertEqual(calls, sorted(span.id for span in front if span.name == "model"))
 
     def test_a_sender_s_mistake_is_no_error_of_the_service(self) -> None:
         ask(self.url, b"no photo", traceparent="nonsense")

@@ -36,6 +36,7 @@ class WholeTrainTest(train_test.FolderCase):
             answer = compiled(service.to_tensor(image, picture)[None])
             probabilities = answer["probabilities"][0]
             self.assertTrue(0 <= float(answer["domain_score"][0]) <= 1)
+            self.assertEqual(answer["attention"].shape, (1, 2, 2))
             self.assertAlmostEqual(float(probabilities.sum()), 1.0, places=5)
             self.assertEqual(int(probabilities.argmax()), expected, label)
 

@@ -1,9 +1,12 @@
 """Attacks with pictures: one case per hostile picture, and some with many at once."""
 
 import functools
+import io
 import json
 from base64 import b64encode
 from collections.abc import Callable, Sequence
+
+from PIL import Image
 
 from tools.chaos.attacks.attack import ANSWER_S, Attack, attack
 from tools.chaos.attacks.wire import Wire
@@ -85,9 +88,9 @@ def at_once(one: Attack, names: Sequence[str]) -> None:
     one.at_once(len(names), send)
 
 
-def send_batch(one: Attack, name: str) -> None:
+def send_batch(one: Attack, picture: bytes) -> None:
     """Send as many copies as one batch may have."""
-    text = b64encode(PICTURES[name].make()).decode()
+    text = b64encode(picture).decode()
     body = json.dumps({"images_b64": [text] * BATCH}).encode()
     one.for_a_while(lambda: one.post(body, "application/json", "/predict/batch"))
 
@@ -95,16 +98,30 @@ def send_batch(one: Attack, name: str) -> None:
 @attack("batch: 32 flat AVIFs of 51 MP", short=True, prepare=ready(FLAT))
 def batch_of_flat_pictures(one: Attack) -> None:
     """A request of 42 KB with 1.6 gigapixels takes seconds to decode, and other clients may have to wait."""
-    send_batch(one, FLAT)
+    send_batch(one, PICTURES[FLAT].make())
 
 
 @attack("batch: 32 slow JPEGs", prepare=ready(SLOW))
 def batch_of_slow_pictures(one: Attack) -> None:
     """Each of them needs more time than the whole request may take."""
-    send_batch(one, SLOW)
+    send_batch(one, PICTURES[SLOW].make())
 
 
 @attack("batch: 32 TIFFs of 144 bytes", prepare=ready(REFUSED))
 def batch_of_refused_pictures(one: Attack) -> None:
     """Each is rejected separately within one request."""
-    send_batch(one, REFUSED)
+    send_batch(one, PICTURES[REFUSED].make())
+
+
+@functools.cache
+def unsure() -> bytes:
+    """Return a grey PNG of 3 megapixels: the model is not sure what it shows."""
+    file = io.BytesIO()
+    Image.new("RGB", (2000, 1500), "grey").save(file, "PNG")
+    return file.getvalue()
+
+
+@attack("batch: 32 photos that need two looks", prepare=unsure)
+def batch_of_unsure_photos(one: Attack) -> None:
+    """Each is decoded twice and computed twice. Other clients may have to wait, but not twice as long."""
+    send_batch(one, unsure())

@@ -106,7 +106,7 @@ class DomainScore:
     def measures(self, features: NDArray[Any]) -> Array:
         """[photos, features] -> float32 [photos, 3]: `near`, -log(`far`), energy; a part of the photos at a time."""
         parts = [features[start : start + ROWS].astype(np.float32) for start in range(0, len(features), ROWS)]
-        found = [(self.neighbours.measures(_unit(part)), energy(self.head.logits(part))) for part in parts]
+        found = [(self.neighbours.measures(length_1(part)), energy(self.head.logits(part))) for part in parts]
         return np.concatenate([np.column_stack(pair) for pair in found])
 
     def scores(self, features: Array) -> Array:
@@ -139,7 +139,7 @@ def fit_domain(
     """
     labels = training.classes
     rows = sample(labels, MOST_PHOTOS, seed)
-    labels, unit = labels[rows], _unit(training.values[rows])
+    labels, unit = labels[rows], length_1(training.values[rows])
     prototypes = max(1, PROTOTYPES // len(head.bias))
     basis = directions(imagenet)
     held_out = np.full((len(rows), 3), np.nan, np.float32)
@@ -166,7 +166,7 @@ def directions(imagenet: Array) -> Array:
     return np.ascontiguousarray(vectors[:, ::-1][:, :DIRECTIONS], np.float32)
 
 
-def _unit(features: NDArray[Any]) -> Array:
+def length_1(features: NDArray[Any]) -> Array:
     """[..., features] -> float32 of length 1."""
     values = features.astype(np.float32)
     return np.asarray(values / np.maximum(np.linalg.norm(values, axis=-1, keepdims=True), SMALLEST), np.float32)
@@ -192,7 +192,7 @@ def fit_neighbours(unit: Array, labels: Numbers, prototypes: int, basis: Array, 
     return Neighbours(
         (basis @ whitening).astype(np.float32),
         np.ascontiguousarray((means @ whitening).T, np.float32),
-        np.ascontiguousarray(_unit(nearest).T),
+        np.ascontiguousarray(length_1(nearest).T),
     )
 
 

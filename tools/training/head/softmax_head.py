@@ -20,11 +20,15 @@ from tools.training.run import Array, Head, Numbers, Part, TrainError
 # The `C` of scikit-learn for features of deviation 1, from strong to weak: the prior of a weight has the variance C.
 STRENGTHS = (0.0001, 0.001, 0.003, 0.01, 0.03, 0.1)
 FOLDS = 5
-MAX_STEPS = 200
+# Where the fits use a part of the photos only.
+FOLDS_OF_MANY = 3
+MAX_STEPS = 100
 # A fit has at most so many rows (photos and their mirror images), which take 0.5 GB.
 MOST_ROWS = 100_000
-# A fit of the cross-validation has at most so many rows times classes. With 200 classes they are 50 photos per class.
-MOST_TRIED = 2_000_000
+# A fit has at most so many rows times classes, in the cross-validation and at the end: with 200 classes,
+# 25 and 300 photos per class.
+MOST_TRIED = 1_000_000
+MOST_FITTED = 12_000_000
 # More photos do not change the temperature.
 MOST_CALIBRATED = 20_000
 TEMPERATURES = (0.1, 10.0)
@@ -58,7 +62,8 @@ def fit_head(
     counts = np.bincount(labels, minlength=classes)
     if counts.min() < 2:
         raise TrainError("each class needs at least two readable photos for training")
-    folds = assign_folds(labels, training.groups, min(FOLDS, int(counts.min())), seed)
+    most = FOLDS if len(labels) <= _photos_that_fit(MOST_TRIED // classes, training.values, labels) else FOLDS_OF_MANY
+    folds = assign_folds(labels, training.groups, min(most, int(counts.min())), seed)
     if len(np.unique(folds)) < 2:
         raise TrainError("all photos for training are near-duplicates of one another")
     held_out = _held_out_logits(training.values, labels, folds, _Fitter(classes, strengths, balanced), seed)
@@ -66,7 +71,7 @@ def fit_head(
     # Of equal losses the strongest penalty: min returns the first.
     best = min(range(len(strengths)), key=lambda number: scales[number][1])
     temperature = scales[best][0]
-    rows = sample(labels, _photos_that_fit(MOST_ROWS, training.values, labels), seed)
+    rows = sample(labels, _photos_that_fit(MOST_FITTED // classes, training.values, labels), seed)
     (head,) = _Fitter(classes, strengths[best : best + 1], balanced).heads(training.values[rows], labels[rows])
     return Head(
         (head.kernel / temperature).astype(np.float32),
@@ -136,8 +141,8 @@ def graph(features: Any, head: Head) -> Any:
 
 
 def _photos_that_fit(rows: int, values: NDArray[Any], labels: Numbers) -> int:
-    """Return how many photos have at most `rows` rows, at least two of each class."""
-    return max(rows // int(values.shape[1]), 2 * len(np.unique(labels)))
+    """Return how many photos have at most `rows` and `MOST_ROWS` rows; at least two of each class."""
+    return max(min(rows, MOST_ROWS) // int(values.shape[1]), 2 * len(np.unique(labels)))
 
 
 def _held_out_logits(
@@ -152,7 +157,7 @@ def _held_out_logits(
     with tqdm(total=len(numbers) * len(fitter.strengths), desc="penalty", unit="fit") as bar:
         for fold in numbers:
             inside, outside = np.flatnonzero(folds != fold), np.flatnonzero(folds == fold)
-            photos = _photos_that_fit(min(MOST_ROWS, MOST_TRIED // fitter.classes), values, labels[inside])
+            photos = _photos_that_fit(MOST_TRIED // fitter.classes, values, labels[inside])
             inside = inside[sample(labels[inside], photos, seed)]
             known = np.isin(labels[outside], labels[inside])
             heads = fitter.heads(values[inside], labels[inside])
