@@ -16,6 +16,7 @@ import logging
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -132,13 +133,16 @@ def evaluate(options: argparse.Namespace) -> None:
     for note in found.notes:
         print(f"note: {note}", file=sys.stderr)
     results, refused = ask(found.photos, predictor, options.clients)
+    if options.threshold is not None:
+        results = replace(results, threshold=options.threshold)
     print_results(results, refused)
     figures: dict[str, Any] = {"model": predictor.name, **results_json(results, refused), "notes": found.notes}
     if others:
         figures["neither"] = _neither(results, others, predictor, options)
     if options.cost and folder:
         figures["milliseconds"] = milliseconds(folder)
-        print(f"\nmilliseconds a photo on one core: {figures['milliseconds']}")
+        times = [f"{name} {taken:.2f}" for name, taken in figures["milliseconds"].items() if taken is not None]
+        print(f"\nmilliseconds of the network for one photo on one core: {', '.join(times)}")
     if options.pictures:
         draw(results, options.pictures)
     if options.json:
@@ -162,8 +166,8 @@ def _neither(
     """Return how well the domain score finds photos of other things, and print it."""
     outside, refused = ask(others, predictor, options.clients)
     assert results.domain is not None and outside.domain is not None
-    threshold = results.threshold if options.threshold is None else options.threshold
-    found = domain_report(results.domain, outside.domain, [photo.source for photo in outside.photos], threshold)
+    sources = [photo.source for photo in outside.photos]
+    found = domain_report(results.domain, outside.domain, sources, results.threshold)
     print_domain(found)
     if refused:
         print(f"  refused: {len(refused)} of these photos")

@@ -155,6 +155,9 @@ class ServiceTest(Scratch):
         for words in ("66.67%", "The picture is broken.", "birds, version 4"):
             self.assertIn(words, out)
         self.assertIn("6 of 8 classes have no photos", err)
+        with service() as url:
+            self.run_evaluate("--url", url, "--threshold", 0.3, "--json", self.report)
+        self.assertEqual(self.figures()["flagged"]["right"], 0)
 
     def test_what_is_wrong_is_said_in_one_line(self) -> None:
         self.photo("bird 1/1.jpg", b"crash")
