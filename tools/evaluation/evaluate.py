@@ -146,7 +146,7 @@ def evaluate(options: argparse.Namespace) -> None:
     if options.pictures:
         draw(results, options.pictures)
     if options.json:
-        options.json.write_text(json.dumps(figures, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
 
 
 def _predictor(options: argparse.Namespace, folder: Path | None) -> Predictor:
