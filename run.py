@@ -5,6 +5,7 @@
     python run.py test     run all tests but the slow ones
     python run.py import   bring a model of your own into prev_trained_models (--help)
     python run.py train    train a model with your own photos (--help)
+    python run.py evaluate measure a model, or the running service, on labelled photos (--help)
     python run.py bench    measure throughput, latency and cost beside other servers (--help)
     python run.py chaos    break or attack the running services, and report the results (--help)
     python run.py check    check style, types and layers
@@ -39,11 +40,12 @@ COMPOSE_FILE = ROOT / "app" / "docker-compose.embedded.yml"
 PROGRAMS = {
     "import": "tools.importing",
     "train": "tools.training.train",
+    "evaluate": "tools.evaluation.evaluate",
     "bench": "tools.bench",
     "chaos": "tools.chaos",
 }
 # These run in the caller's own folder, which their paths are relative to.
-WITH_OWN_FILES = ("import", "train")
+WITH_OWN_FILES = ("import", "train", "evaluate")
 
 
 def main(arguments: Sequence[str]) -> int:

@@ -88,7 +88,12 @@ def unreadable(path: Path, exc: OSError) -> str:
 
 
 class Client:
-    """Sends photos to `POST /predict` of the service at `url`. Several threads may call it."""
+    """Sends photos to `POST /predict` of the service at `url`. Several threads may call it.
+
+    `top_k` is how many labels an answer has; None: the service's default.
+    """
+
+    top_k: int | None = None
 
     def __init__(self, url: str, language: str, key: str = "") -> None:
         self._url = url.rstrip("/")
@@ -128,15 +133,32 @@ class Client:
         # Opened for each attempt and streamed: a file of gigabytes is rejected by its Content-Length.
         with path.open("rb") as photo:
             return self._sessions.mine().post(
-                f"{self._url}/predict", data=photo, headers=self._headers, timeout=TIMEOUT_SECONDS
+                f"{self._url}/predict",
+                params={"top_k": self.top_k} if self.top_k else None,
+                data=photo,
+                headers=self._headers,
+                timeout=TIMEOUT_SECONDS,
             )
 
-    def _body(self, response: requests.Response) -> dict[str, Any]:
+    def model(self) -> dict[str, Any]:
+        """Return the answer of `GET /model`; raises ServiceAway."""
+        self.check_alive()
+        try:
+            response = self._sessions.mine().get(f"{self._url}/model", headers=self._headers, timeout=TIMEOUT_SECONDS)
+        except requests.RequestException as exc:
+            raise ServiceAway(f"no answer of {self._url}: {exc}") from exc
+        body = self._body(response, "labels")
+        if response.status_code != 200:
+            raise ServiceAway(f"{self._url}: {body['msg']}")
+        return body
+
+    def _body(self, response: requests.Response, field: str = "pet_type") -> dict[str, Any]:
+        """Return the answer, which has `field` if it is good; raises ServiceAway."""
         try:
             body = response.json()
         except requests.JSONDecodeError:
             body = None
-        words = "pet_type" if response.status_code == 200 else "msg"
+        words = field if response.status_code == 200 else "msg"
         if not isinstance(body, dict) or words not in body or response.status_code in (404, 405):
             raise ServiceAway(f"the program at {self._url} is not this service (status {response.status_code})")
         if body.get("code") == "unauthorized":

@@ -215,11 +215,11 @@ def run(options: argparse.Namespace) -> dict[str, Any]:
     add_costs(found, options)
     options.json.write_text(json.dumps(found, indent=2) + "\n", "utf-8")
     if options.plot:
-        from tools.evaluation import charts  # importing matplotlib takes a second
+        from tools.evaluation.report import pictures  # importing matplotlib takes a second
 
         rows = [(name, row["relative_cost"], row["left_out_mean"]) for name, row in found.items() if "val" in row]
         rows.append(TUTORIAL)
-        charts.draw_pareto(rows, options.plot)
+        pictures.draw_pareto(rows, options.plot)
     return found
 
 

@@ -1,248 +1,217 @@
-"""Evaluates the classifier on a folder of labelled photos, with a subfolder for each class of labels.txt.
+"""Measures a model on labelled photos: a folder with one folder per class, named as the classes.
 
-    python -m tools.evaluation.evaluate PHOTOS                             the running service, http://localhost:7998
-    python -m tools.evaluation.evaluate PHOTOS --url http://host:port      another service
-    python -m tools.evaluation.evaluate PHOTOS --model prev_trained_models/CAT-DOG/7   the SavedModel, without a service
+    python run.py evaluate PHOTOS --model birds           the newest version in prev_trained_models/birds
+    python run.py evaluate PHOTOS --model birds/2         another version, or the path of a version folder
+    python run.py evaluate PHOTOS --url http://localhost:7998     the running service; --model checks its name
 
-It prints the accuracy with its 95 % interval (Wilson), the confusion matrix, the calibration, and the share of photos
-that were looked at twice. It also prints the accuracy by source if there is an INDEX.csv (columns path and source) in
-the folder or its parent. Rejected photos are counted and named. --one-look measures --model without second looks.
---neither FOLDER evaluates the domain score on photos of neither class, by subfolder. --pictures FOLDER writes a
-reliability diagram and a contact sheet of the worst mistakes. --cost measures --model on one core.
+It prints the accuracy with its 95 % interval (Wilson), the most frequent mistakes, the calibration, and the share of
+photos that were looked at twice. It also prints the accuracy by source if there is an INDEX.csv (columns path and
+source) in the folder or its parent. Rejected photos are counted and named. If the service needs an API key, set the
+environment variable CATDOG_API_KEY. Measure with photos that the model was not trained on.
 """
 
 import argparse
 import json
+import logging
 import sys
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import asdict, dataclass
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 from tqdm import tqdm
 
+from model_service.errors import StartError
+from model_service.models.saved_model import find_versions, ir_of
+from tools.classify import positive
 from tools.evaluation.cost import openvino_milliseconds, tensorflow_milliseconds
-from tools.evaluation.domain import domain_report, print_domain
-from tools.evaluation.measures import (
-    Proportion,
-    by_group,
-    confusion_matrix,
-    expected_calibration_error,
-    proportion,
-    reliability,
-)
-from tools.evaluation.photos import Photo, PhotosError, find_index, find_photos, find_unlabelled, read_labels
-from tools.evaluation.predictors import (
-    ModelPredictor,
-    Prediction,
-    Predictor,
-    PredictorError,
-    RefusedPhoto,
-    ServicePredictor,
-)
-from tools.service import PROJECT, ConfigError, read_config
+from tools.evaluation.labelled import find_labelled, find_others
+from tools.evaluation.photos import Photo, PhotosError
+from tools.evaluation.predictors.predictor import Prediction, Predictor, PredictorError, RefusedPhoto
+from tools.evaluation.report.domain import domain_report, print_domain
+from tools.evaluation.report.printed import print_results, results_json
+from tools.evaluation.report.results import Results
+from tools.quiet import quiet
+from tools.service import PROJECT, ConfigError
+from tools.training.run import TrainError
+
+# So many photos are handed to the threads at a time.
+_AT_A_TIME = 256
 
 
-@dataclass(frozen=True)
-class Answers:
-    """The answers for `photos`; `refused` maps the name of each rejected photo to the reason.
+def ask(photos: Sequence[Photo], predictor: Predictor, clients: int) -> tuple[Results, dict[str, str]]:
+    """Return the answers, and the reason for each rejected photo by its path; raises PredictorError.
 
-    `probabilities` is float32 [photos, classes]; `domain` is float32 [photos], NaN if the model has no domain score;
-    `looks` int64 [photos] is 1 or 2.
+    `clients` photos are asked for at a time, with a progress bar.
     """
-
-    photos: list[Photo]
-    probabilities: NDArray[np.float32]
-    domain: NDArray[np.float32]
-    refused: dict[str, str]
-    looks: NDArray[np.int64]
-
-    @property
-    def actual(self) -> NDArray[np.int64]:
-        """The true class of each photo, int64 [photos]."""
-        return np.array([photo.label for photo in self.photos], np.int64)
-
-    @property
-    def predicted(self) -> NDArray[np.int64]:
-        """The predicted class of each photo, int64 [photos]."""
-        return np.asarray(self.probabilities.argmax(1), np.int64)
-
-    @property
-    def right(self) -> NDArray[np.bool_]:
-        """Whether each answer is right, bool [photos]."""
-        return np.asarray(self.actual == self.predicted)
-
-
-def ask(photos: Sequence[Photo], predictor: Predictor, clients: int) -> Answers:
-    """Return the answers for all `photos`, `clients` at a time, with a progress bar; raises PredictorError."""
 
     def one(photo: Photo) -> Prediction | str:
         try:
-            return predictor(photo.path.read_bytes())
+            return predictor(photo.path)
         except RefusedPhoto as exc:
             return str(exc)
 
-    with ThreadPoolExecutor(clients) as pool:
-        results = list(tqdm(pool.map(one, photos), total=len(photos), unit="photo"))
-    pairs = list(zip(photos, results, strict=True))
-    answered = [(photo, result) for photo, result in pairs if not isinstance(result, str)]
-    if not answered:
-        raise PredictorError(f"every photo was refused, the first with: {results[0]}")
-    refused = {str(photo.path): result for photo, result in pairs if isinstance(result, str)}
-    return Answers(
-        [photo for photo, _ in answered],
-        np.stack([result.probabilities for _, result in answered]),
-        np.array([np.nan if result.domain is None else result.domain for _, result in answered], np.float32),
-        refused,
-        np.array([result.looks for _, result in answered], np.int64),
-    )
+    answered: list[Photo] = []
+    refused: dict[str, str] = {}
+    probabilities = np.empty((len(photos), len(predictor.labels)), np.float32)
+    domain = np.empty(len(photos), np.float32)
+    second_looks = 0
+    with ThreadPoolExecutor(clients) as pool, tqdm(total=len(photos), unit="photo", disable=None) as bar:
+        for start in range(0, len(photos), _AT_A_TIME):
+            part = photos[start : start + _AT_A_TIME]
+            for photo, found in zip(part, pool.map(one, part), strict=True):
+                bar.update()
+                if isinstance(found, str):
+                    refused[str(photo.path)] = found
+                    continue
+                probabilities[len(answered)] = found.probabilities
+                domain[len(answered)] = np.nan if found.domain is None else found.domain
+                second_looks += found.looks > 1
+                answered.append(photo)
+    count = len(answered)
+    if not count:
+        raise PredictorError(f"every photo was refused, the first with: {next(iter(refused.values()))}")
+    threshold = predictor.threshold
+    scores = None if threshold is None else domain[:count]
+    results = Results(predictor.labels, answered, probabilities[:count], scores, threshold or 0.0, second_looks)
+    return results, refused
 
 
-def share_json(share: Proportion) -> dict[str, Any]:
-    """Return a proportion for the JSON report; shares are 0 to 1."""
-    low, high = share.interval
-    return {"right": share.right, "photos": share.total, "accuracy": share.value, "interval_95": [low, high]}
+def version_folder(name: str, models: Path) -> Path:
+    """Return the version folder that `--model` means: NAME, NAME/VERSION, or a path; raises PredictorError."""
+    for folder in (models / name, Path(name)):
+        if (folder / "saved_model.pb").is_file():
+            return folder
+        if folder.is_dir() and (versions := find_versions(name, folder)):
+            return versions[max(versions)][0]
+    there = sorted(path.name for path in models.iterdir() if path.is_dir()) if models.is_dir() else []
+    raise PredictorError(f"there is no model {name!r}; in {models} there are: {', '.join(there) or 'none'}")
 
 
-def calibration(answers: Answers) -> dict[str, Any]:
-    """Return the bins of confidence and the expected calibration error, for JSON."""
-    bins = reliability(answers.probabilities.max(1), answers.right)
-    return {"ece": expected_calibration_error(bins), "bins": [asdict(found) for found in bins]}
-
-
-def worst(answers: Answers, most: int = 36) -> list[tuple[Path, str]]:
-    """Return the mistakes with the highest confidence, at most `most`: path and caption."""
-    wrong = [number for number in np.argsort(-answers.probabilities.max(1)) if not answers.right[number]]
-    sure = answers.probabilities.max(1)
-    return [(answers.photos[number].path, f"said {answers.predicted[number]}, {sure[number]:.1%}") for number in wrong][
-        :most
-    ]
-
-
-def report(answers: Answers, labels: Sequence[str]) -> dict[str, Any]:
-    """Return all figures, for JSON."""
-    sources = by_group(answers.right, [photo.source for photo in answers.photos])
-    classes = by_group(answers.right, [labels[photo.label] for photo in answers.photos])
-    matrix = confusion_matrix(answers.actual.tolist(), answers.predicted.tolist(), len(labels))
-    return {
-        "labels": list(labels),
-        "overall": share_json(proportion(answers.right)),
-        "by_class": {name: share_json(share) for name, share in classes.items()},
-        "by_source": {name: share_json(share) for name, share in sources.items()} if len(sources) > 1 else {},
-        "confusion_matrix": {"rows": "actual", "columns": "predicted", "counts": matrix.tolist()},
-        "calibration": calibration(answers),
-        "second_looks": float((answers.looks > 1).mean()),
-        "mistakes": [
-            {
-                "photo": str(photo.path),
-                "actual": labels[photo.label],
-                "probabilities": [round(float(share), 6) for share in row],
-            }
-            for photo, row, right in zip(answers.photos, answers.probabilities, answers.right, strict=True)
-            if not right
-        ],
-        "refused": answers.refused,
-    }
-
-
-def print_report(answers: Answers, labels: Sequence[str]) -> None:
-    """Print the figures."""
-    sources = by_group(answers.right, [photo.source for photo in answers.photos])
-    rows = {"all photos": proportion(answers.right)}
-    rows |= by_group(answers.right, [labels[photo.label] for photo in answers.photos])
-    rows |= sources if len(sources) > 1 else {}
-    width = max(map(len, rows))
-    for name, share in rows.items():
-        print(f"{name:{width}}  {share}")
-    matrix = confusion_matrix(answers.actual.tolist(), answers.predicted.tolist(), len(labels))
-    print("\nactual \\ predicted" + "".join(f"{label:>10}" for label in labels))
-    for label, counts in zip(labels, matrix, strict=True):
-        print(f"{label:18}" + "".join(f"{count:10d}" for count in counts))
-    print(f"\nexpected calibration error {calibration(answers)['ece']:.4f}")
-    print(f"looked at twice {(answers.looks > 1).mean():.2%}")
-    if answers.refused:
-        print(f"\nrefused: {len(answers.refused)}")
-        for name, reason in answers.refused.items():
-            print(f"  {name}: {reason}")
-
-
-def parse_arguments(arguments: list[str] | None = None) -> argparse.Namespace:
+def parse_arguments(arguments: Sequence[str] | None = None) -> argparse.Namespace:
     """Return the options of the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("photos", type=Path, help="folder that holds {class}/ for each class")
-    way = parser.add_mutually_exclusive_group()
-    way.add_argument("--url", default="http://localhost:7998", help="the running service (default: %(default)s)")
-    way.add_argument("--model", type=Path, help="version folder of a SavedModel, in place of the service")
-    default_labels = PROJECT / "prev_trained_models" / "CAT-DOG" / "labels.txt"
-    parser.add_argument("--labels", type=Path, default=default_labels, help="labels.txt (default: CAT-DOG's)")
-    parser.add_argument("--config", type=Path, help="preprocessor_config.json for --model (default: CAT-DOG's)")
-    parser.add_argument("--one-look", action="store_true", help="without second looks, for --model")
+    parser = argparse.ArgumentParser(
+        prog="run.py evaluate", description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter
+    )
+    parser.add_argument("photos", type=Path, metavar="PHOTOS", help="a folder with one folder of photos per class")
+    parser.add_argument("--model", help="a model's name, NAME/VERSION, or a version folder")
+    parser.add_argument("--url", help="ask the running service at this address, for example http://localhost:7998")
+    models = PROJECT / "prev_trained_models"
+    parser.add_argument("--models", type=Path, default=models, help="folder of models (default: %(default)s)")
+    parser.add_argument("--skip-others", action="store_true", help="leave out folders that are no class")
     parser.add_argument("--index", type=Path, help="INDEX.csv (default: the one in the folder or its parent)")
-    parser.add_argument("--clients", type=int, default=4, help="photos in flight (default: %(default)s)")
-    parser.add_argument("--neither", type=Path, help="folder with photos of none of the classes")
-    parser.add_argument("--threshold", type=float, help="threshold of the domain score (default: the recipe's)")
-    parser.add_argument("--cost", action="store_true", help="measure --model on one core, in OpenVINO and TensorFlow")
-    parser.add_argument("--pictures", type=Path, help="write reliability.png and mistakes.png into this folder")
+    parser.add_argument("--clients", type=positive, default=4, help="photos at a time (default: %(default)s)")
+    parser.add_argument("--neither", type=Path, help="a folder with photos of none of the classes: how many are found")
+    parser.add_argument("--threshold", type=float, help="threshold of the domain score (default: the model's)")
+    parser.add_argument("--one-look", action="store_true", help="without second looks; not with --url")
+    parser.add_argument("--cost", action="store_true", help="measure the network on one core too; not with --url")
+    parser.add_argument("--pictures", type=Path, help="write confusion.png, reliability.png, mistakes.jpg there")
     parser.add_argument("--json", type=Path, help="write all figures to this file")
-    return parser.parse_args(arguments)
+    options = parser.parse_args(arguments)
+    if not (options.model or options.url):
+        parser.error("say what to measure: --model NAME, or --url of a running service")
+    if options.url and (options.one_look or options.cost):
+        parser.error("--one-look and --cost need --model without --url")
+    if options.threshold is not None and not 0 <= options.threshold <= 1:
+        parser.error("--threshold is a number from 0 to 1")
+    if options.json and not options.json.resolve().parent.is_dir():
+        parser.error(f"--json: there is no folder {options.json.resolve().parent}")
+    return options
 
 
 def evaluate(options: argparse.Namespace) -> None:
     """Classify all photos, print the figures and write them."""
-    labels = read_labels(options.labels)
-    photos = find_photos(options.photos, labels, options.index or find_index(options.photos))
-    config = read_config(options.config)
-    config = config.with_picture(second_look=None) if options.one_look else config
-    predictor: Predictor = (
-        ModelPredictor(options.model, config, len(labels)) if options.model else ServicePredictor(options.url, labels)
-    )
-    answers = ask(photos, predictor, options.clients)
-    print_report(answers, labels)
-    found = report(answers, labels)
-    if options.neither:
-        threshold = options.threshold
-        threshold = config.picture.domain_threshold if threshold is None else threshold
-        outside = ask(find_unlabelled(options.neither), predictor, options.clients)
-        groups = [photo.source for photo in outside.photos]
-        found["neither"] = domain_report(answers.domain, outside.domain, groups, threshold)
-        print_domain(found["neither"])
-    if options.cost and options.model:
-        found["milliseconds"] = milliseconds(options.model)
-        print(f"\nmilliseconds a photo on one core: {found['milliseconds']}")
+    folder = None if options.url else version_folder(options.model, options.models)
+    predictor = _predictor(options, folder)
+    print(f"{predictor.name}: {len(predictor.labels)} classes")
+    found = find_labelled(options.photos, predictor.labels, options.index, options.skip_others)
+    others = find_others(options.neither) if options.neither else []
+    if others and predictor.threshold is None:
+        raise PredictorError("--neither needs a model with a domain score, which this one does not have")
+    for note in found.notes:
+        print(f"note: {note}", file=sys.stderr)
+    results, refused = ask(found.photos, predictor, options.clients)
+    if options.threshold is not None:
+        results = replace(results, threshold=options.threshold)
+    print_results(results, refused)
+    figures: dict[str, Any] = {"model": predictor.name, **results_json(results, refused), "notes": found.notes}
+    if others:
+        figures["neither"] = _neither(results, others, predictor, options)
+    if options.cost and folder:
+        figures["milliseconds"] = milliseconds(folder)
+        times = [f"{name} {taken:.2f}" for name, taken in figures["milliseconds"].items() if taken is not None]
+        print(f"\nmilliseconds of the network for one photo on one core: {', '.join(times)}")
     if options.pictures:
-        draw(answers, options.pictures)
+        draw(results, options.pictures)
     if options.json:
-        options.json.write_text(json.dumps(found, indent=2) + "\n", encoding="utf-8")
+        options.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def _predictor(options: argparse.Namespace, folder: Path | None) -> Predictor:
+    # Imported here, so that --help is fast.
+    if folder is None:
+        from tools.evaluation.predictors.service import ServicePredictor
+
+        return ServicePredictor(options.url, options.model)
+    from tools.evaluation.predictors.version import VersionPredictor
+
+    return VersionPredictor(folder, max_looks=1 if options.one_look else 2)
+
+
+def _neither(
+    results: Results, others: Sequence[Photo], predictor: Predictor, options: argparse.Namespace
+) -> dict[str, Any]:
+    """Return how well the domain score finds photos of other things, and print it."""
+    outside, refused = ask(others, predictor, options.clients)
+    assert results.domain is not None and outside.domain is not None
+    sources = [photo.source for photo in outside.photos]
+    found = domain_report(results.domain, outside.domain, sources, results.threshold)
+    print_domain(found)
+    if refused:
+        print(f"  refused: {len(refused)} of these photos")
+    return {**found, "refused": refused}
 
 
 def milliseconds(model: Path) -> dict[str, float | None]:
-    """Return the network's time for one photo on one core, by runtime; None if the runtime is missing."""
+    """Return the network's time for one photo on one core, by runtime; None if the runtime can't compute it."""
+    network = ir_of(model)
     return {
-        "openvino": openvino_milliseconds({"": model})[""],
-        "tensorflow": tensorflow_milliseconds(model),
+        "openvino": openvino_milliseconds({"": network or model})[""],
+        "tensorflow": None if network else tensorflow_milliseconds(model),
     }
 
 
-def draw(answers: Answers, folder: Path) -> None:
-    """Write reliability.png and mistakes.png."""
-    from tools.evaluation import charts  # importing matplotlib takes a second
+def draw(results: Results, folder: Path) -> None:
+    """Write confusion.png, reliability.png, and mistakes.jpg if there are mistakes."""
+    from tools.evaluation.report import pictures  # importing matplotlib takes a second
 
     folder.mkdir(parents=True, exist_ok=True)
-    bins = reliability(answers.probabilities.max(1), answers.right)
-    charts.draw_reliability(bins, expected_calibration_error(bins), folder / "reliability.png")
-    charts.contact_sheet(worst(answers), folder / "mistakes.png")
+    pictures.draw_confusion(results, folder / "confusion.png")
+    pictures.draw_reliability(results, folder / "reliability.png")
+    pictures.draw_mistakes(results, folder / "mistakes.jpg")
 
 
-def main(arguments: list[str] | None = None) -> int:
+def main(arguments: Sequence[str] | None = None) -> int:
     """Return 0, or 2 after an error message of one line."""
+    for stream in (sys.stdout, sys.stderr):
+        # A file's name may have characters that the terminal can't show.
+        if hasattr(stream, "reconfigure"):
+            stream.reconfigure(errors="backslashreplace")
+    options = parse_arguments(arguments)
+    # The services log the errors that they raise.
+    logging.disable()
     try:
-        evaluate(parse_arguments(arguments))
-    except (ConfigError, PhotosError, PredictorError, OSError) as exc:
-        print(f"evaluate: {exc}", file=sys.stderr)
+        with quiet():
+            evaluate(options)
+    except (ConfigError, PhotosError, PredictorError, StartError, TrainError, OSError) as exc:
+        print(f"evaluate: {' '.join(str(exc).split())}", file=sys.stderr)
         return 2
+    except KeyboardInterrupt:
+        return 130
+    finally:
+        logging.disable(logging.NOTSET)
     return 0
 
 

@@ -80,18 +80,11 @@ def find_photos(folder: Path, labels: Sequence[str], index: Path | None = None) 
         files = list(_photo_files(_class_folder(folder, label)))
         if not files:
             raise PhotosError(f"{folder}: the folder of class {label!r} holds no photos")
-        photos += [Photo(path, number, sources.get(_relative(path, base), UNKNOWN_SOURCE)) for path in files]
+        photos += [Photo(path, number, sources.get(relative(path, base), UNKNOWN_SOURCE)) for path in files]
     return photos
 
 
-def find_unlabelled(folder: Path) -> list[Photo]:
-    """Return every photo in `folder`, with its first subfolder as source and class -1; raises PhotosError if none."""
-    files = list(_photo_files(folder)) if folder.is_dir() else []
-    if not files:
-        raise PhotosError(f"{folder}: no photos in it")
-    return [Photo(path, -1, path.relative_to(folder).parts[0]) for path in files]
-
-
-def _relative(path: Path, base: Path) -> str:
+def relative(path: Path, base: Path) -> str:
+    """Return the path below `base`, as an index has it; the whole path if it is elsewhere."""
     resolved = path.resolve()
     return resolved.relative_to(base).as_posix() if resolved.is_relative_to(base) else resolved.as_posix()

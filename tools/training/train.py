@@ -107,7 +107,7 @@ def _train(options: argparse.Namespace) -> None:
 def _reason(exc: Exception, options: argparse.Namespace) -> str | None:
     """Return one line for the user; None for a mistake of this program."""
     from tools.evaluation.photos import PhotosError
-    from tools.evaluation.predictors import PredictorError
+    from tools.evaluation.predictors.predictor import PredictorError
     from tools.service import ConfigError
     from tools.training.backbone.calibration import CalibrationError
     from tools.training.backbone.efficientnet_lite import WeightsError

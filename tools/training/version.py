@@ -1,7 +1,7 @@
 """Writes the version folder of a classifier: the model, its recipe, labels, golden photos and its model card."""
 
 import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -20,11 +20,12 @@ from tools.training.export import (
     write_saved_model,
 )
 from tools.training.head.second_look import looker, try_second_look
+from tools.training.model_card import write_card
 from tools.training.run import Domain, Head, Run, TrainError
 
 if TYPE_CHECKING:
     # Where they come before TensorFlow, its messages stand in its place.
-    from tools.evaluation.predictors import ModelPredictor
+    from tools.evaluation.predictors.predictor import Prediction
     from tools.model_folder import GoldenPhoto
 
 GOLDEN_PHOTOS = 3
@@ -56,15 +57,18 @@ def write_version(target: Path, backbone: Backbone, run: Run) -> Run:
 
     def finish(folder: Path) -> None:
         nonlocal finished
-        from tools.evaluation.predictors import ModelPredictor
+        from preprocess_service.app.recipe import parse_recipe
+        from tools.evaluation.predictors.version import VersionPredictor
         from tools.model_folder import write_recipe
 
-        predict = ModelPredictor(folder, backbone.config, len(run.labels))
-        golden = _golden_photos(predict, run)
-        trial = try_second_look(run.validation.photos, run.probabilities, looker(predict), run.seed)
+        plain = parse_recipe({"preprocessor_config": run.recipe, "labels": run.labels})
+        predictor = VersionPredictor(folder, plain, max_looks=1)
+        golden = _golden_photos(predictor.predict, run)
+        trial = try_second_look(run.validation.photos, run.probabilities, looker(predictor), run.seed)
         recipe = {**run.recipe, **({"second_look": trial.settings.model_dump()} if trial.settings else {})}
         finished = replace(run, recipe=recipe, second_look=str(trial))
         write_recipe(folder, recipe, run.labels, golden)
+        write_card(folder, finished)
 
     outputs = graph_outputs(backbone, run.head, run.domain)
     write_saved_model(target, backbone.config.size, outputs, True, Scaling(scale[0], offset[0]), finish)
@@ -91,7 +95,7 @@ def graph_outputs(backbone: Backbone, head: Head, domain: Domain | None) -> Any:
     return outputs
 
 
-def _golden_photos(predict: "ModelPredictor", run: Run) -> "list[GoldenPhoto]":
+def _golden_photos(predict: "Callable[[bytes], Prediction]", run: Run) -> "list[GoldenPhoto]":
     """Return photos of validation with the answers that the written model gives; raises ExportError.
 
     The surest right answers are taken, of different classes if possible: they hardly change between processors.

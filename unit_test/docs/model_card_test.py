@@ -5,8 +5,8 @@ import unittest
 from pathlib import Path
 from typing import Any
 
-from tools import service
-from tools.evaluation import photos, predictors
+from tools.evaluation import photos
+from tools.evaluation.predictors.version import VersionPredictor
 from unit_test.tools.programs import PROJECT
 
 MODEL = PROJECT / "prev_trained_models" / "CAT-DOG"
@@ -22,9 +22,9 @@ class ModelCardTest(unittest.TestCase):
     def setUpClass(cls) -> None:
         cls.card = (MODEL / "MODEL_CARD.md").read_text("utf-8")
         (cls.version,) = MODEL.glob("[0-9]*")
-        predictor = predictors.ModelPredictor(cls.version, service.read_config(None), 2)
+        predictor = VersionPredictor(cls.version)
         files = sorted((PROJECT / "images").glob("*_?.jpg"))
-        cls.answers = {path.name: predictor(path.read_bytes()) for path in files}
+        cls.answers = {path.name: predictor(path) for path in files}
 
     def rows(self) -> dict[str, tuple[float, float]]:
         """Return what the card states: file name -> probability of a dog, domain score."""

@@ -1,14 +1,11 @@
 """Tests the measures of calibration and of the domain score, and the features from ImageNet's cats and dogs."""
 
-import importlib.util
-import tempfile
 import unittest
-from pathlib import Path
 
 import numpy as np
-from PIL import Image
 
-from tools.evaluation import domain, measures
+from tools.evaluation import measures
+from tools.evaluation.report import domain
 from tools.training.cats_and_dogs import animals
 
 
@@ -83,22 +80,6 @@ class AnimalsTest(unittest.TestCase):
         found = animals.with_odds(features, self.classifier, rows=2)
         np.testing.assert_array_equal(found[..., :-1], features)
         np.testing.assert_allclose(found[..., -1:], animals.odds(animals.shares(features, self.classifier)), rtol=1e-5)
-
-
-class ChartsTest(unittest.TestCase):
-    def test_sheet_and_diagrams_are_pictures(self) -> None:
-        if importlib.util.find_spec("matplotlib") is None:
-            self.skipTest("matplotlib is not installed")
-        charts = importlib.import_module("tools.evaluation.charts")
-        with tempfile.TemporaryDirectory() as name:
-            folder = Path(name)
-            (folder / "torn.jpg").write_bytes(b"torn")
-            charts.contact_sheet([(folder / "torn.jpg", "said 1, 90%")], folder / "sheet.png")
-            charts.draw_reliability([measures.Bin(3, 0.9, 1.0)], 0.1, folder / "reliability.png")
-            charts.draw_pareto([("one", 1.0, 96.0)], folder / "pareto.png")
-            for path in folder.glob("*.png"):
-                with Image.open(path) as image:
-                    self.assertGreater(image.width, 100)
 
 
 if __name__ == "__main__":

@@ -117,9 +117,12 @@ def measure_models(found: Photos, backbone: Backbone, options: argparse.Namespac
 
 def measure_second_look(name: str, model: Path, config: Config, validation: Part, probabilities: Any) -> None:
     """Print what a second look does."""
-    from tools.evaluation.predictors import ModelPredictor
+    from preprocess_service.app.recipe import parse_recipe
+    from tools.evaluation.predictors.version import VersionPredictor
 
-    predictor = ModelPredictor(model, config, probabilities.shape[1])
+    labels = [str(number) for number in range(probabilities.shape[1])]
+    recipe = parse_recipe({"preprocessor_config": config.picture.model_dump(), "labels": labels})
+    predictor = VersionPredictor(model, recipe, max_looks=1)
     print(f"\n{name}: {try_second_look(validation.photos, probabilities, looker(predictor))}", flush=True)
 
 

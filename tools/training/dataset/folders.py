@@ -50,16 +50,16 @@ def find_dataset(folder: Path) -> Found:
         raise TrainError(f"{folder}: no such folder")
     if not folder.is_dir():
         raise TrainError(f"{folder} is a file: give the folder that has one folder of photos per class")
-    parts = _parts(folder)
+    parts = parts_of(folder)
     if parts is None:
         labels, photos, notes = _read_classes(folder)
         return Found(labels, photos, None, notes)
     training, validation = parts
     labels, photos, notes = _read_classes(training)
     others, held, more = _read_classes(validation)
-    if tuple(map(_key, labels)) != tuple(map(_key, others)):
-        missing = {_key(label): label for label in (*labels, *others)}
-        different = [missing[key] for key in sorted(set(map(_key, labels)) ^ set(map(_key, others)))]
+    if tuple(map(name_key, labels)) != tuple(map(name_key, others)):
+        missing = {name_key(label): label for label in (*labels, *others)}
+        different = [missing[key] for key in sorted(set(map(name_key, labels)) ^ set(map(name_key, others)))]
         raise TrainError(f"{training} and {validation} have different classes: only one of them has {named(different)}")
     return Found(labels, photos, held, [*notes, *more])
 
@@ -70,25 +70,27 @@ def named(names: Sequence[str]) -> str:
     return f"{shown} and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else shown
 
 
-def _key(name: str) -> str:
+def name_key(name: str) -> str:
     """Return the same key for names that systems or people treat as equal."""
     return unicodedata.normalize("NFC", name).strip().casefold()
 
 
-def _folders(folder: Path) -> list[Path]:
+def folders_in(folder: Path) -> list[Path]:
+    """Return the folders directly in a folder, without hidden ones and those of systems, sorted by name."""
     try:
         found = [path for path in folder.iterdir() if not _is_foreign(path.name) and path.is_dir()]
     except OSError as exc:
         raise TrainError(f"{folder} can't be read ({exc.strerror})") from exc
-    return sorted(found, key=lambda path: (_key(path.name), path.name))
+    return sorted(found, key=lambda path: (name_key(path.name), path.name))
 
 
 def _is_foreign(name: str) -> bool:
     return name.startswith(".") or name.casefold() in _FOREIGN
 
 
-def _parts(folder: Path) -> tuple[Path, Path] | None:
-    by_name = {_key(path.name): path for path in _folders(folder)}
+def parts_of(folder: Path) -> tuple[Path, Path] | None:
+    """Return train/ and val/ if both are there."""
+    by_name = {name_key(path.name): path for path in folders_in(folder)}
     training = next((by_name[name] for name in TRAINING if name in by_name), None)
     validation = next((by_name[name] for name in VALIDATION if name in by_name), None)
     return (training, validation) if training and validation else None
@@ -96,29 +98,29 @@ def _parts(folder: Path) -> tuple[Path, Path] | None:
 
 def _read_classes(folder: Path) -> tuple[tuple[str, ...], list[Photo], list[str]]:
     """Return labels, photos and notes."""
-    folders = _folders(folder)
+    folders = folders_in(folder)
     if len(folders) < FEWEST_CLASSES:
         raise TrainError(_too_few(folder, folders))
     if len(folders) > MOST_CLASSES:
         raise TrainError(f"{folder} has {len(folders)} folders, and there may be at most {MOST_CLASSES} classes")
     labels = tuple(_label(path) for path in folders)
     for label, next_label in pairwise(labels):
-        if _key(label) == _key(next_label):
+        if name_key(label) == name_key(next_label):
             raise TrainError(f"{folder} has two folders for one class: {label!r} and {next_label!r}. Rename one")
     photos, notes, empty, others = [], [], [], 0
     for number, (path, label) in enumerate(zip(folders, labels, strict=True)):
-        files = sorted(_files(path))
-        chosen = [file for file in files if _is_photo(file)]
+        files = sorted(files_in(path))
+        chosen = [file for file in files if is_photo(file)]
         photos += [Photo(Path(file), number, UNKNOWN_SOURCE) for file in chosen]
         others += len(files) - len(chosen)
         if not chosen:
             empty.append(label)
-        elif within := [inner.name for inner in _folders(path)]:
+        elif within := [inner.name for inner in folders_in(path)]:
             notes.append(f"folders within {label!r} belong to this class: {named(within)}")
     if empty:
         raise TrainError(f"{folder}: no photo in the folder of {named(empty)}: add photos, or remove the folder")
     beside = [file for file in folder.iterdir() if not _is_foreign(file.name) and file.is_file()]
-    loose = sum(_is_photo(str(file)) for file in beside)
+    loose = sum(is_photo(str(file)) for file in beside)
     if loose:
         notes.append(f"{loose} photos directly in {folder} are not used: they are in no class")
     if others:
@@ -129,7 +131,7 @@ def _read_classes(folder: Path) -> tuple[tuple[str, ...], list[Photo], list[str]
 def _too_few(folder: Path, folders: Sequence[Path]) -> str:
     if not folders:
         return f"{folder} has no folders: make one for each class, named as the class, and put its photos there"
-    inner = _folders(folders[0])
+    inner = folders_in(folders[0])
     if len(inner) >= FEWEST_CLASSES:
         return f"{folder} has only one folder. That one has {len(inner)}: did you mean {folders[0]}?"
     return f"{folder} has only one class, {folders[0].name!r}: a classifier needs two or more folders of photos"
@@ -148,14 +150,15 @@ def _label(path: Path) -> str:
     return label
 
 
-def _files(folder: Path) -> Iterator[str]:
+def files_in(folder: Path) -> Iterator[str]:
     """Yield the paths of all files of a class, in whatever order."""
     for inner, folders, files in os.walk(folder):
         folders[:] = [name for name in folders if not _is_foreign(name)]
         yield from (os.path.join(inner, name) for name in files if not name.startswith("."))
 
 
-def _is_photo(file: str) -> bool:
+def is_photo(file: str) -> bool:
+    """Return whether a file is a photo, or is meant to be one."""
     if os.path.splitext(file)[1].lower() in _SUFFIXES:
         return True
     try:

@@ -96,7 +96,7 @@ def _log_losses(logits: Array, labels: Numbers) -> Array:
 
 
 def looker(model: Any) -> Look:
-    """Return the function for a `tools.evaluation.predictors.ModelPredictor` of a model with an attention."""
+    """Return the function for a `tools.evaluation.predictors.version.VersionPredictor` of a model with an attention."""
 
     def look(data: bytes, box: Box | None) -> tuple[Array, Array]:
         found = model.look(data, box)

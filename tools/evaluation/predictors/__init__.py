@@ -1,0 +1,1 @@
+"""Ways to get predictions: from a running service, or from a version folder without a service."""
