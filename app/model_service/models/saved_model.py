@@ -83,17 +83,6 @@ class SavedModel:
     is_checked: bool = False
 
 
-def latest_version(model_name: str, base_path: Path) -> tuple[int, Path]:
-    """Return the highest version in `base_path` and its folder; raises StartError if there is none."""
-    versions = find_versions(model_name, base_path)
-    if not versions:
-        raise StartError(no_versions(model_name, base_path))
-    newest = max(versions)
-    for text in duplicates(versions):
-        logger.warning("%s", text)
-    return newest, versions[newest][0]
-
-
 def find_versions(model_name: str, base_path: Path) -> dict[int, list[Path]]:
     """Return the folders of each version in `base_path`. If a version has several, the shortest name comes first.
 
@@ -108,7 +97,7 @@ def find_versions(model_name: str, base_path: Path) -> dict[int, list[Path]]:
     except OSError as exc:
         raise StartError(
             f"Could not find base path {base_path} for servable {model_name} ({exc.strerror}): "
-            "point --model_base_path at the folder that holds the version folders."
+            "point --model_base_path, or base_path in the config, at the folder that holds the version folders."
         ) from exc
     return found
 
