@@ -15,6 +15,7 @@ from grpc import StatusCode as Code
 
 from model_service.errors import StartError, one_line
 from model_service.models.graph_check import check_graph
+from model_service.models.graph_order import check_order
 from model_service.models.ir_check import check_ir
 from model_service.models.model_files import check_files, read_graph_file, unreadable
 from model_service.models.tensors import KINDS, Array, to_array
@@ -133,6 +134,7 @@ def read_saved_model(folder: Path, version: int, refuse_unsafe: bool = False) ->
     """
     check_files(folder, folder.parent if refuse_unsafe else None)
     graph = serving_graph(read_message(folder), folder)
+    check_order(graph)
     if refuse_unsafe:
         check_graph(graph)
         if (network := ir_of(folder)) is not None:
