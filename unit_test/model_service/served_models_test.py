@@ -7,6 +7,7 @@ import unittest
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 from grpc import StatusCode
 
@@ -161,10 +162,13 @@ class ServedModelsTest(unittest.TestCase):
     def test_the_file_is_followed_and_a_mistake_in_it_changes_nothing(self) -> None:
         self.config_file.write_text(self.text_of("A"))
         self.start(model_config.read(str(self.config_file)), poll_s=0.05)
+        read = self.enterContext(mock.patch.object(model_config, "read", wraps=model_config.read))
         with self.assertLogs(served_models.logger, "ERROR") as logs:
             for text in ("improper", ""):
                 self.config_file.write_text(text)
-                self.eventually(lambda: bool(logs.output))
+                before = read.call_count
+                self.eventually(lambda before=before: read.call_count > before + 3)
+        self.assertEqual(self.servables.loaded(), {"A": 2})
         self.config_file.write_text(self.text_of("B"))
         self.eventually(lambda: self.servables.loaded() == {"B": 2})
         self.assertEqual(len([line for line in logs.output if "The models stay as they are" in line]), 1)
