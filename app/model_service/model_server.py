@@ -34,7 +34,7 @@ from model_service.engines.split_batches import SplitEngine
 from model_service.errors import StartError
 from model_service.flags import Flags
 from model_service.lifecycle import model_config
-from model_service.lifecycle.served_models import ConfigFile, Load, ServedModels
+from model_service.lifecycle.served_models import Changes, Load, ServedModels
 from model_service.lifecycle.version_poller import Schedule
 from model_service.models.engine import Engine
 from model_service.models.saved_model import read_saved_model
@@ -150,15 +150,16 @@ def _served_models(options: Flags, servables: Servables, load: Load) -> ServedMo
     """Load the models that are configured; raises StartError."""
     poll_s, retry_s = options.file_system_poll_wait_seconds, options.load_retry_interval_micros / 1e6
     schedule = Schedule(poll_s, options.max_num_load_retries, retry_s, options.unload_delay_seconds)
-    file = ConfigFile(
+    changes = Changes(
         options.model_config_file,
         options.model_config_file_poll_wait_seconds,
         options.allow_version_labels_for_unavailable_models,
+        options.allow_reload_requests,
     )
-    models = ServedModels(servables, load, schedule, file)
+    models = ServedModels(servables, load, schedule, changes)
     models.load_first(
-        model_config.read(file.path)
-        if file.path
+        model_config.read(changes.path)
+        if changes.path
         else model_config.one_model(options.model_name, options.model_base_path)
     )
     return models
@@ -199,7 +200,7 @@ def _event_loop() -> asyncio.AbstractEventLoop:
 async def _run(options: Flags, server_context: ServerContext, rest_claim: socket.socket | None) -> bool:
     """Serve until a signal arrives and the running calls are answered; return whether a thread still runs."""
     stop = _stop_event()
-    grpc_server = GrpcServer(server_context, options.enable_grpc_healthcheck_service, options.allow_reload_requests)
+    grpc_server = GrpcServer(server_context, options.enable_grpc_healthcheck_service)
     rest_server = RestServer(RestApi(server_context, options.rest_api_timeout_in_ms / 1000), DRAIN_S)
     await grpc_server.open(sockets.join(options.bind_address, options.port))
     logger.info("Running gRPC ModelServer at %s ...", sockets.join(options.bind_address, options.port))

@@ -39,9 +39,9 @@ class ServedModelsTest(unittest.TestCase):
         return servables.Servable(name, saved_model.SavedModel(Path(), version, {}, definitions), {})
 
     def start(self, config: Any, poll_s: float = 0, any_new_label: bool = False, retries: int = 0) -> None:
-        file = served_models.ConfigFile(str(self.config_file), poll_s, any_new_label)
+        changes = served_models.Changes(str(self.config_file), poll_s, any_new_label)
         schedule = version_poller.Schedule(0, retries, 0.05)
-        self.models = served_models.ServedModels(self.servables, self.load, schedule, file)
+        self.models = served_models.ServedModels(self.servables, self.load, schedule, changes)
         self.models.load_first(config)
         self.models.start()
         self.addCleanup(self.models.stop)

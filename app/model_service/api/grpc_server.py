@@ -105,11 +105,10 @@ class PredictionService:
 class ModelService:
     """`tensorflow.serving.ModelService`."""
 
-    def __init__(self, server_context: ServerContext, receiver: Receiver, may_reload: bool) -> None:
+    def __init__(self, server_context: ServerContext, receiver: Receiver) -> None:
         self._servables = server_context.servables
         self._models = server_context.models
         self._receiver = receiver
-        self._may_reload = may_reload
 
     def handlers(self) -> dict[str, Any]:
         """Return a gRPC handler for each method."""
@@ -123,8 +122,6 @@ class ModelService:
 
     async def handle_reload_config_request(self, request: Any, _context: Any) -> Any:
         """Replace the list of models, and answer when each new one has a version."""
-        if not self._may_reload:
-            raise ServingError(grpc.StatusCode.PERMISSION_DENIED, "Off by --allow_reload_requests=false")
         if request.config.WhichOneof("config") != "model_config_list":
             raise invalid_argument(
                 "ServerModelConfig type not supported by HandleReloadConfigRequest."
@@ -140,7 +137,7 @@ class ModelService:
 class GrpcServer:
     """One port with all services on it."""
 
-    def __init__(self, server_context: ServerContext, with_health: bool, may_reload: bool) -> None:
+    def __init__(self, server_context: ServerContext, with_health: bool) -> None:
         self._server = grpc.aio.server(
             options=[
                 # Otherwise a second server could start on the same port and would get half of the calls.
@@ -167,7 +164,7 @@ class GrpcServer:
         receiver = Receiver(server_context.messages)
         services = {
             "tensorflow.serving.PredictionService": PredictionService(server_context, receiver).handlers(),
-            "tensorflow.serving.ModelService": ModelService(server_context, receiver, may_reload).handlers(),
+            "tensorflow.serving.ModelService": ModelService(server_context, receiver).handlers(),
         }
         self._health = HealthService()
         if with_health:

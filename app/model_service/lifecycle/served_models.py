@@ -30,25 +30,27 @@ Load = Callable[[str, int, Path], Servable]
 
 
 @dataclass(frozen=True)
-class ConfigFile:
-    """`--model_config_file`, how often it is read, in seconds (0 or less: at the start only), and its labels.
+class Changes:
+    """How the config may change: by `--model_config_file`, read every `poll_s` seconds (0 or less: at the start only).
 
-    With `any_new_label` a new label may name a version that is not available yet.
+    With `any_new_label` a new label may name a version that is not available yet. Without `by_clients` no client may
+    change the config.
     """
 
     path: str = ""
     poll_s: float = 0.0
     any_new_label: bool = False
+    by_clients: bool = True
 
 
 class ServedModels:
     """The models that are configured. `load` loads and warms up one version: name, version, folder."""
 
-    def __init__(self, servables: Servables, load: Load, schedule: Schedule, file: ConfigFile) -> None:
+    def __init__(self, servables: Servables, load: Load, schedule: Schedule, allowed: Changes) -> None:
         self._servables = servables
         self._load = load
         self._schedule = schedule
-        self._file = file
+        self._allowed = allowed
         self._file_at = 0.0
         self._file_error = ""
         self._config = model_config.ModelServerConfig()
@@ -72,7 +74,7 @@ class ServedModels:
 
     def start(self) -> None:
         """Follow the models' folders and the config file from now on."""
-        self._file_at = time.monotonic() + self._file.poll_s
+        self._file_at = time.monotonic() + self._allowed.poll_s
         # A daemon thread, so that the process can end while a version is loaded.
         threading.Thread(target=self._run, name="version poller", daemon=True).start()
 
@@ -83,9 +85,11 @@ class ServedModels:
     def reload(self, config: Any) -> "Future[None]":
         """Replace the ModelServerConfig; any thread may call it.
 
-        The future ends when each new model has a version, or with the ServingError why not. Raises ServingError if too
-        many changes wait.
+        The future ends when each new model has a version, or with the ServingError why not. Raises ServingError if
+        clients may not do this, or if too many changes wait.
         """
+        if not self._allowed.by_clients:
+            raise ServingError(StatusCode.PERMISSION_DENIED, "Off by --allow_reload_requests=false")
         future: Future[None] = Future()
         try:
             self._changes.put_nowait((config, future))
@@ -107,12 +111,12 @@ class ServedModels:
             self._report()
 
     def _follow_file(self, now: float) -> None:
-        if self._file.poll_s <= 0 or now < self._file_at:
+        if self._allowed.poll_s <= 0 or now < self._file_at:
             return
-        self._file_at = now + self._file.poll_s
+        self._file_at = now + self._allowed.poll_s
         error = ""
         try:
-            config = model_config.read(self._file.path)
+            config = model_config.read(self._allowed.path)
             # An empty file changes nothing: it may just be written.
             if config.WhichOneof("config"):
                 model_config.check(config, self._config)
@@ -159,7 +163,7 @@ class ServedModels:
         available = self._servables.available(model.name)
         for label, version in model.version_labels.items():
             is_new = current.get(label, version) == version
-            if version not in available and not (self._file.any_new_label and is_new):
+            if version not in available and not (self._allowed.any_new_label and is_new):
                 raise failed_precondition(
                     f"Request to assign label to version {version} of model {model.name}, which is not currently "
                     "available for inference"
