@@ -45,7 +45,7 @@ class ReadinessTest(unittest.TestCase):
 
     def test_without_any_model_it_is_not_ready(self) -> None:
         self.fake.without = None
-        self.assertEqual(self.readiness.failing(), "no model is configured")
+        self.assertEqual(self.readiness.failing(), "no model is available")
 
     def test_with_a_stuck_call_it_is_not_ready_until_that_returns(self) -> None:
         self.fake.seconds = 30.1

@@ -27,7 +27,7 @@ class Readiness:
             return "the server is stopping"
         missing = self._servables.missing()
         if missing is None:
-            return "no model is configured"
+            return "no model is available"
         if missing:
             return f"no version of {', '.join(missing)} is available"
         if self.is_stuck:
