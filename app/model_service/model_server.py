@@ -31,13 +31,15 @@ from model_service.api.rest_server import RestServer
 from model_service.engines.factory import load_engines
 from model_service.engines.parallelism import Threads, queue_length
 from model_service.engines.split_batches import SplitEngine
+from model_service.engines.tflite import read_tflite
 from model_service.errors import StartError
 from model_service.flags import Flags
 from model_service.lifecycle import model_config
 from model_service.lifecycle.served_models import Changes, Load, ServedModels
 from model_service.lifecycle.version_poller import Schedule
+from model_service.listeners import Listeners, read_listeners
 from model_service.models.engine import Engine
-from model_service.models.saved_model import read_saved_model
+from model_service.models.saved_model import TFLITE_FILE, read_saved_model
 from model_service.models.servables import Servable, Servables
 from model_service.observability.metrics import Monitoring, read_path
 from model_service.observability.readiness import Readiness
@@ -45,6 +47,7 @@ from model_service.prediction.executor import InferenceExecutor
 from model_service.prediction.idle_memory import release_unused_memory
 from model_service.prediction.message_memory import MessageMemory
 from model_service.prediction.request_log import RequestLogger, RequestRecord
+from model_service.prediction.validation import Options
 from model_service.prediction.warmup import called_signatures, warm_up
 from model_service.server_context import ServerContext
 from serving_common import sockets
@@ -100,7 +103,13 @@ def _serve(options: Flags) -> int:
     # Python's limit is 4,300 digits. A body full of such numbers would block the process for 0.25 s.
     sys.set_int_max_str_digits(sys.int_info.str_digits_check_threshold)
     monitoring_path = _monitoring_path(options)
-    grpc_claim = _bind(options.bind_address, options.port, "port")
+    listening = read_listeners(
+        sockets.join(options.bind_address, options.port) if options.port else "",
+        options.grpc_socket_path,
+        options.ssl_config_file,
+        options.grpc_channel_arguments,
+    )
+    grpc_claim = _bind(options.bind_address, options.port, "port") if options.port else None
     rest_claim = _claim_rest(options)
     threads = Threads.sharing(
         options.tensorflow_intra_op_parallelism or options.tensorflow_session_parallelism,
@@ -115,11 +124,24 @@ def _serve(options: Flags) -> int:
     request_logger = RequestLogger(options.log_calls, _export_request(export), monitoring.waited)
     messages = MessageMemory(options.total_message_bytes, options.max_message_bytes)
     server_context = ServerContext(
-        servables, models, executor, readiness, monitoring, request_logger, messages, options.max_message_bytes
+        servables,
+        models,
+        executor,
+        readiness,
+        monitoring,
+        request_logger,
+        messages,
+        Options(
+            options.max_message_bytes,
+            options.enable_signature_method_name_check,
+            options.enable_serialization_as_tensor_content,
+        ),
+        options.rest_api_enable_cors_support,
     )
-    grpc_claim.close()
+    if grpc_claim:
+        grpc_claim.close()
     with asyncio.Runner(loop_factory=_event_loop) as runner:
-        is_computing = runner.run(_run(options, server_context, rest_claim))
+        is_computing = runner.run(_run(options, server_context, listening, rest_claim))
     if export:
         export.close()
     if is_computing:
@@ -172,7 +194,10 @@ def load_version(
 
     A signature that the warm-up file does not call is compiled at its first call.
     """
-    model = read_saved_model(folder, version, options.refuse_unsafe_operations)
+    if options.prefer_tflite_model and (folder / TFLITE_FILE).is_file():
+        model = read_tflite(folder, version, options.refuse_unsafe_operations)
+    else:
+        model = read_saved_model(folder, version, options.refuse_unsafe_operations, options.tags)
     at_load = called_signatures(model) if options.enable_model_warmup else model.signatures
     engines = load_engines(model, threads, at_load)
     timed: dict[str, Engine] = {}
@@ -197,13 +222,14 @@ def _event_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-async def _run(options: Flags, server_context: ServerContext, rest_claim: socket.socket | None) -> bool:
+async def _run(
+    options: Flags, server_context: ServerContext, listening: Listeners, rest_claim: socket.socket | None
+) -> bool:
     """Serve until a signal arrives and the running calls are answered; return whether a thread still runs."""
     stop = _stop_event()
-    grpc_server = GrpcServer(server_context, options.enable_grpc_healthcheck_service)
+    grpc_server = GrpcServer(server_context, options.enable_grpc_healthcheck_service, listening)
     rest_server = RestServer(RestApi(server_context, options.rest_api_timeout_in_ms / 1000), DRAIN_S)
-    await grpc_server.open(sockets.join(options.bind_address, options.port))
-    logger.info("Running gRPC ModelServer at %s ...", sockets.join(options.bind_address, options.port))
+    await grpc_server.open()
     if rest_claim:
         await rest_server.open(rest_claim)
         logger.info("Exporting HTTP/REST API at:%s ...", sockets.join(options.bind_address, options.rest_api_port))

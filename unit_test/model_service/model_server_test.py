@@ -125,8 +125,8 @@ class RefusedStartTest(unittest.TestCase):
         self.assertNotIn("Traceback", done.stderr)
 
     def test_an_unsupported_flag_is_refused(self) -> None:
-        done = start(*self.flags(saved_models() / "image"), "--ssl_config_file=/ssl.cfg")
-        self.assert_one_line(done, "--ssl_config_file is not supported")
+        done = start(*self.flags(saved_models() / "image"), "--enable_per_model_batching_parameters")
+        self.assert_one_line(done, "--enable_per_model_batching_parameters is not supported")
 
 
 class StartTest(unittest.TestCase):
