@@ -59,6 +59,18 @@ class ReadSavedModelTest(unittest.TestCase):
     def setUp(self) -> None:
         self.folder = self.enterContext(tempfile.TemporaryDirectory())
 
+    def test_of_two_types_that_of_the_graph_counts(self) -> None:
+        """TensorFlow Serving's half_plus_three says that its serialized examples are floats."""
+        folder = copy_of_model("two_inputs", self.folder)
+        message = saved_model.read_message(folder)
+        inputs = message.meta_graphs[0].signature_def["serving_default"].inputs
+        inputs["values"].dtype = tensorflow_protos.types_pb2.DT_STRING
+        (folder / "saved_model.pb").write_bytes(message.SerializeToString())
+        model = saved_model.read_saved_model(folder, 1)
+        self.assertEqual(tensors.type_name(model.signatures["serving_default"].inputs["values"].dtype), "float")
+        told = model.signature_defs.signature_def["serving_default"].inputs["values"].dtype
+        self.assertEqual(tensors.type_name(told), "string")
+
     def test_signatures_are_read_with_names_types_and_shapes(self) -> None:
         model = saved_model.read_saved_model(saved_models() / "two_inputs" / "1", 1)
         inputs = model.signatures["serving_default"].inputs

@@ -132,16 +132,6 @@ class WarmUpTest(unittest.TestCase):
         with self.assertRaisesRegex(errors.StartError, "fails on zeros"):
             warmup.warm_up(self.servable(CountingEngine(refuses=True)), iterations=1, max_bytes=MAX_BYTES)
 
-    def test_a_signature_for_examples_may_refuse_zeros(self) -> None:
-        """TensorFlow Serving's half_plus_three says that its examples are floats, and is served all the same."""
-        for method in ("tensorflow/serving/classify", "tensorflow/serving/regress"):
-            with self.subTest(method):
-                servable = self.servable(CountingEngine(refuses=True))
-                servable.model.signature_defs.signature_def["serving_default"].method_name = method
-                with self.assertLogs(warmup.logger, "INFO") as logs:
-                    warmup.warm_up(servable, iterations=1, max_bytes=MAX_BYTES)
-                self.assertIn("serving_default was not warmed up: it refuses zeros", logs.output[-1])
-
     def test_files_that_hold_something_else_stop_the_start(self) -> None:
         log = tensorflow_protos.load_prediction_log().PredictionLog()
         log.classify_log.SetInParent()

@@ -161,12 +161,19 @@ def read_saved_model(
     for name, definition in graph.signature_def.items():
         # A copy: a reference to a part would keep the whole message in memory, with the weights.
         definitions.signature_def[name].CopyFrom(definition)
-    return SavedModel(folder, version, read_signatures(definitions), definitions, refuse_unsafe, tags)
+    # A signature may say another type than the graph. TensorFlow Serving does not compare them: the graph counts.
+    dtypes = {f"{node.name}:0": node.attr["dtype"].type for node in graph.graph_def.node if node.op == "Placeholder"}
+    return SavedModel(folder, version, read_signatures(definitions, dtypes), definitions, refuse_unsafe, tags)
 
 
-def read_signatures(definitions: get_model_metadata_pb2.SignatureDefMap) -> dict[str, Signature]:
-    """Return the signatures by name; raises StartError if a default input can't be read."""
-    return {name: _signature(name, one) for name, one in definitions.signature_def.items()}
+def read_signatures(
+    definitions: get_model_metadata_pb2.SignatureDefMap, dtypes: Mapping[str, int] = MappingProxyType({})
+) -> dict[str, Signature]:
+    """Return the signatures by name; `dtypes` are DataTypes of tensors that count more than those in `definitions`.
+
+    Raises StartError if a default input can't be read.
+    """
+    return {name: _signature(name, one, dtypes) for name, one in definitions.signature_def.items()}
 
 
 @contextmanager
@@ -271,9 +278,9 @@ def _has_variables(graph: meta_graph_pb2.MetaGraphDef) -> bool:
     return any(getattr(node, "op", None) in _VARIABLE_OPS for node in nodes())
 
 
-def _signature(name: str, definition: meta_graph_pb2.SignatureDef) -> Signature:
+def _signature(name: str, definition: meta_graph_pb2.SignatureDef, dtypes: Mapping[str, int]) -> Signature:
     def specs(tensors: Mapping[str, meta_graph_pb2.TensorInfo]) -> dict[str, TensorSpec]:
-        return {alias: _tensor_spec(alias, tensors[alias]) for alias in sorted(tensors)}
+        return {alias: _tensor_spec(alias, tensors[alias], dtypes) for alias in sorted(tensors)}
 
     try:
         defaults = {alias: to_array(tensor, _MAX_DEFAULT_BYTES) for alias, tensor in definition.defaults.items()}
@@ -282,6 +289,6 @@ def _signature(name: str, definition: meta_graph_pb2.SignatureDef) -> Signature:
     return Signature(name, specs(definition.inputs), specs(definition.outputs), MappingProxyType(defaults))
 
 
-def _tensor_spec(alias: str, info: meta_graph_pb2.TensorInfo) -> TensorSpec:
+def _tensor_spec(alias: str, info: meta_graph_pb2.TensorInfo, dtypes: Mapping[str, int]) -> TensorSpec:
     shape = None if info.tensor_shape.unknown_rank else tuple(dim.size for dim in info.tensor_shape.dim)
-    return TensorSpec(alias, info.name, info.dtype, shape)
+    return TensorSpec(alias, info.name, dtypes.get(info.name, info.dtype), shape)

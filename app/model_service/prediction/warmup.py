@@ -15,7 +15,7 @@ from model_service.models.saved_model import DEFAULT_SIGNATURE, SavedModel, Sign
 from model_service.models.servables import Servable, Servables
 from model_service.models.tensors import KINDS, Array
 from model_service.prediction import predict as prediction
-from model_service.prediction.validation import CLASSIFY, REGRESS, Options
+from model_service.prediction.validation import Options
 from serving_common.tensorflow_protos import DecodeError, load_prediction_log, predict_pb2
 
 logger = logging.getLogger(__name__)
@@ -135,9 +135,7 @@ def _run_on_zeros(servable: Servable, signature: Signature, max_bytes: int) -> N
         for _ in range(servable.engines[signature.name].infer_requests):
             prediction.run(servable, signature, inputs, list(signature.outputs))
     except ServingError as exc:
-        # Zeros are no tf.Example, whatever the signature says that its input is.
-        method = servable.model.signature_defs.signature_def[signature.name].method_name
-        if method not in (CLASSIFY, REGRESS) and all(_is_sure(spec) for spec in signature.inputs.values()):
+        if all(_is_sure(spec) for spec in signature.inputs.values()):
             raise StartError(
                 f"{servable.model.folder} loads, but {signature.name} fails on zeros ({exc.message}): "
                 "export the model again."
