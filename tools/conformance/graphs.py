@@ -104,6 +104,10 @@ class Model:
         for alias, value in (defaults or {}).items():
             signature.defaults[alias].CopyFrom(value)
 
+    def mislabel(self, signature: str, alias: str, dtype: int) -> None:
+        """Let a signature say another type of an input than the graph."""
+        self._meta.signature_def[signature].inputs[alias].dtype = dtype
+
     def write(self, folder: Path) -> None:
         """Write the version folder."""
         folder.mkdir(parents=True)

@@ -65,6 +65,8 @@ def half_plus(number: float, with_examples: bool) -> Model:
     if with_examples:
         for name, output in ("regress_x_to_y", "yx"), (REGRESS, "yx"), ("regress_x_to_y2", "y2x"):
             model.signature(name, {"inputs": "examples"}, {"outputs": output}, REGRESS)
+        # As in TensorFlow Serving's own half_plus_three.
+        model.mislabel(REGRESS, "inputs", FLOAT)
         model.signature("regress_x2_to_y", {"inputs": "examples"}, {"outputs": "yx2"}, REGRESS)
         model.signature("classify_x_to_y", {"inputs": "examples"}, {"scores": "yx"}, CLASSIFY)
     return model
