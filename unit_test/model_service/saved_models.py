@@ -347,6 +347,6 @@ def make_warmup(folder: Path) -> None:
 if __name__ == "__main__":
     target = Path(sys.argv[1])
     make_models(target)
-    make_tflite(target)
+    make_tflite(target / "tflite")
     make_tensors(target / "tensors")
     make_warmup(target)
