@@ -57,6 +57,10 @@ class TfliteTest(unittest.TestCase):
         with self.assertRaises(errors.ServingError):
             engine.run({"x": ROWS}, [])
 
+    def test_a_network_that_keeps_numbers_between_calls_is_refused(self) -> None:
+        with self.assertRaisesRegex(errors.StartError, "OpenVINO can't compute its own network"):
+            load(saved_models() / "tflite" / "counter" / "1")
+
     def test_a_broken_file_is_refused(self) -> None:
         folder = copy_of_model("tflite/lite_named", self.enterContext(tempfile.TemporaryDirectory()))
         path = folder / "model.tflite"
