@@ -53,6 +53,17 @@ def several(*tasks: tuple[str, str], name: str = "CAT-DOG") -> Any:
     return filled(request, example(1, 2))
 
 
+def field_of_input(content: bytes) -> bytes:
+    """Return the wire format of a request with these fields of an example list with context."""
+    listed = b"\x12" + varint(len(content)) + content
+    return b"\x12" + varint(len(listed)) + listed
+
+
+def varint(number: int) -> bytes:
+    """Return a number of at most 14 bits as protobuf writes it."""
+    return bytes([number & 127 | 128, number >> 7]) if number > 127 else bytes([number])
+
+
 class ServedTestCase(unittest.TestCase):
     @classmethod
     def setUpClass(cls) -> None:
@@ -227,7 +238,7 @@ class ExamplesTest(unittest.TestCase):
     def features(self, content: str) -> Any:
         document = json_limits.parse(b'{"examples": [{"f": ' + content.encode() + b"}]}")
         (part,) = json_requests.to_examples(document).parts
-        return protos.example_pb2.Example.FromString(part).features.feature["f"]
+        return protos.example_pb2.Example.FromString(bytes(part)).features.feature["f"]
 
     def test_json_values_become_features_of_their_kind(self) -> None:
         cases: dict[str, tuple[str, list[Any]]] = {
@@ -266,7 +277,9 @@ class WireTest(unittest.TestCase):
     def test_examples_are_found_and_counted_without_being_parsed(self) -> None:
         request = classification("s", example(1), example(2))
         found = wire_format.read_examples(request.SerializeToString(), "ClassificationRequest")
-        self.assertEqual(found.parts, [example(1).SerializeToString(), example(2).SerializeToString()])
+        self.assertEqual(
+            list(map(bytes, found.parts)), [example(1).SerializeToString(), example(2).SerializeToString()]
+        )
         request.ClearField("input")
         self.assertEqual(found.head, request.SerializeToString())
 
@@ -278,6 +291,14 @@ class WireTest(unittest.TestCase):
             listed.examples.add()
         memory = wire_format.read_examples(request.SerializeToString(), "ClassificationRequest").memory
         self.assertGreater(memory, 1000 * 60_000)
+
+    def test_a_context_in_many_parts_is_read_once(self) -> None:
+        request = classification("s")
+        request.input.example_list_with_context.examples.add()
+        part = field_of_input(b"\x12\xf4\x03" + b"c" * 500)
+        found = wire_format.read_examples(request.SerializeToString() + part * 10_000, "ClassificationRequest")
+        (joined,) = found.to_array()
+        self.assertEqual(joined, b"c" * 500 * 10_000)
 
     def test_too_many_examples_are_refused(self) -> None:
         request = classification("s", *[example()] * 60_000)

@@ -257,8 +257,27 @@ def _fixed_width(array: Array) -> Array:
     return array.astype(np.bytes_) if array.dtype == np.object_ else array
 
 
+class Counter(tf.Module):
+    """Keeps a number from one call for the next."""
+
+    def __init__(self) -> None:
+        self.total = tf.Variable(0.0)
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.float32, name="x")])
+    def serving_default(self, x: Any) -> Any:
+        return {"y": self.total.assign_add(x)}
+
+
 def make_tflite(folder: Path) -> None:
-    """Write `lite/1/model.tflite`, the network x @ w, and `lite_named`, the same with signatures in its metadata."""
+    """Write `lite/1/model.tflite`, the network x @ w, and `lite_named`, the same with signatures in its metadata.
+
+    `counter` keeps a number in a variable.
+    """
+    counter = Counter()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [counter.serving_default.get_concrete_function()], counter
+    )
+    converter.experimental_enable_resource_variables = True
     weights = tf.constant([[1.0, 2.0], [3.0, 4.0]])
     function = tf.function(lambda x: {"y": x @ weights}).get_concrete_function(tf.TensorSpec([1, 2], name="x"))
     content = tf.lite.TFLiteConverter.from_concrete_functions([function]).convert()
@@ -279,7 +298,11 @@ def make_tflite(folder: Path) -> None:
     network.metadata = [*(network.metadata or []), metadata]
     builder = flatbuffers.Builder(1024)
     builder.Finish(network.Pack(builder), b"TFL3")
-    for name, written in (("lite", content), ("lite_named", bytes(builder.Output()))):
+    for name, written in (
+        ("lite", content),
+        ("lite_named", bytes(builder.Output())),
+        ("counter", converter.convert()),
+    ):
         (folder / name / "1").mkdir(parents=True)
         (folder / name / "1" / "model.tflite").write_bytes(written)
 
@@ -347,6 +370,6 @@ def make_warmup(folder: Path) -> None:
 if __name__ == "__main__":
     target = Path(sys.argv[1])
     make_models(target)
-    make_tflite(target)
+    make_tflite(target / "tflite")
     make_tensors(target / "tensors")
     make_warmup(target)

@@ -26,7 +26,7 @@ def load(folder: Path, refuse_unsafe: bool = False) -> dict[str, Any]:
 
 class TfliteTest(unittest.TestCase):
     def test_a_network_without_signatures_has_one_with_its_own_names(self) -> None:
-        model = tflite.read_tflite(saved_models() / "lite" / "1", 1)
+        model = tflite.read_tflite(saved_models() / "tflite" / "lite" / "1", 1)
         definition = model.signature_defs.signature_def["serving_default"]
         self.assertEqual((list(definition.inputs), definition.method_name), (["x"], "tensorflow/serving/predict"))
         (output,) = definition.outputs
@@ -34,13 +34,13 @@ class TfliteTest(unittest.TestCase):
         np.testing.assert_allclose(engine.run({"x": ROWS[:1]}, [output])[output], PRODUCTS[:1])
 
     def test_the_signatures_in_the_metadata_count(self) -> None:
-        engines = load(saved_models() / "lite_named" / "1")
+        engines = load(saved_models() / "tflite" / "lite_named" / "1")
         self.assertEqual(engines.keys(), {"named", "serving_default"})
         for engine in engines.values():
             np.testing.assert_allclose(engine.run({"picture": ROWS[:1]}, ["p"])["p"], PRODUCTS[:1])
 
     def test_a_network_is_resized_for_other_shapes(self) -> None:
-        engine = load(saved_models() / "lite_named" / "1")["named"]
+        engine = load(saved_models() / "tflite" / "lite_named" / "1")["named"]
         with mock.patch.object(openvino, "load", wraps=openvino.load) as loads:
             for _ in range(3):
                 np.testing.assert_allclose(engine.run({"picture": ROWS}, ["p"])["p"], PRODUCTS)
@@ -49,14 +49,20 @@ class TfliteTest(unittest.TestCase):
             engine.run({"picture": np.ones((1, 3), np.float32)}, ["p"])
 
     def test_a_changed_file_is_not_read_for_other_shapes(self) -> None:
-        folder = copy_of_model("lite", self.enterContext(tempfile.TemporaryDirectory()))
+        folder = copy_of_model("tflite/lite", self.enterContext(tempfile.TemporaryDirectory()))
         (engine,) = load(folder).values()
-        (folder / "model.tflite").write_bytes((saved_models() / "lite_named" / "1" / "model.tflite").read_bytes())
+        (folder / "model.tflite").write_bytes(
+            (saved_models() / "tflite" / "lite_named" / "1" / "model.tflite").read_bytes()
+        )
         with self.assertRaises(errors.ServingError):
             engine.run({"x": ROWS}, [])
 
+    def test_a_network_that_keeps_numbers_between_calls_is_refused(self) -> None:
+        with self.assertRaisesRegex(errors.StartError, "OpenVINO can't compute its own network"):
+            load(saved_models() / "tflite" / "counter" / "1")
+
     def test_a_broken_file_is_refused(self) -> None:
-        folder = copy_of_model("lite_named", self.enterContext(tempfile.TemporaryDirectory()))
+        folder = copy_of_model("tflite/lite_named", self.enterContext(tempfile.TemporaryDirectory()))
         path = folder / "model.tflite"
         whole = path.read_bytes()
         path.write_bytes(b"")
@@ -72,12 +78,12 @@ class TfliteTest(unittest.TestCase):
                 self.fail("half a network was loaded")
 
     def test_the_flag_prefers_it_and_without_the_flag_the_version_is_no_model(self) -> None:
-        with processes.model_server(saved_models() / "lite_named", "M", "--prefer_tflite_model") as server:
+        with processes.model_server(saved_models() / "tflite" / "lite_named", "M", "--prefer_tflite_model") as server:
             url = f"{server.url}/v1/models/M:predict"
             answer = requests.post(url, json={"instances": ROWS.tolist()}, timeout=60).json()
         self.assertEqual(answer, {"predictions": PRODUCTS})
         with self.assertRaisesRegex(AssertionError, "saved_model.pb can't be read"):
-            self.enterContext(processes.model_server(saved_models() / "lite_named", "M"))
+            self.enterContext(processes.model_server(saved_models() / "tflite" / "lite_named", "M"))
 
 
 if __name__ == "__main__":

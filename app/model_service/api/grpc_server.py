@@ -12,22 +12,14 @@ from grpc_health.v1 import health_pb2
 
 from model_service.api.grpc_messages import Receiver, ends_with_status, parse, serialize
 from model_service.api.health_service import HealthService
-from model_service.errors import ServingError, StartError, invalid_argument
+from model_service.errors import StartError, invalid_argument
 from model_service.listeners import Listeners
 from model_service.prediction import examples
 from model_service.prediction import predict as prediction
 from model_service.prediction.message_memory import Reservation
 from model_service.prediction.wire_format import memory_of, read_examples
 from model_service.server_context import ServerContext
-from serving_common.tensorflow_protos import (
-    classification_pb2,
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    inference_pb2,
-    model_management_pb2,
-    predict_pb2,
-    regression_pb2,
-)
+from serving_common import tensorflow_protos as protos
 
 logger = logging.getLogger(__name__)
 
@@ -46,15 +38,11 @@ UNREAD_BYTES = 256 << 10
 MAX_METADATA_BYTES = 16 << 10
 
 
-async def _unimplemented(_requests: Any, _context: Any) -> None:
-    raise ServingError(grpc.StatusCode.UNIMPLEMENTED, "The embedded model server doesn't offer this method")
-
-
 # The methods whose input is a list of examples: the class of the request, and what answers it.
 _EXAMPLE_METHODS: dict[str, tuple[Any, Callable[..., Any]]] = {
-    "Classify": (classification_pb2.ClassificationRequest, examples.classify),
-    "Regress": (regression_pb2.RegressionRequest, examples.regress),
-    "MultiInference": (inference_pb2.MultiInferenceRequest, examples.multi_inference),
+    "Classify": (protos.classification_pb2.ClassificationRequest, examples.classify),
+    "Regress": (protos.regression_pb2.RegressionRequest, examples.regress),
+    "MultiInference": (protos.inference_pb2.MultiInferenceRequest, examples.multi_inference),
 }
 
 
@@ -68,7 +56,7 @@ class PredictionService:
     def handlers(self) -> dict[str, Any]:
         """Return a gRPC handler for each method."""
         answers = {"Predict": self.predict} | {api: partial(self.infer, api) for api in _EXAMPLE_METHODS}
-        metadata = self._receiver.small(get_model_metadata_pb2.GetModelMetadataRequest, self.get_model_metadata)
+        metadata = self._receiver.small(protos.get_model_metadata_pb2.GetModelMetadataRequest, self.get_model_metadata)
         return {"GetModelMetadata": metadata} | {
             api: grpc.stream_unary_rpc_method_handler(ends_with_status(answer, api), response_serializer=serialize)
             for api, answer in answers.items()
@@ -79,7 +67,7 @@ class PredictionService:
         message, reservation = await self._receiver.receive(context)
         try:
             await reservation.grow(memory_of(message))
-            request = parse(predict_pb2.PredictRequest, message)
+            request = parse(protos.predict_pb2.PredictRequest, message)
             size = reservation.size - len(message) + prediction.size_of(request, self._server_context.max_bytes)
             del message
             await reservation.grow(size)
@@ -145,8 +133,10 @@ class ModelService:
 
     def handlers(self) -> dict[str, Any]:
         """Return a gRPC handler for each method."""
-        status = self._receiver.small(get_model_status_pb2.GetModelStatusRequest, self.get_model_status)
-        reload = self._receiver.small(model_management_pb2.ReloadConfigRequest, self.handle_reload_config_request)
+        status = self._receiver.small(protos.get_model_status_pb2.GetModelStatusRequest, self.get_model_status)
+        reload = self._receiver.small(
+            protos.model_management_pb2.ReloadConfigRequest, self.handle_reload_config_request
+        )
         return {"GetModelStatus": status, "HandleReloadConfigRequest": reload}
 
     async def get_model_status(self, request: Any, _context: Any) -> Any:
@@ -161,7 +151,7 @@ class ModelService:
                 " Only ModelConfigList is currently supported"
             )
         await asyncio.wrap_future(self._models.reload(request.config))
-        response = model_management_pb2.ReloadConfigResponse()
+        response = protos.model_management_pb2.ReloadConfigResponse()
         # An empty status means OK, but the field must be present.
         response.status.SetInParent()
         return response

@@ -60,7 +60,7 @@ def to_inputs(document: Mapping[str, Any], signature: Signature) -> tuple[dict[s
 
 def to_examples(document: Mapping[str, Any]) -> Examples:
     """Return the examples of a classify or regress request, with their context; raises ServingError."""
-    context = _example(document["context"]) if "context" in document else b""
+    contexts = [_example(document["context"])] if "context" in document else []
     problem = None
     if "examples" not in document:
         problem = "When method is classify, key 'examples' is expected and was not found"
@@ -70,10 +70,10 @@ def to_examples(document: Mapping[str, Any]) -> Examples:
         problem = "'examples' value is an empty array"
     if problem:
         raise invalid_argument(f"JSON Value: {quote(document)} {problem}")
-    return Examples(context=context, parts=[_example(value) for value in document["examples"]])
+    return Examples([_example(value) for value in document["examples"]], contexts)
 
 
-def _example(value: Any) -> bytes:
+def _example(value: Any) -> bytes | memoryview:
     """Return a JSON object of features as a serialized `tf.Example`."""
     if not isinstance(value, dict):
         raise invalid_argument(f"Example must be JSON object but got JSON {_type_of(value)}")

@@ -24,14 +24,7 @@ from model_service.prediction import predict as prediction
 from model_service.prediction.request_log import RequestRecord
 from model_service.prediction.validation import Options, check_method
 from model_service.server_context import ServerContext
-from serving_common.tensorflow_protos import (
-    MessageToDict,
-    classification_pb2,
-    get_model_metadata_pb2,
-    get_model_status_pb2,
-    model_pb2,
-    regression_pb2,
-)
+from serving_common import tensorflow_protos as protos
 
 logger = logging.getLogger(__name__)
 
@@ -134,14 +127,16 @@ class RestApi:
             raise invalid_argument("Missing model name in request.")
         if match["method"] is None:
             status = prediction.status(
-                self._servables, get_model_status_pb2.GetModelStatusRequest(model_spec=_spec(match))
+                self._servables, protos.get_model_status_pb2.GetModelStatusRequest(model_spec=_spec(match))
             )
             return JSONResponse(_json(status))
         metadata = prediction.metadata(
             self._servables,
-            get_model_metadata_pb2.GetModelMetadataRequest(model_spec=_spec(match), metadata_field=["signature_def"]),
+            protos.get_model_metadata_pb2.GetModelMetadataRequest(
+                model_spec=_spec(match), metadata_field=["signature_def"]
+            ),
         )
-        signatures = get_model_metadata_pb2.SignatureDefMap()
+        signatures = protos.get_model_metadata_pb2.SignatureDefMap()
         metadata.metadata["signature_def"].Unpack(signatures)
         answer = {"model_spec": _json(metadata.model_spec), "metadata": {"signature_def": _json(signatures)}}
         return JSONResponse(answer)
@@ -188,7 +183,7 @@ async def _client_leaves(request: Request) -> None:
 
 
 def predict(
-    servables: Servables, spec: model_pb2.ModelSpec, body: bytes, record: RequestRecord, options: Options
+    servables: Servables, spec: protos.model_pb2.ModelSpec, body: bytes, record: RequestRecord, options: Options
 ) -> bytes:
     """Answer a predict request: JSON in, JSON out; raises ServingError. It uses the CPU: run it in a thread."""
     document = json_limits.parse(body)
@@ -211,7 +206,7 @@ def infer(
     request_class: Any,
     method: Callable[..., Any],
     servables: Servables,
-    spec: model_pb2.ModelSpec,
+    spec: protos.model_pb2.ModelSpec,
     body: bytes,
     record: RequestRecord,
     options: Options,
@@ -229,8 +224,8 @@ def infer(
 
 _METHODS: dict[str, Callable[..., bytes]] = {
     "predict": predict,
-    "classify": partial(infer, classification_pb2.ClassificationRequest, examples.classify),
-    "regress": partial(infer, regression_pb2.RegressionRequest, examples.regress),
+    "classify": partial(infer, protos.classification_pb2.ClassificationRequest, examples.classify),
+    "regress": partial(infer, protos.regression_pb2.RegressionRequest, examples.regress),
 }
 
 
@@ -252,8 +247,8 @@ def _counted_as(match: re.Match[str] | None) -> tuple[str, str]:
     return unquote(match["name"] or ""), match["method"].lower() if is_post else ""
 
 
-def _spec(match: re.Match[str]) -> model_pb2.ModelSpec:
-    spec = model_pb2.ModelSpec(name=unquote(match["name"]))
+def _spec(match: re.Match[str]) -> protos.model_pb2.ModelSpec:
+    spec = protos.model_pb2.ModelSpec(name=unquote(match["name"]))
     if match["version"] is not None:
         # Check the length first: Python refuses to convert thousands of digits.
         digits = match["version"].lstrip("0") or "0"
@@ -266,7 +261,7 @@ def _spec(match: re.Match[str]) -> model_pb2.ModelSpec:
 
 
 def _json(message: Any) -> Any:
-    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    return protos.MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
 
 
 def _error(status: int, text: str) -> Response:

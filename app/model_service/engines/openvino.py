@@ -23,7 +23,6 @@ import numpy as np
 
 from model_service.engines.parallelism import Threads
 from model_service.errors import invalid_argument, one_line, without_folders
-from model_service.models.ir_check import KEEPS_STATE
 from model_service.models.saved_model import (
     DEFAULT_SIGNATURE,
     SERVE_TAGS,
@@ -208,8 +207,6 @@ def _read(core: Any, model: SavedModel, signature: Signature) -> Iterator[Any]:
 def _read_tflite(core: Any, model: SavedModel, signature: Signature) -> Any:
     """Return the network of `model.tflite`, with the signature's aliases as the names of its ports."""
     graph = core.read_model(str(model.folder / TFLITE_FILE))
-    if model.is_checked and any(operation.get_type_name() in KEEPS_STATE for operation in graph.get_ops()):
-        raise Unsupported("it keeps numbers from one call for the next")
     for ports, specs in ((graph.inputs, signature.inputs), (graph.outputs, signature.outputs)):
         aliases = {name: spec.alias for spec in specs.values() for name in (spec.name, spec.name.removesuffix(":0"))}
         for port in ports:

@@ -12,7 +12,7 @@ from xml.parsers import expat
 from model_service.errors import StartError, one_line
 
 _OPERATION_SET = re.compile(r"opset\d{1,2}")
-KEEPS_STATE = frozenset({"ReadValue", "Assign"})
+_KEEPS_STATE = frozenset({"ReadValue", "Assign"})
 
 
 def check_ir(path: Path) -> None:
@@ -24,7 +24,7 @@ def check_ir(path: Path) -> None:
         if name != "layer":
             return
         operation, version = attributes.get("type", ""), attributes.get("version", "")
-        if operation in KEEPS_STATE or not _OPERATION_SET.fullmatch(version):
+        if operation in _KEEPS_STATE or not _OPERATION_SET.fullmatch(version):
             found.append(one_line(f'"{operation[:100]}" of "{version[:100]}"'))
 
     def on_doctype(*_: object) -> None:

@@ -16,14 +16,7 @@ from model_service.models.tensors import KINDS, Array
 from model_service.prediction import predict as prediction
 from model_service.prediction.validation import CLASSIFY, REGRESS, Options, check_has_spec
 from model_service.prediction.wire_format import Examples
-from serving_common.tensorflow_protos import (
-    classification_pb2,
-    inference_pb2,
-    meta_graph_pb2,
-    model_pb2,
-    regression_pb2,
-    types_pb2,
-)
+from serving_common import tensorflow_protos as protos
 
 # A class takes about 100 bytes of memory as a message.
 MAX_VALUES = 500_000
@@ -41,15 +34,15 @@ def _infer_one(
 
 
 # Each answers a method of PredictionService for (servables, request, examples, options). It raises ServingError.
-classify = partial(_infer_one, CLASSIFY, classification_pb2.ClassificationResponse)
-regress = partial(_infer_one, REGRESS, regression_pb2.RegressionResponse)
+classify = partial(_infer_one, CLASSIFY, protos.classification_pb2.ClassificationResponse)
+regress = partial(_infer_one, REGRESS, protos.regression_pb2.RegressionResponse)
 
 
 def multi_inference(
-    servables: Servables, request: inference_pb2.MultiInferenceRequest, examples: Examples, options: Options
-) -> inference_pb2.MultiInferenceResponse:
+    servables: Servables, request: protos.inference_pb2.MultiInferenceRequest, examples: Examples, options: Options
+) -> protos.inference_pb2.MultiInferenceResponse:
     """Answer PredictionService.MultiInference: several signatures of one model. Raises ServingError."""
-    first = request.tasks[0].model_spec if request.tasks else model_pb2.ModelSpec()
+    first = request.tasks[0].model_spec if request.tasks else protos.model_pb2.ModelSpec()
     with servables.use(first) as servable:
         checked: dict[str, tuple[str, Sequence[str]]] = {}
         for task in request.tasks:
@@ -62,7 +55,7 @@ def multi_inference(
                 raise invalid_argument(f"Duplicate evaluation of signature: {name}")
             missing = "Requested signature not found in model graph: "
             checked[name] = task.method_name, _outputs(servable, name, task.method_name, options, missing)
-        response = inference_pb2.MultiInferenceResponse()
+        response = protos.inference_pb2.MultiInferenceResponse()
         for name, (method, outputs) in checked.items():
             result = _run(servable, name, method, outputs, examples, options)
             field = "classification_result" if method == CLASSIFY else "regression_result"
@@ -70,19 +63,21 @@ def multi_inference(
         return response
 
 
-def _signature_name(spec: model_pb2.ModelSpec) -> str:
+def _signature_name(spec: protos.model_pb2.ModelSpec) -> str:
     return spec.signature_name or DEFAULT_SIGNATURE
 
 
-def _spec(servable: Servable, signature_name: str) -> model_pb2.ModelSpec:
-    return model_pb2.ModelSpec(name=servable.name, version={"value": servable.version}, signature_name=signature_name)
+def _spec(servable: Servable, signature_name: str) -> protos.model_pb2.ModelSpec:
+    return protos.model_pb2.ModelSpec(
+        name=servable.name, version={"value": servable.version}, signature_name=signature_name
+    )
 
 
 def _outputs(servable: Servable, name: str, method: str, options: Options, missing: str) -> Sequence[str]:
     """Return which outputs of a signature `method` reads; raises ServingError if it can't call the signature."""
     if name not in servable.engines:
         raise invalid_argument(missing + name)
-    definition: meta_graph_pb2.SignatureDef = servable.model.signature_defs.signature_def[name]
+    definition: protos.meta_graph_pb2.SignatureDef = servable.model.signature_defs.signature_def[name]
     sent, problem = definition.outputs, None
     kind = {CLASSIFY: "classification", REGRESS: "regression"}.get(method)
     if kind is None:
@@ -124,22 +119,22 @@ def _run(
     return convert(results, len(examples.parts))
 
 
-def _classifications(results: Mapping[str, Array], count: int) -> classification_pb2.ClassificationResult:
-    for alias, kind in (("classes", types_pb2.DT_STRING), ("scores", types_pb2.DT_FLOAT)):
+def _classifications(results: Mapping[str, Array], count: int) -> protos.classification_pb2.ClassificationResult:
+    for alias, kind in (("classes", protos.types_pb2.DT_STRING), ("scores", protos.types_pb2.DT_FLOAT)):
         array = results.get(alias)
         if array is None:
             continue
         if array.ndim != 2:
             raise invalid_argument(f"Expected Tensor shape: [batch_size num_classes] but got {_shape(array)}")
         if array.dtype != KINDS[kind].dtype:
-            name = types_pb2.DataType.Name(kind)
+            name = protos.types_pb2.DataType.Name(kind)
             raise invalid_argument(f"Expected {alias} Tensor of {name}. Got: {_type(array)}")
         if len(array) != count:
             raise invalid_argument(f"Expected {alias} output batch size of {count}. Got: {len(array)}")
     sizes = [array.shape[1] for array in results.values()]
     if min(sizes) != max(sizes):
         raise invalid_argument(f"Tensors class and score should match in dim_size(1). Got {sizes[0]} vs. {sizes[1]}")
-    result = classification_pb2.ClassificationResult()
+    result = protos.classification_pb2.ClassificationResult()
     for row in range(count):
         entry = result.classifications.add()
         for column in range(sizes[0]):
@@ -151,7 +146,7 @@ def _classifications(results: Mapping[str, Array], count: int) -> classification
     return result
 
 
-def _regressions(results: Mapping[str, Array], count: int) -> regression_pb2.RegressionResult:
+def _regressions(results: Mapping[str, Array], count: int) -> protos.regression_pb2.RegressionResult:
     array = results["outputs"]
     if array.ndim != 1 and array.shape[1:] != (1,):
         raise invalid_argument(
@@ -159,9 +154,9 @@ def _regressions(results: Mapping[str, Array], count: int) -> regression_pb2.Reg
         )
     if len(array) != count:
         raise invalid_argument(f"Input batch size did not match output batch size: {count} vs. {len(array)}")
-    if array.dtype != KINDS[types_pb2.DT_FLOAT].dtype:
+    if array.dtype != KINDS[protos.types_pb2.DT_FLOAT].dtype:
         raise invalid_argument(f"Expected output Tensor of DT_FLOAT.  Got: {_type(array)}")
-    return regression_pb2.RegressionResult(regressions=[{"value": value} for value in array.reshape(-1)])
+    return protos.regression_pb2.RegressionResult(regressions=[{"value": value} for value in array.reshape(-1)])
 
 
 def _shape(array: Array) -> str:

@@ -29,7 +29,7 @@ _INPUTS = 2
 _MAP_VALUE = 2
 _TENSOR_CONTENT = 4
 _STRING_VAL = 8
-# Of an Input, and of a list of examples in it.
+# Of an Input, and of a list of examples in it. Only the second one has a context.
 _EXAMPLES, _EXAMPLES_WITH_CONTEXT = 1, 2
 _EXAMPLE, _CONTEXT = 1, 2
 # The same for the packed numbers of a TensorProto, by field number. A number of 4 or 8 bytes may have one byte on the
@@ -41,20 +41,21 @@ _VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
 
 @dataclass
 class Examples:
-    """The serialized examples of a request, each to be read after `context`.
+    """The serialized examples of a request, each to be read after the contexts. Nothing of the message is copied yet.
 
     `head` is the request without them, and `memory` an upper limit of the memory for reading them, in bytes.
     """
 
+    parts: list[bytes | memoryview] = field(default_factory=list)
+    contexts: list[bytes | memoryview] = field(default_factory=list)
     head: bytes = b""
-    context: bytes = b""
-    parts: list[bytes] = field(default_factory=list)
     memory: int = 0
 
     def to_array(self) -> Array:
         """Return the examples as an array of bytes."""
+        context = b"".join(self.contexts)
         array = np.empty(len(self.parts), np.object_)
-        array[:] = [self.context + part for part in self.parts]
+        array[:] = [b"".join((context, part)) for part in self.parts]
         return array
 
 
@@ -78,7 +79,7 @@ def read_examples(message: bytes, name: str) -> Examples:
     scan = _Scan(message, name)
     examples = scan.examples
     examples.head = scan.read(scan.scan_examples)
-    copies = sum(map(len, examples.parts)) + len(examples.context) * len(examples.parts)
+    copies = sum(map(len, examples.parts)) + sum(map(len, examples.contexts)) * len(examples.parts)
     examples.memory = scan.memory + copies * _EXAMPLE_EXPANSION
     return examples
 
@@ -108,15 +109,15 @@ class _Scan:
 
     def scan_examples(self, start: int, end: int) -> None:
         """Collect the examples of an Input: a list of them, or a list with a context for all."""
+        view = memoryview(self._message)
+        found = {_EXAMPLE: self.examples.parts, _CONTEXT: self.examples.contexts}
         for number, kind, first, last in self._walk(start, end):
             if kind != _LENGTH_DELIMITED or number not in (_EXAMPLES, _EXAMPLES_WITH_CONTEXT):
                 self._count_other(last - first)
                 continue
             for inner, inner_kind, at, to in self._walk(first, last):
-                if inner_kind == _LENGTH_DELIMITED and inner == _EXAMPLE:
-                    self.examples.parts.append(self._message[at:to])
-                elif inner_kind == _LENGTH_DELIMITED and inner == _CONTEXT and number == _EXAMPLES_WITH_CONTEXT:
-                    self.examples.context += self._message[at:to]
+                if inner_kind == _LENGTH_DELIMITED and 0 < inner <= number:
+                    found[inner].append(view[at:to])
                 else:
                     self._count_other(to - at)
 
