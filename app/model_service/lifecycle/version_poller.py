@@ -82,13 +82,13 @@ class VersionPoller:
         self._warn_once(self._choose(versions))
         if not self._wanted:
             raise StartError(no_versions(self._name, self._base_path))
+        self._want(versions, time.monotonic())
         failure: StartError | None = None
-        for version in sorted(self._wanted, reverse=True):
+        for version in sorted(self._attempts, reverse=True):
             try:
-                self._add(self._load(version, versions[version][0]))
+                self._add(self._load(version, self._attempts[version].folder))
             except StartError as exc:
                 failure = failure or exc
-                self._attempts[version] = LoadAttempt(version, versions[version][0], time.monotonic())
         if failure and not self._servables.available(self._name):
             raise failure
         self._poll_at = self._next_poll(time.monotonic())
@@ -186,7 +186,6 @@ class VersionPoller:
             logger.exception("%s could not be loaded", attempt.folder)
             self._fail(attempt, StatusCode.INTERNAL, one_line(f"{type(exc).__name__}: {exc}"))
         else:
-            del self._attempts[attempt.version]
             self._add(servable)
             self._unload_unwanted()
         finally:
@@ -209,6 +208,7 @@ class VersionPoller:
         self._servables.set_status(self._name, VersionStatus(attempt.version, END, code, told))
 
     def _add(self, servable: Servable) -> None:
+        del self._attempts[servable.version]
         self._servables.add(servable)
         logger.info("Successfully loaded servable version %s", label(self._name, servable.version))
 
