@@ -175,6 +175,15 @@ class PredictTest(GrpcTestCase):
             with self.subTest(case):
                 self.assert_refused(self.predictions.Predict, request, code, text)
 
+    def test_the_answer_may_be_sent_as_content(self) -> None:
+        server = shared_server("many_outputs", "--enable_serialization_as_tensor_content")
+        inputs, outputs = expected("many_outputs")
+        with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+            stub = tensorflow_protos.prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            response = stub.Predict(predict_request(inputs), timeout=TIMEOUT_S)
+        for alias, array in outputs.items():
+            self.assertEqual(np.frombuffer(response.outputs[alias].tensor_content, array.dtype).size, array.size)
+
     def test_checks_come_in_tensorflow_servings_order(self) -> None:
         """A request with every fault gets the error for the first. When that is corrected, it gets the next error."""
         request = predict_request({}, signature="none", output_filter=["none"])

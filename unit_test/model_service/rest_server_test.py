@@ -185,6 +185,24 @@ class PredictTest(RestTestCase):
                 self.assertIn("not valid gzip", response.json()["error"])
 
 
+class CorsTest(RestTestCase):
+    flags = ("--rest_api_enable_cors_support",)
+
+    def test_every_web_page_may_call_it_also_if_the_call_fails(self) -> None:
+        origin = {"Origin": "https://example.org"}
+        for method, path in (("GET", ""), ("GET", "/versions/7"), ("POST", ":predict"), ("OPTIONS", ":predict")):
+            with self.subTest(method + path):
+                headers = self.call(method, f"/v1/models/CAT-DOG{path}", headers=origin).headers
+                self.assertEqual(headers["Access-Control-Allow-Origin"], "*")
+                self.assertEqual(headers["Access-Control-Allow-Methods"], "POST, GET")
+                self.assertEqual(headers["Access-Control-Allow-Headers"], "Content-Type")
+        self.assertNotIn("Access-Control-Allow-Origin", self.call("GET", "/readyz", headers=origin).headers)
+
+    def test_without_the_flag_no_other_page_may(self) -> None:
+        response = requests.get(f"{shared_server('image').url}/v1/models/CAT-DOG", timeout=TIMEOUT_S)
+        self.assertNotIn("Access-Control-Allow-Origin", response.headers)
+
+
 class ConnectionTest(RestTestCase):
     def setUp(self) -> None:
         host, port = self.server.url.removeprefix("http://").split(":")

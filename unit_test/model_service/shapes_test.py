@@ -44,6 +44,25 @@ class ServedTest(unittest.TestCase):
         self.assertEqual(response.status_code, 400)
         self.assertIn("Matrix size-incompatible: In[0]: [1,2], In[1]: [3,2]", response.json()["error"])
 
+    def test_no_shape_ends_the_process(self) -> None:
+        """oneDNN's convolution would do so."""
+        server = shared_server("image")
+        shapes = [(), (3,), (3, 0), (2, 24, 24, 4), (0, 0, 0, 3), (1, 24, 24, 3, 1), (2**40, 0), (2**40, 2**40, 0)]
+        with grpc.insecure_channel(f"127.0.0.1:{server.grpc_port}") as channel:
+            stub = protos.prediction_service_pb2_grpc.PredictionServiceStub(channel)
+            for shape in [*shapes, (1,) * 65, (1,) * 300]:
+                request = predict_request({"image": np.zeros(0, np.float32)})
+                dimensions = request.inputs["image"].tensor_shape
+                dimensions.Clear()
+                for size in shape:
+                    dimensions.dim.add(size=size)
+                with self.subTest(len(shape)):
+                    try:
+                        stub.Predict(request, timeout=TIMEOUT_S)
+                    except grpc.RpcError as exc:
+                        self.assertEqual(exc.code(), grpc.StatusCode.INVALID_ARGUMENT, exc.details())
+        self.assertIsNone(server.process.poll())
+
 
 class EngineTest(unittest.TestCase):
     def load(self, folder: Path) -> Any:

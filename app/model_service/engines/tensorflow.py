@@ -41,6 +41,8 @@ def open_session(model: SavedModel, threads: int) -> Session:
     """
     # TensorFlow's C++ code logs several lines to stderr at its start. Level 2 leaves only errors.
     os.environ.setdefault("TF_CPP_MIN_LOG_LEVEL", "2")
+    # oneDNN's convolution ends the process if a client's input has another rank. TensorFlow's own returns an error.
+    os.environ["TF_ENABLE_ONEDNN_OPTS"] = "0"
     tensorflow: Any = load_tensorflow()
     tensorflow.get_logger().setLevel("ERROR")
     v1 = tensorflow.compat.v1

@@ -31,7 +31,7 @@ def predict(
         outputs = validation.requested_outputs(signature, request.output_filter)
         for alias, tensor in unread.items():
             validation.check_dtype(tensor.kind.dtype, signature.inputs[alias])
-        inputs = {alias: tensor.to_array() for alias, tensor in unread.items()}
+        inputs = validation.to_arrays(unread)
         results = servable.engines[signature.name].run({**signature.defaults, **inputs}, outputs)
         return _response(servable, signature, results, options)
 

@@ -9,7 +9,7 @@ import numpy as np
 
 from model_service.errors import ServingError, invalid_argument
 from model_service.models.saved_model import Signature, TensorSpec
-from model_service.models.tensors import KINDS, Unread, size_of
+from model_service.models.tensors import KINDS, Array, Unread, size_of
 from model_service.models.tensors import read as read_tensor
 from serving_common.tensorflow_protos import meta_graph_pb2, tensor_pb2
 
@@ -87,6 +87,17 @@ def read_tensors(tensors: Mapping[str, tensor_pb2.TensorProto], max_bytes: int) 
         except ValueError as exc:
             raise invalid_argument(f"tensor parsing error: {alias}") from exc
     return read
+
+
+def to_arrays(unread: Mapping[str, Unread]) -> dict[str, Array]:
+    """Return the tensors as arrays; raises ServingError for a shape that numpy can't have, as with 65 dimensions."""
+    arrays: dict[str, Array] = {}
+    for alias, tensor in unread.items():
+        try:
+            arrays[alias] = tensor.to_array()
+        except ValueError as exc:
+            raise invalid_argument(f"tensor parsing error: {alias}") from exc
+    return arrays
 
 
 def requested_outputs(signature: Signature, output_filter: Sequence[str]) -> list[str]:
