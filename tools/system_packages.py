@@ -57,6 +57,7 @@ PROGRAMS = (
     _program("curl", "curl", "the curl commands that the page offers to paste"),
     _program("nginx", "nginx-light", "the proxy, and a restart behind it"),
     _program("haproxy", "haproxy", "the proxy for Kubernetes"),
+    _program("openssl", "openssl", "TLS of the model server"),
     _program("promtool", "prometheus", "the alerts of Prometheus"),
     _program("docker-compose", "docker-compose", "the Compose files, merged as Compose does it"),
     _program("wrk", "wrk", "the measurements with wrk"),

@@ -29,11 +29,26 @@ def _flag(default: Any, text: str, lowest: int = 0, highest: int = _INT32) -> An
 class Flags:
     """The command line. Sizes are in bytes. 0 threads means one per core. REST port 0 means no REST API."""
 
-    port: int = _flag(8500, "TCP port for gRPC", 1, 65535)
+    port: int = _flag(8500, "TCP port for gRPC; 0: none", 0, 65535)
+    grpc_socket_path: str = _flag("", "path of a Unix socket on which gRPC listens too")
+    grpc_channel_arguments: str = _flag("", "gRPC's own arguments, KEY=VALUE, with commas between them")
+    ssl_config_file: str = _flag("", "text form of an SSLConfig: keys and certificates of gRPC; turns on TLS")
     rest_api_port: int = _flag(0, "TCP port for HTTP/REST; 0: none", 0, 65535)
     bind_address: str = _flag("0.0.0.0", "address to listen on (not in TensorFlow Serving)")
     model_name: str = _flag("default", "name under which the model is served")
-    model_base_path: str = _flag("", "folder that holds the version folders (required)")
+    model_base_path: str = _flag("", "folder that holds the version folders (required without --model_config_file)")
+    model_config_file: str = _flag(
+        "", "text form of a ModelServerConfig: the models to serve, in place of --model_name and --model_base_path"
+    )
+    model_config_file_poll_wait_seconds: int = _flag(
+        0, "seconds between two reads of this file; 0 or less: only at the start", -_INT32 - 1
+    )
+    allow_version_labels_for_unavailable_models: bool = _flag(
+        False, "a new version label may name a version that is not loaded yet"
+    )
+    allow_reload_requests: bool = _flag(
+        True, "clients may change the models by HandleReloadConfigRequest (not in TensorFlow Serving)"
+    )
     file_system_poll_wait_seconds: int = _flag(
         1, "seconds between two polls for new versions; 0 or less: only at the start", -_INT32 - 1
     )
@@ -42,6 +57,7 @@ class Flags:
     unload_delay_seconds: int = _flag(
         0, "a replaced version stays for this time since it was last named (not in TensorFlow Serving)"
     )
+    rest_api_enable_cors_support: bool = _flag(False, "allow every web page to call the REST API")
     rest_api_timeout_in_ms: int = _flag(30_000, "time limit of an HTTP call, in milliseconds", 1, 2**31)
     max_message_bytes: int = _flag(
         16 * 2**20, "largest message, and largest inputs of a message as arrays (not in TensorFlow Serving)", 1
@@ -74,6 +90,10 @@ class Flags:
     refuse_unsafe_operations: bool = _flag(
         False, "reject a model that could do more than compute (not in TensorFlow Serving)"
     )
+    saved_model_tags: str = _flag("serve", "tags of the graph that is served, with commas between them")
+    prefer_tflite_model: bool = _flag(False, "serve model.tflite of a version folder where there is one")
+    enable_signature_method_name_check: bool = _flag(False, "Classify, Regress and Predict need their method_name")
+    enable_serialization_as_tensor_content: bool = _flag(False, "answer Predict with tensor_content")
     version: bool = _flag(False, "print the version and exit")
     help: bool = _flag(False, "print this list and exit")
     warnings: tuple[str, ...] = field(default=())
@@ -83,34 +103,28 @@ class Flags:
         """The memory limit of all messages together, in bytes."""
         return self.max_total_message_bytes or int(_TOTAL_PER_MESSAGE * self.max_message_bytes)
 
+    @property
+    def tags(self) -> frozenset[str]:
+        """The tags of the graph that is served."""
+        return frozenset(self.saved_model_tags.split(","))
+
 
 HELP = {flag.name: flag.metadata["text"] for flag in fields(Flags) if flag.metadata}
 
 # Flags of TensorFlow Serving that this server does not support, and the value with which they change nothing.
 _REFUSED = {
-    "model_config_file": "",
     "enable_per_model_batching_parameters": "false",
-    "ssl_config_file": "",
-    "grpc_socket_path": "",
-    "rest_api_enable_cors_support": "false",
-    "enable_serialization_as_tensor_content": "false",
-    "enable_signature_method_name_check": "false",
-    "prefer_tflite_model": "false",
-    "saved_model_tags": "serve",
 }
 # Flags that tune something that this server does in another way.
 _WITHOUT_EFFECT = frozenset(
     {
         "enable_batching",
         "batching_parameters_file",
-        "model_config_file_poll_wait_seconds",
         "rest_api_num_threads",
         "grpc_max_threads",
-        "grpc_channel_arguments",
         "num_load_threads",
         "num_unload_threads",
         "flush_filesystem_caches",
-        "allow_version_labels_for_unavailable_models",
     }
 )
 
@@ -175,7 +189,9 @@ def _checked(flags: Flags) -> Flags:
             f"--max_total_message_bytes must be {least} or more, {_TOTAL_PER_MESSAGE} times --max_message_bytes, "
             f"not {flags.max_total_message_bytes}."
         )
-    if not flags.model_base_path:
+    if not flags.port and not flags.grpc_socket_path:
+        raise FlagError("At least one of --port and --grpc_socket_path must be set.")
+    if not flags.model_base_path and not flags.model_config_file:
         raise FlagError("--model_base_path is required: the folder that holds the version folders.")
     return flags
 

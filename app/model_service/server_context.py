@@ -2,25 +2,34 @@
 
 from dataclasses import dataclass
 
+from model_service.lifecycle.served_models import ServedModels
 from model_service.models.servables import Servables
 from model_service.observability.metrics import Monitoring
 from model_service.observability.readiness import Readiness
 from model_service.prediction.executor import InferenceExecutor
 from model_service.prediction.message_memory import MessageMemory
 from model_service.prediction.request_log import RequestLogger
+from model_service.prediction.validation import Options
 
 
 @dataclass(frozen=True)
 class ServerContext:
-    """Models, executor, logs and metrics. `max_bytes` is the limit of one message."""
+    """Models, executor, logs, metrics and options of requests."""
 
     servables: Servables
+    models: ServedModels
     executor: InferenceExecutor
     readiness: Readiness
     monitoring: Monitoring
     request_logger: RequestLogger
     messages: MessageMemory
-    max_bytes: int
+    options: Options
+    allows_cors: bool = False
+
+    @property
+    def max_bytes(self) -> int:
+        """The limit of one message."""
+        return self.options.max_bytes
 
     def metrics(self) -> str:
         """Return all metrics in Prometheus' text format."""

@@ -1,10 +1,14 @@
 """Listening sockets, and the limit of open files, which also limits connections."""
 
+import os
 import socket
+import stat
 import sys
 
 # Open files that are not connections of clients: logs, libraries, the connection to the other service.
 OTHER_FILES = 100
+# The longest path of a Unix socket, in bytes.
+MAX_PATH = 107
 
 
 def bind(host: str, port: int) -> socket.socket:
@@ -26,6 +30,29 @@ def bind(host: str, port: int) -> socket.socket:
         bound.close()
         raise
     return bound
+
+
+def unusable(path: str) -> str | None:
+    """Return why no server can listen on the Unix socket ``path``, None if one can.
+
+    A socket that a killed server has left is usable: gRPC replaces it.
+    """
+    if not hasattr(socket, "AF_UNIX"):
+        return "this system has no Unix sockets"
+    if len(os.fsencode(path)) > MAX_PATH:
+        return f"a path may have {MAX_PATH} bytes, and this one has {len(os.fsencode(path))}"
+    try:
+        if not stat.S_ISSOCK(os.lstat(path).st_mode):
+            return "it exists and is not a socket"
+        with socket.socket(socket.AF_UNIX) as probe:
+            probe.settimeout(1)
+            probe.connect(path)
+    except ConnectionRefusedError:
+        return None
+    except OSError as exc:
+        is_free = isinstance(exc, FileNotFoundError) and os.path.isdir(os.path.dirname(path) or ".")
+        return None if is_free else exc.strerror or str(exc)
+    return "another program listens on it"
 
 
 def join(host: str, port: int) -> str:

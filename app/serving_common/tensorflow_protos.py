@@ -10,6 +10,7 @@ The message classes stay the same.
 import importlib
 import importlib.util
 import sys
+from collections.abc import Mapping
 from importlib.machinery import ModuleSpec
 from pathlib import Path
 from types import ModuleType
@@ -65,16 +66,22 @@ def _module_name(file: str) -> str:
 # This must run before the imports below. Otherwise they would execute all of TensorFlow, or would not find it.
 _register_tensorflow()
 
+from tensorflow.core.example import example_pb2  # noqa: E402
 from tensorflow.core.framework import tensor_pb2, tensor_shape_pb2, types_pb2  # noqa: E402
 from tensorflow.core.protobuf import meta_graph_pb2, saved_model_pb2  # noqa: E402
 from tensorflow_serving.apis import (  # noqa: E402
+    classification_pb2,
     get_model_metadata_pb2,
     get_model_status_pb2,
+    inference_pb2,
+    model_management_pb2,
     model_pb2,
     model_service_pb2_grpc,
     predict_pb2,
     prediction_service_pb2_grpc,
+    regression_pb2,
 )
+from tensorflow_serving.config import model_server_config_pb2  # noqa: E402
 
 ParseError = text_format.ParseError
 
@@ -83,18 +90,23 @@ __all__ = [
     "MessageToDict",
     "ParseError",
     "TensorFlowMissing",
-    "descriptor_pb2",
-    "descriptor_pool",
+    "classification_pb2",
+    "config_message",
+    "example_pb2",
     "get_model_metadata_pb2",
     "get_model_status_pb2",
+    "has_tensorflow",
+    "inference_pb2",
     "load_prediction_log",
     "load_tensorflow",
-    "message_factory",
     "meta_graph_pb2",
+    "model_management_pb2",
     "model_pb2",
+    "model_server_config_pb2",
     "model_service_pb2_grpc",
     "predict_pb2",
     "prediction_service_pb2_grpc",
+    "regression_pb2",
     "saved_model_pb2",
     "tensor_pb2",
     "tensor_shape_pb2",
@@ -106,6 +118,36 @@ __all__ = [
 def load_prediction_log() -> Any:
     """Import and return the module of ``PredictionLog``. It imports 15 further modules; only warm-up files need it."""
     return importlib.import_module("tensorflow_serving.apis.prediction_log_pb2")
+
+
+def config_message(name: str, **fields: type | dict[str, type]) -> Any:
+    """Make an empty message of TensorFlow Serving's configuration files, which no package has.
+
+    ``fields`` gives each field a type, str or bool, or the fields of a message in it. In text form only names count.
+    """
+    proto = descriptor_pb2.FieldDescriptorProto
+    file = descriptor_pb2.FileDescriptorProto(name=f"{name}.proto", syntax="proto3")
+
+    def add(message: str, fields: Mapping[str, Any]) -> None:
+        described = file.message_type.add(name=message)
+        for number, (field, kind) in enumerate(fields.items(), 1):
+            if isinstance(kind, dict):
+                add(field, kind)
+                described.field.add(name=field, number=number, type=proto.TYPE_MESSAGE, type_name=f".{field}")
+            else:
+                types = {str: proto.TYPE_STRING, bool: proto.TYPE_BOOL}
+                described.field.add(name=field, number=number, type=types[kind])
+
+    add(name, fields)
+    pool = descriptor_pool.DescriptorPool()
+    pool.Add(file)
+    return message_factory.GetMessageClass(pool.FindMessageTypeByName(name))()
+
+
+def has_tensorflow() -> bool:
+    """Return whether TensorFlow's runtime is installed, without importing it."""
+    spec = importlib.util.find_spec("tensorflow")
+    return spec is not None and spec.loader is not None
 
 
 def load_tensorflow() -> ModuleType:

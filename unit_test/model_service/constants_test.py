@@ -11,7 +11,7 @@ from unittest import mock
 import grpc
 import numpy as np
 
-from model_service.engines import constants, factory, parallelism
+from model_service.engines import constants, factory, parallelism, tensorflow
 from model_service.models import saved_model
 from preprocess_service.app import recipe
 from serving_common.tensorflow_protos import (
@@ -111,7 +111,7 @@ class ReadTest(unittest.TestCase):
     def test_neither_runtime_is_asked_and_nothing_is_warmed_up(self) -> None:
         text(self.graph, "text", b"a")
         self.load("text:0")
-        with mock.patch.object(factory.tensorflow_engine, "open_session", side_effect=AssertionError):
+        with mock.patch.object(tensorflow, "open_session", side_effect=AssertionError):
             engines = factory.load_engines(saved_model.read_saved_model(self.folder, 1), THREADS, ["about"])
         self.assertEqual(engines["about"].infer_requests, 0)
 

@@ -16,6 +16,7 @@ import numpy as np
 from model_service import errors, flags, model_server
 from model_service.engines import factory, lazy, parallelism
 from model_service.engines import openvino as openvino_engine
+from model_service.engines import tensorflow as tensorflow_engine
 from model_service.models import saved_model
 from model_service.observability import metrics
 from model_service.prediction import warmup
@@ -150,20 +151,20 @@ class UnsupportedTest(unittest.TestCase):
     def test_what_openvino_cannot_compute_is_tensorflows_from_the_load_on(self) -> None:
         # TensorFlow is not loaded here: in this process, other tests have already loaded the messages without it.
         with (
-            mock.patch.object(factory.tensorflow_engine, "open_session"),
+            mock.patch.object(tensorflow_engine, "open_session"),
             self.assertLogs(factory.logger, "WARNING") as logs,
         ):
             loaded = load_engines(saved_models() / "fallback" / "1", "floats")
         served = {name: type(engine).__name__ for name, engine in loaded.items()}
         names = ("serving_default", "every_type", "wide", "parsed")
-        self.assertEqual(served, {**dict.fromkeys(names, "TensorFlowEngine"), "floats": "OpenVinoEngine"})
+        self.assertEqual(served, {**dict.fromkeys(names, "TensorFlowEngine"), "floats": "AnyShapeEngine"})
         self.assertEqual(len(logs.output), len(names))
         self.assertRegex(logs.output[0], r": OpenVINO .*; TensorFlow serves it instead$")
 
     def test_a_start_without_the_tensorflow_that_it_needs_fails_at_once(self) -> None:
         missing = tensorflow_protos.TensorFlowMissing("TensorFlow is not installed")
         with (
-            mock.patch.object(factory.tensorflow_engine, "open_session", side_effect=missing),
+            mock.patch.object(tensorflow_engine, "open_session", side_effect=missing),
             self.assertLogs(factory.logger, "WARNING"),
             self.assertRaisesRegex(errors.StartError, "needs TensorFlow"),
         ):
@@ -173,7 +174,7 @@ class UnsupportedTest(unittest.TestCase):
 class LoadVersionTest(WatchedLoads):
     def load_version(self, *arguments: str) -> Any:
         options = flags.parse(["--port=1", f"--model_base_path={self.folder.parent}", *arguments])
-        return model_server.load_version(options, THREADS, metrics.Monitoring(), 1, self.folder)
+        return model_server.load_version(options, THREADS, metrics.Monitoring(), "M", 1, self.folder)
 
     def write_warmup(self, content: bytes) -> None:
         (self.folder / "assets.extra").mkdir()

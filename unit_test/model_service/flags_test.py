@@ -54,20 +54,21 @@ class ParseTest(unittest.TestCase):
         with self.assertRaisesRegex(flags.FlagError, "--model_base_path is required"):
             flags.parse(["--port=8500"])
 
+    def test_a_config_file_takes_its_place(self) -> None:
+        self.assertEqual(flags.parse(["--model_config_file=/models.config"]).model_config_file, "/models.config")
+
     def test_the_version_needs_no_base_path(self) -> None:
         self.assertTrue(flags.parse(["--version"]).version)
 
     def test_a_flag_that_would_change_what_is_served_is_refused(self) -> None:
-        for argument in ("--ssl_config_file=/ssl.cfg", "--prefer_tflite_model", "--prefer_tflite_model=true"):
+        for argument in ("--enable_per_model_batching_parameters", "--enable_per_model_batching_parameters=true"):
             with self.subTest(argument), self.assertRaisesRegex(errors.StartError, "is not supported"):
                 flags.parse([BASE, argument])
 
     def test_a_refused_flag_is_harmless_at_its_default(self) -> None:
         for argument in (
-            "--prefer_tflite_model=false",
-            "--prefer_tflite_model=0",
-            "--ssl_config_file=",
-            "--saved_model_tags=serve",
+            "--enable_per_model_batching_parameters=false",
+            "--enable_per_model_batching_parameters=0",
         ):
             with self.subTest(argument):
                 self.assertEqual(flags.parse([BASE, argument]).warnings, ())

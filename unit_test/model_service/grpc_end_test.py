@@ -10,6 +10,7 @@ import grpc
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from model_service.api import grpc_server
+from model_service.listeners import Listeners
 from model_service.prediction.message_memory import MessageMemory
 from tools.chaos.stage import free_port
 
@@ -25,9 +26,9 @@ class EndTest(unittest.IsolatedAsyncioTestCase):
             servables=None,
             readiness=SimpleNamespace(failing=lambda: ""),
         )
-        self.server = grpc_server.GrpcServer(place, with_health=True)
         address = f"127.0.0.1:{free_port()}"
-        await self.server.open(address)
+        self.server = grpc_server.GrpcServer(place, with_health=True, listeners=Listeners([address], None, {}))
+        await self.server.open()
         self.addAsyncCleanup(self.server.stop, 0)
         channel = grpc.aio.insecure_channel(address)
         self.addAsyncCleanup(channel.close)

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from model_service import errors
-from model_service.api import json_requests
+from model_service.api import json_limits, json_requests
 from model_service.models import saved_model, tensors
 from unit_test.model_service.fixtures import Array
 
@@ -26,7 +26,7 @@ def signature(**types: int) -> Any:
 
 def to_inputs(body: str, **types: int) -> tuple[dict[str, Array], bool]:
     """Parse a body for a signature with inputs of these types."""
-    inputs, is_row_format = json_requests.to_inputs(json_requests.parse(body.encode()), signature(**types))
+    inputs, is_row_format = json_requests.to_inputs(json_limits.parse(body.encode()), signature(**types))
     return inputs, is_row_format
 
 
@@ -43,11 +43,11 @@ class ParseTest(unittest.TestCase):
         }
         for body, text in cases.items():
             with self.subTest(body[:20]), self.assertRaisesRegex(errors.ServingError, text):
-                json_requests.parse(body.encode())
+                json_limits.parse(body.encode())
 
     def test_a_body_that_is_not_utf_8_is_refused(self) -> None:
         with self.assertRaisesRegex(errors.ServingError, "Invalid encoding in string. at offset: 1"):
-            json_requests.parse(b'"\xff"')
+            json_limits.parse(b'"\xff"')
 
     def test_a_signature_name_must_be_a_string(self) -> None:
         self.assertEqual(json_requests.signature_name({"signature_name": "features"}), "features")

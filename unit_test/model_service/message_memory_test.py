@@ -14,7 +14,7 @@ import numpy as np
 
 from model_service import errors
 from model_service.models import saved_model
-from model_service.prediction import executor, message_memory, request_log
+from model_service.prediction import executor, message_memory, request_log, validation
 from model_service.prediction import predict as prediction
 from serving_common import tensorflow_protos
 from unit_test.model_service.fixtures import predict_request, served
@@ -142,9 +142,9 @@ class RefusedRequestsTest(unittest.IsolatedAsyncioTestCase):
         gc.collect()
         gc.disable()
         self.addCleanup(gc.enable)
-        for shape in ((3, 3), (2,)):
-            request = predict_request({"x": np.zeros(shape, np.float32)}, "M")
-            predict = functools.partial(prediction.predict, servables, request, 1000)
+        for dtype in (np.int32, np.uint8):
+            request = predict_request({"x": np.zeros((1, 2), dtype)}, "M")
+            predict = functools.partial(prediction.predict, servables, request, validation.Options(1000))
             seen = weakref.ref(predict)
             record = request_log.RequestRecord("GRPC", "M", {})
             try:
@@ -175,7 +175,7 @@ class RefusedRequestsTest(unittest.IsolatedAsyncioTestCase):
         gc.disable()
         self.addCleanup(gc.enable)
         request = predict_request({"x": np.zeros((1, 2), np.float32)}, "M")
-        predict = functools.partial(prediction.predict, servables, request, 1000)
+        predict = functools.partial(prediction.predict, servables, request, validation.Options(1000))
         seen = weakref.ref(predict)
         record = request_log.RequestRecord("GRPC", "M", {})
         call = asyncio.create_task(threads.submit(None, functools.partial(record.compute, predict)))

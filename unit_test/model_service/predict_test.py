@@ -7,6 +7,7 @@ import numpy as np
 from model_service import errors
 from model_service.models import saved_model, servables, tensors
 from model_service.prediction import predict as prediction
+from model_service.prediction import validation
 from serving_common import tensorflow_protos
 from unit_test.model_service.fixtures import Array, predict_request, served
 
@@ -36,7 +37,7 @@ class DefaultsTest(unittest.TestCase):
 
     def predict(self, **inputs: float) -> float:
         arrays = {alias: np.array([value], np.float32) for alias, value in inputs.items()}
-        response = prediction.predict(self.servables, predict_request(arrays, "M"), NO_LIMIT)
+        response = prediction.predict(self.servables, predict_request(arrays, "M"), validation.Options(NO_LIMIT))
         return float(tensors.to_array(response.outputs["y"], NO_LIMIT)[0])
 
     def test_a_default_stands_in_for_what_is_left_out(self) -> None:

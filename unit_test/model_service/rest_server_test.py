@@ -93,7 +93,7 @@ class PathsTest(RestTestCase):
                 400,
                 f"Failed to convert version: {'9' * 997}...TRUNCATED",
             ),
-            ("POST", "/v1/models/CAT-DOG:classify"): (501, "The embedded model server doesn't offer this method"),
+            ("POST", "/v1/models/CAT-DOG:classify"): (400, "JSON Parse error: The document is empty"),
         }
         for (method, path), (status, text) in cases.items():
             with self.subTest(f"{method} {path[:60]}"):
@@ -168,12 +168,6 @@ class PredictTest(RestTestCase):
                 400,
                 'Serving signature name: "s" not found in signature def',
             ),
-            "other_shape": (
-                {"instances": [[[[1, 2, 3]]]]},
-                "/v1/models/CAT-DOG:predict",
-                400,
-                "Expects input image to have shape [?,24,24,3] but [1,1,1,3] is provided",
-            ),
         }
         for case, (body, path, status, text) in cases.items():
             with self.subTest(case):
@@ -189,6 +183,24 @@ class PredictTest(RestTestCase):
                 response = self.call("POST", "/v1/models/CAT-DOG:predict", data=body, headers=headers)
                 self.assertEqual(response.status_code, 400)
                 self.assertIn("not valid gzip", response.json()["error"])
+
+
+class CorsTest(RestTestCase):
+    flags = ("--rest_api_enable_cors_support",)
+
+    def test_every_web_page_may_call_it_also_if_the_call_fails(self) -> None:
+        origin = {"Origin": "https://example.org"}
+        for method, path in (("GET", ""), ("GET", "/versions/7"), ("POST", ":predict"), ("OPTIONS", ":predict")):
+            with self.subTest(method + path):
+                headers = self.call(method, f"/v1/models/CAT-DOG{path}", headers=origin).headers
+                self.assertEqual(headers["Access-Control-Allow-Origin"], "*")
+                self.assertEqual(headers["Access-Control-Allow-Methods"], "POST, GET")
+                self.assertEqual(headers["Access-Control-Allow-Headers"], "Content-Type")
+        self.assertNotIn("Access-Control-Allow-Origin", self.call("GET", "/readyz", headers=origin).headers)
+
+    def test_without_the_flag_no_other_page_may(self) -> None:
+        response = requests.get(f"{shared_server('image').url}/v1/models/CAT-DOG", timeout=TIMEOUT_S)
+        self.assertNotIn("Access-Control-Allow-Origin", response.headers)
 
 
 class ConnectionTest(RestTestCase):

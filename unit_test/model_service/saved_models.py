@@ -15,8 +15,12 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import flatbuffers
 import numpy as np
 import tensorflow as tf
+from flatbuffers import flexbuffers
+from tensorflow.core.protobuf import meta_graph_pb2
+from tensorflow.lite.python import schema_py_generated as schema
 from tensorflow_serving.apis import prediction_log_pb2
 
 Array = np.ndarray[Any, np.dtype[Any]]
@@ -50,6 +54,61 @@ class TwoInputs(tf.Module):
     @tf.function(input_signature=[_VALUES, tf.TensorSpec([None], tf.int32, name="counts")])
     def serving_default(self, values: Any, counts: Any) -> Any:
         return {"products": values * tf.cast(counts, tf.float32)[:, tf.newaxis]}
+
+
+class HalfPlusTwo(tf.Module):
+    """The model of TensorFlow Serving's manual: x / 2 + 2, exported for columns."""
+
+    @tf.function(input_signature=[tf.TensorSpec([None, 1], tf.float32, name="x")])
+    def serving_default(self, x: Any) -> Any:
+        return {"y": x / 2.0 + 2.0}
+
+
+_EXAMPLES = tf.TensorSpec([None], tf.string, name="inputs")
+
+
+class Examples(tf.Module):
+    """Signatures for Classify and Regress, right and wrong ones. They read the feature x of each example."""
+
+    def _x(self, inputs: Any) -> Any:
+        return tf.io.parse_example(inputs, {"x": tf.io.FixedLenFeature([2], tf.float32)})["x"]
+
+    @tf.function(input_signature=[_EXAMPLES])
+    def serving_default(self, inputs: Any) -> Any:
+        labels = tf.constant([["cat", "dog"]])
+        return {"classes": tf.repeat(labels, tf.size(inputs), axis=0), "scores": self._x(inputs)}
+
+    @tf.function(input_signature=[_EXAMPLES])
+    def scores(self, inputs: Any) -> Any:
+        return {"scores": self._x(inputs)}
+
+    @tf.function(input_signature=[_EXAMPLES])
+    def regress(self, inputs: Any) -> Any:
+        return {"outputs": tf.reduce_sum(self._x(inputs), axis=1, keepdims=True)}
+
+    @tf.function(input_signature=[_EXAMPLES])
+    def wide(self, inputs: Any) -> Any:
+        return {"outputs": self._x(inputs)}
+
+    @tf.function(input_signature=[_EXAMPLES])
+    def flat(self, inputs: Any) -> Any:
+        return {"scores": tf.reduce_sum(self._x(inputs), axis=1)}
+
+    @tf.function(input_signature=[_EXAMPLES])
+    def whole_numbers(self, inputs: Any) -> Any:
+        return {"scores": tf.cast(self._x(inputs), tf.int64)}
+
+    @tf.function(input_signature=[_EXAMPLES])
+    def one_row(self, inputs: Any) -> Any:
+        return {"scores": self._x(inputs)[:1], "outputs": self._x(inputs)[:1, 0]}
+
+    @tf.function(input_signature=[_EXAMPLES])
+    def other_names(self, inputs: Any) -> Any:
+        return {"numbers": self._x(inputs)}
+
+    @tf.function(input_signature=[tf.TensorSpec([None], tf.string, name="text")])
+    def other_input(self, text: Any) -> Any:
+        return {"scores": self._x(text)}
 
 
 class TwoSignatures(tf.Module):
@@ -153,6 +212,12 @@ def make_models(folder: Path) -> None:
         "flag": np.array(True),
     }
     _save(folder, "kept_types", KeptTypes(), serving_default=kept_types)
+    _save(folder, "half_plus_two", HalfPlusTwo(), serving_default={"x": np.array([[1], [2]], np.float32)})
+    example = tf.train.Example()
+    example.features.feature["x"].float_list.value.extend([0.25, 0.75])
+    one = {"inputs": np.array([example.SerializeToString()])}
+    names = ("serving_default", "scores", "regress", "wide", "flat", "whole_numbers", "one_row", "other_names")
+    _save(folder, "examples", Examples(), other_input={"text": one["inputs"]}, **dict.fromkeys(names, one))
     _save(folder, "slow", Slow(), serving_default={"steps": np.array(10, np.int32)})
     _save(
         folder,
@@ -190,6 +255,56 @@ def _extremes(name: str) -> Array:
 def _fixed_width(array: Array) -> Array:
     """Return strings as fixed-width bytes: an .npz can hold them without pickle."""
     return array.astype(np.bytes_) if array.dtype == np.object_ else array
+
+
+class Counter(tf.Module):
+    """Keeps a number from one call for the next."""
+
+    def __init__(self) -> None:
+        self.total = tf.Variable(0.0)
+
+    @tf.function(input_signature=[tf.TensorSpec([], tf.float32, name="x")])
+    def serving_default(self, x: Any) -> Any:
+        return {"y": self.total.assign_add(x)}
+
+
+def make_tflite(folder: Path) -> None:
+    """Write `lite/1/model.tflite`, the network x @ w, and `lite_named`, the same with signatures in its metadata.
+
+    `counter` keeps a number in a variable.
+    """
+    counter = Counter()
+    converter = tf.lite.TFLiteConverter.from_concrete_functions(
+        [counter.serving_default.get_concrete_function()], counter
+    )
+    converter.experimental_enable_resource_variables = True
+    weights = tf.constant([[1.0, 2.0], [3.0, 4.0]])
+    function = tf.function(lambda x: {"y": x @ weights}).get_concrete_function(tf.TensorSpec([1, 2], name="x"))
+    content = tf.lite.TFLiteConverter.from_concrete_functions([function]).convert()
+    network = schema.ModelT.InitFromPackedBuf(content)
+    tensors = network.subgraphs[0].tensors
+    names = [
+        tensors[index].name for side in (network.subgraphs[0].inputs, network.subgraphs[0].outputs) for index in side
+    ]
+    definition = meta_graph_pb2.SignatureDef(method_name="tensorflow/serving/predict")
+    for alias, name, infos in (("picture", names[0], definition.inputs), ("p", names[1], definition.outputs)):
+        infos[alias].CopyFrom(meta_graph_pb2.TensorInfo(name=name.decode(), dtype=1))
+        for size in (1, 2):
+            infos[alias].tensor_shape.dim.add(size=size)
+    flexible = flexbuffers.Dumps(dict.fromkeys(("named", "serving_default"), definition.SerializeToString()))
+    buffer, metadata = schema.BufferT(), schema.MetadataT()
+    buffer.data, metadata.name, metadata.buffer = flexible, "signature_defs_metadata", len(network.buffers)
+    network.buffers.append(buffer)
+    network.metadata = [*(network.metadata or []), metadata]
+    builder = flatbuffers.Builder(1024)
+    builder.Finish(network.Pack(builder), b"TFL3")
+    for name, written in (
+        ("lite", content),
+        ("lite_named", bytes(builder.Output())),
+        ("counter", converter.convert()),
+    ):
+        (folder / name / "1").mkdir(parents=True)
+        (folder / name / "1" / "model.tflite").write_bytes(written)
 
 
 def make_tensors(folder: Path) -> None:
@@ -255,5 +370,6 @@ def make_warmup(folder: Path) -> None:
 if __name__ == "__main__":
     target = Path(sys.argv[1])
     make_models(target)
+    make_tflite(target / "tflite")
     make_tensors(target / "tensors")
     make_warmup(target)

@@ -76,6 +76,16 @@ class ToTensorTest(unittest.TestCase):
         self.assertEqual(list(tensor.float_val), [0.5, 0.25])
         self.assertEqual([dim.size for dim in tensor.tensor_shape.dim], [1, 2])
 
+    def test_numbers_may_be_sent_as_content_and_strings_stay_in_their_field(self) -> None:
+        for kind in tensors.KINDS.values():
+            with self.subTest(kind.name):
+                array = np.array([[1, 0]]).astype(kind.dtype) if not kind.is_string else np.array([[b"a", b""]], object)
+                # Columns first: not contiguous.
+                tensor = tensors.to_tensor(array.T.copy().T, kind.number, as_content=True)
+                self.assertEqual(bool(tensor.tensor_content), not kind.is_string)
+                self.assertEqual(bool(getattr(tensor, kind.field)), kind.is_string)
+                np.testing.assert_array_equal(tensors.to_array(tensor, NO_LIMIT), array)
+
     def test_an_array_that_is_not_contiguous_keeps_its_order(self) -> None:
         array = np.arange(6, dtype=np.float32).reshape(2, 3).T
         np.testing.assert_array_equal(tensors.to_array(tensors.to_tensor(array, DT_FLOAT), NO_LIMIT), array)

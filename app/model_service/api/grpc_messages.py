@@ -34,10 +34,9 @@ def cut(text: str) -> str:
     return text if len(text) <= _MAX_TEXT else text[:_MAX_TEXT] + _TRUNCATED
 
 
-def ends_with_status(method: Method) -> Method:
+def ends_with_status(method: Method, name: str = "") -> Method:
     """Turn a ServingError into the status of the call. Any other exception becomes INTERNAL and is logged."""
 
-    @functools.wraps(method)
     async def call(requests: Any, context: Any) -> Any:
         try:
             return await method(requests, context)
@@ -45,7 +44,7 @@ def ends_with_status(method: Method) -> Method:
             code, text = exc.code, exc.message
             forget_frames(exc)
         except Exception as exc:
-            logger.exception("%s failed", method.__name__)
+            logger.exception("%s failed", name or method.__name__)
             code, text = grpc.StatusCode.INTERNAL, "Internal error; the server's log has the details"
             forget_frames(exc)
         await context.abort(code, cut(text))

@@ -2,21 +2,24 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 from functools import partial
 from typing import Any
+from urllib.parse import unquote
 
 import grpc
 from grpc_health.v1 import health_pb2
 
 from model_service.api.grpc_messages import Receiver, ends_with_status, parse, serialize
 from model_service.api.health_service import HealthService
-from model_service.errors import ServingError, StartError
-from model_service.models.servables import Servables
+from model_service.errors import StartError, invalid_argument
+from model_service.listeners import Listeners
+from model_service.prediction import examples
 from model_service.prediction import predict as prediction
 from model_service.prediction.message_memory import Reservation
-from model_service.prediction.wire_format import memory_of
+from model_service.prediction.wire_format import memory_of, read_examples
 from model_service.server_context import ServerContext
-from serving_common.tensorflow_protos import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
+from serving_common import tensorflow_protos as protos
 
 logger = logging.getLogger(__name__)
 
@@ -35,8 +38,12 @@ UNREAD_BYTES = 256 << 10
 MAX_METADATA_BYTES = 16 << 10
 
 
-async def _unimplemented(_requests: Any, _context: Any) -> None:
-    raise ServingError(grpc.StatusCode.UNIMPLEMENTED, "The embedded model server doesn't offer this method")
+# The methods whose input is a list of examples: the class of the request, and what answers it.
+_EXAMPLE_METHODS: dict[str, tuple[Any, Callable[..., Any]]] = {
+    "Classify": (protos.classification_pb2.ClassificationRequest, examples.classify),
+    "Regress": (protos.regression_pb2.RegressionRequest, examples.regress),
+    "MultiInference": (protos.inference_pb2.MultiInferenceRequest, examples.multi_inference),
+}
 
 
 class PredictionService:
@@ -48,13 +55,11 @@ class PredictionService:
 
     def handlers(self) -> dict[str, Any]:
         """Return a gRPC handler for each method."""
-        predict = grpc.stream_unary_rpc_method_handler(ends_with_status(self.predict), response_serializer=serialize)
-        metadata = self._receiver.small(get_model_metadata_pb2.GetModelMetadataRequest, self.get_model_metadata)
-        others = grpc.stream_unary_rpc_method_handler(ends_with_status(_unimplemented))
-        return {
-            "Predict": predict,
-            "GetModelMetadata": metadata,
-            **dict.fromkeys(("Classify", "Regress", "MultiInference"), others),
+        answers = {"Predict": self.predict} | {api: partial(self.infer, api) for api in _EXAMPLE_METHODS}
+        metadata = self._receiver.small(protos.get_model_metadata_pb2.GetModelMetadataRequest, self.get_model_metadata)
+        return {"GetModelMetadata": metadata} | {
+            api: grpc.stream_unary_rpc_method_handler(ends_with_status(answer, api), response_serializer=serialize)
+            for api, answer in answers.items()
         }
 
     async def predict(self, _requests: Any, context: Any) -> Any:
@@ -62,35 +67,55 @@ class PredictionService:
         message, reservation = await self._receiver.receive(context)
         try:
             await reservation.grow(memory_of(message))
-            request = parse(predict_pb2.PredictRequest, message)
+            request = parse(protos.predict_pb2.PredictRequest, message)
             size = reservation.size - len(message) + prediction.size_of(request, self._server_context.max_bytes)
             del message
             await reservation.grow(size)
         except BaseException:
             reservation.release()
             raise
-        return await self._answer(request, reservation, context)
+        name, rows = request.model_spec.name, prediction.batch_size(request)
+        call = partial(prediction.predict, self._server_context.servables, request, self._server_context.options)
+        return await self._answer("Predict", name, rows, call, reservation, context)
 
-    async def _answer(self, request: predict_pb2.PredictRequest, reservation: Reservation, context: Any) -> Any:
+    async def infer(self, api: str, _requests: Any, context: Any) -> Any:
+        """Run one or several signatures of a model on examples."""
+        request_class, method = _EXAMPLE_METHODS[api]
+        message, reservation = await self._receiver.receive(context)
+        try:
+            sent = read_examples(message, request_class.DESCRIPTOR.name)
+            del message
+            await reservation.grow(sent.memory)
+            request = parse(request_class, sent.head)
+        except BaseException:
+            reservation.release()
+            raise
+        named = request.tasks[:1] if api == "MultiInference" else [request]
+        name = "".join(one.model_spec.name for one in named)
+        call = partial(method, self._server_context.servables, request, sent, self._server_context.options)
+        return await self._answer(api, name, len(sent.parts), call, reservation, context)
+
+    async def _answer(
+        self, api: str, name: str, rows: int | None, call: Callable[[], Any], reservation: Reservation, context: Any
+    ) -> Any:
         server_context = self._server_context
-        name = request.model_spec.name
         metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
         label = server_context.servables.label(name)
         with (
-            server_context.monitoring.request(label, "Predict", "GRPC"),
-            server_context.request_logger.record("GRPC", name, metadata) as record,
+            server_context.monitoring.request(label, api, "GRPC"),
+            server_context.request_logger.record("GRPC", name, metadata, api) as record,
         ):
-            record.batch_size = prediction.batch_size(request)
-            predict = partial(prediction.predict, server_context.servables, request, server_context.max_bytes)
+            record.batch_size = rows
             # From here on the executor's thread releases it: the computation may take longer than the client waits.
             response = await server_context.executor.submit(
                 context.time_remaining(),
-                partial(record.compute, predict),
+                partial(record.compute, call),
                 reservation.client,
                 reservation.release,
                 not reservation.is_small,
             )
-            record.version = response.model_spec.version.value
+            answered = response.results[:1] if api == "MultiInference" else [response]
+            record.version = sum(one.model_spec.version.value for one in answered)
             return response
 
     async def get_model_metadata(self, request: Any, _context: Any) -> Any:
@@ -101,53 +126,70 @@ class PredictionService:
 class ModelService:
     """`tensorflow.serving.ModelService`."""
 
-    def __init__(self, servables: Servables, receiver: Receiver) -> None:
-        self._servables = servables
+    def __init__(self, server_context: ServerContext, receiver: Receiver) -> None:
+        self._servables = server_context.servables
+        self._models = server_context.models
         self._receiver = receiver
 
     def handlers(self) -> dict[str, Any]:
         """Return a gRPC handler for each method."""
-        status = self._receiver.small(get_model_status_pb2.GetModelStatusRequest, self.get_model_status)
-        others = grpc.stream_unary_rpc_method_handler(ends_with_status(_unimplemented))
-        return {"GetModelStatus": status, "HandleReloadConfigRequest": others}
+        status = self._receiver.small(protos.get_model_status_pb2.GetModelStatusRequest, self.get_model_status)
+        reload = self._receiver.small(
+            protos.model_management_pb2.ReloadConfigRequest, self.handle_reload_config_request
+        )
+        return {"GetModelStatus": status, "HandleReloadConfigRequest": reload}
 
     async def get_model_status(self, request: Any, _context: Any) -> Any:
         """Report the versions of a model and their states."""
         return prediction.status(self._servables, request)
 
+    async def handle_reload_config_request(self, request: Any, _context: Any) -> Any:
+        """Replace the list of models, and answer when each new one has a version."""
+        if request.config.WhichOneof("config") != "model_config_list":
+            raise invalid_argument(
+                "ServerModelConfig type not supported by HandleReloadConfigRequest."
+                " Only ModelConfigList is currently supported"
+            )
+        await asyncio.wrap_future(self._models.reload(request.config))
+        response = protos.model_management_pb2.ReloadConfigResponse()
+        # An empty status means OK, but the field must be present.
+        response.status.SetInParent()
+        return response
+
 
 class GrpcServer:
-    """One port with all services on it."""
+    """All services, on a port, on a Unix socket or on both."""
 
-    def __init__(self, server_context: ServerContext, with_health: bool) -> None:
-        self._server = grpc.aio.server(
-            options=[
-                # Otherwise a second server could start on the same port and would get half of the calls.
-                ("grpc.so_reuseport", 0),
-                ("grpc.max_receive_message_length", server_context.max_bytes),
-                ("grpc.max_send_message_length", server_context.max_bytes),
-                # Otherwise each call could send megabytes before its handler reads them.
-                ("grpc.http2.bdp_probe", 0),
-                ("grpc.http2.lookahead_bytes", UNREAD_BYTES),
-                ("grpc.max_metadata_size", MAX_METADATA_BYTES),
-                ("grpc.absolute_max_metadata_size", MAX_METADATA_BYTES),
-                ("grpc.max_concurrent_streams", MAX_STREAMS),
-                ("grpc.max_allowed_incoming_connections", MAX_CONNECTIONS),
-                # Clients may ping every second, also while they only watch the health. gRPC's default is one ping in
-                # 5 minutes and closes the connection of a client that pings more often.
-                ("grpc.http2.min_ping_interval_without_data_ms", 1000),
-                ("grpc.keepalive_permit_without_calls", 1),
-                # A client resolves a host name again only when a connection ends. So each connection is closed
-                # regularly, after its calls have ended, and a new server gets its share of the load.
-                ("grpc.max_connection_age_ms", 30_000),
-                ("grpc.max_connection_age_grace_ms", 30_000),
-            ]
-        )
+    def __init__(self, server_context: ServerContext, with_health: bool, listeners: Listeners) -> None:
+        """The arguments of `listeners` take the place of those here."""
+        options: dict[str, int | str] = {
+            # Otherwise a second server could start on the same port and would get half of the calls.
+            "grpc.so_reuseport": 0,
+            "grpc.max_receive_message_length": server_context.max_bytes,
+            "grpc.max_send_message_length": server_context.max_bytes,
+            # Otherwise each call could send megabytes before its handler reads them.
+            "grpc.http2.bdp_probe": 0,
+            "grpc.http2.lookahead_bytes": UNREAD_BYTES,
+            "grpc.max_metadata_size": MAX_METADATA_BYTES,
+            "grpc.absolute_max_metadata_size": MAX_METADATA_BYTES,
+            "grpc.max_concurrent_streams": MAX_STREAMS,
+            "grpc.max_allowed_incoming_connections": MAX_CONNECTIONS,
+            # Clients may ping every second, also while they only watch the health. gRPC's default is one ping in
+            # 5 minutes and closes the connection of a client that pings more often.
+            "grpc.http2.min_ping_interval_without_data_ms": 1000,
+            "grpc.keepalive_permit_without_calls": 1,
+            # A client resolves a host name again only when a connection ends. So each connection is closed
+            # regularly, after its calls have ended, and a new server gets its share of the load.
+            "grpc.max_connection_age_ms": 30_000,
+            "grpc.max_connection_age_grace_ms": 30_000,
+        }
+        self._server = grpc.aio.server(options=list({**options, **listeners.arguments}.items()))
         receiver = Receiver(server_context.messages)
         services = {
             "tensorflow.serving.PredictionService": PredictionService(server_context, receiver).handlers(),
-            "tensorflow.serving.ModelService": ModelService(server_context.servables, receiver).handlers(),
+            "tensorflow.serving.ModelService": ModelService(server_context, receiver).handlers(),
         }
+        self._listeners = listeners
         self._health = HealthService()
         if with_health:
             request = health_pb2.HealthCheckRequest
@@ -161,12 +203,21 @@ class GrpcServer:
         self._readiness = server_context.readiness
         self._updating: asyncio.Task[None] | None = None
 
-    async def open(self, address: str) -> None:
-        """Listen on `host:port`; raises StartError if the port is taken."""
-        try:
-            self._server.add_insecure_port(address)
-        except RuntimeError as exc:
-            raise StartError(f"gRPC can't listen on {address}: the port is taken; choose another --port.") from exc
+    async def open(self) -> None:
+        """Listen; raises StartError if an address is taken."""
+        credentials = self._listeners.credentials
+        for address in self._listeners.addresses:
+            try:
+                if credentials:
+                    self._server.add_secure_port(address, credentials)
+                else:
+                    self._server.add_insecure_port(address)
+            except RuntimeError as exc:
+                raise StartError(
+                    f"Failed to BuildAndStart gRPC server: {address} is taken; choose another --port or "
+                    "--grpc_socket_path."
+                ) from exc
+            logger.info("Running gRPC ModelServer at %s ...", unquote(address).replace("unix:", "UNIX socket "))
         await self._server.start()
         self._updating = asyncio.create_task(self._update_health())
 

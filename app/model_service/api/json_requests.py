@@ -1,4 +1,4 @@
-"""Converts the JSON of a predict request to arrays. TensorFlow Serving's two formats are supported.
+"""Converts the JSON of a request to arrays or examples. TensorFlow Serving's two formats of Predict are supported.
 
 The row format (`instances`) has one JSON value per example, the column format (`inputs`) one per input. A dense tensor
 is a nested list. Bytes are `{"b64": "..."}`. NaN, Infinity and -Infinity are allowed; Python's parser accepts them.
@@ -6,50 +6,28 @@ is a nested list. Bytes are `{"b64": "..."}`. NaN, Infinity and -Infinity are al
 
 import base64
 import binascii
-import json
-from collections.abc import Iterable, Iterator, Mapping
+import math
+from collections.abc import Iterable, Mapping
 from contextlib import suppress
 from typing import Any
 
 import grpc
 import numpy as np
 
-from model_service.api.json_limits import check_surrogates
+from model_service.api.json_limits import quote
 from model_service.errors import ServingError, invalid_argument
 from model_service.models.saved_model import Signature, TensorSpec
 from model_service.models.tensors import KINDS, Array, Kind
-from model_service.prediction.validation import check_tensor
+from model_service.prediction.wire_format import Examples
+from serving_common.tensorflow_protos import example_pb2
 
-# Errors quote the invalid value. This limits the quote, for example of a whole image as a list of numbers.
-_MAX_QUOTE = 256
 # numpy's limit; TensorFlow's is higher.
 _MAX_RANK = 64
 _TYPE_NAMES = {dict: "Object", list: "Array", str: "String", int: "Number", float: "Number", type(None): "Null"}
 # The Python types that a value may have, by numpy's kind of the input. (In Python a bool is an int; in JSON it is not.)
 _LEAF_TYPES: dict[str, set[type]] = {"f": {int, float}, "i": {int}, "u": {int}, "b": {bool}}
-_PARSE_ERRORS = {
-    "Expecting value": "Invalid value",
-    "Extra data": "The document root must not be followed by other values",
-}
-
-
-def parse(body: bytes) -> dict[str, Any]:
-    """Return the JSON object of a predict request; raises ServingError if the body is not valid."""
-    if not body:
-        raise invalid_argument("JSON Parse error: The document is empty")
-    check_surrogates(body)
-    try:
-        document = json.loads(body.decode())
-    except json.JSONDecodeError as exc:
-        text = _PARSE_ERRORS.get(exc.msg, exc.msg)
-        raise invalid_argument(f"JSON Parse error: {text}. at offset: {exc.pos}") from exc
-    except UnicodeDecodeError as exc:
-        raise invalid_argument(f"JSON Parse error: Invalid encoding in string. at offset: {exc.start}") from exc
-    except (RecursionError, ValueError) as exc:  # ValueError: a number with thousands of digits
-        raise invalid_argument("JSON Parse error: a value is too long or too deeply nested.") from exc
-    if not isinstance(document, dict):
-        raise invalid_argument(f"JSON Value: {_quote(document)} Is not object")
-    return document
+_INT64 = range(-(2**63), 2**63)
+_MAX_FLOAT = 2**128
 
 
 def signature_name(document: Mapping[str, Any]) -> str:
@@ -57,7 +35,7 @@ def signature_name(document: Mapping[str, Any]) -> str:
     name = document.get("signature_name", "")
     if not isinstance(name, str):
         raise invalid_argument(
-            f"JSON Value: {_quote(document)} not formatted correctly. 'signature_name' key must be a string value."
+            f"JSON Value: {quote(document)} not formatted correctly. 'signature_name' key must be a string value."
         )
     return name
 
@@ -76,8 +54,54 @@ def to_inputs(document: Mapping[str, Any], signature: Signature) -> tuple[dict[s
     elif not document["instances"]:
         problem = "No values in 'instances' array"
     if problem:
-        raise invalid_argument(f"JSON Value: {_quote(document)} {problem}")
+        raise invalid_argument(f"JSON Value: {quote(document)} {problem}")
     return _from_rows(document["instances"], signature), True
+
+
+def to_examples(document: Mapping[str, Any]) -> Examples:
+    """Return the examples of a classify or regress request, with their context; raises ServingError."""
+    contexts = [_example(document["context"])] if "context" in document else []
+    problem = None
+    if "examples" not in document:
+        problem = "When method is classify, key 'examples' is expected and was not found"
+    elif not isinstance(document["examples"], list):
+        problem = "Expecting 'examples' value to be an list/array"
+    elif not document["examples"]:
+        problem = "'examples' value is an empty array"
+    if problem:
+        raise invalid_argument(f"JSON Value: {quote(document)} {problem}")
+    return Examples([_example(value) for value in document["examples"]], contexts)
+
+
+def _example(value: Any) -> bytes | memoryview:
+    """Return a JSON object of features as a serialized `tf.Example`."""
+    if not isinstance(value, dict):
+        raise invalid_argument(f"Example must be JSON object but got JSON {_type_of(value)}")
+    example = example_pb2.Example()
+    for name, content in value.items():
+        feature = example.features.feature[name]
+        for leaf in content if isinstance(content, list) else [content]:
+            kind, converted = _feature_value(name, leaf)
+            before = feature.WhichOneof("kind")
+            if before not in (None, kind):
+                kind_before = (before or "").removesuffix("_list")
+                raise invalid_argument(f"Unexpected element type in feature: {name} expecting type: {kind_before}")
+            getattr(feature, kind).value.append(converted)
+    serialized: bytes = example.SerializeToString()
+    return serialized
+
+
+def _feature_value(name: str, leaf: Any) -> tuple[str, bytes | int | float]:
+    if isinstance(leaf, str) or _is_bytes(leaf):
+        return "bytes_list", _bytes(leaf)
+    if isinstance(leaf, int) and leaf in _INT64:
+        return "int64_list", int(leaf)
+    if isinstance(leaf, int) and 0 < leaf < 2**64:
+        raise invalid_argument(f"Feature: {name} has uint64_t element. Only int64_t is supported.")
+    if isinstance(leaf, (int, float)):
+        # A whole number beyond 64 bits is a float in JSON.
+        return "float_list", float(leaf) if abs(leaf) < _MAX_FLOAT else math.copysign(math.inf, leaf)
+    raise invalid_argument(f"Feature: {name} has element with unexpected JSON type: {_type_of(leaf)}")
 
 
 def _from_columns(value: Any, signature: Signature) -> dict[str, Array]:
@@ -109,7 +133,7 @@ def _from_rows(rows: list[Any], signature: Signature) -> dict[str, Array]:
     for number, row in enumerate(rows):
         for alias, value in _named_row(row, number, named, signature).items():
             if alias not in columns:
-                columns[alias] = _Column(signature.inputs[alias], value, len(rows))
+                columns[alias] = _Column(signature.inputs[alias], value)
             try:
                 columns[alias].append(value)
             except ServingError as exc:
@@ -131,7 +155,7 @@ def _named_row(row: Any, number: int, named: bool, signature: Signature) -> Mapp
         return {alias: row for alias in signature.inputs}
     if not signature.inputs.keys() - signature.defaults.keys() <= row.keys() <= signature.inputs.keys():
         raise invalid_argument(
-            f"Failed to process element: {number} of 'instances' list. JSON object: {_quote(row)} "
+            f"Failed to process element: {number} of 'instances' list. JSON object: {quote(row)} "
             f"must only have keys: {','.join(sorted(signature.inputs))}"
         )
     result: Mapping[str, Any] = row
@@ -139,15 +163,11 @@ def _named_row(row: Any, number: int, named: bool, signature: Signature) -> Mapp
 
 
 class _Column:
-    """The values of one input, row by row. All `rows` rows must have the shape of the first one.
+    """The values of one input, row by row. All rows must have the shape of the first one."""
 
-    Raises ServingError if that shape is not the signature's.
-    """
-
-    def __init__(self, spec: TensorSpec, first: Any, rows: int) -> None:
+    def __init__(self, spec: TensorSpec, first: Any) -> None:
         self._kind = KINDS[spec.dtype]
         self._shape = _shape_of(first)
-        check_tensor(self._kind.dtype, (rows, *self._shape), spec)
         self._rows = 0
         self._flat: list[Any] = []
 
@@ -168,9 +188,8 @@ class _Column:
 
 
 def _dense(value: Any, spec: TensorSpec) -> Array:
-    """Return nested lists as an array. The shape is compared with the signature's first."""
+    """Return nested lists as an array."""
     kind, shape = KINDS[spec.dtype], _shape_of(value)
-    check_tensor(kind.dtype, shape, spec)
     flat: list[Any] = []
     _flatten(value, shape, 0, flat)
     return np.array(_values(flat, kind), kind.dtype).reshape(shape)
@@ -191,7 +210,7 @@ def _flatten(value: Any, shape: tuple[int, ...], level: int, flat: list[Any]) ->
     if not isinstance(value, list):
         if level != len(shape):
             raise invalid_argument(
-                f"JSON Value: {_quote(value)} found at incorrect level: {level + 1} in the JSON DOM. "
+                f"JSON Value: {quote(value)} found at incorrect level: {level + 1} in the JSON DOM. "
                 f"Expected at level: {len(shape)}"
             )
         flat.append(value)
@@ -215,7 +234,7 @@ def _values(flat: list[Any], kind: Kind) -> list[Any]:
         return [_bytes(leaf) for leaf in flat]
     if kind.dtype.kind == "c":
         raise ServingError(
-            grpc.StatusCode.UNIMPLEMENTED, f"Conversion of JSON Value: {_quote(flat[:1])} to type: {kind.name}"
+            grpc.StatusCode.UNIMPLEMENTED, f"Conversion of JSON Value: {quote(flat[:1])} to type: {kind.name}"
         )
     allowed = _LEAF_TYPES[kind.dtype.kind]
     # In most requests all types are right. Then the set shows this without a check of each value.
@@ -224,7 +243,7 @@ def _values(flat: list[Any], kind: Kind) -> list[Any]:
     for leaf in _out_of_range(flat, kind):
         if kind.dtype.kind == "f":
             raise invalid_argument(
-                f"Cannot convert JSON value: {_quote(leaf)} to {kind.name} without loss of precision."
+                f"Cannot convert JSON value: {quote(leaf)} to {kind.name} without loss of precision."
             )
         raise _type_error(leaf, kind)
     return flat
@@ -244,8 +263,11 @@ def _out_of_range(flat: list[Any], kind: Kind) -> Iterable[Any]:
 
 
 def _type_error(leaf: Any, kind: Kind) -> ServingError:
-    name = str(leaf) if isinstance(leaf, bool) else _TYPE_NAMES[type(leaf)]
-    return invalid_argument(f"JSON Value: {_quote(leaf)} Type: {name} is not of expected type: {kind.name}")
+    return invalid_argument(f"JSON Value: {quote(leaf)} Type: {_type_of(leaf)} is not of expected type: {kind.name}")
+
+
+def _type_of(leaf: Any) -> str:
+    return str(leaf) if isinstance(leaf, bool) else _TYPE_NAMES[type(leaf)]
 
 
 def _is_bytes(value: Any) -> bool:
@@ -258,7 +280,7 @@ def _bytes(leaf: Any) -> bytes:
     if not isinstance(leaf, dict):
         raise _type_error(leaf, KINDS[_STRING])
     if not _is_bytes(leaf):
-        raise invalid_argument(f"JSON Value: {_quote(leaf)} not formatted correctly for base64 data")
+        raise invalid_argument(f"JSON Value: {quote(leaf)} not formatted correctly for base64 data")
     try:
         return base64.b64decode(leaf["b64"], validate=True)
     except (binascii.Error, ValueError) as exc:
@@ -270,30 +292,3 @@ _STRING = next(kind.number for kind in KINDS.values() if kind.is_string)
 
 def _shape_text(shape: tuple[int, ...]) -> str:
     return f"[{','.join(map(str, shape))}]"
-
-
-def _quote(value: Any) -> str:
-    text = ""
-    for piece in _pieces(value):
-        text += piece
-        if len(text) > _MAX_QUOTE:
-            return text[:_MAX_QUOTE] + "..."
-    return text
-
-
-def _pieces(value: Any) -> Iterator[str]:
-    """Yield the JSON of a value piece by piece, so that a long quote is never built as a whole."""
-    if isinstance(value, dict):
-        yield "{"
-        for number, (key, item) in enumerate(value.items()):
-            yield ", " * bool(number) + json.dumps(key[:_MAX_QUOTE]) + ": "
-            yield from _pieces(item)
-        yield "}"
-    elif isinstance(value, list):
-        yield "["
-        for number, item in enumerate(value):
-            yield ", " * bool(number)
-            yield from _pieces(item)
-        yield "]"
-    else:
-        yield json.dumps(value[:_MAX_QUOTE] if isinstance(value, str) else value)

@@ -1,4 +1,4 @@
-"""Converts arrays to the JSON of a predict response: one value per example (rows) or per output (columns)."""
+"""Converts results to JSON. A predict response has one value per example (rows) or per output (columns)."""
 
 import base64
 import json
@@ -9,6 +9,7 @@ import numpy as np
 
 from model_service.errors import invalid_argument, resource_exhausted
 from model_service.models.tensors import Array
+from serving_common.tensorflow_protos import regression_pb2
 
 # A value takes about 100 bytes of memory while it is converted to text.
 MAX_VALUES = 500_000
@@ -31,6 +32,18 @@ def render(results: Mapping[str, Array], is_row_format: bool) -> bytes:
         rows = zip(*columns.values(), strict=True)
         answer = {"predictions": [dict(zip(names, row, strict=True)) if len(names) > 1 else row[0] for row in rows]}
     return json.dumps(answer).encode()
+
+
+def render_result(result: Any) -> bytes:
+    """Return the body for a ClassificationResult or RegressionResult: a list of `[label, score]`, or a value, each."""
+    if isinstance(result, regression_pb2.RegressionResult):
+        results: list[Any] = [_shortest(np.float32(one.value)) for one in result.regressions]
+    else:
+        results = [
+            [[one.label, _shortest(np.float32(one.score))] for one in example.classes]
+            for example in result.classifications
+        ]
+    return json.dumps({"results": results}).encode()
 
 
 def _check_batch(results: Mapping[str, Array]) -> None:

@@ -3,7 +3,7 @@
 import asyncio
 import logging
 import re
-from collections.abc import Coroutine, Mapping
+from collections.abc import Callable, Coroutine, Mapping
 from functools import partial
 from typing import Any
 from urllib.parse import unquote
@@ -13,16 +13,18 @@ from starlette.requests import Request
 from starlette.responses import HTMLResponse, JSONResponse, PlainTextResponse, Response
 from starlette.types import Receive, Scope, Send
 
-from model_service.api import json_requests, json_responses
+from model_service.api import json_limits, json_requests, json_responses
 from model_service.api.grpc_messages import cut
 from model_service.api.http_bodies import HttpError, client_gone, read_body
 from model_service.errors import ServingError, deadline_exceeded, forget_frames, invalid_argument
 from model_service.models.servables import Servables
 from model_service.models.tensors import Array
+from model_service.prediction import examples
 from model_service.prediction import predict as prediction
 from model_service.prediction.request_log import RequestRecord
+from model_service.prediction.validation import Options, check_method
 from model_service.server_context import ServerContext
-from serving_common.tensorflow_protos import MessageToDict, get_model_metadata_pb2, get_model_status_pb2, model_pb2
+from serving_common import tensorflow_protos as protos
 
 logger = logging.getLogger(__name__)
 
@@ -51,11 +53,18 @@ _POST = re.compile(rf"/v1/models/(?P<name>[^/:]+){_VERSION}:(?P<method>classify|
 _GET = re.compile(rf"/v1/models(?:/(?P<name>[^/:]+))?{_VERSION}(?:/(?P<method>metadata))?", re.I | re.A)
 _PATTERNS = {"POST": _POST, "GET": _GET}
 
+# TensorFlow Serving's, with --rest_api_enable_cors_support.
+_CORS_HEADERS = {
+    "Access-Control-Allow-Origin": "*",
+    "Access-Control-Allow-Methods": "POST, GET",
+    "Access-Control-Allow-Headers": "Content-Type",
+}
+
 _MAX_VERSION = 2**63 - 1
 
 
 class RestApi:
-    """The ASGI application. `timeout_s` is the time limit of a predict request, in seconds."""
+    """The ASGI application. `timeout_s` is the time limit of a POST, in seconds."""
 
     def __init__(self, server_context: ServerContext, timeout_s: float) -> None:
         self._server_context = server_context
@@ -65,7 +74,10 @@ class RestApi:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        response = await self._respond(Request(scope, receive))
+        request = Request(scope, receive)
+        response = await self._respond(request)
+        if self._server_context.allows_cors and _path(request).lower().startswith("/v1/"):
+            response.headers.update(_CORS_HEADERS)
         await response(scope, receive, send)
 
     async def _respond(self, request: Request) -> Response:
@@ -115,27 +127,30 @@ class RestApi:
             raise invalid_argument("Missing model name in request.")
         if match["method"] is None:
             status = prediction.status(
-                self._servables, get_model_status_pb2.GetModelStatusRequest(model_spec=_spec(match))
+                self._servables, protos.get_model_status_pb2.GetModelStatusRequest(model_spec=_spec(match))
             )
             return JSONResponse(_json(status))
         metadata = prediction.metadata(
             self._servables,
-            get_model_metadata_pb2.GetModelMetadataRequest(model_spec=_spec(match), metadata_field=["signature_def"]),
+            protos.get_model_metadata_pb2.GetModelMetadataRequest(
+                model_spec=_spec(match), metadata_field=["signature_def"]
+            ),
         )
-        signatures = get_model_metadata_pb2.SignatureDefMap()
+        signatures = protos.get_model_metadata_pb2.SignatureDefMap()
         metadata.metadata["signature_def"].Unpack(signatures)
         answer = {"model_spec": _json(metadata.model_spec), "metadata": {"signature_def": _json(signatures)}}
         return JSONResponse(answer)
 
     async def _post(self, request: Request, match: re.Match[str]) -> Response:
-        if match["method"].lower() != "predict":
-            raise ServingError(grpc.StatusCode.UNIMPLEMENTED, "The embedded model server doesn't offer this method")
-        with self._server_context.request_logger.record("REST", unquote(match["name"]), request.headers) as record:
+        answer_method = _METHODS[match["method"].lower()]
+        with self._server_context.request_logger.record(
+            "REST", unquote(match["name"]), request.headers, match["method"].capitalize()
+        ) as record:
             spec = _spec(match)
             try:
                 async with asyncio.timeout(self._timeout_s):
                     body, reservation = await read_body(request, self._server_context.messages, self._max_bytes)
-                    call = partial(predict, self._servables, spec, body, record, self._max_bytes)
+                    call = partial(answer_method, self._servables, spec, body, record, self._server_context.options)
                     compute = partial(record.compute, call)
                     # From here on the executor's thread releases it: it may compute longer than the client waits.
                     computation = self._server_context.executor.submit(
@@ -168,21 +183,50 @@ async def _client_leaves(request: Request) -> None:
 
 
 def predict(
-    servables: Servables, spec: model_pb2.ModelSpec, body: bytes, record: RequestRecord, max_bytes: int
+    servables: Servables, spec: protos.model_pb2.ModelSpec, body: bytes, record: RequestRecord, options: Options
 ) -> bytes:
     """Answer a predict request: JSON in, JSON out; raises ServingError. It uses the CPU: run it in a thread."""
-    document = json_requests.parse(body)
+    document = json_limits.parse(body)
     name = json_requests.signature_name(document)
     with servables.use(spec) as servable:
         signature = servable.signature(name)
         if signature is None:
             raise invalid_argument(f'Serving signature name: "{name}" not found in signature def')
+        if options.check_method_names:
+            check_method(servable.model.signature_defs.signature_def[signature.name])
         inputs, is_row_format = json_requests.to_inputs(document, signature)
         record.version, record.batch_size = servable.version, _batch_size(inputs)
         del document
         results = prediction.run(servable, signature, inputs, list(signature.outputs))
-    prediction.check_size(results, max_bytes)
+    prediction.check_size(results, options.max_bytes)
     return json_responses.render(results, is_row_format)
+
+
+def infer(
+    request_class: Any,
+    method: Callable[..., Any],
+    servables: Servables,
+    spec: protos.model_pb2.ModelSpec,
+    body: bytes,
+    record: RequestRecord,
+    options: Options,
+) -> bytes:
+    """Answer a classify or regress request, as `predict` does."""
+    document = json_limits.parse(body)
+    request = request_class(model_spec=spec)
+    request.model_spec.signature_name = json_requests.signature_name(document)
+    sent = json_requests.to_examples(document)
+    del document
+    response = method(servables, request, sent, options)
+    record.version, record.batch_size = response.model_spec.version.value, len(sent.parts)
+    return json_responses.render_result(response.result)
+
+
+_METHODS: dict[str, Callable[..., bytes]] = {
+    "predict": predict,
+    "classify": partial(infer, protos.classification_pb2.ClassificationRequest, examples.classify),
+    "regress": partial(infer, protos.regression_pb2.RegressionRequest, examples.regress),
+}
 
 
 def _batch_size(inputs: Mapping[str, Array]) -> int | None:
@@ -203,8 +247,8 @@ def _counted_as(match: re.Match[str] | None) -> tuple[str, str]:
     return unquote(match["name"] or ""), match["method"].lower() if is_post else ""
 
 
-def _spec(match: re.Match[str]) -> model_pb2.ModelSpec:
-    spec = model_pb2.ModelSpec(name=unquote(match["name"]))
+def _spec(match: re.Match[str]) -> protos.model_pb2.ModelSpec:
+    spec = protos.model_pb2.ModelSpec(name=unquote(match["name"]))
     if match["version"] is not None:
         # Check the length first: Python refuses to convert thousands of digits.
         digits = match["version"].lstrip("0") or "0"
@@ -217,7 +261,7 @@ def _spec(match: re.Match[str]) -> model_pb2.ModelSpec:
 
 
 def _json(message: Any) -> Any:
-    return MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
+    return protos.MessageToDict(message, preserving_proto_field_name=True, always_print_fields_with_no_presence=True)
 
 
 def _error(status: int, text: str) -> Response:

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 
 from model_service.errors import invalid_argument
-from model_service.models.saved_model import SavedModel, Signature, read_message, serving_graph
+from model_service.models.saved_model import SavedModel, Signature
 from model_service.models.tensors import KINDS, Array, to_array
 
 # The limit of a constant in memory: the default size of the largest message.
@@ -43,7 +43,7 @@ def load(model: SavedModel, signature: Signature) -> ConstantEngine:
     """Read the constants of `signature`. Raises NoConstant if an output is not a constant."""
     if not signature.outputs:
         raise NoConstant
-    nodes = {node.name: node for node in serving_graph(read_message(model.folder), model.folder).graph_def.node}
+    nodes = {node.name: node for node in model.graph().graph_def.node}
     reader = _Reader(nodes, {spec.name: alias for alias, spec in signature.inputs.items()})
     values: dict[str, Value] = {}
     for alias, spec in signature.outputs.items():

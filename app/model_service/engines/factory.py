@@ -7,16 +7,18 @@ compiled at its first call (LazyEngine). All signatures that TensorFlow computes
 
 import logging
 from collections.abc import Container
+from dataclasses import replace
+from functools import partial
 
 from model_service.engines import constants
 from model_service.engines import openvino as openvino_engine
-from model_service.engines import tensorflow as tensorflow_engine
 from model_service.engines.lazy import LazyEngine
 from model_service.engines.parallelism import Threads
+from model_service.engines.tensorflow import AnyShapeEngine, Session, Shapes, SharedSession, TensorFlowEngine
 from model_service.errors import StartError
 from model_service.models.engine import Engine
-from model_service.models.saved_model import SavedModel, ir_of
-from serving_common.tensorflow_protos import TensorFlowMissing
+from model_service.models.saved_model import SavedModel, Signature, changed, digest, ir_of
+from serving_common.tensorflow_protos import TensorFlowMissing, has_tensorflow
 
 logger = logging.getLogger(__name__)
 
@@ -27,31 +29,49 @@ def load_engines(model: SavedModel, threads: Threads, at_load: Container[str]) -
     OpenVINO compiles the signatures named in `at_load` now, and each other one at its first call.
     """
     engines: dict[str, Engine] = {}
-    session: tensorflow_engine.Session | None = None
+    session = SharedSession(model, threads.compute)
+    has_other_shapes = model.is_tflite or (has_tensorflow() and ir_of(model.folder) is None)
+    # Files may be read later, for other shapes. By then they must not have changed.
+    seen = digest(model) if has_other_shapes else b""
     for signature in model.signatures.values():
         if not signature.is_servable:
             continue
+        later = partial(_load_later, model, signature, session, threads, seen) if has_other_shapes else None
         try:
-            load = openvino_engine.load if signature.name in at_load else LazyEngine
-            engines[signature.name] = load(model, signature, threads)
+            load = openvino_engine.load if signature.name in at_load or model.is_tflite else LazyEngine
+            engines[signature.name] = AnyShapeEngine(load(model, signature, threads), signature, later)
         except openvino_engine.Unsupported as exc:
+            if ir_of(model.folder) is not None or model.is_tflite:
+                raise StartError(f"{model.folder}: OpenVINO can't compute its own network: {exc}") from exc
             try:
                 engines[signature.name] = constants.load(model, signature)
-                continue
             except constants.NoConstant:
-                if ir_of(model.folder) is not None:
-                    raise StartError(f"{model.folder}: OpenVINO can't compute its own network: {exc}") from exc
                 logger.warning("%s: %s; TensorFlow serves it instead", signature.name, exc)
-            session = session or _tensorflow_session(model, threads, f"{signature.name}: {exc}")
-            engines[signature.name] = tensorflow_engine.TensorFlowEngine(session, signature, threads.callers)
+                opened = _opened(session, model, f"{signature.name}: {exc}")
+                engines[signature.name] = TensorFlowEngine(opened, signature, threads.callers)
     if not engines:
         raise StartError(f"{model.folder} has no signature that can be served: export the model with one.")
     return engines
 
 
-def _tensorflow_session(model: SavedModel, threads: Threads, reason: str) -> tensorflow_engine.Session:
+def _load_later(
+    model: SavedModel, signature: Signature, session: SharedSession, threads: Threads, seen: bytes, shapes: Shapes
+) -> Engine:
+    if digest(model) != seen:
+        raise changed(model.folder)
+    if not model.is_tflite:
+        return TensorFlowEngine(session.open(), signature, threads.callers)
+    inputs = {alias: replace(signature.inputs[alias], shape=shape) for alias, shape in shapes}
+    outputs = {alias: replace(spec, shape=None) for alias, spec in signature.outputs.items()}
     try:
-        return tensorflow_engine.open_session(model, threads.compute)
+        return openvino_engine.load(model, replace(signature, inputs=inputs, outputs=outputs), threads)
+    except openvino_engine.Unsupported as exc:
+        raise StartError(str(exc)) from exc
+
+
+def _opened(session: SharedSession, model: SavedModel, reason: str) -> Session:
+    try:
+        return session.open()
     except TensorFlowMissing as exc:
         raise StartError(
             f"{model.folder} needs TensorFlow ({reason}), but {exc}: pip install tensorflow, or use TensorFlow Serving."

@@ -9,7 +9,7 @@ from model_service.engines import openvino as openvino_engine
 from model_service.engines.parallelism import Threads
 from model_service.errors import ServingError, StartError, failed_precondition
 from model_service.models.engine import Engine
-from model_service.models.saved_model import SavedModel, Signature, digest
+from model_service.models.saved_model import SavedModel, Signature, changed, digest
 from model_service.models.tensors import Array
 from serving_common.malloc import trim_malloc
 
@@ -25,7 +25,7 @@ class LazyEngine:
     def __init__(self, model: SavedModel, signature: Signature, threads: Threads) -> None:
         """Read the signature without keeping it; raises openvino_engine.Unsupported."""
         openvino_engine.check(model, signature)
-        self._digest = digest(model.folder)
+        self._digest = digest(model)
         self._model = model
         self._signature = signature
         self._threads = threads
@@ -56,8 +56,8 @@ class LazyEngine:
     def _compile(self) -> Engine:
         folder = self._model.folder
         try:
-            if digest(folder) != self._digest:
-                raise StartError(f"{folder} has changed since it was loaded: add the new files as a new version.")
+            if digest(self._model) != self._digest:
+                raise changed(folder)
             return openvino_engine.load(self._model, self._signature, self._threads)
         except (OSError, StartError, openvino_engine.Unsupported) as exc:
             logger.error("%s: can't be compiled at its first call: %s", self._signature.name, exc)

@@ -25,22 +25,24 @@ from model_service.engines.parallelism import Threads
 from model_service.errors import invalid_argument, one_line, without_folders
 from model_service.models.saved_model import (
     DEFAULT_SIGNATURE,
+    SERVE_TAGS,
+    TFLITE_FILE,
     SavedModel,
     Signature,
     TensorSpec,
     ir_of,
-    read_message,
     rewritten,
-    serving_graph,
 )
 from model_service.models.tensors import KINDS, Array, type_name
-from serving_common.tensorflow_protos import types_pb2
+from serving_common.tensorflow_protos import saved_model_pb2, types_pb2
 
 _EXACT = frozenset({types_pb2.DT_FLOAT, types_pb2.DT_HALF, types_pb2.DT_INT32, types_pb2.DT_BOOL})
 # Pixels are uint8; the graph converts them to float32.
 _EXACT_INPUTS = _EXACT | {types_pb2.DT_UINT8}
 # From such inputs an int64 result is a position or a count (ArgMax, TopK, Shape), which fits into 32 bits.
 _EXACT_OUTPUTS = _EXACT | {types_pb2.DT_INT64}
+# The quantized numbers of TensorFlow Lite saturate too.
+_QUANTIZED = frozenset({types_pb2.DT_INT8, types_pb2.DT_UINT8})
 
 
 # A larger network is compiled once: one call keeps all cores busy, and a second copy of its weights costs much memory.
@@ -159,7 +161,7 @@ def release_memory() -> bool:
 
 def load(model: SavedModel, signature: Signature, threads: Threads) -> OpenVinoEngine:
     """Compile `signature` for the CPU with float32 arithmetic; raises Unsupported."""
-    _check_types(signature)
+    _check_types(model, signature)
     openvino = import_openvino()
     core = openvino.Core()
     with _read(core, model, signature) as graph:
@@ -177,7 +179,7 @@ def check(model: SavedModel, signature: Signature) -> None:
     Reading shows what OpenVINO can't compute. The CPU plugin's `query_model` would check more, but takes as long as
     compiling.
     """
-    _check_types(signature)
+    _check_types(model, signature)
     openvino = import_openvino()
     with _read(openvino.Core(), model, signature) as graph:
         match_ports(openvino, graph.inputs, signature.inputs)
@@ -188,6 +190,9 @@ def check(model: SavedModel, signature: Signature) -> None:
 def _read(core: Any, model: SavedModel, signature: Signature) -> Iterator[Any]:
     """Yield the graph of `signature`. OpenVINO's errors while it is read or used in the block become Unsupported."""
     try:
+        if model.is_tflite:
+            yield _read_tflite(core, model, signature)
+            return
         if (network := ir_of(model.folder)) is not None:
             if signature.name != DEFAULT_SIGNATURE:
                 raise Unsupported(f"the model's {network.name} holds no more than {DEFAULT_SIGNATURE}")
@@ -197,6 +202,17 @@ def _read(core: Any, model: SavedModel, signature: Signature) -> Iterator[Any]:
             yield core.read_model(str(folder))
     except RuntimeError as exc:
         raise Unsupported(f"OpenVINO can't read it ({_cause(exc)})") from exc
+
+
+def _read_tflite(core: Any, model: SavedModel, signature: Signature) -> Any:
+    """Return the network of `model.tflite`, with the signature's aliases as the names of its ports."""
+    graph = core.read_model(str(model.folder / TFLITE_FILE))
+    for ports, specs in ((graph.inputs, signature.inputs), (graph.outputs, signature.outputs)):
+        aliases = {name: spec.alias for spec in specs.values() for name in (spec.name, spec.name.removesuffix(":0"))}
+        for port in ports:
+            port.get_tensor().set_names({aliases[name] for name in port.get_names() if name in aliases})
+    graph.reshape({alias: list(spec.shape or ()) for alias, spec in signature.inputs.items()})
+    return graph
 
 
 def _settings(threads: int, streams: int) -> dict[str, object]:
@@ -210,8 +226,9 @@ def _bytes_of(folder: Path) -> int:
     return sum(file.stat().st_size for file in folder.rglob("*") if file.is_file())
 
 
-def _check_types(signature: Signature) -> None:
-    for specs, exact in ((signature.inputs, _EXACT_INPUTS), (signature.outputs, _EXACT_OUTPUTS)):
+def _check_types(model: SavedModel, signature: Signature) -> None:
+    more = _QUANTIZED if model.is_tflite else frozenset()
+    for specs, exact in ((signature.inputs, _EXACT_INPUTS | more), (signature.outputs, _EXACT_OUTPUTS | more)):
         for spec in specs.values():
             if spec.dtype not in exact:
                 raise Unsupported(f"OpenVINO doesn't compute {type_name(spec.dtype)} exactly ({spec.alias})")
@@ -236,13 +253,13 @@ def import_openvino() -> ModuleType:
 @contextmanager
 def _folder_with_default(model: SavedModel, signature: Signature) -> Iterator[Path]:
     """Yield a SavedModel folder in which `signature` is the default signature, the only one that OpenVINO reads."""
-    if signature.name == DEFAULT_SIGNATURE:
+    if signature.name == DEFAULT_SIGNATURE and model.tags == SERVE_TAGS:
         yield model.folder
         return
-    message = read_message(model.folder)
-    definitions = serving_graph(message, model.folder).signature_def
-    definitions[DEFAULT_SIGNATURE].CopyFrom(definitions[signature.name])
-    with rewritten(model.folder, message) as folder:
+    graph = model.graph()
+    graph.signature_def[DEFAULT_SIGNATURE].CopyFrom(graph.signature_def[signature.name])
+    graph.meta_info_def.tags[:] = SERVE_TAGS
+    with rewritten(model.folder, saved_model_pb2.SavedModel(meta_graphs=[graph])) as folder:
         yield folder
 
 

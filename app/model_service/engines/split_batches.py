@@ -38,7 +38,7 @@ class SplitEngine:
         if size <= self._max_bytes or not self._can_split:
             return self._engine.run(inputs, outputs)
         lengths = {array.shape[:1] for array in inputs.values()}
-        if len(lengths) > 1:
+        if len(lengths) > 1 or () in lengths:
             return self._engine.run(inputs, outputs)
         ((rows,),) = lengths
         count = min(rows, ceil(size / self._max_bytes))

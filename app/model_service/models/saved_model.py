@@ -15,6 +15,7 @@ from grpc import StatusCode as Code
 
 from model_service.errors import StartError, one_line
 from model_service.models.graph_check import check_graph
+from model_service.models.graph_order import check_order
 from model_service.models.ir_check import check_ir
 from model_service.models.model_files import check_files, read_graph_file, unreadable
 from model_service.models.tensors import KINDS, Array, to_array
@@ -23,7 +24,7 @@ from serving_common.tensorflow_protos import DecodeError, get_model_metadata_pb2
 logger = logging.getLogger(__name__)
 
 # Exporters put this tag on the graph for serving.
-SERVE_TAG = "serve"
+SERVE_TAGS = frozenset({"serve"})
 DEFAULT_SIGNATURE = "serving_default"
 
 # Limit of a signature's default input, in bytes; --max_message_bytes limits the input of a request.
@@ -31,6 +32,9 @@ _MAX_DEFAULT_BYTES = 64 << 20
 
 # A network in OpenVINO's own format, which takes the place of the graph: `saved_model.pb` has the signatures only.
 IR_FILE = Path("openvino", "model.xml")
+
+# A network of TensorFlow Lite, which is served with --prefer_tflite_model.
+TFLITE_FILE = "model.tflite"
 
 _VARIABLE_OPS = frozenset({"VarHandleOp", "VariableV2", "Variable"})
 
@@ -73,7 +77,8 @@ class Signature:
 class SavedModel:
     """One version of a model on disk. `signature_defs` is the answer to GetModelMetadata.
 
-    With `is_checked`, graph_check.py has checked the graph, and only this checked graph may be run.
+    With `is_checked`, graph_check.py has checked the graph, and only this checked graph may be run. `tags` choose the
+    graph if the file has several. With `is_tflite` there is no graph: the network is in TFLITE_FILE.
     """
 
     folder: Path
@@ -81,17 +86,12 @@ class SavedModel:
     signatures: Mapping[str, Signature]
     signature_defs: get_model_metadata_pb2.SignatureDefMap
     is_checked: bool = False
+    tags: frozenset[str] = SERVE_TAGS
+    is_tflite: bool = False
 
-
-def latest_version(model_name: str, base_path: Path) -> tuple[int, Path]:
-    """Return the highest version in `base_path` and its folder; raises StartError if there is none."""
-    versions = find_versions(model_name, base_path)
-    if not versions:
-        raise StartError(no_versions(model_name, base_path))
-    newest = max(versions)
-    for text in duplicates(versions):
-        logger.warning("%s", text)
-    return newest, versions[newest][0]
+    def graph(self) -> meta_graph_pb2.MetaGraphDef:
+        """Read the graph again; raises StartError."""
+        return serving_graph(read_message(self.folder), self.folder, self.tags)
 
 
 def find_versions(model_name: str, base_path: Path) -> dict[int, list[Path]]:
@@ -108,7 +108,7 @@ def find_versions(model_name: str, base_path: Path) -> dict[int, list[Path]]:
     except OSError as exc:
         raise StartError(
             f"Could not find base path {base_path} for servable {model_name} ({exc.strerror}): "
-            "point --model_base_path at the folder that holds the version folders."
+            "point --model_base_path, or base_path in the config, at the folder that holds the version folders."
         ) from exc
     return found
 
@@ -135,7 +135,9 @@ def _is_version(path: Path) -> bool:
     return path.name.isascii() and path.name.isdecimal() and int(path.name) < 2**63 and path.is_dir()
 
 
-def read_saved_model(folder: Path, version: int, refuse_unsafe: bool = False) -> SavedModel:
+def read_saved_model(
+    folder: Path, version: int, refuse_unsafe: bool = False, tags: frozenset[str] = SERVE_TAGS
+) -> SavedModel:
     """Read the signatures of the SavedModel in `folder`.
 
     Raises StartError in these cases: the file is missing or broken, or has no graph for serving; variables are missing
@@ -143,7 +145,8 @@ def read_saved_model(folder: Path, version: int, refuse_unsafe: bool = False) ->
     `refuse_unsafe` also if the graph fails the check of graph_check.py, or if a link leads out of the base path.
     """
     check_files(folder, folder.parent if refuse_unsafe else None)
-    graph = serving_graph(read_message(folder), folder)
+    graph = serving_graph(read_message(folder), folder, tags)
+    check_order(graph)
     if refuse_unsafe:
         check_graph(graph)
         if (network := ir_of(folder)) is not None:
@@ -158,8 +161,19 @@ def read_saved_model(folder: Path, version: int, refuse_unsafe: bool = False) ->
     for name, definition in graph.signature_def.items():
         # A copy: a reference to a part would keep the whole message in memory, with the weights.
         definitions.signature_def[name].CopyFrom(definition)
-    signatures = {name: _signature(name, one) for name, one in definitions.signature_def.items()}
-    return SavedModel(folder, version, signatures, definitions, refuse_unsafe)
+    # A signature may say another type than the graph. TensorFlow Serving does not compare them: the graph counts.
+    dtypes = {f"{node.name}:0": node.attr["dtype"].type for node in graph.graph_def.node if node.op == "Placeholder"}
+    return SavedModel(folder, version, read_signatures(definitions, dtypes), definitions, refuse_unsafe, tags)
+
+
+def read_signatures(
+    definitions: get_model_metadata_pb2.SignatureDefMap, dtypes: Mapping[str, int] = MappingProxyType({})
+) -> dict[str, Signature]:
+    """Return the signatures by name; `dtypes` are DataTypes of tensors that count more than those in `definitions`.
+
+    Raises StartError if a default input can't be read.
+    """
+    return {name: _signature(name, one, dtypes) for name, one in definitions.signature_def.items()}
 
 
 @contextmanager
@@ -172,7 +186,7 @@ def checked_copy(model: SavedModel) -> Iterator[Path]:
     if not model.is_checked:
         yield model.folder
         return
-    graph = serving_graph(read_message(model.folder), model.folder)
+    graph = model.graph()
     check_graph(graph)
     with rewritten(
         model.folder, saved_model_pb2.SavedModel(saved_model_schema_version=1, meta_graphs=[graph])
@@ -212,13 +226,16 @@ def read_message(folder: Path) -> saved_model_pb2.SavedModel:
         ) from exc
 
 
-def serving_graph(message: saved_model_pb2.SavedModel, folder: Path) -> meta_graph_pb2.MetaGraphDef:
-    """Return the graph with the tag "serve"; raises StartError if there is none."""
+def serving_graph(
+    message: saved_model_pb2.SavedModel, folder: Path, tags: frozenset[str] = SERVE_TAGS
+) -> meta_graph_pb2.MetaGraphDef:
+    """Return the graph with exactly these tags; raises StartError if there is none."""
     for graph in message.meta_graphs:
-        if list(graph.meta_info_def.tags) == [SERVE_TAG]:
+        if tags == set(graph.meta_info_def.tags):
             return graph
+    wanted = ",".join(sorted(tags))
     raise StartError(
-        f'{folder / "saved_model.pb"} holds no graph with the tag "{SERVE_TAG}": it is empty, broken or was '
+        f'{folder / "saved_model.pb"} holds no graph with the tag "{wanted}": it is empty, broken or was '
         "exported for something else; export the model again.",
         Code.NOT_FOUND,
     )
@@ -230,20 +247,26 @@ def ir_of(folder: Path) -> Path | None:
     return path if path.is_file() else None
 
 
-def digest(folder: Path) -> bytes:
-    """Return the SHA-256 of the graph and the variables in `folder`, to detect changes.
+def digest(model: SavedModel) -> bytes:
+    """Return the SHA-256 of the files that the model consists of now, to detect changes.
 
     Raises StartError if a file can't be read.
     """
+    folder = model.folder
     whole = hashlib.sha256()
     parts = (*sorted((folder / "variables").glob("variables.*")), *sorted((folder / IR_FILE.parent).glob("model.*")))
-    for path in (folder / "saved_model.pb", *parts):
+    for path in (folder / (TFLITE_FILE if model.is_tflite else "saved_model.pb"), *parts):
         try:
             with path.open("rb") as file:
                 whole.update(hashlib.file_digest(file, "sha256").digest())
         except OSError as exc:
             raise unreadable(path, exc) from exc
     return whole.digest()
+
+
+def changed(folder: Path) -> StartError:
+    """Return the error for files that are not those that were loaded."""
+    return StartError(f"{folder} has changed since it was loaded: add the new files as a new version.")
 
 
 def _has_variables(graph: meta_graph_pb2.MetaGraphDef) -> bool:
@@ -255,9 +278,9 @@ def _has_variables(graph: meta_graph_pb2.MetaGraphDef) -> bool:
     return any(getattr(node, "op", None) in _VARIABLE_OPS for node in nodes())
 
 
-def _signature(name: str, definition: meta_graph_pb2.SignatureDef) -> Signature:
+def _signature(name: str, definition: meta_graph_pb2.SignatureDef, dtypes: Mapping[str, int]) -> Signature:
     def specs(tensors: Mapping[str, meta_graph_pb2.TensorInfo]) -> dict[str, TensorSpec]:
-        return {alias: _tensor_spec(alias, tensors[alias]) for alias in sorted(tensors)}
+        return {alias: _tensor_spec(alias, tensors[alias], dtypes) for alias in sorted(tensors)}
 
     try:
         defaults = {alias: to_array(tensor, _MAX_DEFAULT_BYTES) for alias, tensor in definition.defaults.items()}
@@ -266,6 +289,6 @@ def _signature(name: str, definition: meta_graph_pb2.SignatureDef) -> Signature:
     return Signature(name, specs(definition.inputs), specs(definition.outputs), MappingProxyType(defaults))
 
 
-def _tensor_spec(alias: str, info: meta_graph_pb2.TensorInfo) -> TensorSpec:
+def _tensor_spec(alias: str, info: meta_graph_pb2.TensorInfo, dtypes: Mapping[str, int]) -> TensorSpec:
     shape = None if info.tensor_shape.unknown_rank else tuple(dim.size for dim in info.tensor_shape.dim)
-    return TensorSpec(alias, info.name, info.dtype, shape)
+    return TensorSpec(alias, info.name, dtypes.get(info.name, info.dtype), shape)

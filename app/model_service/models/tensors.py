@@ -167,15 +167,19 @@ def _converted(values: Array, kind: Kind) -> Array:
     return values.astype(kind.dtype)
 
 
-def to_tensor(array: Array, number: int) -> tensor_pb2.TensorProto:
+def to_tensor(array: Array, number: int, as_content: bool = False) -> tensor_pb2.TensorProto:
     """Return `array` as a TensorProto of the DataType `number`, with its values in the typed field.
 
-    TensorFlow Serving sends typed fields by default, and clients read `float_val` of the answer.
+    TensorFlow Serving sends typed fields by default, and clients read `float_val` of the answer. With `as_content`
+    numbers are sent as `tensor_content`; strings are not, because clients without TensorFlow could not read them.
     """
     kind = KINDS[number]
     tensor = tensor_pb2.TensorProto(dtype=number)
     for size in array.shape:
         tensor.tensor_shape.dim.add(size=size)
+    if as_content and not kind.is_string:
+        tensor.tensor_content = array.astype(kind.dtype.newbyteorder("<"), copy=False).tobytes()
+        return tensor
     flat = np.ascontiguousarray(array).reshape(-1)
     if kind.dtype == np.float16:
         flat = flat.view(np.uint16)

@@ -6,7 +6,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Generic, TypeVar
+from typing import Generic, TypeVar
 
 from grpc import StatusCode
 from prometheus_client import CollectorRegistry, Counter, Histogram, generate_latest
@@ -19,7 +19,7 @@ from model_service.models.servables import OTHERS, Servables
 from model_service.models.tensors import Array
 from model_service.observability.readiness import Readiness
 from model_service.prediction.executor import InferenceExecutor
-from serving_common.tensorflow_protos import ParseError, descriptor_pb2, descriptor_pool, message_factory, text_format
+from serving_common.tensorflow_protos import ParseError, config_message, text_format
 
 DEFAULT_PATH = "/monitoring/prometheus/metrics"
 
@@ -43,7 +43,10 @@ def read_path(config_file: str) -> str | None:
     if not config_file:
         return None
     try:
-        config = text_format.Parse(Path(config_file).read_text(encoding="utf-8"), _monitoring_config())
+        config = text_format.Parse(
+            Path(config_file).read_text(encoding="utf-8"),
+            config_message("MonitoringConfig", prometheus_config={"enable": bool, "path": str}),
+        )
     except (OSError, UnicodeDecodeError, ParseError) as exc:
         raise StartError(f"--monitoring_config_file={config_file} can't be read: {one_line(exc)}.") from exc
     if not config.prometheus_config.enable:
@@ -52,24 +55,6 @@ def read_path(config_file: str) -> str | None:
     if not path.startswith("/"):
         raise StartError(f"--monitoring_config_file={config_file}: the path must begin with a slash, but it is {path}.")
     return path
-
-
-def _monitoring_config() -> Any:
-    """Make an empty MonitoringConfig, which the package tensorflow-serving-api lacks.
-
-    It is TensorFlow Serving's config/monitoring_config.proto; in text form only the names count.
-    """
-    field = descriptor_pb2.FieldDescriptorProto
-    file = descriptor_pb2.FileDescriptorProto(name="monitoring_config.proto", syntax="proto3")
-    file.message_type.add(name="PrometheusConfig").field.extend(
-        [field(name="enable", number=1, type=field.TYPE_BOOL), field(name="path", number=2, type=field.TYPE_STRING)]
-    )
-    file.message_type.add(name="MonitoringConfig").field.add(
-        name="prometheus_config", number=1, type=field.TYPE_MESSAGE, type_name=".PrometheusConfig"
-    )
-    pool = descriptor_pool.DescriptorPool()
-    pool.Add(file)
-    return message_factory.GetMessageClass(pool.FindMessageTypeByName("MonitoringConfig"))()
 
 
 SomeMetric = TypeVar("SomeMetric", Counter, Histogram)

@@ -27,7 +27,7 @@ _PROPAGATOR = TraceContextTextMapPropagator()
 def export_request(tracer: Tracer, record: RequestRecord) -> str:
     """Make the spans of a request that has ended; return the trace id, 32 hexadecimal digits."""
     parent = _PROPAGATOR.extract(record.metadata, Context())
-    span = tracer.start_span("Predict", parent, SpanKind.SERVER, _attributes(record), None, record.arrived_ns)
+    span = tracer.start_span(record.api, parent, SpanKind.SERVER, _attributes(record), None, record.arrived_ns)
     below = set_span_in_context(span, Context())
     for name, began, ended in (
         ("queue", record.arrived, record.began or record.ended),
@@ -45,7 +45,7 @@ def export_request(tracer: Tracer, record: RequestRecord) -> str:
 def _attributes(record: RequestRecord) -> dict[str, str | int]:
     attributes: dict[str, str | int] = {
         "rpc.system": "grpc" if record.entrypoint == "GRPC" else "http",
-        "rpc.method": "Predict",
+        "rpc.method": record.api,
         "rpc.grpc.status_code": record.code.value[0],
         "request_id": record.request_id,
         "model.name": record.model_name,

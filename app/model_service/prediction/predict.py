@@ -1,7 +1,7 @@
 """The methods of both APIs, independent of gRPC and HTTP: request message in, response message out, or a ServingError.
 
-The checks have TensorFlow Serving's order and texts. One check is additional: dtype and shape of every input are
-compared with the signature before the computation, so that the error can say what was expected.
+The checks have TensorFlow Serving's order and texts. One check is additional: the dtype of every input is compared with
+the signature before the computation, so that the error can say what was expected.
 """
 
 from collections.abc import Mapping, Sequence
@@ -15,33 +15,37 @@ from model_service.prediction import validation
 from serving_common.tensorflow_protos import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
 
 
-def predict(servables: Servables, request: predict_pb2.PredictRequest, max_bytes: int) -> predict_pb2.PredictResponse:
-    """Answer PredictionService.Predict. Inputs and outputs may take `max_bytes` of memory each. Raises ServingError."""
+def predict(
+    servables: Servables, request: predict_pb2.PredictRequest, options: validation.Options
+) -> predict_pb2.PredictResponse:
+    """Answer PredictionService.Predict. Raises ServingError."""
     validation.check_has_spec(request)
     with servables.use(request.model_spec) as servable:
         signature = servable.signature(request.model_spec.signature_name)
         if signature is None:
             raise failed_precondition(f'Serving signature key "{request.model_spec.signature_name}" not found.')
+        if options.check_method_names:
+            validation.check_method(servable.model.signature_defs.signature_def[signature.name])
         validation.check_aliases(signature, request.inputs.keys())
-        unread = validation.read_tensors(request.inputs, max_bytes)
+        unread = validation.read_tensors(request.inputs, options.max_bytes)
         outputs = validation.requested_outputs(signature, request.output_filter)
         for alias, tensor in unread.items():
-            validation.check_tensor(tensor.kind.dtype, tensor.shape, signature.inputs[alias])
-        inputs = {alias: tensor.to_array() for alias, tensor in unread.items()}
+            validation.check_dtype(tensor.kind.dtype, signature.inputs[alias])
+        inputs = validation.to_arrays(unread)
         results = servable.engines[signature.name].run({**signature.defaults, **inputs}, outputs)
-        return _response(servable, signature, results, max_bytes)
+        return _response(servable, signature, results, options)
 
 
 def _response(
-    servable: Servable, signature: Signature, results: Mapping[str, Array], max_bytes: int
+    servable: Servable, signature: Signature, results: Mapping[str, Array], options: validation.Options
 ) -> predict_pb2.PredictResponse:
-    check_size(results, max_bytes)
+    check_size(results, options.max_bytes)
     response = predict_pb2.PredictResponse()
     response.model_spec.name = servable.name
     response.model_spec.version.value = servable.version
     response.model_spec.signature_name = signature.name
     for alias, array in results.items():
-        response.outputs[alias].CopyFrom(to_tensor(array, signature.outputs[alias].dtype))
+        response.outputs[alias].CopyFrom(to_tensor(array, signature.outputs[alias].dtype, options.as_content))
     return response
 
 
@@ -75,7 +79,7 @@ def run(
     """Return `outputs` as arrays, by alias. The signature's defaults replace missing inputs. Raises ServingError."""
     complete = {**signature.defaults, **inputs}
     for alias, spec in signature.inputs.items():
-        validation.check_tensor(complete[alias].dtype, complete[alias].shape, spec)
+        validation.check_dtype(complete[alias].dtype, spec)
     return servable.engines[signature.name].run(complete, outputs)
 
 

@@ -26,11 +26,13 @@ logger = logging.getLogger("call")
 class RequestRecord:
     """The data of one prediction. Times are seconds on the clock of `time.perf_counter`; None means not yet.
 
-    `metadata` are the gRPC metadata or the HTTP headers, with names in lower case. Only those of the trace are kept.
+    `api` is the method, such as "Predict". `metadata` are the gRPC metadata or the HTTP headers, with names in lower
+    case. Only those of the trace are kept.
     """
 
-    def __init__(self, entrypoint: str, model_name: str, metadata: Mapping[str, str]) -> None:
+    def __init__(self, entrypoint: str, model_name: str, metadata: Mapping[str, str], api: str = "Predict") -> None:
         self.entrypoint = entrypoint
+        self.api = api
         self.model_name = model_name[:_MAX_NAME]
         self.metadata = {name: metadata.get(name, "")[:_MAX_TRACE] for name in _TRACE_HEADERS if name in metadata}
         self.request_id = metadata.get("x-request-id", "")[:_MAX_ID]
@@ -87,9 +89,11 @@ class RequestLogger:
         self._waited = waited
 
     @contextmanager
-    def record(self, entrypoint: str, model_name: str, metadata: Mapping[str, str]) -> Iterator[RequestRecord]:
+    def record(
+        self, entrypoint: str, model_name: str, metadata: Mapping[str, str], api: str = "Predict"
+    ) -> Iterator[RequestRecord]:
         """Yield the record of the prediction that the block answers."""
-        record = RequestRecord(entrypoint, model_name, metadata)
+        record = RequestRecord(entrypoint, model_name, metadata, api)
         try:
             yield record
             record.code = StatusCode.OK
@@ -106,7 +110,7 @@ class RequestLogger:
         trace_id = self._export(record) if self._export else ""
         if self._is_logged:
             fields = record.fields() | ({"trace_id": trace_id} if trace_id else {})
-            logger.info("Predict %s", record.code.name, extra=fields)
+            logger.info("%s %s", record.api, record.code.name, extra=fields)
 
 
 def _microseconds(began: float | None, ended: float | None) -> int | None:

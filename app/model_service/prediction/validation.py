@@ -1,25 +1,49 @@
 """Checks a request before it is computed. The texts are TensorFlow Serving's."""
 
 from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 from typing import Any
 
+import grpc
 import numpy as np
 
-from model_service.errors import invalid_argument
+from model_service.errors import ServingError, invalid_argument
 from model_service.models.saved_model import Signature, TensorSpec
-from model_service.models.tensors import KINDS, Unread, size_of
+from model_service.models.tensors import KINDS, Array, Unread, size_of
 from model_service.models.tensors import read as read_tensor
-from serving_common.tensorflow_protos import get_model_metadata_pb2, get_model_status_pb2, predict_pb2, tensor_pb2
+from serving_common.tensorflow_protos import meta_graph_pb2, tensor_pb2
+
+PREDICT, CLASSIFY, REGRESS = (f"tensorflow/serving/{name}" for name in ("predict", "classify", "regress"))
 
 
-def check_has_spec(
-    request: predict_pb2.PredictRequest
-    | get_model_metadata_pb2.GetModelMetadataRequest
-    | get_model_status_pb2.GetModelStatusRequest,
-) -> None:
-    """Raise ServingError unless the request names a model."""
+@dataclass(frozen=True)
+class Options:
+    """How requests are checked and answered. Inputs and outputs may take `max_bytes` of memory each.
+
+    With `check_method_names`, a signature's `method_name` must fit the method. With `as_content`, tensors are sent as
+    `tensor_content`.
+    """
+
+    max_bytes: int
+    check_method_names: bool = False
+    as_content: bool = False
+
+
+def check_has_spec(request: Any) -> None:
+    """Raise ServingError unless the request, one with a `model_spec`, names a model."""
     if not request.HasField("model_spec"):
         raise invalid_argument("Missing ModelSpec")
+
+
+def check_method(definition: meta_graph_pb2.SignatureDef) -> None:
+    """Raise ServingError unless Predict may call the signature (`--enable_signature_method_name_check`)."""
+    allowed = (PREDICT, CLASSIFY, REGRESS)
+    if definition.method_name not in allowed:
+        raise ServingError(
+            grpc.StatusCode.INTERNAL,
+            f"Expected prediction signature method_name to be one of {{{', '.join(allowed)}}}. "
+            f"Was: {definition.method_name}",
+        )
 
 
 def check_aliases(signature: Signature, sent: Sequence[str]) -> None:
@@ -65,6 +89,17 @@ def read_tensors(tensors: Mapping[str, tensor_pb2.TensorProto], max_bytes: int) 
     return read
 
 
+def to_arrays(unread: Mapping[str, Unread]) -> dict[str, Array]:
+    """Return the tensors as arrays; raises ServingError for a shape that numpy can't have, as with 65 dimensions."""
+    arrays: dict[str, Array] = {}
+    for alias, tensor in unread.items():
+        try:
+            arrays[alias] = tensor.to_array()
+        except ValueError as exc:
+            raise invalid_argument(f"tensor parsing error: {alias}") from exc
+    return arrays
+
+
 def requested_outputs(signature: Signature, output_filter: Sequence[str]) -> list[str]:
     """Return the requested outputs, or all if none is requested; raises ServingError for a wrong name."""
     wanted: list[str] = []
@@ -80,20 +115,12 @@ def requested_outputs(signature: Signature, output_filter: Sequence[str]) -> lis
     return wanted or list(signature.outputs)
 
 
-def check_tensor(dtype: np.dtype[Any], shape: tuple[int, ...], spec: TensorSpec) -> None:
-    """Raise ServingError unless dtype and shape of an input match the signature."""
+def check_dtype(dtype: np.dtype[Any], spec: TensorSpec) -> None:
+    """Raise ServingError unless an input has the signature's dtype. Its shape is the engine's matter."""
     expected = KINDS[spec.dtype]
     if dtype != expected.dtype:
         sent = next(kind.name for kind in KINDS.values() if kind.dtype == dtype)
         raise invalid_argument(f"Expects input {spec.alias} to be {expected.name} but {sent} is provided")
-    if not spec.accepts(shape):
-        raise invalid_argument(
-            f"Expects input {spec.alias} to have shape {_shape(spec.shape)} but {_shape(shape)} is provided"
-        )
-
-
-def _shape(shape: tuple[int, ...] | None) -> str:
-    return f"[{','.join('?' if size < 0 else str(size) for size in shape or ())}]"
 
 
 def _names(names: Sequence[str] | Mapping[str, object]) -> str:

@@ -15,6 +15,7 @@ from model_service.models.saved_model import DEFAULT_SIGNATURE, SavedModel, Sign
 from model_service.models.servables import Servable, Servables
 from model_service.models.tensors import KINDS, Array
 from model_service.prediction import predict as prediction
+from model_service.prediction.validation import Options
 from serving_common.tensorflow_protos import DecodeError, load_prediction_log, predict_pb2
 
 logger = logging.getLogger(__name__)
@@ -67,7 +68,7 @@ def _replay(servable: Servable, path: Path, iterations: int, max_bytes: int) -> 
             request.model_spec.name = servable.name
             request.model_spec.ClearField("version_choice")
             for _ in range(max(iterations, _untouched_infer_requests(servable, request, touched))):
-                prediction.predict(servables, request, max_bytes)
+                prediction.predict(servables, request, Options(max_bytes))
     except ServingError as exc:
         raise StartError(f"A warmup request in {path} failed ({exc.message}): record them again.") from exc
 

@@ -1,12 +1,16 @@
-"""Estimates the memory of a serialized PredictRequest without parsing it.
+"""Estimates the memory of a serialized request without parsing it.
 
 A parser creates an object for each field, so two bytes on the wire may become hundreds in memory. That is why the
 fields are counted first. The values of tensors are skipped; in a normal message they are nearly all of its bytes.
 """
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+import numpy as np
 
 from model_service.errors import invalid_argument
+from model_service.models.tensors import Array
 
 # Limit for everything except the values of tensors: names, shapes, options.
 MAX_OTHER_BYTES = 64 << 10
@@ -17,18 +21,42 @@ MAX_FIELDS = 50_000
 _OTHER_EXPANSION = 32
 _CONTENT_EXPANSION = 3
 _STRING_EXPANSION = 3
+# Their copies, and what the graph reads in them: a number has eight bytes there, and one or more on the wire.
+_EXAMPLE_EXPANSION = 8
 _FIELD_BYTES = 200
 
 _INPUTS = 2
 _MAP_VALUE = 2
 _TENSOR_CONTENT = 4
 _STRING_VAL = 8
+# Of an Input, and of a list of examples in it. Only the second one has a context.
+_EXAMPLES, _EXAMPLES_WITH_CONTEXT = 1, 2
+_EXAMPLE, _CONTEXT = 1, 2
 # The same for the packed numbers of a TensorProto, by field number. A number of 4 or 8 bytes may have one byte on the
 # wire, and a list that grows allocates up to twice its size.
 _PACKED_EXPANSION = {5: 3, 6: 3, 7: 11, 9: 3, 10: 19, 11: 4, 12: 3, 13: 11, 16: 11, 17: 19}
 
 _VARINT, _FIXED64, _LENGTH_DELIMITED, _FIXED32 = 0, 1, 2, 5
-_MALFORMED = "The message is not a valid PredictRequest"
+
+
+@dataclass
+class Examples:
+    """The serialized examples of a request, each to be read after the contexts. Nothing of the message is copied yet.
+
+    `head` is the request without them, and `memory` an upper limit of the memory for reading them, in bytes.
+    """
+
+    parts: list[bytes | memoryview] = field(default_factory=list)
+    contexts: list[bytes | memoryview] = field(default_factory=list)
+    head: bytes = b""
+    memory: int = 0
+
+    def to_array(self) -> Array:
+        """Return the examples as an array of bytes."""
+        context = b"".join(self.contexts)
+        array = np.empty(len(self.parts), np.object_)
+        array[:] = [b"".join((context, part)) for part in self.parts]
+        return array
 
 
 def memory_of(message: bytes) -> int:
@@ -38,23 +66,63 @@ def memory_of(message: bytes) -> int:
 
     Raises ServingError INVALID_ARGUMENT if it is no PredictRequest, or if it has too many fields or bytes of names.
     """
-    return _Scan(message).memory
+    scan = _Scan(message, "PredictRequest")
+    scan.read(scan.scan_tensor_map)
+    return scan.memory
+
+
+def read_examples(message: bytes, name: str) -> Examples:
+    """Return the examples of a ClassificationRequest, RegressionRequest or MultiInferenceRequest, its `name`.
+
+    Raises ServingError INVALID_ARGUMENT as `memory_of` does.
+    """
+    scan = _Scan(message, name)
+    examples = scan.examples
+    examples.head = scan.read(scan.scan_examples)
+    copies = sum(map(len, examples.parts)) + sum(map(len, examples.contexts)) * len(examples.parts)
+    examples.memory = scan.memory + copies * _EXAMPLE_EXPANSION
+    return examples
 
 
 class _Scan:
-    def __init__(self, message: bytes) -> None:
+    def __init__(self, message: bytes, name: str) -> None:
         self._message = message
+        self._malformed = f"The message is not a valid {name}"
         self._fields = 0
         self._other = 0
+        self.examples = Examples()
         self.memory = len(message)
-        for number, kind, start, end in self._walk(0, len(message)):
+
+    def read(self, scan_input: Callable[[int, int], None]) -> bytes:
+        """Count the whole message; return it without the inputs, which `scan_input` counts."""
+        others: list[bytes] = []
+        begin = 0
+        for number, kind, start, end in self._walk(0, len(self._message)):
             if number == _INPUTS and kind == _LENGTH_DELIMITED:
-                self._scan_input(start, end)
+                scan_input(start, end)
             else:
                 self._count_other(end - start)
+                others.append(self._message[begin:end])
+            begin = end
         self.memory += self._other * _OTHER_EXPANSION + self._fields * _FIELD_BYTES
+        return b"".join(others)
 
-    def _scan_input(self, start: int, end: int) -> None:
+    def scan_examples(self, start: int, end: int) -> None:
+        """Collect the examples of an Input: a list of them, or a list with a context for all."""
+        view = memoryview(self._message)
+        found = {_EXAMPLE: self.examples.parts, _CONTEXT: self.examples.contexts}
+        for number, kind, first, last in self._walk(start, end):
+            if kind != _LENGTH_DELIMITED or number not in (_EXAMPLES, _EXAMPLES_WITH_CONTEXT):
+                self._count_other(last - first)
+                continue
+            for inner, inner_kind, at, to in self._walk(first, last):
+                if inner_kind == _LENGTH_DELIMITED and 0 < inner <= number:
+                    found[inner].append(view[at:to])
+                else:
+                    self._count_other(to - at)
+
+    def scan_tensor_map(self, start: int, end: int) -> None:
+        """Count an entry of a PredictRequest's inputs."""
         self._count_other(0)
         for number, kind, first, last in self._walk(start, end):
             if number == _MAP_VALUE and kind == _LENGTH_DELIMITED:
@@ -101,9 +169,9 @@ class _Scan:
             elif kind == _FIXED64:
                 position += 8
             else:
-                raise invalid_argument(_MALFORMED)
+                raise invalid_argument(self._malformed)
             if position > end:
-                raise invalid_argument(_MALFORMED)
+                raise invalid_argument(self._malformed)
             yield tag >> 3, kind, start, position
 
     def _varint(self, position: int, end: int) -> tuple[int, int]:
@@ -116,4 +184,4 @@ class _Scan:
             value |= (byte & 127) << shift
             if byte < 128:
                 return value, position
-        raise invalid_argument(_MALFORMED)
+        raise invalid_argument(self._malformed)

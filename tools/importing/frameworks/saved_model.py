@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 
 from model_service.errors import StartError
-from model_service.models.saved_model import SERVE_TAG, checked_copy, read_saved_model
+from model_service.models.saved_model import SERVE_TAGS, checked_copy, read_saved_model
 from serving_common.tensorflow_protos import types_pb2
 from tools.importing.frameworks.graph import TensorFlowNetwork, tensorflow
 from tools.importing.network import Array, ImportProblem, spec_of
@@ -49,7 +49,7 @@ def load(folder: Path, wanted: str | None) -> TensorFlowNetwork:
     session = v1.Session(graph=graph)
     try:
         with checked_copy(model) as checked, graph.as_default():
-            v1.saved_model.load(session, [SERVE_TAG], str(checked))
+            v1.saved_model.load(session, SERVE_TAGS, str(checked))
             nodes = sorted({name.partition(":")[0] for name in outputs.values()})
             frozen = v1.graph_util.convert_variables_to_constants(session, graph.as_graph_def(), nodes)
             with tf.Graph().as_default() as bound:
