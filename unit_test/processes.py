@@ -113,7 +113,9 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 
 @contextlib.contextmanager
-def model_server(base_path: str | os.PathLike[str], model_name: str = "CAT-DOG", *flags: str) -> Iterator[ModelServer]:
+def model_server(
+    base_path: str | os.PathLike[str], model_name: str = "CAT-DOG", *flags: str, env: Mapping[str, str] | None = None
+) -> Iterator[ModelServer]:
     """Run the embedded model server on `base_path`, a folder of versions; yield it when it serves."""
     grpc_port, rest_port = free_port(), free_port()
     command = [
@@ -126,5 +128,5 @@ def model_server(base_path: str | os.PathLike[str], model_name: str = "CAT-DOG",
         f"--model_base_path={os.fspath(base_path)}",
         *flags,
     ]
-    with running(command, lambda: answers(f"http://127.0.0.1:{rest_port}/readyz")) as started:
+    with running(command, lambda: answers(f"http://127.0.0.1:{rest_port}/readyz"), env) as started:
         yield ModelServer(started.process, started.log, grpc_port, rest_port)

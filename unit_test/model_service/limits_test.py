@@ -5,6 +5,7 @@ import functools
 import gzip
 import json
 import socket
+import tempfile
 import threading
 import time
 import unittest
@@ -70,7 +71,9 @@ class LimitsTestCase(unittest.TestCase):
         config = ROOT / "app" / "model_service" / "monitoring.config"
         model = ROOT / "prev_trained_models" / "CAT-DOG"
         cls.server = cls.enterClassContext(
-            processes.model_server(model, "CAT-DOG", f"--monitoring_config_file={config}")
+            processes.model_server(
+                model, "CAT-DOG", f"--monitoring_config_file={config}", env={"PYTHONPATH": cls.without_tensorflow()}
+            )
         )
         cls.process = psutil.Process(cls.server.process.pid)
         # This signature is compiled at its first call, and stays in memory.
@@ -80,6 +83,18 @@ class LimitsTestCase(unittest.TestCase):
                 for request in (image, PICTURE):
                     cls.predict(channel)(request.SerializeToString(), timeout=TIMEOUT_S)
         cls.idle_mb = cls.rss_mb()
+
+    @classmethod
+    def without_tensorflow(cls) -> str:
+        """Return a folder for PYTHONPATH that hides TensorFlow. The container has none."""
+        folder = cls.enterClassContext(tempfile.TemporaryDirectory())
+        program = (
+            "import importlib.util as util\n"
+            "find = util.find_spec\n"
+            "util.find_spec = lambda name, *args: None if name == 'tensorflow' else find(name, *args)\n"
+        )
+        Path(folder, "sitecustomize.py").write_text(program, encoding="utf-8")
+        return folder
 
     @classmethod
     def rss_mb(cls) -> float:

@@ -104,7 +104,7 @@ class SocketTest(ListenersTestCase):
         self.assertIn("it exists and is not a socket", done.stderr)
 
 
-@unittest.skipUnless(OPENSSL, "openssl makes the certificates")
+@unittest.skipUnless(OPENSSL, system_packages.why_skipped("openssl"))
 class TlsTest(ListenersTestCase):
     def test_a_client_needs_the_servers_certificate_and_with_client_verify_its_own(self) -> None:
         (key, cert), (client_key, client_cert), (other_key, other_cert) = certificate(), certificate(), certificate()

@@ -79,6 +79,14 @@ class EngineTest(unittest.TestCase):
         with mock.patch.object(factory, "has_tensorflow", return_value=False):
             self.assert_refused(self.load(saved_models() / "half_plus_two" / "1"))
 
+    def test_without_the_memory_for_tensorflow_other_shapes_are_refused(self) -> None:
+        with (
+            mock.patch.object(factory, "free_bytes", return_value=300 << 20),
+            self.assertLogs(tensorflow_engine.logger, "WARNING") as logs,
+        ):
+            self.assert_refused(self.load(saved_models() / "half_plus_two" / "1"))
+        self.assertIn("TensorFlow needs 1536 MiB, and 300 MiB of memory are free", logs.output[0])
+
     def test_shapes_that_fit_need_no_tensorflow(self) -> None:
         with mock.patch.object(tensorflow_engine, "open_session", side_effect=AssertionError):
             engine = self.load(saved_models() / "half_plus_two" / "1")

@@ -15,7 +15,17 @@ class SystemPackagesTest(unittest.TestCase):
         with patch.object(system_packages, "find", return_value=None), patch.object(sys, "platform", "linux"):
             packages = [program.package for program in system_packages.missing()]
             report = system_packages.report()
-        expected = ["chromium", "nodejs", "curl", "nginx-light", "haproxy", "prometheus", "docker-compose", "wrk"]
+        expected = [
+            "chromium",
+            "nodejs",
+            "curl",
+            "nginx-light",
+            "haproxy",
+            "openssl",
+            "prometheus",
+            "docker-compose",
+            "wrk",
+        ]
         self.assertEqual(packages, expected)
         for program in system_packages.PROGRAMS[1:]:
             self.assertRegex(report, f"{program.name}. Not tested: {program.without}. .*install {program.package}\\n")

@@ -17,10 +17,14 @@ from model_service.engines.parallelism import Threads
 from model_service.engines.tensorflow import AnyShapeEngine, Session, Shapes, SharedSession, TensorFlowEngine
 from model_service.errors import StartError
 from model_service.models.engine import Engine
+from model_service.models.free_memory import free_bytes
 from model_service.models.saved_model import SavedModel, Signature, changed, digest, ir_of
 from serving_common.tensorflow_protos import TensorFlowMissing, has_tensorflow
 
 logger = logging.getLogger(__name__)
+
+# The memory of TensorFlow itself, with a small model and its calls.
+_TENSORFLOW_BYTES = 1536 << 20
 
 
 def load_engines(model: SavedModel, threads: Threads, at_load: Container[str]) -> dict[str, Engine]:
@@ -60,6 +64,12 @@ def _load_later(
     if digest(model) != seen:
         raise changed(model.folder)
     if not model.is_tflite:
+        free = free_bytes()
+        if not session.is_open and free is not None and free < _TENSORFLOW_BYTES:
+            # A client's request may not push the process over the limit of its container.
+            raise StartError(
+                f"TensorFlow needs {_TENSORFLOW_BYTES >> 20} MiB, and {free >> 20} MiB of memory are free."
+            )
         return TensorFlowEngine(session.open(), signature, threads.callers)
     inputs = {alias: replace(signature.inputs[alias], shape=shape) for alias, shape in shapes}
     outputs = {alias: replace(spec, shape=None) for alias, spec in signature.outputs.items()}

@@ -68,6 +68,11 @@ class SharedSession:
         self._lock = threading.Lock()
         self._session: Session | None = None
 
+    @property
+    def is_open(self) -> bool:
+        """Whether the memory for it is in use already."""
+        return self._session is not None
+
     def open(self) -> Session:
         """Return the session; raises TensorFlowMissing and StartError, see `open_session`."""
         with self._lock:
