@@ -9,7 +9,8 @@ and Windows and for every Python that run.py accepts. The lock files of the cont
 lock file, so containers install what the tests ran with.
 
 `python run.py serve` installs requirements-serve.lock. requirements-serve.wheels has the names of its wheels. With them
-a test checks without the internet that each package has a wheel for each Python and system in `TARGETS`.
+a test checks without the internet that each package has a wheel for each Python and system in `TARGETS`. They contain
+the wheels of the containers. Those of the image with TensorFlow have a file of their own.
 """
 
 import argparse
@@ -26,6 +27,7 @@ from packaging.utils import parse_wheel_filename
 ROOT = Path(__file__).resolve().parent.parent
 WITHIN_ROOT = "--constraint=requirements.lock"
 WITHOUT_TENSORFLOW = "--excludes=tools/lock_without.txt"
+WITHOUT_BUILDERS = "--excludes=tools/lock_without_builders.txt"
 # The first one contains everything. The containers install the last one without its dependency, TensorFlow.
 LOCKED = {
     "requirements.txt": [],
@@ -33,6 +35,7 @@ LOCKED = {
     "requirements-check.txt": [WITHIN_ROOT, WITHOUT_TENSORFLOW],
     "app/preprocess_service/requirements.txt": [WITHIN_ROOT],
     "app/model_service/requirements.txt": [WITHIN_ROOT],
+    "app/model_service/requirements-tensorflow.txt": [WITHIN_ROOT, WITHOUT_BUILDERS],
     "app/requirements-messages.txt": [WITHIN_ROOT, "--no-deps"],
 }
 # The oldest Python that run.py accepts. Packages that only newer Pythons need are in the lock file with a marker.
@@ -52,7 +55,11 @@ TARGETS = {
     "macOS arm64": ({"sys_platform": "darwin", "platform_machine": "arm64"}, [*tags.mac_platforms((14, 0), "arm64")]),
     "Windows x86-64": ({"sys_platform": "win32", "platform_machine": "AMD64"}, ["win_amd64"]),
 }
-SERVE_WHEELS = "requirements-serve.wheels"
+# Lock file -> the Pythons and systems that its file of wheels is for. Containers have Python 3.11.
+WHEELS = {
+    "requirements-serve.lock": (PYTHONS, tuple(TARGETS)),
+    "app/model_service/requirements-tensorflow.lock": (PYTHONS[:1], ("Linux x86-64", "Linux arm64")),
+}
 
 
 def main() -> int:
@@ -68,14 +75,20 @@ def main() -> int:
             print(f"{requirements} can't be locked; see the output above", file=sys.stderr)
             return 1
         print(f"{lock_of(requirements)}: written from {requirements}", flush=True)
-    write_wheels()
-    print(f"{SERVE_WHEELS}: written", flush=True)
+    for name in WHEELS:
+        write_wheels(name)
+        print(f"{wheels_of(name)}: written", flush=True)
     return 0
 
 
 def lock_of(requirements: str) -> str:
     """Return the name of a requirements file's lock file."""
     return Path(requirements).with_suffix(".lock").as_posix()
+
+
+def wheels_of(name: str) -> str:
+    """Return the name of the file with the wheels of a lock file."""
+    return Path(name).with_suffix(".wheels").as_posix()
 
 
 def compile_command(requirements: str, options: list[str]) -> list[str]:
@@ -93,16 +106,13 @@ def wheel_tags(python: tuple[int, int], platforms: list[str]) -> frozenset[tags.
     return frozenset([*own, *anywhere])
 
 
-def write_wheels() -> None:
-    """Write SHA-256 and file name of each wheel of the serving lock file that fits one of `TARGETS`."""
-    usable = {tag for python in PYTHONS for _, platforms in TARGETS.values() for tag in wheel_tags(python, platforms)}
-    lines = sorted(
-        (name, digest)
-        for name, digest in _wheels(lock_of("requirements-serve.txt"))
-        if parse_wheel_filename(name)[3] & usable
-    )
-    text = "".join(f"{digest}  {name}\n" for name, digest in lines)
-    (ROOT / SERVE_WHEELS).write_text(text, encoding="utf-8", newline="\n")
+def write_wheels(name: str) -> None:
+    """Write SHA-256 and file name of each wheel of a lock file that fits one of its Pythons and systems."""
+    pythons, systems = WHEELS[name]
+    usable = {tag for python in pythons for system in systems for tag in wheel_tags(python, TARGETS[system][1])}
+    lines = sorted((file, digest) for file, digest in _wheels(name) if parse_wheel_filename(file)[3] & usable)
+    text = "".join(f"{digest}  {file}\n" for file, digest in lines)
+    (ROOT / wheels_of(name)).write_text(text, encoding="utf-8", newline="\n")
 
 
 def _wheels(lock: str) -> Iterator[tuple[str, str]]:

@@ -3,9 +3,8 @@
     python model_server.py --port=8500 --rest_api_port=8501 --model_name=CAT-DOG --model_base_path=FOLDER
 
 It serves the highest version in the folder, and later each higher version that appears; with --model_config_file
-several models, and the versions of each that the file asks for. The ports open after the model
-is loaded and warmed up. After SIGTERM or Ctrl-C the running calls are finished first. If the server can't start, it
-writes the reason to stderr in one line.
+several models, and the versions of each that the file asks for. The ports open after the model is loaded and warmed
+up. After SIGTERM or Ctrl-C the running calls are finished first. If the server can't start, it writes why to stderr.
 """
 
 import sys
@@ -14,6 +13,9 @@ from pathlib import Path
 # When this file is the program: replace its folder on the path by the source root, where the packages are.
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[1])
+    from serving_common import process_one
+
+    process_one.end_on_sigterm()
 
 import asyncio
 import logging
@@ -22,7 +24,6 @@ import signal
 import socket
 from collections.abc import Callable, Sequence
 from functools import partial
-from pathlib import Path
 
 from model_service import flags
 from model_service.api.grpc_server import GrpcServer
@@ -235,9 +236,8 @@ async def _run(
         logger.info("Exporting HTTP/REST API at:%s ...", sockets.join(options.bind_address, options.rest_api_port))
     server_context.models.start()
     memory_release = asyncio.create_task(release_unused_memory(server_context.messages))
-    stuck_watch = (
-        asyncio.create_task(_stop_when_stuck(server_context.readiness, stop)) if options.exit_when_stuck else None
-    )
+    stuck = _stop_when_stuck(server_context.readiness, stop) if options.exit_when_stuck else None
+    stuck_watch = asyncio.create_task(stuck) if stuck else None
     await stop.wait()
     if stuck_watch:
         stuck_watch.cancel()

@@ -7,6 +7,8 @@ sub-modules are imported as usual. If a model needs the real TensorFlow, ``load_
 The message classes stay the same.
 """
 
+import atexit
+import gc
 import importlib
 import importlib.util
 import sys
@@ -166,4 +168,6 @@ def load_tensorflow() -> ModuleType:
         spec.loader.exec_module(module)
     except ImportError as exc:
         raise TensorFlowMissing(f"TensorFlow can't be imported: {exc}") from exc
+    # At its end Python would search all of TensorFlow's objects for cycles, which takes seconds.
+    atexit.register(gc.freeze)
     return module

@@ -41,6 +41,25 @@ def instruction(dockerfile: str, name: str) -> list[str]:
     return words
 
 
+def entrypoint(dockerfile: str, *added: str, **environment: str) -> list[str]:
+    """Return the arguments that the server gets from the image's entrypoint and the arguments of `docker run`."""
+    shell, option, line, *rest = instruction(dockerfile, "^ENTRYPOINT")
+    line = line.replace("exec /usr/bin/tensorflow_model_server", "printf '%s\\n'")
+    return subprocess.run(
+        [shutil.which(Path(shell).name) or shell, option, line, *rest, *added],
+        env=os.environ | environment,
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout.splitlines()
+
+
+def image_flags(*added: str) -> flags.Flags:
+    """Return the flags of the image of the embedded server, as it parses them."""
+    names = {"MODEL_BASE_PATH": "/models", "MODEL_NAME": "M"}
+    return flags.parse(entrypoint("model_service/Dockerfile.embedded", *added, **names))
+
+
 class ComposeTest(unittest.TestCase):
     def test_every_container_is_closed_and_limited(self) -> None:
         """This includes Prometheus and Grafana."""
@@ -129,14 +148,10 @@ class ComposeTest(unittest.TestCase):
 
 class DockerfileTest(unittest.TestCase):
     def test_the_model_server_of_the_image_loads_no_model_that_could_do_more_than_compute(self) -> None:
-        _, _, line = instruction("model_service/Dockerfile.embedded", "^CMD")
-        arguments = [word for word in line.split() if word.startswith("--")]
-        self.assertTrue(flags.parse(arguments).refuse_unsafe_operations)
+        self.assertTrue(image_flags().refuse_unsafe_operations)
 
     def test_no_client_changes_the_models_of_the_image(self) -> None:
-        _, _, line = instruction("model_service/Dockerfile.embedded", "^CMD")
-        arguments = [word for word in line.split() if word.startswith("--")]
-        self.assertFalse(flags.parse([word.rstrip('"]') for word in arguments]).allow_reload_requests)
+        self.assertFalse(image_flags().allow_reload_requests)
 
     def test_no_image_runs_as_root(self) -> None:
         for path in APP.glob("*/Dockerfile*"):
@@ -145,30 +160,33 @@ class DockerfileTest(unittest.TestCase):
                 self.assertEqual(users[-1:], ["1000:1000"])
 
     def test_every_flag_that_tensorflow_serving_gets_is_one_that_the_embedded_server_takes_too(self) -> None:
-        for dockerfile, name in (
-            ("model_service/Dockerfile", "ENTRYPOINT"),
-            ("model_service/Dockerfile.embedded", "CMD"),
-        ):
-            words = instruction(dockerfile, f"^{name}")
-            line = os.path.expandvars(words[2].replace("$MODEL_NAME", "CAT-DOG").replace("$MODEL_CORES", "2"))
+        names = {"MODEL_BASE_PATH": "/models", "MODEL_NAME": "CAT-DOG", "MODEL_CORES": "2"}
+        for dockerfile in ("model_service/Dockerfile", "model_service/Dockerfile.embedded"):
             with self.subTest(dockerfile):
-                parsed = flags.parse([word for word in line.split() if word.startswith("--")])
+                parsed = flags.parse(entrypoint(dockerfile, **names))
                 self.assertEqual(parsed.warnings, ())
                 self.assertEqual((parsed.port, parsed.rest_api_port, parsed.model_name), (8500, 8501, "CAT-DOG"))
+                self.assertEqual(parsed.model_base_path, "/models/CAT-DOG")
                 self.assertEqual(parsed.monitoring_config_file, "/config/monitoring.config")
 
     def test_the_entrypoint_fills_in_the_names_and_passes_on_what_docker_run_adds(self) -> None:
-        shell, option, line, *rest = instruction("model_service/Dockerfile", "^ENTRYPOINT")
-        line = line.replace("exec /usr/bin/tensorflow_model_server", "printf '%s\\n'")
-        done = subprocess.run(
-            [shutil.which("bash") or shell, option, line, *rest, "--enable_batching", "--port=9000"],
-            env=os.environ | {"MODEL_NAME": "M", "MODEL_CORES": "3"},
-            capture_output=True,
-            text=True,
+        words = entrypoint(
+            "model_service/Dockerfile", "--enable_batching", "--port=9000", MODEL_NAME="M", MODEL_CORES="3"
         )
-        words = done.stdout.split()
         self.assertLess({"--model_base_path=/models/M", "--tensorflow_inter_op_parallelism=3"}, set(words))
         self.assertEqual(words[-2:], ["--enable_batching", "--port=9000"])
+
+    def test_the_embedded_image_takes_the_variables_of_tensorflow_servings(self) -> None:
+        names = {"MODEL_BASE_PATH": "/mnt/all models", "MODEL_NAME": "my $(model)"}
+        words = entrypoint("model_service/Dockerfile.embedded", **names)
+        self.assertLess({"--model_name=my $(model)", "--model_base_path=/mnt/all models/my $(model)"}, set(words))
+        text = (APP / "model_service/Dockerfile.embedded").read_text(encoding="utf-8")
+        self.assertRegex(text, r"(?m)^ENV MODEL_BASE_PATH=/models MODEL_NAME=CAT-DOG$")
+
+    def test_of_two_flags_the_one_that_docker_run_adds_counts(self) -> None:
+        parsed = image_flags("--port=9000", "--rest_api_port=0", "--model_name=other name", "--exit_when_stuck=false")
+        self.assertEqual((parsed.port, parsed.rest_api_port, parsed.model_name), (9000, 0, "other name"))
+        self.assertFalse(parsed.exit_when_stuck)
 
     @unittest.skipIf(sys.platform == "win32", "runs in a Linux image")
     def test_tensorflow_servings_health_is_the_models_state(self) -> None:

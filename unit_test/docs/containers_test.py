@@ -1,11 +1,16 @@
 """Tests that the running containers are isolated, limited, healthy, and restart after a crash: ``run.py e2e``."""
 
+import contextlib
 import json
 import os
+import secrets
 import shlex
+import signal
 import subprocess
 import time
 import unittest
+from collections.abc import Sequence
+from pathlib import Path
 from typing import Any
 
 import requests
@@ -14,6 +19,7 @@ from unit_test.utils import URL, predict_image
 
 # The Compose command line for the running pair, in the syntax of a shell.
 COMPOSE = shlex.split(os.environ.get("TEST_COMPOSE", ""))
+ROOT = Path(__file__).parents[2]
 SERVICES = ("model_service", "preprocess_service")
 BACK_SECONDS = 90
 # The largest size that the project promises for the image of the preprocess service, in bytes.
@@ -174,6 +180,57 @@ except OSError as exc:
             with self.subTest(service):
                 self.wait_until_healthy(service)
                 self.assertIn("/readyz", " ".join(inspect(service)["Config"]["Healthcheck"]["Test"]))
+
+    def run_model_server(self, *options: str, arguments: Sequence[str] = ()) -> str:
+        """Start the image of the model server without Compose, as one starts TensorFlow Serving's; return its name."""
+        name = f"cat-dog-e2e-{secrets.token_hex(4)}"
+        image = inspect("model_service")["Image"]
+        self.addCleanup(subprocess.run, ["docker", "rm", "--force", name], capture_output=True)
+        output("docker", "run", "--detach", f"--name={name}", *options, image, *arguments)
+        return name
+
+    def rest_answer(self, name: str, port: int, path: str) -> Any:
+        """Wait until the container answers this path of its REST API with 200, and return the answer."""
+        address = output("docker", "port", name, f"{port}/tcp").splitlines()[0]
+        end = time.monotonic() + BACK_SECONDS
+        while True:
+            with contextlib.suppress(requests.RequestException):
+                answer = requests.get(f"http://{address}{path}", timeout=10)
+                if answer.status_code == 200:
+                    return answer.json()
+            self.assertLess(time.monotonic(), end, output("docker", "logs", name))
+            time.sleep(0.2)
+
+    def test_the_line_for_tensorflow_servings_image_runs_the_model_servers(self) -> None:
+        """Also the arguments behind the image's name count, and SIGTERM reaches the server."""
+        mount = f"--volume={ROOT / 'prev_trained_models' / 'CAT-DOG'}:/models/NAME"
+        ports = ("--publish=127.0.0.1::8500", "--publish=127.0.0.1::8501")
+        name = self.run_model_server(*ports, mount, "--env=MODEL_NAME=NAME")
+        (version,) = self.rest_answer(name, 8501, "/v1/models/NAME")["model_version_status"]
+        self.assertEqual(version["state"], "AVAILABLE")
+        self.assert_ends(name, 0)
+
+    def test_the_last_of_two_flags_counts_and_the_base_path_may_be_another(self) -> None:
+        mount = f"--volume={ROOT / 'prev_trained_models'}:/mnt/all"
+        base_path = ("--env=MODEL_BASE_PATH=/mnt/all", "--read-only", "--tmpfs=/tmp")
+        arguments = ("--rest_api_port=9001", "--model_name=OTHER")
+        name = self.run_model_server("--publish=127.0.0.1::9001", mount, *base_path, arguments=arguments)
+        self.assertTrue(self.rest_answer(name, 9001, "/v1/models/OTHER"))
+
+    def test_it_can_be_stopped_while_it_starts(self) -> None:
+        """Process 1 has no default action for SIGTERM: without a handler Docker would have to kill it."""
+        # Nobody writes to this pipe, so the server waits for its configuration.
+        script = "mkfifo /tmp/pipe && exec /usr/bin/tensorflow_model_server --model_config_file=/tmp/pipe"
+        name = self.run_model_server("--entrypoint=sh", arguments=("-c", script))
+        handled = "print(next(line.split()[1] for line in open('/proc/1/status') if line.startswith('SigCgt')))"
+        end = time.monotonic() + BACK_SECONDS
+        while not int(output("docker", "exec", name, "python", "-c", handled), 16) >> signal.SIGTERM - 1 & 1:
+            self.assertLess(time.monotonic(), end, "no handler for SIGTERM")
+        self.assert_ends(name, 128 + signal.SIGTERM)
+
+    def assert_ends(self, name: str, status: int) -> None:
+        output("docker", "stop", "--time=60", name)
+        self.assertEqual(int(output("docker", "inspect", "--format={{.State.ExitCode}}", name)), status)
 
     def test_a_service_that_crashes_comes_back_and_the_next_request_is_answered(self) -> None:
         # Kill it from inside: Docker does not restart a container that was killed by Docker itself.

@@ -4,6 +4,7 @@ import tempfile
 import unittest
 from pathlib import Path
 from typing import Any
+from unittest import mock
 
 import numpy as np
 
@@ -78,6 +79,12 @@ class ReadSavedModelTest(unittest.TestCase):
             {alias: (tensors.type_name(spec.dtype), spec.shape) for alias, spec in inputs.items()},
             {"values": ("float", (-1, 3)), "counts": ("int32", (-1,))},
         )
+
+    def test_a_read_only_system_without_a_temporary_folder_is_named(self) -> None:
+        message = saved_model.read_message(saved_models() / "image" / "1")
+        self.enterContext(mock.patch.object(tempfile, "tempdir", str(Path(self.folder, "missing"))))
+        with self.assertRaisesRegex(errors.StartError, "temporary files .*No such file.* mount one at /tmp"):
+            self.enterContext(saved_model.rewritten(saved_models() / "image" / "1", message))
 
     def test_the_entry_that_only_initialises_is_no_servable_signature(self) -> None:
         model = saved_model.read_saved_model(saved_models() / "two_signatures" / "1", 1)

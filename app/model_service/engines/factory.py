@@ -84,5 +84,6 @@ def _opened(session: SharedSession, model: SavedModel, reason: str) -> Session:
         return session.open()
     except TensorFlowMissing as exc:
         raise StartError(
-            f"{model.folder} needs TensorFlow ({reason}), but {exc}: pip install tensorflow, or use TensorFlow Serving."
+            f"{model.folder} needs TensorFlow ({reason}), but {exc}: pip install tensorflow, "
+            "build the image with it, or use TensorFlow Serving."
         ) from exc

@@ -6,7 +6,7 @@ import os
 import shutil
 import tempfile
 from collections.abc import Iterator, Mapping
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from types import MappingProxyType
@@ -188,18 +188,23 @@ def checked_copy(model: SavedModel) -> Iterator[Path]:
         return
     graph = model.graph()
     check_graph(graph)
-    with rewritten(
-        model.folder, saved_model_pb2.SavedModel(saved_model_schema_version=1, meta_graphs=[graph])
-    ) as folder:
+    message = saved_model_pb2.SavedModel(saved_model_schema_version=1, meta_graphs=[graph])
+    with rewritten(model.folder, message) as folder:
         yield folder
 
 
 @contextmanager
 def rewritten(source: Path, message: saved_model_pb2.SavedModel) -> Iterator[Path]:
-    """Yield a temporary folder with the SavedModel of `source`, but with `message` as its `saved_model.pb`."""
-    with tempfile.TemporaryDirectory(prefix="model_") as name:
-        folder = Path(name)
-        (folder / "saved_model.pb").write_bytes(message.SerializeToString())
+    """Yield a temporary folder with the SavedModel of `source`, but with `message` as its file; raises StartError."""
+    with ExitStack() as stack:
+        try:
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="model_")))
+            (folder / "saved_model.pb").write_bytes(message.SerializeToString())
+        except OSError as exc:
+            raise StartError(
+                f"{source} needs a folder for temporary files that takes its graph ({exc.strerror}): mount one at /tmp "
+                "(in a container --tmpfs /tmp), or set TMPDIR."
+            ) from exc
         for part in ("variables", "assets"):
             _link(source / part, folder / part)
         yield folder

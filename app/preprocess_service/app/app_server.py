@@ -9,6 +9,9 @@ from pathlib import Path
 # If this file is run as a program, its own folder is first in sys.path. The source root replaces it.
 if __name__ == "__main__":
     sys.path[0] = str(Path(__file__).resolve().parents[2])
+    from serving_common import process_one
+
+    process_one.end_on_sigterm()
 
 import asyncio
 import logging
