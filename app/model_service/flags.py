@@ -33,7 +33,19 @@ class Flags:
     rest_api_port: int = _flag(0, "TCP port for HTTP/REST; 0: none", 0, 65535)
     bind_address: str = _flag("0.0.0.0", "address to listen on (not in TensorFlow Serving)")
     model_name: str = _flag("default", "name under which the model is served")
-    model_base_path: str = _flag("", "folder that holds the version folders (required)")
+    model_base_path: str = _flag("", "folder that holds the version folders (required without --model_config_file)")
+    model_config_file: str = _flag(
+        "", "text form of a ModelServerConfig: the models to serve, in place of --model_name and --model_base_path"
+    )
+    model_config_file_poll_wait_seconds: int = _flag(
+        0, "seconds between two reads of this file; 0 or less: only at the start", -_INT32 - 1
+    )
+    allow_version_labels_for_unavailable_models: bool = _flag(
+        False, "a new version label may name a version that is not loaded yet"
+    )
+    allow_reload_requests: bool = _flag(
+        True, "clients may change the models by HandleReloadConfigRequest (not in TensorFlow Serving)"
+    )
     file_system_poll_wait_seconds: int = _flag(
         1, "seconds between two polls for new versions; 0 or less: only at the start", -_INT32 - 1
     )
@@ -88,7 +100,6 @@ HELP = {flag.name: flag.metadata["text"] for flag in fields(Flags) if flag.metad
 
 # Flags of TensorFlow Serving that this server does not support, and the value with which they change nothing.
 _REFUSED = {
-    "model_config_file": "",
     "enable_per_model_batching_parameters": "false",
     "ssl_config_file": "",
     "grpc_socket_path": "",
@@ -103,14 +114,12 @@ _WITHOUT_EFFECT = frozenset(
     {
         "enable_batching",
         "batching_parameters_file",
-        "model_config_file_poll_wait_seconds",
         "rest_api_num_threads",
         "grpc_max_threads",
         "grpc_channel_arguments",
         "num_load_threads",
         "num_unload_threads",
         "flush_filesystem_caches",
-        "allow_version_labels_for_unavailable_models",
     }
 )
 
@@ -175,7 +184,7 @@ def _checked(flags: Flags) -> Flags:
             f"--max_total_message_bytes must be {least} or more, {_TOTAL_PER_MESSAGE} times --max_message_bytes, "
             f"not {flags.max_total_message_bytes}."
         )
-    if not flags.model_base_path:
+    if not flags.model_base_path and not flags.model_config_file:
         raise FlagError("--model_base_path is required: the folder that holds the version folders.")
     return flags
 

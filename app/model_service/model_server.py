@@ -1,8 +1,9 @@
-"""The embedded model server: TensorFlow Serving's gRPC and REST APIs on one SavedModel, without Docker.
+"""The embedded model server: TensorFlow Serving's gRPC and REST APIs on SavedModels, without Docker.
 
     python model_server.py --port=8500 --rest_api_port=8501 --model_name=CAT-DOG --model_base_path=FOLDER
 
-It serves the highest version in the folder, and later each higher version that appears. The ports open after the model
+It serves the highest version in the folder, and later each higher version that appears; with --model_config_file
+several models, and the versions of each that the file asks for. The ports open after the model
 is loaded and warmed up. After SIGTERM or Ctrl-C the running calls are finished first. If the server can't start, it
 writes the reason to stderr in one line.
 """
@@ -32,10 +33,12 @@ from model_service.engines.parallelism import Threads, queue_length
 from model_service.engines.split_batches import SplitEngine
 from model_service.errors import StartError
 from model_service.flags import Flags
+from model_service.lifecycle import model_config
+from model_service.lifecycle.served_models import Changes, Load, ServedModels
+from model_service.lifecycle.version_poller import Schedule
 from model_service.models.engine import Engine
-from model_service.models.saved_model import latest_version, read_saved_model
-from model_service.models.servables import Servable, Servables, label
-from model_service.models.version_poller import Load, Schedule, VersionPoller
+from model_service.models.saved_model import read_saved_model
+from model_service.models.servables import Servable, Servables
 from model_service.observability.metrics import Monitoring, read_path
 from model_service.observability.readiness import Readiness
 from model_service.prediction.executor import InferenceExecutor
@@ -104,19 +107,19 @@ def _serve(options: Flags) -> int:
         options.tensorflow_inter_op_parallelism,
     )
     monitoring = Monitoring(monitoring_path)
-    load = partial(load_version, options, threads, monitoring)
-    servables = Servables(load_first(options, load))
+    servables = Servables()
+    models = _served_models(options, servables, partial(load_version, options, threads, monitoring))
     executor = InferenceExecutor(threads.callers, queue_length(options.max_queued_requests))
-    readiness = Readiness(servables, executor, options.model_name, options.stuck_call_seconds)
+    readiness = Readiness(servables, executor, options.stuck_call_seconds)
     export = open_export(os.environ, "model_service", VERSION, TRACES_CLOSE_S)
     request_logger = RequestLogger(options.log_calls, _export_request(export), monitoring.waited)
     messages = MessageMemory(options.total_message_bytes, options.max_message_bytes)
     server_context = ServerContext(
-        servables, executor, readiness, monitoring, request_logger, messages, options.max_message_bytes
+        servables, models, executor, readiness, monitoring, request_logger, messages, options.max_message_bytes
     )
     grpc_claim.close()
     with asyncio.Runner(loop_factory=_event_loop) as runner:
-        is_computing = runner.run(_run(options, server_context, load, rest_claim))
+        is_computing = runner.run(_run(options, server_context, rest_claim))
     if export:
         export.close()
     if is_computing:
@@ -143,15 +146,28 @@ def _monitoring_path(options: Flags) -> str | None:
     return path
 
 
-def load_first(options: Flags, load: Load) -> Servable:
-    """Load and warm up the newest version of the model; raises StartError."""
-    version, folder = latest_version(options.model_name, Path(options.model_base_path))
-    servable = load(version, folder)
-    logger.info("Successfully loaded servable version %s", label(servable.name, version))
-    return servable
+def _served_models(options: Flags, servables: Servables, load: Load) -> ServedModels:
+    """Load the models that are configured; raises StartError."""
+    poll_s, retry_s = options.file_system_poll_wait_seconds, options.load_retry_interval_micros / 1e6
+    schedule = Schedule(poll_s, options.max_num_load_retries, retry_s, options.unload_delay_seconds)
+    changes = Changes(
+        options.model_config_file,
+        options.model_config_file_poll_wait_seconds,
+        options.allow_version_labels_for_unavailable_models,
+        options.allow_reload_requests,
+    )
+    models = ServedModels(servables, load, schedule, changes)
+    models.load_first(
+        model_config.read(changes.path)
+        if changes.path
+        else model_config.one_model(options.model_name, options.model_base_path)
+    )
+    return models
 
 
-def load_version(options: Flags, threads: Threads, monitoring: Monitoring, version: int, folder: Path) -> Servable:
+def load_version(
+    options: Flags, threads: Threads, monitoring: Monitoring, name: str, version: int, folder: Path
+) -> Servable:
     """Load and warm up the version in `folder`; raises StartError.
 
     A signature that the warm-up file does not call is compiled at its first call.
@@ -160,13 +176,13 @@ def load_version(options: Flags, threads: Threads, monitoring: Monitoring, versi
     at_load = called_signatures(model) if options.enable_model_warmup else model.signatures
     engines = load_engines(model, threads, at_load)
     timed: dict[str, Engine] = {}
-    for name, engine in engines.items():
-        split = SplitEngine(engine, model.signatures[name], options.max_execution_bytes)
-        timed[name] = monitoring.timed(split, options.model_name)
-    servable = Servable(options.model_name, model, timed)
+    for key, engine in engines.items():
+        split = SplitEngine(engine, model.signatures[key], options.max_execution_bytes)
+        timed[key] = monitoring.timed(split, name)
+    servable = Servable(name, model, timed)
     if options.enable_model_warmup:
         # Clients can read the metrics, so they do not show the server's folders.
-        with monitoring.warmup(Path(options.model_name, folder.name)):
+        with monitoring.warmup(Path(name, folder.name)):
             warm_up(servable, options.num_request_iterations_for_warmup, options.max_message_bytes)
     trim_malloc()
     return servable
@@ -181,7 +197,7 @@ def _event_loop() -> asyncio.AbstractEventLoop:
     return uvloop.new_event_loop()
 
 
-async def _run(options: Flags, server_context: ServerContext, load: Load, rest_claim: socket.socket | None) -> bool:
+async def _run(options: Flags, server_context: ServerContext, rest_claim: socket.socket | None) -> bool:
     """Serve until a signal arrives and the running calls are answered; return whether a thread still runs."""
     stop = _stop_event()
     grpc_server = GrpcServer(server_context, options.enable_grpc_healthcheck_service)
@@ -191,8 +207,7 @@ async def _run(options: Flags, server_context: ServerContext, load: Load, rest_c
     if rest_claim:
         await rest_server.open(rest_claim)
         logger.info("Exporting HTTP/REST API at:%s ...", sockets.join(options.bind_address, options.rest_api_port))
-    poller = _version_poller(options, server_context.servables, load)
-    poller.start()
+    server_context.models.start()
     memory_release = asyncio.create_task(release_unused_memory(server_context.messages))
     stuck_watch = (
         asyncio.create_task(_stop_when_stuck(server_context.readiness, stop)) if options.exit_when_stuck else None
@@ -202,12 +217,12 @@ async def _run(options: Flags, server_context: ServerContext, load: Load, rest_c
         stuck_watch.cancel()
     memory_release.cancel()
     logger.info("Stopping: finishing the running calls")
-    poller.stop()
+    server_context.models.stop()
     server_context.readiness.is_stopping = True
     await grpc_server.announce_end()
     await asyncio.gather(_drain(grpc_server, server_context.executor), rest_server.close())
     server_context.executor.close()
-    return bool(server_context.executor.computing) or poller.is_loading
+    return bool(server_context.executor.computing) or server_context.models.is_loading
 
 
 async def _stop_when_stuck(readiness: Readiness, stop: asyncio.Event) -> None:
@@ -216,12 +231,6 @@ async def _stop_when_stuck(readiness: Readiness, stop: asyncio.Event) -> None:
         await asyncio.sleep(STUCK_CHECK_S)
     logger.error("%s: exiting (--exit_when_stuck)", readiness.failing())
     stop.set()
-
-
-def _version_poller(options: Flags, servables: Servables, load: Load) -> VersionPoller:
-    poll_s, retry_s = options.file_system_poll_wait_seconds, options.load_retry_interval_micros / 1e6
-    schedule = Schedule(poll_s, options.max_num_load_retries, retry_s, options.unload_delay_seconds)
-    return VersionPoller(servables, options.model_name, Path(options.model_base_path), load, schedule)
 
 
 async def _drain(grpc_server: GrpcServer, executor: InferenceExecutor) -> None:

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass
 
+from model_service.lifecycle.served_models import ServedModels
 from model_service.models.servables import Servables
 from model_service.observability.metrics import Monitoring
 from model_service.observability.readiness import Readiness
@@ -15,6 +16,7 @@ class ServerContext:
     """Models, executor, logs and metrics. `max_bytes` is the limit of one message."""
 
     servables: Servables
+    models: ServedModels
     executor: InferenceExecutor
     readiness: Readiness
     monitoring: Monitoring

@@ -133,6 +133,11 @@ class DockerfileTest(unittest.TestCase):
         arguments = [word for word in line.split() if word.startswith("--")]
         self.assertTrue(flags.parse(arguments).refuse_unsafe_operations)
 
+    def test_no_client_changes_the_models_of_the_image(self) -> None:
+        _, _, line = instruction("model_service/Dockerfile.embedded", "^CMD")
+        arguments = [word for word in line.split() if word.startswith("--")]
+        self.assertFalse(flags.parse([word.rstrip('"]') for word in arguments]).allow_reload_requests)
+
     def test_no_image_runs_as_root(self) -> None:
         for path in APP.glob("*/Dockerfile*"):
             with self.subTest(path.name):

@@ -96,8 +96,8 @@ for folder, folders, files in os.walk("/"):
 import os, re, shutil, subprocess, sys
 from pathlib import Path
 sys.path.insert(0, "/server")
-from model_service.models.saved_model import latest_version, read_message
-_, shipped = latest_version("M", Path("/models/CAT-DOG"))
+from model_service.models.saved_model import find_versions, read_message
+shipped = max(find_versions("M", Path("/models/CAT-DOG")).items())[1][0]
 folder = Path("/tmp/hostile/1")
 folder.mkdir(parents=True)
 message = read_message(shipped)

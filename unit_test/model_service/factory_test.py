@@ -173,7 +173,7 @@ class UnsupportedTest(unittest.TestCase):
 class LoadVersionTest(WatchedLoads):
     def load_version(self, *arguments: str) -> Any:
         options = flags.parse(["--port=1", f"--model_base_path={self.folder.parent}", *arguments])
-        return model_server.load_version(options, THREADS, metrics.Monitoring(), 1, self.folder)
+        return model_server.load_version(options, THREADS, metrics.Monitoring(), "M", 1, self.folder)
 
     def write_warmup(self, content: bytes) -> None:
         (self.folder / "assets.extra").mkdir()

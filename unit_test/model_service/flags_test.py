@@ -54,6 +54,9 @@ class ParseTest(unittest.TestCase):
         with self.assertRaisesRegex(flags.FlagError, "--model_base_path is required"):
             flags.parse(["--port=8500"])
 
+    def test_a_config_file_takes_its_place(self) -> None:
+        self.assertEqual(flags.parse(["--model_config_file=/models.config"]).model_config_file, "/models.config")
+
     def test_the_version_needs_no_base_path(self) -> None:
         self.assertTrue(flags.parse(["--version"]).version)
 

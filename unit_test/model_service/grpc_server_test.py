@@ -8,7 +8,7 @@ import numpy as np
 from grpc_health.v1 import health_pb2, health_pb2_grpc
 
 from model_service.api import health_service
-from model_service.models import tensors
+from model_service.models import servables, tensors
 from serving_common import tensorflow_protos
 from unit_test import processes
 from unit_test.model_service.fixtures import expected, predict_request, shared_server
@@ -395,7 +395,21 @@ class FallbackTest(GrpcTestCase):
 
 
 class LimitsTest(GrpcTestCase):
-    flags = ("--max_message_bytes=10000", "--enable_grpc_healthcheck_service=false")
+    flags = ("--max_message_bytes=10000", "--enable_grpc_healthcheck_service=false", "--allow_reload_requests=false")
+
+    def test_no_client_changes_the_models_where_that_is_off(self) -> None:
+        request = tensorflow_protos.model_management_pb2.ReloadConfigRequest()
+        request.config.model_config_list.SetInParent()
+        self.assert_refused(
+            self.models.HandleReloadConfigRequest,
+            request,
+            Code.PERMISSION_DENIED,
+            "Off by --allow_reload_requests=false",
+        )
+        status = tensorflow_protos.get_model_status_pb2.GetModelStatusRequest()
+        status.model_spec.name = "CAT-DOG"
+        (version,) = self.models.GetModelStatus(status, timeout=TIMEOUT_S).model_version_status
+        self.assertEqual(version.state, servables.AVAILABLE)
 
     def test_a_message_over_the_limit_is_refused(self) -> None:
         with self.assertRaises(grpc.RpcError) as caught:

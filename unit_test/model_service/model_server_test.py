@@ -110,6 +110,12 @@ class RefusedStartTest(unittest.TestCase):
                 spoil(version)
                 self.assert_one_line(start(*self.flags(version.parent)), text)
 
+    def test_a_config_file_with_a_mistake_is_named(self) -> None:
+        path = Path(self.enterContext(tempfile.TemporaryDirectory()), "models.config")
+        path.write_text("improperly formatted file")
+        done = start(f"--port={processes.free_port()}", f"--model_config_file={path}")
+        self.assert_one_line(done, "Error parsing text-format tensorflow.serving.ModelServerConfig: 1:1 : ")
+
     def test_a_bad_flag_is_named_above_the_usage(self) -> None:
         done = start("--port=web")
         self.assertEqual(done.returncode, 255)

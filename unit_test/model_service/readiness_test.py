@@ -1,4 +1,4 @@
-"""Tests readiness: a version is available, no call is stuck, and the server is not stopping."""
+"""Tests readiness: each model has a version, no call is stuck, and the server is not stopping."""
 
 import unittest
 from typing import Any
@@ -10,11 +10,11 @@ class Fake:
     """Stands in for the models and for the threads."""
 
     def __init__(self) -> None:
-        self.versions = [1]
+        self.without: list[str] | None = []
         self.seconds = 0.0
 
-    def available(self, name: str) -> list[int]:
-        return self.versions if name == "M" else []
+    def missing(self) -> list[str] | None:
+        return self.without
 
     def longest(self) -> float:
         return self.seconds
@@ -23,7 +23,7 @@ class Fake:
 class ReadinessTest(unittest.TestCase):
     def setUp(self) -> None:
         self.fake: Any = Fake()
-        self.readiness = readiness.Readiness(self.fake, self.fake, "M", 30)
+        self.readiness = readiness.Readiness(self.fake, self.fake, 30)
 
     def test_all_is_well(self) -> None:
         self.fake.seconds = 29.9
@@ -34,10 +34,18 @@ class ReadinessTest(unittest.TestCase):
         self.assertEqual(self.readiness.failing(), "the server is stopping")
 
     def test_without_a_version_it_is_not_ready_until_one_is_back(self) -> None:
-        self.fake.versions = []
+        self.fake.without = ["M"]
         self.assertEqual(self.readiness.failing(), "no version of M is available")
-        self.fake.versions = [2]
+        self.fake.without = []
         self.assertEqual(self.readiness.failing(), "")
+
+    def test_each_model_without_a_version_is_named(self) -> None:
+        self.fake.without = ["A", "B"]
+        self.assertEqual(self.readiness.failing(), "no version of A, B is available")
+
+    def test_without_any_model_it_is_not_ready(self) -> None:
+        self.fake.without = None
+        self.assertEqual(self.readiness.failing(), "no model is available")
 
     def test_with_a_stuck_call_it_is_not_ready_until_that_returns(self) -> None:
         self.fake.seconds = 30.1
@@ -47,7 +55,7 @@ class ReadinessTest(unittest.TestCase):
 
     def test_at_zero_seconds_no_call_is_stuck(self) -> None:
         self.fake.seconds = 1e6
-        self.assertEqual(readiness.Readiness(self.fake, self.fake, "M", 0).failing(), "")
+        self.assertEqual(readiness.Readiness(self.fake, self.fake, 0).failing(), "")
 
 
 if __name__ == "__main__":

@@ -13,7 +13,7 @@ from serving_common import tensorflow_protos
 from unit_test.model_service.fixtures import copy_of_model, saved_models
 
 
-class LatestVersionTest(unittest.TestCase):
+class FindVersionsTest(unittest.TestCase):
     def setUp(self) -> None:
         self.base_path = Path(self.enterContext(tempfile.TemporaryDirectory()))
 
@@ -22,7 +22,8 @@ class LatestVersionTest(unittest.TestCase):
         for name in ("2", "00010", "9", "latest", "-11", "1.5", str(2**63)):
             (self.base_path / name).mkdir()
         (self.base_path / "99").write_text("a file is no version")
-        self.assertEqual(saved_model.latest_version("M", self.base_path), (10, self.base_path / "00010"))
+        found = saved_model.find_versions("M", self.base_path)
+        self.assertEqual((max(found), found[10]), (10, [self.base_path / "00010"]))
 
     def test_only_digits_make_a_version(self) -> None:
         for name in ("+5", " 5", "5 ", "-5", "\u0661", "\u00b2", "0x5", "5e1", str(2**63), "9" * 200):
@@ -37,24 +38,21 @@ class LatestVersionTest(unittest.TestCase):
     def test_of_two_folders_with_one_number_the_shorter_name_counts_and_both_are_named(self) -> None:
         for name in ("0001", "01", "1"):
             (self.base_path / name).mkdir()
-        with self.assertLogs(saved_model.logger, "WARNING") as logs:
-            self.assertEqual(saved_model.latest_version("M", self.base_path), (1, self.base_path / "1"))
-        self.assertRegex(logs.output[0], r"Version 1 will be loaded from .*/1, and not from .*/01, .*/0001")
+        found = saved_model.find_versions("M", self.base_path)
+        self.assertEqual(found[1][0], self.base_path / "1")
+        self.assertRegex(
+            saved_model.duplicates(found)[0], r"Version 1 will be loaded from .*/1, and not from .*/01, .*/0001"
+        )
 
     def test_a_link_to_a_folder_is_a_version(self) -> None:
         elsewhere = Path(self.enterContext(tempfile.TemporaryDirectory()))
         (self.base_path / "2").symlink_to(elsewhere)
-        self.assertEqual(saved_model.latest_version("M", self.base_path), (2, self.base_path / "2"))
-
-    def test_a_folder_without_versions_is_explained(self) -> None:
-        (self.base_path / "saved_model.pb").touch()
-        with self.assertRaisesRegex(errors.StartError, "No versions of servable M found under base path .*'/1/'"):
-            saved_model.latest_version("M", self.base_path)
+        self.assertEqual(saved_model.find_versions("M", self.base_path), {2: [self.base_path / "2"]})
 
     def test_a_missing_folder_is_named(self) -> None:
         missing = self.base_path / "nothing"
         with self.assertRaisesRegex(errors.StartError, "Could not find base path .*nothing for servable M"):
-            saved_model.latest_version("M", missing)
+            saved_model.find_versions("M", missing)
 
 
 class ReadSavedModelTest(unittest.TestCase):

@@ -2,7 +2,6 @@
 
 import tempfile
 import unittest
-import unittest.mock
 from pathlib import Path
 from typing import Any
 from unittest import mock
@@ -10,7 +9,8 @@ from unittest import mock
 import grpc
 
 from model_service import errors
-from model_service.models import saved_model, servables, version_poller
+from model_service.lifecycle import model_config, version_poller
+from model_service.models import saved_model, servables
 from serving_common import tensorflow_protos
 
 POLL_S, RETRY_S = 1, 10
@@ -45,7 +45,7 @@ class Loader:
         return servable(version)
 
 
-class VersionPollerTest(unittest.TestCase):
+class PollerTestCase(unittest.TestCase):
     def setUp(self) -> None:
         self.base_path = Path(self.enterContext(tempfile.TemporaryDirectory()), "M")
         self.folder(1)
@@ -54,9 +54,14 @@ class VersionPollerTest(unittest.TestCase):
         self.now = 0.0
         self.watch = self.watch_with(retries=2)
 
-    def watch_with(self, retries: int, keep_s: float = 0) -> Any:
-        schedule = version_poller.Schedule(POLL_S, retries, RETRY_S, keep_s)
-        return version_poller.VersionPoller(self.servables, "M", self.base_path, self.load, schedule)
+    def watch_with(self, retries: int, keep_s: float = 0, poll_s: float = POLL_S, policy: str = "") -> Any:
+        schedule = version_poller.Schedule(poll_s, retries, RETRY_S, keep_s)
+        return version_poller.VersionPoller(self.servables, self.config(policy), self.load, schedule)
+
+    def config(self, policy: str = "") -> Any:
+        """Return a ModelConfig with this version policy in text form."""
+        (config,) = model_config.one_model("M", str(self.base_path)).model_config_list.config
+        return tensorflow_protos.text_format.Parse(f"model_version_policy {{ {policy} }}", config)
 
     def folder(self, version: int) -> Path:
         """Make the folder of a version."""
@@ -75,6 +80,8 @@ class VersionPollerTest(unittest.TestCase):
         version: int = self.servables.find(spec()).version
         return version
 
+
+class VersionPollerTest(PollerTestCase):
     def test_nothing_is_loaded_twice(self) -> None:
         for _ in range(3):
             self.step()
@@ -328,13 +335,113 @@ class VersionPollerTest(unittest.TestCase):
             folder.rmdir()
             self.step()
 
-    def test_a_schedule_that_never_looks_starts_no_thread(self) -> None:
+    def test_a_schedule_that_never_looks_looks_at_the_start_and_when_the_config_changes(self) -> None:
         for poll_s in (0, -1):
-            schedule = version_poller.Schedule(poll_s, 0, 0)
-            watch = version_poller.VersionPoller(self.servables, "M", self.base_path, self.load, schedule)
-            with self.subTest(poll_s), unittest.mock.patch("threading.Thread") as thread:
-                watch.start()
-                thread.assert_not_called()
+            with self.subTest(poll_s):
+                self.watch = self.watch_with(0, poll_s=poll_s)
+                self.watch.load_first()
+                self.folder(2 - poll_s)
+                self.step(1e6)
+                self.watch.configure(self.config())
+                self.step(1e6)
+                self.assertNotIn(2 - poll_s, self.load.loaded)
+                self.watch.configure(self.config("latest { num_versions: 9 }"))
+                self.step()
+                self.assertIn(2 - poll_s, self.load.loaded)
+
+
+class PolicyTest(PollerTestCase):
+    """Which versions are served, by the policy of the config."""
+
+    def served_by(self, policy: str, *folders: int) -> dict[int, str]:
+        for version in folders:
+            self.folder(version)
+        self.watch.configure(self.config(policy))
+        self.step()
+        return self.states()
+
+    def test_the_latest_n(self) -> None:
+        states = self.served_by("latest { num_versions: 2 }", 2, 3, 4)
+        self.assertEqual(states, {4: "AVAILABLE", 3: "AVAILABLE", 1: "END"})
+        self.assertEqual(self.load.loaded, [4, 3])
+        self.folder(5)
+        self.step()
+        self.assertEqual(self.states(), {5: "AVAILABLE", 4: "AVAILABLE", 3: "END", 1: "END"})
+
+    def test_the_latest_0_is_the_latest_one(self) -> None:
+        self.assertEqual(self.served_by("latest {}", 2), {2: "AVAILABLE", 1: "END"})
+
+    def test_all(self) -> None:
+        self.assertEqual(self.served_by("all {}", 2, 7), dict.fromkeys((7, 2, 1), "AVAILABLE"))
+        self.assertEqual((self.served(), self.load.loaded), (7, [7, 2]))
+        (self.base_path / "7").rmdir()
+        self.step()
+        self.assertEqual((self.served(), self.states()), (2, {7: "END", 2: "AVAILABLE", 1: "AVAILABLE"}))
+
+    def test_chosen_ones_also_below_the_one_that_is_served(self) -> None:
+        self.served_by("latest { num_versions: 1 }", 2, 3)
+        with self.assertLogs(version_poller.logger, "WARNING") as logs:
+            states = self.served_by("specific { versions: 1 versions: 2 versions: 9 }")
+            self.step()
+        self.assertEqual((self.served(), states), (2, {3: "END", 2: "AVAILABLE", 1: "AVAILABLE"}))
+        (line,) = logs.output
+        self.assertIn("Version 9 of servable M, which was requested to be served as a 'specific' version", line)
+
+    def test_what_is_served_stays_until_a_chosen_one_is_loaded(self) -> None:
+        self.served_by("all {}", 2)
+        self.load.broken[3] = errors.StartError("half a copy")
+        states = self.served_by("specific { versions: 3 }", 3)
+        self.assertEqual((self.served(), states), (2, {3: "LOADING", 2: "AVAILABLE", 1: "END"}))
+
+    def test_without_a_chosen_one_the_model_is_unloaded(self) -> None:
+        self.assertEqual(self.served_by("specific { versions: 9 }"), {1: "END"})
+        self.assertRegex(self.watch.problem, "name: M.* NOT_FOUND: No versions of servable M found")
+
+    def test_one_of_several_that_is_broken_is_tried_again_on_its_own(self) -> None:
+        self.load.broken[2] = errors.StartError("half a copy")
+        self.assertEqual(self.served_by("all {}", 2, 3), {3: "AVAILABLE", 2: "LOADING", 1: "AVAILABLE"})
+        del self.load.broken[2]
+        self.step(1e6)
+        self.assertEqual((self.states(), self.load.loaded), (dict.fromkeys((3, 2, 1), "AVAILABLE"), [3, 2, 2]))
+
+
+class FirstTest(PollerTestCase):
+    """What is loaded before the ports open."""
+
+    def setUp(self) -> None:
+        super().setUp()
+        self.servables = servables.Servables()
+
+    def first(self, policy: str = "", *folders: int) -> dict[int, str]:
+        for version in folders:
+            self.folder(version)
+        self.watch = self.watch_with(2, policy=policy)
+        self.watch.load_first()
+        return self.states()
+
+    def test_the_newest(self) -> None:
+        self.assertEqual(self.first("", 2), {2: "AVAILABLE"})
+
+    def test_all_and_the_broken_ones_later(self) -> None:
+        self.load.broken[2] = errors.StartError("half a copy")
+        self.assertEqual(self.first("all {}", 2), {1: "AVAILABLE"})
+        del self.load.broken[2]
+        self.watch.step(1e9)
+        self.assertEqual(self.states(), {2: "AVAILABLE", 1: "AVAILABLE"})
+
+    def test_nothing_but_broken_ones_is_an_error(self) -> None:
+        for version in (1, 2):
+            self.load.broken[version] = errors.StartError(f"{version} is broken")
+        with self.assertRaisesRegex(errors.StartError, "2 is broken"):
+            self.first("all {}", 2)
+
+    def test_no_version_is_an_error(self) -> None:
+        (self.base_path / "1").rmdir()
+        with self.assertRaisesRegex(errors.StartError, "No versions of servable M found under base path"):
+            self.first()
+        self.base_path.rmdir()
+        with self.assertRaisesRegex(errors.StartError, "Could not find base path"):
+            self.first()
 
 
 if __name__ == "__main__":

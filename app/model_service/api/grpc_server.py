@@ -10,13 +10,17 @@ from grpc_health.v1 import health_pb2
 
 from model_service.api.grpc_messages import Receiver, ends_with_status, parse, serialize
 from model_service.api.health_service import HealthService
-from model_service.errors import ServingError, StartError
-from model_service.models.servables import Servables
+from model_service.errors import ServingError, StartError, invalid_argument
 from model_service.prediction import predict as prediction
 from model_service.prediction.message_memory import Reservation
 from model_service.prediction.wire_format import memory_of
 from model_service.server_context import ServerContext
-from serving_common.tensorflow_protos import get_model_metadata_pb2, get_model_status_pb2, predict_pb2
+from serving_common.tensorflow_protos import (
+    get_model_metadata_pb2,
+    get_model_status_pb2,
+    model_management_pb2,
+    predict_pb2,
+)
 
 logger = logging.getLogger(__name__)
 
@@ -101,19 +105,33 @@ class PredictionService:
 class ModelService:
     """`tensorflow.serving.ModelService`."""
 
-    def __init__(self, servables: Servables, receiver: Receiver) -> None:
-        self._servables = servables
+    def __init__(self, server_context: ServerContext, receiver: Receiver) -> None:
+        self._servables = server_context.servables
+        self._models = server_context.models
         self._receiver = receiver
 
     def handlers(self) -> dict[str, Any]:
         """Return a gRPC handler for each method."""
         status = self._receiver.small(get_model_status_pb2.GetModelStatusRequest, self.get_model_status)
-        others = grpc.stream_unary_rpc_method_handler(ends_with_status(_unimplemented))
-        return {"GetModelStatus": status, "HandleReloadConfigRequest": others}
+        reload = self._receiver.small(model_management_pb2.ReloadConfigRequest, self.handle_reload_config_request)
+        return {"GetModelStatus": status, "HandleReloadConfigRequest": reload}
 
     async def get_model_status(self, request: Any, _context: Any) -> Any:
         """Report the versions of a model and their states."""
         return prediction.status(self._servables, request)
+
+    async def handle_reload_config_request(self, request: Any, _context: Any) -> Any:
+        """Replace the list of models, and answer when each new one has a version."""
+        if request.config.WhichOneof("config") != "model_config_list":
+            raise invalid_argument(
+                "ServerModelConfig type not supported by HandleReloadConfigRequest."
+                " Only ModelConfigList is currently supported"
+            )
+        await asyncio.wrap_future(self._models.reload(request.config))
+        response = model_management_pb2.ReloadConfigResponse()
+        # An empty status means OK, but the field must be present.
+        response.status.SetInParent()
+        return response
 
 
 class GrpcServer:
@@ -146,7 +164,7 @@ class GrpcServer:
         receiver = Receiver(server_context.messages)
         services = {
             "tensorflow.serving.PredictionService": PredictionService(server_context, receiver).handlers(),
-            "tensorflow.serving.ModelService": ModelService(server_context.servables, receiver).handlers(),
+            "tensorflow.serving.ModelService": ModelService(server_context, receiver).handlers(),
         }
         self._health = HealthService()
         if with_health:

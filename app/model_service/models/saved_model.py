@@ -15,6 +15,7 @@ from grpc import StatusCode as Code
 
 from model_service.errors import StartError, one_line
 from model_service.models.graph_check import check_graph
+from model_service.models.graph_order import check_order
 from model_service.models.ir_check import check_ir
 from model_service.models.model_files import check_files, read_graph_file, unreadable
 from model_service.models.tensors import KINDS, Array, to_array
@@ -83,17 +84,6 @@ class SavedModel:
     is_checked: bool = False
 
 
-def latest_version(model_name: str, base_path: Path) -> tuple[int, Path]:
-    """Return the highest version in `base_path` and its folder; raises StartError if there is none."""
-    versions = find_versions(model_name, base_path)
-    if not versions:
-        raise StartError(no_versions(model_name, base_path))
-    newest = max(versions)
-    for text in duplicates(versions):
-        logger.warning("%s", text)
-    return newest, versions[newest][0]
-
-
 def find_versions(model_name: str, base_path: Path) -> dict[int, list[Path]]:
     """Return the folders of each version in `base_path`. If a version has several, the shortest name comes first.
 
@@ -108,7 +98,7 @@ def find_versions(model_name: str, base_path: Path) -> dict[int, list[Path]]:
     except OSError as exc:
         raise StartError(
             f"Could not find base path {base_path} for servable {model_name} ({exc.strerror}): "
-            "point --model_base_path at the folder that holds the version folders."
+            "point --model_base_path, or base_path in the config, at the folder that holds the version folders."
         ) from exc
     return found
 
@@ -144,6 +134,7 @@ def read_saved_model(folder: Path, version: int, refuse_unsafe: bool = False) ->
     """
     check_files(folder, folder.parent if refuse_unsafe else None)
     graph = serving_graph(read_message(folder), folder)
+    check_order(graph)
     if refuse_unsafe:
         check_graph(graph)
         if (network := ir_of(folder)) is not None:

@@ -67,6 +67,9 @@ class Servables:
         self._uses: Counter[int] = Counter()
         # When a call that names its version last used it, on the monotonic clock.
         self._asked_at: dict[tuple[str, int], float] = {}
+        self._labels: dict[str, dict[str, int]] = {}
+        # The models that have had a version and are still configured.
+        self._expected: set[str] = set()
         # How many loads failed, per model.
         self.load_failures: Counter[str] = Counter()
         for servable in servables:
@@ -83,7 +86,7 @@ class Servables:
         with self._lock:
             servable = self._find(spec)
             self._uses[id(servable)] += 1
-            if spec.HasField("version"):
+            if spec.WhichOneof("version_choice"):
                 self._asked_at[servable.name, servable.version] = time.monotonic()
         try:
             yield servable
@@ -95,6 +98,7 @@ class Servables:
         """Make a version available."""
         with self._lock:
             self._versions.setdefault(servable.name, {})[servable.version] = servable
+            self._expected.add(servable.name)
             self._set_status(servable.name, VersionStatus(servable.version, AVAILABLE))
 
     def unload(self, name: str, version: int) -> None:
@@ -114,6 +118,28 @@ class Servables:
             # CANCELLED: the version was replaced before it was loaded. That is no failure.
             if status.code not in (StatusCode.OK, StatusCode.CANCELLED):
                 self.load_failures[name] += 1
+
+    def forget(self, name: str) -> None:
+        """A model is no longer configured: that it has no version is no fault any more."""
+        with self._lock:
+            self._expected.discard(name)
+
+    def missing(self) -> list[str] | None:
+        """Return the configured models that had a version and have none now; None where no model had any."""
+        with self._lock:
+            if not self._expected:
+                return None
+            return sorted(name for name in self._expected if not self._versions.get(name))
+
+    def set_labels(self, labels: dict[str, dict[str, int]]) -> None:
+        """Replace the version labels of all models."""
+        with self._lock:
+            self._labels = labels
+
+    def labels(self, name: str) -> dict[str, int]:
+        """Return the versions of a model's labels."""
+        with self._lock:
+            return self._labels.get(name, {})
 
     def available(self, name: str) -> list[int]:
         """Return the numbers of the available versions."""
@@ -156,17 +182,21 @@ class Servables:
     def _find(self, spec: model_pb2.ModelSpec) -> Servable:
         if not spec.name:
             raise invalid_argument("ModelSpec has no name specified.")
-        choice = spec.WhichOneof("version_choice")
-        if choice == "version_label":
-            raise invalid_argument(f"Unrecognized servable version label: {spec.version_label}")
         versions = self._versions.get(spec.name, {})
-        if choice == "version":
-            if spec.version.value not in versions:
-                raise not_found(f"Servable not found for request: Specific({spec.name}, {spec.version.value})")
-            return versions[spec.version.value]
+        if choice := spec.WhichOneof("version_choice"):
+            version = spec.version.value if choice == "version" else self._labelled(spec)
+            if version not in versions:
+                raise not_found(f"Servable not found for request: Specific({spec.name}, {version})")
+            return versions[version]
         if not versions:
             raise not_found(f"Servable not found for request: Latest({spec.name})")
         return versions[max(versions)]
+
+    def _labelled(self, spec: model_pb2.ModelSpec) -> int:
+        version = self._labels.get(spec.name, {}).get(spec.version_label)
+        if version is None:
+            raise invalid_argument(f"Unrecognized servable version label: {spec.version_label}")
+        return version
 
     def _release(self, servable: Servable) -> None:
         self._uses[id(servable)] -= 1

@@ -10,10 +10,9 @@ class Readiness:
     An engine is stuck if a call computes for more than `stuck_s` seconds; with 0 it never is.
     """
 
-    def __init__(self, servables: Servables, executor: InferenceExecutor, model_name: str, stuck_s: float) -> None:
+    def __init__(self, servables: Servables, executor: InferenceExecutor, stuck_s: float) -> None:
         self._servables = servables
         self._executor = executor
-        self._model_name = model_name
         self._stuck_s = stuck_s
         self.is_stopping = False
 
@@ -26,8 +25,11 @@ class Readiness:
         """Return why the server is not ready, or "" if it is."""
         if self.is_stopping:
             return "the server is stopping"
-        if not self._servables.available(self._model_name):
-            return f"no version of {self._model_name} is available"
+        missing = self._servables.missing()
+        if missing is None:
+            return "no model is available"
+        if missing:
+            return f"no version of {', '.join(missing)} is available"
         if self.is_stuck:
             return f"a call computes for more than {self._stuck_s:g} s (--stuck_call_seconds)"
         return ""
