@@ -8,6 +8,7 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
@@ -27,23 +28,32 @@ START_SECONDS = 60
 UNLOAD_DELAY_SECONDS = 10
 
 
-def model_name(wanted: str | None = None) -> str:
-    """The model to serve: `wanted`, else the one that MODEL_NAME names, else the preprocess service's own settings.
+def model_names(wanted: Sequence[str] = ()) -> list[str]:
+    """The models to serve: `wanted`, else those that MODEL_NAME names, else the preprocess service's own settings.
 
-    Raises Problem, which lists those that there are, where `prev_trained_models` has no version of it.
+    Raises Problem if `prev_trained_models` has no version of one, with a list of those that there are; or if one is
+    named twice.
     """
-    name = wanted or os.environ.get("MODEL_NAME") or _configured()
+    sent = wanted or (os.environ.get("MODEL_NAME") or _configured()).split(",")
+    names = [name.strip() for name in sent if name.strip()]
     found = sorted(path.name for path in MODELS.iterdir() if any(_is_version(child) for child in _children(path)))
-    if name not in found:
-        raise Problem(f"there is no model {name!r} in {MODELS.name}/; there are: {', '.join(found) or 'none'}")
-    return name
+    for name in names or [",".join(sent)]:
+        if name not in found:
+            raise Problem(f"there is no model {name!r} in {MODELS.name}/; there are: {', '.join(found) or 'none'}")
+        if names.count(name) > 1:
+            raise Problem(f"the model {name!r} is named more than once")
+    return names
 
 
 def _configured() -> str:
     # Without a package for YAML: run.py needs nothing but Python.
     path = Path(os.environ.get("SERVICE_CONFIG") or PREPROCESS_SERVICE / "config.yaml")
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        match = re.search(r"^experiment_id:\s*[\"']?([^\s\"'#]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        match = re.search(
+            r"^experiment_id:\s*[\"']?([^\s\"'#]+(?:\s*,\s*[^\s\"'#,]+)*)",
+            path.read_text(encoding="utf-8"),
+            re.MULTILINE,
+        )
         if match:
             return match[1]
     # The service says itself what is wrong with its settings.
@@ -59,8 +69,10 @@ def _is_version(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def pair(http_port: int, grpc_port: int, rest_port: int, model: str) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Start both services on these ports of 127.0.0.1; yield when `model` predicts; stop both after the block.
+def pair(
+    http_port: int, grpc_port: int, rest_port: int, models: Sequence[str]
+) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Start both services on these ports of 127.0.0.1; yield when all `models` predict; stop both after the block.
 
     Raises Problem if a port is used already, or if a service does not start.
     """
@@ -72,17 +84,17 @@ def pair(http_port: int, grpc_port: int, rest_port: int, model: str) -> Iterator
         f"--rest_api_port={rest_port}",
         "--bind_address=127.0.0.1",
         f"--unload_delay_seconds={UNLOAD_DELAY_SECONDS}",
-        f"--model_name={model}",
-        f"--model_base_path={MODELS / model}",
     ]
     place = {"SERVICE_MODEL_HOST": "127.0.0.1", "SERVICE_MODEL_PORT": str(grpc_port)}
-    place |= {"SERVICE_HOST": "127.0.0.1", "SERVICE_PORT": str(http_port), "MODEL_NAME": model}
+    place |= {"SERVICE_HOST": "127.0.0.1", "SERVICE_PORT": str(http_port), "MODEL_NAME": ",".join(models)}
     processes: list[subprocess.Popen[bytes]] = []
     with _ended_by_one_signal():
         try:
-            processes.append(_start(model_server, {}))
-            # One after the other. Otherwise the preprocess service would log warnings while the model server loads.
-            wait_until_ready(f"http://127.0.0.1:{rest_port}/readyz", processes)
+            # The model server reads the list of models only when it starts.
+            with tempfile.TemporaryDirectory() as folder:
+                processes.append(_start([*model_server, *_model_flags(models, Path(folder))], {}))
+                # One after the other. Otherwise the preprocess service would log warnings while the model server loads.
+                wait_until_ready(f"http://127.0.0.1:{rest_port}/readyz", processes)
             processes.append(_start([str(PREPROCESS_SERVICE / "app_server.py")], place))
             wait_until_ready(f"http://127.0.0.1:{http_port}/readyz", processes)
             yield processes
@@ -90,6 +102,24 @@ def pair(http_port: int, grpc_port: int, rest_port: int, model: str) -> Iterator
             # The preprocess service first: it finishes its requests, which need the model server.
             for process in reversed(processes):
                 _stop(process)
+
+
+def _model_flags(models: Sequence[str], folder: Path) -> list[str]:
+    """The model server's flags for these models. For several, their list is written into `folder`."""
+    if len(models) == 1:
+        return [f"--model_name={models[0]}", f"--model_base_path={MODELS / models[0]}"]
+    configs = [
+        f'config {{ name: {_quoted(name)} base_path: {_quoted(str(MODELS / name))} model_platform: "tensorflow" }}'
+        for name in models
+    ]
+    path = folder / "models.config"
+    path.write_text(f"model_config_list {{ {' '.join(configs)} }}", encoding="utf-8")
+    return [f"--model_config_file={path}"]
+
+
+def _quoted(text: str) -> str:
+    # Quotes and escapes of JSON mean the same in the text form of a message.
+    return json.dumps(text, ensure_ascii=False)
 
 
 def wait_until_ready(address: str, processes: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -22,7 +22,7 @@ from serving_common.cpu_quota import usable_cores
 
 CONFIG_FILE = Path(__file__).with_name("config.yaml")
 
-# The variable with the model's name. Both services read it.
+# The variable with the names of the models, separated by commas. Both services read it.
 MODEL_NAME = "MODEL_NAME"
 # Variable -> the key that it sets. Any other SERVICE_* variable is an error at the start, like an unknown key.
 ENVIRONMENT: dict[str, tuple[str, ...]] = {
@@ -87,6 +87,12 @@ def _check_prefix(text: str) -> str:
 def _check_network(text: str) -> str:
     ip_network(text)
     return text
+
+
+def _check_different(names: tuple[str, ...]) -> tuple[str, ...]:
+    if len(set(names)) < len(names):
+        raise ValueError("each model may be named once")
+    return names
 
 
 Key = Annotated[SecretStr, AfterValidator(_check_key)]
@@ -170,7 +176,9 @@ class Limits(Section):
 class Config(Section):
     """All settings. ``config.yaml`` explains each."""
 
-    experiment_id: Name
+    models: Annotated[tuple[Name, ...], CommaSeparated, AfterValidator(_check_different)] = Field(
+        alias="experiment_id", min_length=1
+    )
     signature_name: Name | None
     model_input_name: Name | None
     model_output_name: Name | None
@@ -179,6 +187,16 @@ class Config(Section):
     model_server: ModelServer
     server: Server
     limits: Limits
+
+    @property
+    def experiment_id(self) -> str:
+        """The first model: the only one, or the one that answers where a request names none."""
+        return self.models[0]
+
+    def of_model(self, name: str) -> "Config":
+        """Return the settings for one of ``models``. The names of the input and the output belong to the first."""
+        names = {} if name == self.experiment_id else {"model_input_name": None, "model_output_name": None}
+        return self.model_copy(update={"models": (name,), **names})
 
 
 def load_config(environment: Mapping[str, str]) -> Config:
@@ -217,8 +235,8 @@ def _apply_environment(settings: dict[str, Any], environment: Mapping[str, str])
     if unknown:
         known = ", ".join([*ENVIRONMENT, "SERVICE_CONFIG"])
         raise ConfigError(f"unknown environment variable {unknown[0]}; known are {known}")
-    if environment.get(MODEL_NAME, "") not in ("", settings.get("experiment_id")):
-        # These names belong to the model that the file names.
+    if environment.get(MODEL_NAME) and _first(environment[MODEL_NAME]) != _first(settings.get("experiment_id")):
+        # These names belong to the first model that the file names.
         settings |= {key: None for key in ("model_input_name", "model_output_name") if key in settings}
     origins: dict[tuple[str, ...], str] = {}
     for variable, path in ENVIRONMENT.items():
@@ -229,6 +247,12 @@ def _apply_environment(settings: dict[str, Any], environment: Mapping[str, str])
             section[key] = environment[variable]
             origins[path] = variable
     return origins
+
+
+def _first(models: object) -> object:
+    if isinstance(models, list):
+        return next(iter(models), None)
+    return models.partition(",")[0].strip() if isinstance(models, str) else models
 
 
 def _read_keys(server: dict[str, Any], origins: dict[tuple[str, ...], str]) -> None:

@@ -108,7 +108,13 @@ LIVE: dict[int | str, dict[str, Any]] = {200: {"headers": _HEADERS}}
 GOLDEN = {200: {"headers": _HEADERS, "description": "The photo.", "content": {"image/*": {"schema": _BINARY}}}} | {
     status: ERROR_RESPONSES[status] for status in (401, 500, 502, 503, 504)
 }
-GOLDEN[404] = _error_response(404, ["`not_found`"])
+_NOT_FOUND: dict[int | str, dict[str, Any]] = {404: _error_response(404, ["`not_found`"])}
+GOLDEN |= _NOT_FOUND
+MODELS = {200: {"headers": _HEADERS}} | {status: ERROR_RESPONSES[status] for status in (401, 500)}
+# Of the routes below /models/NAME.
+PREDICTION_OF_MODEL, MODEL_OF_SEVERAL = PREDICTION | _NOT_FOUND, MODEL | _NOT_FOUND
+_MODEL = {"name": "model", "in": "path", "required": True, "description": "A name in `/models`.", "schema": _TEXT}
+MODEL_PARAMETER = {"parameters": [_MODEL]}
 READY = LIVE | {503: {"model": Health, "description": "Not ready; `failing` says why.", "headers": _HEADERS}}
 
 
@@ -122,6 +128,11 @@ def with_keys(document: dict[str, Any]) -> dict[str, Any]:
         for operation in item.values():
             operation["security"] = [] if is_open(path) else [{"bearer": []}, {"key": []}]
     return document
+
+
+def of_model(body: dict[str, Any]) -> dict[str, Any]:
+    """Return the description of a body for the same route of one of the models."""
+    return body | {"parameters": [_MODEL, *body["parameters"]]}
 
 
 def photo_body() -> dict[str, Any]:

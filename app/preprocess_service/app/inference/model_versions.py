@@ -53,9 +53,11 @@ class ModelVersions:
     Args:
         source: sends requests to the model server.
         classify: returns the prediction for a golden photo; its last argument is a timeout in seconds.
+        name: the model's, for the log.
     """
 
-    def __init__(self, source: Source, classify: Classify) -> None:
+    def __init__(self, source: Source, classify: Classify, name: str) -> None:
+        self._name = name
         self._source = source
         self._classify = classify
         self._known: dict[int, ModelVersion] = {}
@@ -180,7 +182,8 @@ class ModelVersions:
         if former is not None and same and former.signature is model.signature:
             return former
         self._current = model
-        logger.info("version %d of the model is used", model.version, extra={"rejected": str(rejected or "")})
+        fields = {"model": self._name, "rejected": str(rejected or "")}
+        logger.info("version %d of the model is used", model.version, extra=fields)
         return model
 
     async def _usable(self, version: int, timeout: float) -> ModelVersion:
@@ -221,7 +224,7 @@ class ModelVersions:
             findings += _difference(golden, prediction)
         if findings:
             error = GoldenMismatch(version=model.version, findings="; ".join(findings))
-            logger.error("model server: %s", error)
+            logger.error("model server: %s", error, extra={"model": self._name})
             raise error
 
 
