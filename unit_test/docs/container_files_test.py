@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import unittest
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import yaml
 
 from model_service import flags
+from model_service.lifecycle import model_config
 from model_service.observability import metrics
 from preprocess_service.app import config as service_config
 from tools.system_packages import find, why_skipped
@@ -20,6 +22,7 @@ from unit_test.model_service.fixtures import shared_server
 
 ROOT = Path(__file__).parents[2]
 APP = ROOT / "app"
+FLAGS = APP / "model_service" / "model_flags.sh"
 COMPOSE_FILES = (APP / "docker-compose.yml", APP / "docker-compose.embedded.yml")
 # Fields of TensorFlow Serving's session_bundle_config.proto whose values are wrapper messages.
 BATCHING_PARAMETERS = {
@@ -31,6 +34,12 @@ MONITORING_FILE = APP / "docker-compose.monitoring.yml"
 
 def compose(path: Path) -> Any:
     return yaml.safe_load(path.read_text(encoding="utf-8"))["services"]
+
+
+def model_flags(names: str, **variables: str) -> str:
+    """Return the flags that the images pass on for ``MODEL_NAME``."""
+    environment = os.environ | {"MODEL_NAME": names} | variables
+    return subprocess.run(["sh", FLAGS], env=environment, capture_output=True, text=True, check=True).stdout.strip()
 
 
 def instruction(dockerfile: str, name: str) -> list[str]:
@@ -129,14 +138,15 @@ class ComposeTest(unittest.TestCase):
 
 class DockerfileTest(unittest.TestCase):
     def test_the_model_server_of_the_image_loads_no_model_that_could_do_more_than_compute(self) -> None:
-        _, _, line = instruction("model_service/Dockerfile.embedded", "^CMD")
-        arguments = [word for word in line.split() if word.startswith("--")]
-        self.assertTrue(flags.parse(arguments).refuse_unsafe_operations)
+        self.assertTrue(self.embedded_flags().refuse_unsafe_operations)
 
     def test_no_client_changes_the_models_of_the_image(self) -> None:
+        self.assertFalse(self.embedded_flags().allow_reload_requests)
+
+    def embedded_flags(self) -> flags.Flags:
         _, _, line = instruction("model_service/Dockerfile.embedded", "^CMD")
-        arguments = [word for word in line.split() if word.startswith("--")]
-        self.assertFalse(flags.parse([word.rstrip('"]') for word in arguments]).allow_reload_requests)
+        line = re.sub(r"\$\(sh [^)]*\)", model_flags("CAT-DOG"), line)
+        return flags.parse([word for word in line.split() if word.startswith("--")])
 
     def test_no_image_runs_as_root(self) -> None:
         for path in APP.glob("*/Dockerfile*"):
@@ -150,16 +160,30 @@ class DockerfileTest(unittest.TestCase):
             ("model_service/Dockerfile.embedded", "CMD"),
         ):
             words = instruction(dockerfile, f"^{name}")
-            line = os.path.expandvars(words[2].replace("$MODEL_NAME", "CAT-DOG").replace("$MODEL_CORES", "2"))
+            line = re.sub(r"\$\(sh [^)]*\)", model_flags("CAT-DOG"), words[2]).replace("$MODEL_CORES", "2")
             with self.subTest(dockerfile):
                 parsed = flags.parse([word for word in line.split() if word.startswith("--")])
                 self.assertEqual(parsed.warnings, ())
                 self.assertEqual((parsed.port, parsed.rest_api_port, parsed.model_name), (8500, 8501, "CAT-DOG"))
                 self.assertEqual(parsed.monitoring_config_file, "/config/monitoring.config")
 
+    @unittest.skipIf(sys.platform == "win32", "runs in a Linux image")
+    def test_several_models_are_listed_in_a_file_and_served(self) -> None:
+        temporary = self.enterContext(tempfile.TemporaryDirectory())
+        parsed = flags.parse([model_flags("CAT-DOG, BIRDS", TMPDIR=temporary)])
+        self.assertEqual(Path(parsed.model_config_file).parent, Path(temporary))
+        listed = model_config.read(parsed.model_config_file).model_config_list.config
+        self.assertEqual(
+            [(one.name, one.base_path) for one in listed],
+            [("CAT-DOG", "/models/CAT-DOG"), ("BIRDS", "/models/BIRDS")],
+        )
+
+    @unittest.skipIf(sys.platform == "win32", "runs in a Linux image")
     def test_the_entrypoint_fills_in_the_names_and_passes_on_what_docker_run_adds(self) -> None:
         shell, option, line, *rest = instruction("model_service/Dockerfile", "^ENTRYPOINT")
-        line = line.replace("exec /usr/bin/tensorflow_model_server", "printf '%s\\n'")
+        line = line.replace("exec /usr/bin/tensorflow_model_server", "printf '%s\\n'").replace(
+            "/config/", f"{FLAGS.parent}/"
+        )
         done = subprocess.run(
             [shutil.which("bash") or shell, option, line, *rest, "--enable_batching", "--port=9000"],
             env=os.environ | {"MODEL_NAME": "M", "MODEL_CORES": "3"},
@@ -178,6 +202,9 @@ class DockerfileTest(unittest.TestCase):
         for port, model, status in (
             (server.rest_port, "CAT-DOG", 0),
             (server.rest_port, "OTHER", 1),
+            (server.rest_port, "CAT-DOG,CAT-DOG", 0),
+            (server.rest_port, "CAT-DOG,OTHER", 1),
+            (server.rest_port, "OTHER,CAT-DOG", 1),
             (1, "CAT-DOG", 1),
         ):
             with self.subTest(f"{port} {model}"):
@@ -188,7 +215,7 @@ class DockerfileTest(unittest.TestCase):
     @unittest.skipIf(sys.platform == "win32", "runs in a Linux image")
     def test_a_model_that_failed_as_unavailable_does_not_pass_for_available(self) -> None:
         _, _, line = instruction("model_service/Dockerfile", "^HEALTHCHECK")
-        search = line.partition("&& grep ")[2].replace("<&3", "")
+        search = line.partition("&& grep ")[2].partition("<&3")[0]
         for answer, status in (('"state": "AVAILABLE",', 0), ('"state": "END", "error_code": "UNAVAILABLE"', 1)):
             with self.subTest(answer):
                 done = subprocess.run(["bash", "-c", f"grep {search}"], input=answer, text=True)
