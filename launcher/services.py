@@ -46,16 +46,14 @@ def model_names(wanted: Sequence[str] = ()) -> list[str]:
 
 
 def _configured() -> str:
+    """The names of the settings file, separated by commas."""
     # Without a package for YAML: run.py needs nothing but Python.
     path = Path(os.environ.get("SERVICE_CONFIG") or PREPROCESS_SERVICE / "config.yaml")
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        match = re.search(
-            r"^experiment_id:\s*[\"']?([^\s\"'#]+(?:\s*,\s*[^\s\"'#,]+)*)",
-            path.read_text(encoding="utf-8"),
-            re.MULTILINE,
-        )
-        if match:
-            return match[1]
+        match = re.search(r"^experiment_id:([^#\n]*)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        names = re.sub(r"[\[\]\"']", "", match[1]).strip() if match else ""
+        if names:
+            return names
     # The service says itself what is wrong with its settings.
     return "CAT-DOG"
 
