@@ -13,6 +13,7 @@ from preprocess_service.app.observability import readiness
 from preprocess_service.app.observability.metrics import Metrics
 from preprocess_service.app.server.admission import AdmissionController
 from preprocess_service.app.server.connection_limits import ConnectionLimits
+from preprocess_service.app.serving_client.model_version import not_there
 from unit_test.preprocess_service.app_server_test import CAT, FakeRunner, HeldRunner
 from unit_test.preprocess_service.http_server import serving
 
@@ -132,6 +133,10 @@ class SeveralModelsTest(unittest.TestCase):
             # The last line is written after the answer.
             self.get("/models")
         self.assertEqual([getattr(record, "model", None) for record in log.records][:3], ["BIRDS", None, None])
+
+    def test_if_the_model_server_has_other_models_all_of_them_are_named(self) -> None:
+        details = "Could not find any versions of model M; served here: CAT-DOG, BIRDS"
+        self.assertIn("it serves CAT-DOG, BIRDS.", str(not_there("M", details)))
 
     def test_they_share_one_limit_of_photos_in_flight(self) -> None:
         held = HeldRunner()
