@@ -12,7 +12,7 @@ import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from launcher import Problem
@@ -68,9 +68,11 @@ def _is_version(path: Path) -> bool:
 
 @contextlib.contextmanager
 def pair(
-    http_port: int, grpc_port: int, rest_port: int, models: Sequence[str]
+    http_port: int, grpc_port: int, rest_port: int, models: Sequence[str], canaries: Sequence[str] = ()
 ) -> Iterator[list[subprocess.Popen[bytes]]]:
     """Start both services on these ports of 127.0.0.1; yield when all `models` predict; stop both after the block.
+
+    Each of `canaries` is a version that answers a share of the photos: `CAT-DOG/2=10%`.
 
     Raises Problem if a port is used already, or if a service does not start.
     """
@@ -85,12 +87,15 @@ def pair(
     ]
     place = {"SERVICE_MODEL_HOST": "127.0.0.1", "SERVICE_MODEL_PORT": str(grpc_port)}
     place |= {"SERVICE_HOST": "127.0.0.1", "SERVICE_PORT": str(http_port), "MODEL_NAME": ",".join(models)}
+    place |= {"SERVICE_CANARY": ",".join(canaries)} if canaries else {}
     processes: list[subprocess.Popen[bytes]] = []
     with _ended_by_one_signal():
         try:
             # The model server reads the list of models only when it starts.
             with tempfile.TemporaryDirectory() as folder:
-                processes.append(_start([*model_server, *_model_flags(models, Path(folder))], {}))
+                processes.append(
+                    _start([*model_server, *_model_flags(models, canary_versions(models, canaries), Path(folder))], {})
+                )
                 # One after the other. Otherwise the preprocess service would log warnings while the model server loads.
                 wait_until_ready(f"http://127.0.0.1:{rest_port}/readyz", processes)
             processes.append(_start([str(PREPROCESS_SERVICE / "app_server.py")], place))
@@ -102,14 +107,39 @@ def pair(
                 _stop(process)
 
 
-def _model_flags(models: Sequence[str], folder: Path) -> list[str]:
-    """The model server's flags for these models. For several, their list is written into `folder`."""
-    if len(models) == 1:
+def canary_versions(models: Sequence[str], canaries: Sequence[str]) -> dict[str, list[str]]:
+    """The versions that are served of each model with a canary: the canary, and the newest other one.
+
+    Raises Problem if one of `canaries` has another form than `CAT-DOG/2=10%`, or names no version that there is.
+    """
+    served: dict[str, list[str]] = {}
+    for canary in canaries:
+        match = re.fullmatch(r"(.+)/0*(\d+)=[\d.]+%", canary, re.ASCII)
+        if match is None or match[1] not in models:
+            raise Problem(f"--canary {canary}: give one of the models, a version and a share, e.g. {models[0]}/2=10%")
+        name, version = match.groups()
+        versions = sorted((int(path.name) for path in _children(MODELS / name) if _is_version(path)), reverse=True)
+        others = [one for one in versions if one != int(version)]
+        if int(version) not in versions or not others:
+            found = ", ".join(map(str, versions))
+            raise Problem(f"--canary {canary}: a canary is a version beside another one; {name} has: {found}")
+        served[name] = [str(others[0]), version]
+    return served
+
+
+def _model_flags(models: Sequence[str], versions: Mapping[str, Sequence[str]], folder: Path) -> list[str]:
+    """The model server's flags for these models. For several models or versions, a list is written into `folder`.
+
+    `versions` are those to serve of a model; the newest if it is not in it.
+    """
+    if len(models) == 1 and not versions:
         return [f"--model_name={models[0]}", f"--model_base_path={MODELS / models[0]}"]
-    configs = [
-        f'config {{ name: {_quoted(name)} base_path: {_quoted(str(MODELS / name))} model_platform: "tensorflow" }}'
-        for name in models
-    ]
+    configs = []
+    for name in models:
+        wanted = " ".join(f"versions: {version}" for version in versions.get(name, ()))
+        policy = f"model_version_policy {{ specific {{ {wanted} }} }}" if wanted else ""
+        place = f"name: {_quoted(name)} base_path: {_quoted(str(MODELS / name))}"
+        configs.append(f'config {{ {place} model_platform: "tensorflow" {policy} }}')
     path = folder / "models.config"
     path.write_text(f"model_config_list {{ {' '.join(configs)} }}", encoding="utf-8")
     return [f"--model_config_file={path}"]

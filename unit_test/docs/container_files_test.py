@@ -179,6 +179,16 @@ class DockerfileTest(unittest.TestCase):
         )
 
     @unittest.skipIf(sys.platform == "win32", "runs in a Linux image")
+    def test_of_a_model_with_a_canary_two_versions_are_served(self) -> None:
+        temporary = self.enterContext(tempfile.TemporaryDirectory())
+        for canary, expected in (("A/2=10%", [2, 0]), ("A/2=10%, B/1=5%", [2, 2])):
+            with self.subTest(canary):
+                flag = model_flags("A,B", TMPDIR=temporary, SERVICE_CANARY=canary)
+                listed = model_config.read(flag.partition("=")[2]).model_config_list.config
+                self.assertEqual([one.model_version_policy.latest.num_versions for one in listed], expected)
+        self.assertIn("--model_config_file=", model_flags("A", TMPDIR=temporary, SERVICE_CANARY="A/2=10%"))
+
+    @unittest.skipIf(sys.platform == "win32", "runs in a Linux image")
     def test_the_entrypoint_fills_in_the_names_and_passes_on_what_docker_run_adds(self) -> None:
         shell, option, line, *rest = instruction("model_service/Dockerfile", "^ENTRYPOINT")
         line = line.replace("exec /usr/bin/tensorflow_model_server", "printf '%s\\n'").replace(

@@ -215,9 +215,30 @@ class PortsTest(unittest.TestCase):
         with self.assertRaisesRegex(Problem, "no model ','"):
             services.model_names()
 
+    def test_a_canary_is_served_beside_the_newest_other_version_or_refused(self) -> None:
+        models = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        for name, version in (("A", 1), ("A", 2), ("A", 10), ("B", 1)):
+            (models / name / str(version)).mkdir(parents=True)
+        self.enterContext(mock.patch.object(services, "MODELS", models))
+        for canary, others in (("A/2=10%", ["10", "2"]), ("A/10=0.5%", ["2", "10"])):
+            with self.subTest(canary):
+                versions = services.canary_versions(["A", "B"], [canary])
+                self.assertEqual(versions, {"A": others})
+                (flag,) = services._model_flags(["A"], versions, models)
+                (listed,) = model_config.read(flag.removeprefix("--model_config_file=")).model_config_list.config
+                self.assertEqual([*map(str, listed.model_version_policy.specific.versions)], others)
+        for canary, words in (
+            ("A/2", "give one of"),
+            ("C/1=1%", "give one of"),
+            ("A/3=1%", "10, 2, 1"),
+            ("B/1=1%", "1$"),
+        ):
+            with self.subTest(canary), self.assertRaisesRegex(Problem, f"^--canary {canary}: .*{words}"):
+                services.canary_versions(["A", "B"], [canary])
+
     def test_the_model_server_gets_the_list_of_several_models_as_a_file(self) -> None:
         folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
-        (flag,) = services._model_flags(["A", 'B "é" \\'], folder)
+        (flag,) = services._model_flags(["A", 'B "é" \\'], {}, folder)
         listed = model_config.read(flag.removeprefix("--model_config_file=")).model_config_list.config
         self.assertEqual(
             [(one.name, Path(one.base_path)) for one in listed],

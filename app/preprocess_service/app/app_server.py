@@ -53,7 +53,7 @@ def create_app(
         runner: of the first model; ``others``: of the other ones.
     """
     tracing = tracing or Tracing()
-    metrics = Metrics(config.models)
+    metrics = Metrics(config.models, bool(config.canary))
     admission = AdmissionController(config.limits, metrics)
 
     @asynccontextmanager

@@ -4,7 +4,7 @@ import asyncio
 from collections.abc import Sequence
 
 from preprocess_service.app.config import Config
-from preprocess_service.app.errors import NotFound, Overloaded, ServiceError
+from preprocess_service.app.errors import ModelUnavailable, NotFound, Overloaded, ServiceError
 from preprocess_service.app.inference.pipeline import Pipeline, Preparation, Runner
 from preprocess_service.app.observability.metrics import Metrics
 from preprocess_service.app.observability.readiness import Checks
@@ -73,6 +73,9 @@ class ServedModels:
                     warnings[f"{start}{check}"] = error
                 else:
                     checks[f"{start}{check}"] = error
+            if pipeline.canary and not pipeline.canary.usable():
+                error = pipeline.canary.off or pipeline.canary.versions.error
+                warnings[f"{start}canary"] = error or ModelUnavailable()
             if pipeline.models.rejected is not None:
                 warnings.setdefault(f"{start}model", pipeline.models.rejected)
         return checks, warnings

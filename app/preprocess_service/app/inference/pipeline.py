@@ -16,7 +16,7 @@ from preprocess_service.app.imaging.resize import Pixels
 from preprocess_service.app.inference.context import RequestContext
 from preprocess_service.app.inference.decoder_pool import DecoderPool
 from preprocess_service.app.inference.decoder_threads import DecoderThreads
-from preprocess_service.app.inference.model_versions import ModelVersions, Source
+from preprocess_service.app.inference.model_versions import Canary, ModelVersions, Source
 from preprocess_service.app.inference.second_look import combine, find_box
 from preprocess_service.app.observability.metrics import Metrics, SecondLookResult
 from preprocess_service.app.observability.readiness import PROBE_SECONDS, ReadinessProbe
@@ -38,6 +38,7 @@ _BUSY_SHARE = 0.5
 _BUSY_SECONDS = 1.0
 
 Looked = TypeVar("Looked")
+Prepare = Callable[[Geometry], Awaitable[Prepared]]
 
 
 class Runner(Source, Protocol):
@@ -134,13 +135,23 @@ class Pipeline:
         self.config = config
         self.runner = runner
         self.metrics = metrics.of_model(config.experiment_id)
-        self.models = ModelVersions(runner, self._classify_golden, config.experiment_id)
+        name, canary = config.experiment_id, config.canary_of(config.experiment_id)
+        self.canary: Canary | None = None
+        if canary is None:
+            self.models = ModelVersions(runner, self._classify_golden, name)
+        else:
+            self.models = ModelVersions(runner, self._classify_golden, name, lambda it: it != canary.version)
+            only = ModelVersions(runner, self._classify_golden, name, lambda it: it == canary.version)
+            self.canary = made = Canary(only, canary.share)
+            self.metrics.watch_canary(lambda: made.usable() is not None)
         self.readiness = ReadinessProbe(self.models, self._predict_grey, self.metrics, config.experiment_id)
         self.preparation = preparation
 
     async def close(self) -> None:
         await self.readiness.close()
         await self.models.close()
+        if self.canary:
+            await self.canary.versions.close()
 
     async def classify(self, photo: Photo, context: RequestContext) -> Prediction:
         """Return the prediction for a photo.
@@ -151,12 +162,27 @@ class Pipeline:
         with context.first_look():
             model, first = await self.preparation.in_slot(
                 context,
-                lambda leave_queue: self._ask(partial(self.preparation.prepared, photo, context, leave_queue), context),
+                lambda leave: self._first_look(partial(self.preparation.prepared, photo, context, leave), context),
             )
         self.readiness.record_prediction()
         prediction = await self._look_again(photo, context, model, first)
         self.metrics.record_prediction(prediction.label, prediction.model_version)
         return prediction
+
+    async def _first_look(self, prepare: Prepare, context: RequestContext) -> tuple[ModelVersion, Prediction]:
+        """Ask the canary if the photo is for it, and the version in use for all others and if the canary fails."""
+        model = self.canary and self.canary.draw()
+        if self.canary and model:
+            try:
+                pixels, size = await prepare(model.geometry)
+                with context.stage("model"):
+                    found = await self.runner.predict(pixels, model, context.remaining(), context.request_id)
+                return model, replace(found, size=size, geometry=model.geometry)
+            except (ModelError, AnotherVersion):
+                self.metrics.record_canary_failure()
+                # It is read and checked again before it gets another photo.
+                self.canary.versions.doubt(model)
+        return await self._ask(prepare, context)
 
     async def _look_again(
         self, photo: Photo, context: RequestContext, model: ModelVersion, first: Prediction
@@ -207,9 +233,7 @@ class Pipeline:
 
         await self._ask(prepare, RequestContext(request_id, timeout))
 
-    async def _ask(
-        self, prepare: Callable[[Geometry], Awaitable[Prepared]], context: RequestContext
-    ) -> tuple[ModelVersion, Prediction]:
+    async def _ask(self, prepare: Prepare, context: RequestContext) -> tuple[ModelVersion, Prediction]:
         """Ask the model version in use. If another version has replaced it, ask that one."""
         model = await self.models.current(context.remaining())
         pixels, size = await prepare(model.geometry)

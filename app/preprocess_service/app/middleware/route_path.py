@@ -8,8 +8,8 @@ from starlette.responses import RedirectResponse
 from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from preprocess_service.app.config import PREFIX
 from preprocess_service.app.middleware.client_address import ClientAddresses
+from preprocess_service.app.setting_types import PREFIX
 
 LONGEST_PREFIX = 200
 # FastAPI writes the prefix into this document, so that clients find the routes.

@@ -1,6 +1,6 @@
 """The service's metrics, in Prometheus' format. ``docs/operations.md`` lists them."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 from prometheus_client import (
@@ -42,19 +42,33 @@ class ModelMetrics:
     def __init__(self, metrics: "Metrics", *name: str) -> None:
         self.ready = metrics.model_ready.labels(*name) if name else metrics.model_ready
         self._version = metrics.model_version.labels(*name) if name else metrics.model_version
+        self._canary_ready, self._canary_failures = metrics.canary_ready, metrics.canary_failures
         # Each result is there from the start, so that the rate of the first one is right.
         self.second_looks = {it: metrics.second_looks.labels(*name, it) for it in get_args(SecondLookResult)}
         self._name, self._predictions = name, metrics.predictions
         # The results of labels() are kept: it takes a lock, and several times as long as counting.
-        self._of_label: dict[str, Counter] = {}
+        self._of_label: dict[tuple[str, ...], Counter] = {}
+        self._has_canary = metrics.canary_ready is not None
 
     def record_prediction(self, label: str, version: int) -> None:
         """Count a photo by what was seen, and by which version."""
         self._version.set(version)
-        seen = self._of_label.get(label)
+        key = (label, str(version)) if self._has_canary else (label,)
+        seen = self._of_label.get(key)
         if seen is None:
-            seen = self._of_label[label] = self._predictions.labels(*self._name, label)
+            seen = self._of_label[key] = self._predictions.labels(*self._name, *key)
         seen.inc()
+
+    def watch_canary(self, is_ready: Callable[[], bool]) -> None:
+        """Report whether the canary answers its share."""
+        if self._canary_ready:
+            gauge = self._canary_ready.labels(*self._name) if self._name else self._canary_ready
+            gauge.set_function(is_ready)
+
+    def record_canary_failure(self) -> None:
+        """Count a photo that the canary did not answer."""
+        if self._canary_failures:
+            (self._canary_failures.labels(*self._name) if self._name else self._canary_failures).inc()
 
     def record_second_look(self, result: SecondLookResult) -> None:
         """Count a photo for which the recipe asks for a second look."""
@@ -66,16 +80,24 @@ class Metrics:
 
     Args:
         models: their names. If there are several, the series of each have the label ``model``.
+        has_canary: whether a version answers a share of the photos. If so, predictions have the label ``version``.
     """
 
-    def __init__(self, models: Sequence[str] = ()) -> None:
+    def __init__(self, models: Sequence[str] = (), has_canary: bool = False) -> None:
         self.registry = CollectorRegistry()
         self._name = ["model"] if len(models) > 1 else []
+        self._version = ["version"] if has_canary else []
         self._add_traffic()
         self._add_load()
         ready = "1: at the last check the model was AVAILABLE and predicted."
         self.model_ready = self._gauge("model_ready", ready, self._name)
         self.model_version = self._gauge("model_version", "The model version of the last prediction.", self._name)
+        self.canary_ready: Gauge | None = None
+        self.canary_failures: Counter | None = None
+        if has_canary:
+            self.canary_ready = self._gauge("canary_ready", "1: the canary answers its share.", self._name)
+            text = "Photos that the canary failed to answer."
+            self.canary_failures = Counter("catdog_canary_failures", text, self._name, registry=self.registry)
         build = Info("catdog_build", "Version of this service, and name of its model.", registry=self.registry)
         build.info({"version": VERSION, "model": ",".join(models)})
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
@@ -96,7 +118,10 @@ class Metrics:
             "catdog_photo_bytes", "Size of a request's photos as sent, in bytes.", buckets=_BYTES, registry=registry
         )
         self.predictions = Counter(
-            "catdog_predictions", "Predicted photos, by label.", [*self._name, "label"], registry=registry
+            "catdog_predictions",
+            "Predicted photos, by label.",
+            [*self._name, "label", *self._version],
+            registry=registry,
         )
         self.second_looks = Counter(
             "catdog_second_looks",
