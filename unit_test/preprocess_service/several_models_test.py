@@ -74,6 +74,15 @@ class SeveralModelsTest(unittest.TestCase):
                     self.assertIn(f"{words}: CAT-DOG, BIRDS.", response.json()["msg"])
         self.assertLess(len(self.get(f"/models/{'x' * 10_000}/model").text), 1000)
 
+    def test_the_document_has_their_names(self) -> None:
+        paths = self.get("/openapi.json").json()["paths"]
+        for path, item in paths.items():
+            for operation in item.values():
+                for parameter in operation.get("parameters", ()):
+                    if parameter["name"] == "model":
+                        with self.subTest(path):
+                            self.assertEqual(parameter["schema"]["enum"], list(NAMES))
+
     def test_each_model_is_listed_and_described(self) -> None:
         expected = [{"name": "CAT-DOG", "version": 3}, {"name": "BIRDS", "version": 3}]
         self.assertEqual(self.get("/models").json(), {"models": expected})

@@ -4,6 +4,7 @@ The service reads bodies itself, with a limit, while they arrive. So FastAPI doe
 """
 
 import base64
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -113,8 +114,6 @@ GOLDEN |= _NOT_FOUND
 MODELS = {200: {"headers": _HEADERS}} | {status: ERROR_RESPONSES[status] for status in (401, 500)}
 # Of the routes below /models/NAME.
 PREDICTION_OF_MODEL, MODEL_OF_SEVERAL = PREDICTION | _NOT_FOUND, MODEL | _NOT_FOUND
-_MODEL = {"name": "model", "in": "path", "required": True, "description": "A name in `/models`.", "schema": _TEXT}
-MODEL_PARAMETER = {"parameters": [_MODEL]}
 READY = LIVE | {503: {"model": Health, "description": "Not ready; `failing` says why.", "headers": _HEADERS}}
 
 
@@ -130,9 +129,11 @@ def with_keys(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def of_model(body: dict[str, Any]) -> dict[str, Any]:
-    """Return the description of a body for the same route of one of the models."""
-    return body | {"parameters": [_MODEL, *body["parameters"]]}
+def of_model(models: Sequence[str], body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return the description of a route of one of the models, from that of its body."""
+    schema = _TEXT | {"enum": list(models)}
+    name = {"name": "model", "in": "path", "required": True, "description": "One of the models.", "schema": schema}
+    return (body or {}) | {"parameters": [name, *(body or {}).get("parameters", ())]}
 
 
 def photo_body() -> dict[str, Any]:

@@ -73,11 +73,17 @@ def add_routes(app: FastAPI, config: Config) -> None:
         ("/predict", predict, photo, PredictSuccess, openapi.PREDICTION),
         ("/cat-dog_classification", predict, photo, PredictSuccess, openapi.PREDICTION),
         ("/predict/batch", predict_batch, batch, PredictBatchAnswer, openapi.PREDICTION),
-        (f"{MODEL_PREFIX}/predict", predict, openapi.of_model(photo), PredictSuccess, openapi.PREDICTION_OF_MODEL),
+        (
+            f"{MODEL_PREFIX}/predict",
+            predict,
+            openapi.of_model(config.models, photo),
+            PredictSuccess,
+            openapi.PREDICTION_OF_MODEL,
+        ),
         (
             f"{MODEL_PREFIX}/predict/batch",
             predict_batch,
-            openapi.of_model(batch),
+            openapi.of_model(config.models, batch),
             PredictBatchAnswer,
             openapi.PREDICTION_OF_MODEL,
         ),
@@ -94,7 +100,7 @@ def add_routes(app: FastAPI, config: Config) -> None:
     app.get("/models", responses=openapi.MODELS, response_model_exclude_none=True)(list_models)
     for prefix, responses, extra in (
         ("", openapi.MODEL, None),
-        (MODEL_PREFIX, openapi.MODEL_OF_SEVERAL, openapi.MODEL_PARAMETER),
+        (MODEL_PREFIX, openapi.MODEL_OF_SEVERAL, openapi.of_model(config.models)),
     ):
         app.get(f"{prefix}/model", responses=responses, openapi_extra=extra)(describe_model)
         app.get(
