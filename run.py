@@ -32,7 +32,7 @@ from collections.abc import Sequence
 from launcher import Problem
 from launcher.environment import ALL, CHECK, ROOT, SERVE, python, set_up
 from launcher.ports import free_ports
-from launcher.services import model_name, pair, wait_until_ready
+from launcher.services import canary_versions, model_names, pair, wait_until_ready
 from tools import system_packages
 
 COMPOSE_FILE = ROOT / "app" / "docker-compose.embedded.yml"
@@ -56,7 +56,18 @@ def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("command", choices=[*commands, *PROGRAMS])
     parser.add_argument(
-        "--model", metavar="NAME", help="serve: a folder in prev_trained_models (default: MODEL_NAME, or CAT-DOG)"
+        "--model",
+        metavar="NAME",
+        action="append",
+        default=[],
+        help="serve: a folder in prev_trained_models (default: MODEL_NAME, or CAT-DOG); may be given several times",
+    )
+    parser.add_argument(
+        "--canary",
+        metavar="MODEL/VERSION=SHARE",
+        action="append",
+        default=[],
+        help="serve: a version that answers a share of the photos, e.g. CAT-DOG/8=10%%; at most one of each model",
     )
     parser.add_argument("--port", type=_port, default=7998, help="serve: HTTP port (default 7998)")
     parser.add_argument("--grpc-port", type=_port, default=8500, help="serve: model server's gRPC port (default 8500)")
@@ -84,13 +95,19 @@ def _port(text: str) -> int:
 def serve(options: argparse.Namespace) -> int:
     """Start both services. Stop both on Ctrl-C, or when one of them ends."""
     # Before packages are installed, so that a wrong name is reported at once.
-    model = model_name(options.model)
+    models = model_names(options.model)
+    sent = os.environ.get("SERVICE_CANARY", "").split(",")
+    canaries = options.canary or [canary.strip() for canary in sent if canary.strip()]
+    canary_versions(models, canaries)
     set_up(SERVE, "serve")
     http_port, grpc_port, rest_port = options.port, options.grpc_port, options.rest_port
-    with pair(http_port, grpc_port, rest_port, model) as processes:
+    with pair(http_port, grpc_port, rest_port, models, canaries) as processes:
         print(f"\n  Try it    http://localhost:{http_port}/")
         print(f"  Predict   POST http://localhost:{http_port}/predict")
-        print(f"  Model     gRPC localhost:{grpc_port}, REST http://localhost:{rest_port}/v1/models/{model}")
+        for model in models:
+            if len(models) > 1:
+                print(f"  Predict   POST http://localhost:{http_port}/models/{model}/predict")
+            print(f"  Model     gRPC localhost:{grpc_port}, REST http://localhost:{rest_port}/v1/models/{model}")
         print("\n  Ctrl-C stops both services.\n", flush=True)
         while all(process.poll() is None for process in processes):
             time.sleep(0.5)
@@ -102,7 +119,7 @@ def test(options: argparse.Namespace) -> int:
     set_up(ALL, "test")
     print(system_packages.report(), end="", flush=True)
     http_port, grpc_port, rest_port = free_ports(3)
-    with pair(http_port, grpc_port, rest_port, "CAT-DOG"):
+    with pair(http_port, grpc_port, rest_port, ["CAT-DOG"]):
         return run_tests(["*test*.py"], http_port)
 
 

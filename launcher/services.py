@@ -8,10 +8,11 @@ import os
 import re
 import signal
 import subprocess
+import tempfile
 import time
 import urllib.error
 import urllib.request
-from collections.abc import Iterator, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from pathlib import Path
 
 from launcher import Problem
@@ -27,25 +28,32 @@ START_SECONDS = 60
 UNLOAD_DELAY_SECONDS = 10
 
 
-def model_name(wanted: str | None = None) -> str:
-    """The model to serve: `wanted`, else the one that MODEL_NAME names, else the preprocess service's own settings.
+def model_names(wanted: Sequence[str] = ()) -> list[str]:
+    """The models to serve: `wanted`, else those that MODEL_NAME names, else the preprocess service's own settings.
 
-    Raises Problem, which lists those that there are, where `prev_trained_models` has no version of it.
+    Raises Problem if `prev_trained_models` has no version of one, with a list of those that there are; or if one is
+    named twice.
     """
-    name = wanted or os.environ.get("MODEL_NAME") or _configured()
+    sent = wanted or (os.environ.get("MODEL_NAME") or _configured()).split(",")
+    names = [name.strip() for name in sent if name.strip()]
     found = sorted(path.name for path in MODELS.iterdir() if any(_is_version(child) for child in _children(path)))
-    if name not in found:
-        raise Problem(f"there is no model {name!r} in {MODELS.name}/; there are: {', '.join(found) or 'none'}")
-    return name
+    for name in names or [",".join(sent)]:
+        if name not in found:
+            raise Problem(f"there is no model {name!r} in {MODELS.name}/; there are: {', '.join(found) or 'none'}")
+        if names.count(name) > 1:
+            raise Problem(f"the model {name!r} is named more than once")
+    return names
 
 
 def _configured() -> str:
+    """The names of the settings file, separated by commas."""
     # Without a package for YAML: run.py needs nothing but Python.
     path = Path(os.environ.get("SERVICE_CONFIG") or PREPROCESS_SERVICE / "config.yaml")
     with contextlib.suppress(OSError, UnicodeDecodeError):
-        match = re.search(r"^experiment_id:\s*[\"']?([^\s\"'#]+)", path.read_text(encoding="utf-8"), re.MULTILINE)
-        if match:
-            return match[1]
+        match = re.search(r"^experiment_id:([^#\n]*)", path.read_text(encoding="utf-8"), re.MULTILINE)
+        names = re.sub(r"[\[\]\"']", "", match[1]).strip() if match else ""
+        if names:
+            return names
     # The service says itself what is wrong with its settings.
     return "CAT-DOG"
 
@@ -59,8 +67,12 @@ def _is_version(path: Path) -> bool:
 
 
 @contextlib.contextmanager
-def pair(http_port: int, grpc_port: int, rest_port: int, model: str) -> Iterator[list[subprocess.Popen[bytes]]]:
-    """Start both services on these ports of 127.0.0.1; yield when `model` predicts; stop both after the block.
+def pair(
+    http_port: int, grpc_port: int, rest_port: int, models: Sequence[str], canaries: Sequence[str] = ()
+) -> Iterator[list[subprocess.Popen[bytes]]]:
+    """Start both services on these ports of 127.0.0.1; yield when all `models` predict; stop both after the block.
+
+    Each of `canaries` is a version that answers a share of the photos: `CAT-DOG/2=10%`.
 
     Raises Problem if a port is used already, or if a service does not start.
     """
@@ -72,17 +84,20 @@ def pair(http_port: int, grpc_port: int, rest_port: int, model: str) -> Iterator
         f"--rest_api_port={rest_port}",
         "--bind_address=127.0.0.1",
         f"--unload_delay_seconds={UNLOAD_DELAY_SECONDS}",
-        f"--model_name={model}",
-        f"--model_base_path={MODELS / model}",
     ]
     place = {"SERVICE_MODEL_HOST": "127.0.0.1", "SERVICE_MODEL_PORT": str(grpc_port)}
-    place |= {"SERVICE_HOST": "127.0.0.1", "SERVICE_PORT": str(http_port), "MODEL_NAME": model}
+    place |= {"SERVICE_HOST": "127.0.0.1", "SERVICE_PORT": str(http_port), "MODEL_NAME": ",".join(models)}
+    place |= {"SERVICE_CANARY": ",".join(canaries)} if canaries else {}
     processes: list[subprocess.Popen[bytes]] = []
     with _ended_by_one_signal():
         try:
-            processes.append(_start(model_server, {}))
-            # One after the other. Otherwise the preprocess service would log warnings while the model server loads.
-            wait_until_ready(f"http://127.0.0.1:{rest_port}/readyz", processes)
+            # The model server reads the list of models only when it starts.
+            with tempfile.TemporaryDirectory() as folder:
+                processes.append(
+                    _start([*model_server, *_model_flags(models, canary_versions(models, canaries), Path(folder))], {})
+                )
+                # One after the other. Otherwise the preprocess service would log warnings while the model server loads.
+                wait_until_ready(f"http://127.0.0.1:{rest_port}/readyz", processes)
             processes.append(_start([str(PREPROCESS_SERVICE / "app_server.py")], place))
             wait_until_ready(f"http://127.0.0.1:{http_port}/readyz", processes)
             yield processes
@@ -90,6 +105,49 @@ def pair(http_port: int, grpc_port: int, rest_port: int, model: str) -> Iterator
             # The preprocess service first: it finishes its requests, which need the model server.
             for process in reversed(processes):
                 _stop(process)
+
+
+def canary_versions(models: Sequence[str], canaries: Sequence[str]) -> dict[str, list[str]]:
+    """The versions that are served of each model with a canary: the canary, and the newest other one.
+
+    Raises Problem if one of `canaries` has another form than `CAT-DOG/2=10%`, or names no version that there is.
+    """
+    served: dict[str, list[str]] = {}
+    for canary in canaries:
+        match = re.fullmatch(r"(.+)/0*(\d+)=[\d.]+%", canary, re.ASCII)
+        if match is None or match[1] not in models:
+            raise Problem(f"--canary {canary}: give one of the models, a version and a share, e.g. {models[0]}/2=10%")
+        name, version = match.groups()
+        versions = sorted((int(path.name) for path in _children(MODELS / name) if _is_version(path)), reverse=True)
+        others = [one for one in versions if one != int(version)]
+        if int(version) not in versions or not others:
+            found = ", ".join(map(str, versions))
+            raise Problem(f"--canary {canary}: a canary is a version beside another one; {name} has: {found}")
+        served[name] = [str(others[0]), version]
+    return served
+
+
+def _model_flags(models: Sequence[str], versions: Mapping[str, Sequence[str]], folder: Path) -> list[str]:
+    """The model server's flags for these models. For several models or versions, a list is written into `folder`.
+
+    `versions` are those to serve of a model; the newest if it is not in it.
+    """
+    if len(models) == 1 and not versions:
+        return [f"--model_name={models[0]}", f"--model_base_path={MODELS / models[0]}"]
+    configs = []
+    for name in models:
+        wanted = " ".join(f"versions: {version}" for version in versions.get(name, ()))
+        policy = f"model_version_policy {{ specific {{ {wanted} }} }}" if wanted else ""
+        place = f"name: {_quoted(name)} base_path: {_quoted(str(MODELS / name))}"
+        configs.append(f'config {{ {place} model_platform: "tensorflow" {policy} }}')
+    path = folder / "models.config"
+    path.write_text(f"model_config_list {{ {' '.join(configs)} }}", encoding="utf-8")
+    return [f"--model_config_file={path}"]
+
+
+def _quoted(text: str) -> str:
+    # Quotes and escapes of JSON mean the same in the text form of a message.
+    return json.dumps(text, ensure_ascii=False)
 
 
 def wait_until_ready(address: str, processes: Sequence[subprocess.Popen[bytes]]) -> None:

@@ -6,6 +6,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 import unittest
 from pathlib import Path
 from typing import Any
@@ -13,6 +14,7 @@ from typing import Any
 import yaml
 
 from model_service import flags
+from model_service.lifecycle import model_config
 from model_service.observability import metrics
 from preprocess_service.app import config as service_config
 from tools.system_packages import find, why_skipped
@@ -20,6 +22,7 @@ from unit_test.model_service.fixtures import shared_server
 
 ROOT = Path(__file__).parents[2]
 APP = ROOT / "app"
+SERVE_MODELS = APP / "model_service" / "serve_models.sh"
 COMPOSE_FILES = (APP / "docker-compose.yml", APP / "docker-compose.embedded.yml")
 # Fields of TensorFlow Serving's session_bundle_config.proto whose values are wrapper messages.
 BATCHING_PARAMETERS = {
@@ -43,21 +46,29 @@ def instruction(dockerfile: str, name: str) -> list[str]:
 
 def entrypoint(dockerfile: str, *added: str, **environment: str) -> list[str]:
     """Return the arguments that the server gets from the image's entrypoint and the arguments of `docker run`."""
-    shell, option, line, *rest = instruction(dockerfile, "^ENTRYPOINT")
-    line = line.replace("exec /usr/bin/tensorflow_model_server", "printf '%s\\n'")
-    return subprocess.run(
-        [shutil.which(Path(shell).name) or shell, option, line, *rest, *added],
-        env=os.environ | environment,
-        capture_output=True,
-        text=True,
-        check=True,
-    ).stdout.splitlines()
+    with tempfile.TemporaryDirectory() as folder:
+        program = Path(folder, "server")
+        program.write_text("#!/bin/sh\nprintf '%s\\n' \"$@\"\n", encoding="utf-8")
+        program.chmod(0o700)
+        words = [
+            re.sub(r"\S+/serve_models\.sh", str(SERVE_MODELS), word).replace(
+                "/usr/bin/tensorflow_model_server", str(program)
+            )
+            for word in instruction(dockerfile, "^ENTRYPOINT")
+        ]
+        return subprocess.run(
+            [shutil.which(Path(words[0]).name) or words[0], *words[1:], *added],
+            env=os.environ | environment,
+            capture_output=True,
+            text=True,
+            check=True,
+        ).stdout.splitlines()
 
 
-def image_flags(*added: str) -> flags.Flags:
+def image_flags(*added: str, **environment: str) -> flags.Flags:
     """Return the flags of the image of the embedded server, as it parses them."""
     names = {"MODEL_BASE_PATH": "/models", "MODEL_NAME": "M"}
-    return flags.parse(entrypoint("model_service/Dockerfile.embedded", *added, **names))
+    return flags.parse(entrypoint("model_service/Dockerfile.embedded", *added, **names | environment))
 
 
 class ComposeTest(unittest.TestCase):
@@ -169,6 +180,28 @@ class DockerfileTest(unittest.TestCase):
                 self.assertEqual(parsed.model_base_path, "/models/CAT-DOG")
                 self.assertEqual(parsed.monitoring_config_file, "/config/monitoring.config")
 
+    @unittest.skipIf(sys.platform == "win32", "runs in a Linux image")
+    def test_several_models_are_listed_in_a_file_and_served(self) -> None:
+        temporary = self.enterContext(tempfile.TemporaryDirectory())
+        parsed = image_flags(MODEL_NAME="CAT-DOG, BIRDS", TMPDIR=temporary)
+        self.assertEqual(Path(parsed.model_config_file).parent, Path(temporary))
+        listed = model_config.read(parsed.model_config_file).model_config_list.config
+        self.assertEqual(
+            [(one.name, one.base_path) for one in listed],
+            [("CAT-DOG", "/models/CAT-DOG"), ("BIRDS", "/models/BIRDS")],
+        )
+
+    @unittest.skipIf(sys.platform == "win32", "runs in a Linux image")
+    def test_of_a_model_with_a_canary_two_versions_are_served(self) -> None:
+        temporary = self.enterContext(tempfile.TemporaryDirectory())
+        for canary, expected in (("A/2=10%", [2, 0]), ("A/2=10%, B/1=5%", [2, 2])):
+            with self.subTest(canary):
+                parsed = image_flags(MODEL_NAME="A,B", TMPDIR=temporary, SERVICE_CANARY=canary)
+                listed = model_config.read(parsed.model_config_file).model_config_list.config
+                self.assertEqual([one.model_version_policy.latest.num_versions for one in listed], expected)
+        self.assertTrue(image_flags(MODEL_NAME="A", TMPDIR=temporary, SERVICE_CANARY="A/2=10%").model_config_file)
+
+    @unittest.skipIf(sys.platform == "win32", "runs in a Linux image")
     def test_the_entrypoint_fills_in_the_names_and_passes_on_what_docker_run_adds(self) -> None:
         words = entrypoint(
             "model_service/Dockerfile", "--enable_batching", "--port=9000", MODEL_NAME="M", MODEL_CORES="3"
@@ -196,6 +229,9 @@ class DockerfileTest(unittest.TestCase):
         for port, model, status in (
             (server.rest_port, "CAT-DOG", 0),
             (server.rest_port, "OTHER", 1),
+            (server.rest_port, "CAT-DOG,CAT-DOG", 0),
+            (server.rest_port, "CAT-DOG,OTHER", 1),
+            (server.rest_port, "OTHER,CAT-DOG", 1),
             (1, "CAT-DOG", 1),
         ):
             with self.subTest(f"{port} {model}"):
@@ -206,7 +242,7 @@ class DockerfileTest(unittest.TestCase):
     @unittest.skipIf(sys.platform == "win32", "runs in a Linux image")
     def test_a_model_that_failed_as_unavailable_does_not_pass_for_available(self) -> None:
         _, _, line = instruction("model_service/Dockerfile", "^HEALTHCHECK")
-        search = line.partition("&& grep ")[2].replace("<&3", "")
+        search = line.partition("&& grep ")[2].partition("<&3")[0]
         for answer, status in (('"state": "AVAILABLE",', 0), ('"state": "END", "error_code": "UNAVAILABLE"', 1)):
             with self.subTest(answer):
                 done = subprocess.run(["bash", "-c", f"grep {search}"], input=answer, text=True)

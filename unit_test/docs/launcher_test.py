@@ -18,6 +18,7 @@ from unittest import mock
 import psutil
 
 from launcher import Problem, services
+from model_service.lifecycle import model_config
 from unit_test.processes import Running, answers, free_port, running
 
 ROOT = Path(__file__).parents[2]
@@ -194,6 +195,55 @@ class PortsTest(unittest.TestCase):
                 self.assertEqual(done.returncode, 1)
                 self.assertRegex(done.stderr, r"^run\.py: there is no model '.*'.*; there are: .*CAT-DOG")
                 self.assertEqual(done.stderr.count("\n"), 1)
+
+    def test_several_models_are_named_by_options_by_the_variable_or_in_the_settings(self) -> None:
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        for name in ("A", "B", "C"):
+            (folder / "models" / name / "1").mkdir(parents=True)
+        settings = folder / "mine.yaml"
+        settings.write_text("experiment_id: [\"C\", 'A']  # two\n", encoding="utf-8")
+        self.enterContext(mock.patch.object(services, "MODELS", folder / "models"))
+        self.enterContext(mock.patch.dict(os.environ, {"SERVICE_CONFIG": str(settings), "MODEL_NAME": ""}))
+        self.assertEqual(services.model_names(), ["C", "A"])
+        os.environ["MODEL_NAME"] = "B, A,"
+        self.assertEqual(services.model_names(), ["B", "A"])
+        self.assertEqual(services.model_names(["A", "C"]), ["A", "C"])
+        for wanted, words in ((["A", "D"], "no model 'D'.*there are: A, B, C"), (["A", "B", "A"], "'A' is named more")):
+            with self.subTest(wanted), self.assertRaisesRegex(Problem, words):
+                services.model_names(wanted)
+        os.environ["MODEL_NAME"] = ","
+        with self.assertRaisesRegex(Problem, "no model ','"):
+            services.model_names()
+
+    def test_a_canary_is_served_beside_the_newest_other_version_or_refused(self) -> None:
+        models = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        for name, version in (("A", 1), ("A", 2), ("A", 10), ("B", 1)):
+            (models / name / str(version)).mkdir(parents=True)
+        self.enterContext(mock.patch.object(services, "MODELS", models))
+        for canary, others in (("A/2=10%", ["10", "2"]), ("A/10=0.5%", ["2", "10"])):
+            with self.subTest(canary):
+                versions = services.canary_versions(["A", "B"], [canary])
+                self.assertEqual(versions, {"A": others})
+                (flag,) = services._model_flags(["A"], versions, models)
+                (listed,) = model_config.read(flag.removeprefix("--model_config_file=")).model_config_list.config
+                self.assertEqual([*map(str, listed.model_version_policy.specific.versions)], others)
+        for canary, words in (
+            ("A/2", "give one of"),
+            ("C/1=1%", "give one of"),
+            ("A/3=1%", "10, 2, 1"),
+            ("B/1=1%", "1$"),
+        ):
+            with self.subTest(canary), self.assertRaisesRegex(Problem, f"^--canary {canary}: .*{words}"):
+                services.canary_versions(["A", "B"], [canary])
+
+    def test_the_model_server_gets_the_list_of_several_models_as_a_file(self) -> None:
+        folder = Path(self.enterContext(tempfile.TemporaryDirectory()))
+        (flag,) = services._model_flags(["A", 'B "é" \\'], {}, folder)
+        listed = model_config.read(flag.removeprefix("--model_config_file=")).model_config_list.config
+        self.assertEqual(
+            [(one.name, Path(one.base_path)) for one in listed],
+            [(name, services.MODELS / name) for name in ("A", 'B "é" \\')],
+        )
 
     def test_why_a_pair_does_not_become_ready_is_told(self) -> None:
         answer = json.dumps({"ok": [], "failing": {"model": "The model has no recipe."}}).encode()

@@ -16,6 +16,7 @@ import yaml
 
 from preprocess_service.app import errors
 from preprocess_service.app.observability import metrics
+from preprocess_service.app.server.admission import LIMITED_PATHS, MODEL_PREFIX, PREDICTIONS
 from tools.system_packages import find, why_skipped
 from unit_test.processes import APP_SERVER, answers, free_port, model_server, running
 from unit_test.utils import IMAGES
@@ -26,6 +27,8 @@ MONITORING_CONFIG = ROOT / "app" / "model_service" / "monitoring.config"
 TIMEOUT_S = 30
 # Labels that Prometheus adds itself.
 OWN_LABELS = {"job", "instance"}
+# The preprocess service adds the label ``model`` to these if it has several models.
+OF_MODEL = {"catdog_model_ready", "catdog_model_version", "catdog_predictions_total", "catdog_second_looks_total"}
 
 Labels = dict[str, set[str]]
 
@@ -91,12 +94,12 @@ class MonitoringFilesTest(unittest.TestCase):
         self.assertTrue(asked)
         for name, matchers in asked:
             self.assertIn(name, self.known)
-            labels = self.known[name] | OWN_LABELS
+            labels = self.known[name] | OWN_LABELS | ({"model"} if name in OF_MODEL else set())
             self.assertLessEqual(set(matchers), labels, name)
             self.assertLessEqual(grouped, labels, name)
             self.check_values(name, matchers)
         shown = set(re.findall(r"{{\s*(\w+)\s*}}", legend))
-        self.assertLessEqual(shown, grouped or self.known[asked[0][0]] | OWN_LABELS)
+        self.assertLessEqual(shown, grouped or labels)
 
     def check_values(self, metric: str, matchers: dict[str, str]) -> None:
         possible = {
@@ -109,7 +112,7 @@ class MonitoringFilesTest(unittest.TestCase):
         for label in matchers.keys() & possible.keys():
             self.assertLessEqual(set(matchers[label].split("|")), possible[label], metric)
         if "route" in matchers:
-            for route in ("/predict", "/predict/batch", "/cat-dog_classification"):
+            for route in (*LIMITED_PATHS, *(MODEL_PREFIX + path for path in PREDICTIONS)):
                 self.assertRegex(route, f"^({matchers['route']})$")
 
     def prometheus(self) -> dict[str, list[dict[str, str]]]:

@@ -210,6 +210,11 @@ class ProxyTest(BackendsTest):
         self.assertEqual(statuses[:5], [200] * 5)
         self.assertIn(429, statuses)
         self.assertEqual(self.ask("POST", "/predict", b"photo")[0], 200)
+        # The other paths of a batch have the same limit. Single photos have more left.
+        for path in ("/predict/batch/", "/models/CAT-DOG/predict/batch", "/models/%41/predict%2Fbatch"):
+            with self.subTest(path):
+                self.assertIn(429, self.many(path, 8))
+        self.assertEqual(self.ask("POST", "/models/CAT-DOG/predict", b"photo")[0], 200)
 
     def test_of_many_requests_at_a_time_only_some_are_taken(self) -> None:
         """The requests are silent: headers that announce a body, and then nothing."""

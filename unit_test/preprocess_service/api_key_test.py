@@ -81,8 +81,9 @@ class KeysTest(DoorsTest):
         document = self.ask("GET", "/openapi.json").json()
         self.assertEqual(set(document["components"]["securitySchemes"]), {"bearer", "key"})
         needs = {path for path, item in document["paths"].items() for it in item.values() if it["security"]}
-        predict = {"/predict", "/cat-dog_classification", "/predict/batch"}
-        self.assertEqual(needs, predict | {"/model", "/model/golden/{name}"})
+        routes = {"/predict", "/predict/batch", "/model", "/model/golden/{name}"}
+        of_models = {f"/models/{{model}}{path}" for path in routes} | {"/models"}
+        self.assertEqual(needs, routes | of_models | {"/cat-dog_classification"})
 
     def test_a_refusal_is_counted_and_no_key_is_logged(self) -> None:
         with self.assertLogs(level="DEBUG") as log:

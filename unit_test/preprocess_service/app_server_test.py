@@ -349,9 +349,16 @@ class AppServerTest(unittest.TestCase):
             set(paths),
             {
                 *("/predict", "/cat-dog_classification", "/predict/batch"),
-                *("/model", "/model/golden/{name}", "/livez", "/readyz"),
+                *("/model", "/model/golden/{name}", "/livez", "/readyz", "/models"),
+                *("/models/{model}/predict", "/models/{model}/predict/batch"),
+                *("/models/{model}/model", "/models/{model}/model/golden/{name}"),
             },
         )
+        for path, item in paths.items():
+            for operation in item.values():
+                with self.subTest(path):
+                    named = [it["name"] for it in operation.get("parameters", ()) if it["in"] == "path"]
+                    self.assertEqual(named.count("model"), path.count("{model}"))
         operation = paths["/predict"]["post"]
         self.assertIn("image_b64", operation["requestBody"]["content"]["application/json"]["schema"]["properties"])
         statuses = {str(error.status) for error in errors.ServiceError.__subclasses__()} - {"404", "405"}

@@ -197,6 +197,28 @@ class ConfigTest(unittest.TestCase):
                 self.assertEqual((loaded.experiment_id, loaded.model_input_name), expected)
                 self.assertEqual(loaded.model_output_name, "out" if expected[1] else None)
 
+    def test_several_models_are_separated_by_commas_and_the_names_of_tensors_belong_to_the_first(self) -> None:
+        named = self.settings | {"model_input_name": "in", "model_output_name": "out"}
+        for name, models, expected in (
+            ("CAT-DOG, BIRDS,", ("CAT-DOG", "BIRDS"), ["in", None]),
+            ("BIRDS,CAT-DOG", ("BIRDS", "CAT-DOG"), [None, None]),
+        ):
+            with self.subTest(name):
+                loaded = load(named, {"MODEL_NAME": name})
+                self.assertEqual(loaded.models, models)
+                each = [loaded.of_model(model) for model in models]
+                self.assertEqual([one.models for one in each], [(model,) for model in models])
+                self.assertEqual([one.model_input_name for one in each], expected)
+        self.assertEqual(load(named | {"experiment_id": ["A", "B"]}).models, ("A", "B"))
+        self.assertEqual(load(named | {"experiment_id": "A,B"}, {"MODEL_NAME": "A"}).model_input_name, "in")
+
+    def test_no_model_or_one_that_is_named_twice_is_refused(self) -> None:
+        self.check_refusal(self.settings, "MODEL_NAME", "once", "A,B,A", environment={"MODEL_NAME": "A,B,A"})
+        self.check_refusal(self.settings, "MODEL_NAME", "commas", environment={"MODEL_NAME": ","})
+        for value in ("", [], 5):
+            with self.subTest(value):
+                self.check_refusal(self.settings | {"experiment_id": value}, "experiment_id")
+
     def test_a_bad_variable_is_named(self) -> None:
         self.check_refusal(self.settings, "SERVICE_PORT", "'http'", environment={"SERVICE_PORT": "http"})
 

@@ -26,10 +26,11 @@ from preprocess_service.app import errors
 from preprocess_service.app import utils as service_utils
 from preprocess_service.app.imaging import decode_cost, resize
 from preprocess_service.app.imaging.downscale import min_side
-from preprocess_service.app.inference import decoder_pool, decoder_process, decoder_threads, pipeline
+from preprocess_service.app.inference import decoder_pool, decoder_process, decoder_threads
 from preprocess_service.app.inference.context import RequestContext
 from preprocess_service.app.observability import metrics
 from preprocess_service.app.recipe import Geometry
+from preprocess_service.app.served_models import ServedModels
 from unit_test.preprocess_service.app_server_test import CAT, FakeRunner, settings
 from unit_test.preprocess_service.formats_test import HEIC, save
 from unit_test.preprocess_service.picture_files import bmp, chunk, png
@@ -456,7 +457,7 @@ class SmallJpegTest(unittest.TestCase):
 class LeftoversTest(unittest.IsolatedAsyncioTestCase):
     async def test_refused_pictures_leave_nothing_behind_without_any_collection_of_garbage(self) -> None:
         asyncio.get_running_loop().slow_callback_duration = 60
-        service = pipeline.Pipeline(settings(), FakeRunner(), metrics.Metrics())
+        models = ServedModels(settings(), [FakeRunner()], metrics.Metrics())
         broken = base64.b64decode(CAT)[:1000]
         gc.collect()
         gc.disable()
@@ -465,7 +466,7 @@ class LeftoversTest(unittest.IsolatedAsyncioTestCase):
                 with self.subTest(photo[:20]):
                     before = {id(thing) for thing in gc.get_objects()}
                     # In its own task, like a request, so that everything that the task keeps is freed with it.
-                    await asyncio.create_task(self.refused(service, photo))
+                    await asyncio.create_task(self.refused(models.first, photo))
                     # Let the threads finish.
                     await asyncio.sleep(0.5)
                     kinds = (BaseException, Image.Image, bytes, RequestContext)
@@ -473,7 +474,7 @@ class LeftoversTest(unittest.IsolatedAsyncioTestCase):
                     self.assertEqual(left, [])
         finally:
             gc.enable()
-            await service.close()
+            await models.close()
 
     async def refused(self, service: Any, photo: "bytes | str") -> None:
         with self.assertRaises(errors.ServiceError):

@@ -57,13 +57,15 @@ def write_version(base: Path, version: int, golden: Any = ()) -> None:
     beside.rename(base / str(version))
 
 
-def open_service(test: Any, server: processes.ModelServer, **settings: Any) -> str:
+def open_service(test: Any, server: processes.ModelServer, models: str = "M", **settings: Any) -> str:
     """The address of a preprocess service in front of a model server, for a test or a class of tests."""
-    loaded = config.load_config({"MODEL_NAME": "M"})
+    loaded = config.load_config({"MODEL_NAME": models})
     place = loaded.model_server.model_copy(update={"host": "127.0.0.1", "port": server.grpc_port})
     loaded = loaded.model_copy(update={"model_server": place, **settings})
     enter = test.enterContext if isinstance(test, unittest.TestCase) else test.enterClassContext
-    url = enter(serving(app_server.create_app(loaded, model_runner.ModelRunner(loaded))))
+    runner = model_runner.ModelRunner(loaded)
+    others = [runner.for_model(name) for name in loaded.models[1:]]
+    url = enter(serving(app_server.create_app(loaded, runner, others=others)))
     wait_until(lambda: requests.get(f"{url}/readyz", timeout=60).status_code == 200)
     return url
 

@@ -22,8 +22,9 @@ from tensorflow_serving.apis.prediction_service_pb2_grpc import (
 
 from preprocess_service.app import config, errors, model_runner
 from preprocess_service.app.imaging.resize import normalise
-from preprocess_service.app.inference import context, model_versions, pipeline
+from preprocess_service.app.inference import context, model_versions
 from preprocess_service.app.observability import metrics
+from preprocess_service.app.served_models import ServedModels
 from preprocess_service.app.serving_client import connection, signature
 from serving_common import tensorflow_protos as messages
 from unit_test.preprocess_service.recipes import recipe
@@ -108,7 +109,8 @@ class Client:
 
     def __init__(self, settings: Any, runner: Any) -> None:
         self.runner = runner
-        self.pipeline = pipeline.Pipeline(settings, runner, metrics.Metrics())
+        self.models = ServedModels(settings, [runner], metrics.Metrics())
+        self.pipeline = self.models.first
 
     async def predict(self, pixels: Any, timeout: float, request_id: str = "") -> Any:
         async def prepare(geometry: Any) -> Any:
@@ -133,8 +135,8 @@ class ModelRunnerTest(unittest.IsolatedAsyncioTestCase):
         place = SHIPPED.model_server.model_copy(update={"host": "127.0.0.1", "port": port, **server})
         settings = SHIPPED.model_copy(update={"model_server": place, **settings})
         client = Client(settings, model_runner.ModelRunner(settings))
-        await client.pipeline.open()
-        self.addAsyncCleanup(client.pipeline.close)
+        await client.models.open()
+        self.addAsyncCleanup(client.models.close)
         return client
 
     async def test_probabilities_come_back_by_label_with_the_version_that_gave_them(self) -> None:

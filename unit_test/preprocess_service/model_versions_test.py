@@ -61,7 +61,7 @@ class FakeSource:
 class ModelVersionsTest(unittest.IsolatedAsyncioTestCase):
     def setUp(self) -> None:
         self.source = FakeSource()
-        self.models = model_versions.ModelVersions(self.source, self.source.classify)
+        self.models = model_versions.ModelVersions(self.source, self.source.classify, "M")
         logging.getLogger(model_versions.__name__).setLevel(logging.CRITICAL)
         self.addCleanup(logging.getLogger(model_versions.__name__).setLevel, logging.NOTSET)
 
@@ -163,7 +163,7 @@ class ModelVersionsTest(unittest.IsolatedAsyncioTestCase):
             await gate.wait()
             return await self.source.classify(*arguments)
 
-        models = model_versions.ModelVersions(self.source, classify)
+        models = model_versions.ModelVersions(self.source, classify, "M")
         patient = asyncio.create_task(models.current(5))
         with self.assertRaises(errors.DeadlineExceeded):
             await models.current(0.01)

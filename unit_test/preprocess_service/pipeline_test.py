@@ -19,8 +19,9 @@ from PIL import Image
 from preprocess_service.app import app_server
 from preprocess_service.app.api import routes
 from preprocess_service.app.errors import InvalidImage
-from preprocess_service.app.inference import decoder_pool, decoder_threads, pipeline
+from preprocess_service.app.inference import decoder_pool, decoder_threads
 from preprocess_service.app.inference.context import RequestContext
+from preprocess_service.app.served_models import ServedModels
 from unit_test.preprocess_service.app_server_test import CAT, FakeRunner, HeldRunner, settings
 from unit_test.preprocess_service.formats_test import save
 from unit_test.preprocess_service.http_server import serving
@@ -116,8 +117,8 @@ class DroppedWorkTest(unittest.TestCase):
     def test_the_error_of_a_refused_photo_does_not_hold_its_picture(self) -> None:
         async def refuse() -> Any:
             app = app_server.create_app(settings(), FakeRunner())
-            photos = pipeline.Pipeline(app.state.config, FakeRunner(), app.state.metrics)
-            found = await asyncio.gather(photos.classify(BROKEN, RequestContext("x", 60)), return_exceptions=True)
+            photos = ServedModels(app.state.config, [FakeRunner()], app.state.metrics)
+            found = await asyncio.gather(photos.first.classify(BROKEN, RequestContext("x", 60)), return_exceptions=True)
             await photos.close()
             return found[0]
 

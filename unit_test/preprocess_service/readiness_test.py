@@ -36,7 +36,7 @@ class ReadinessProbeTest(unittest.IsolatedAsyncioTestCase):
     def setUp(self) -> None:
         self.model = FakeModel()
         self.metrics = metrics.Metrics()
-        self.probe = readiness.ReadinessProbe(self.model, self.model.predict, self.metrics)
+        self.probe = readiness.ReadinessProbe(self.model, self.model.predict, self.metrics.of_model("M"), "M")
 
     def gauge(self) -> float | None:
         return self.metrics.registry.get_sample_value("catdog_model_ready")

@@ -23,6 +23,7 @@ from preprocess_service.app.inference.context import RequestContext
 from preprocess_service.app.inference.second_look import combine, find_box
 from preprocess_service.app.observability.metrics import Metrics
 from preprocess_service.app.recipe import Geometry, RecipeError, SecondLook
+from preprocess_service.app.served_models import ServedModels
 from preprocess_service.app.serving_client.model_version import AnotherVersion
 from preprocess_service.app.serving_client.predict_response import Prediction
 from preprocess_service.app.serving_client.signature import Signature
@@ -206,13 +207,14 @@ class PipelineTest(unittest.IsolatedAsyncioTestCase):
     async def open(self, *answers: Any, **limits: Any) -> pipeline.Pipeline:
         self.runner = Looks(*answers)
         limits = self.config.limits.model_copy(update=limits)
-        service = pipeline.Pipeline(self.config.model_copy(update={"limits": limits}), self.runner, Metrics())
-        self.addAsyncCleanup(service.close)
-        return service
+        self.metrics = Metrics()
+        models = ServedModels(self.config.model_copy(update={"limits": limits}), [self.runner], self.metrics)
+        self.addAsyncCleanup(models.close)
+        return models.first
 
     def results(self, service: pipeline.Pipeline) -> dict[str, float]:
         found = {
-            result: service.metrics.registry.get_sample_value("catdog_second_looks_total", {"result": result})
+            result: self.metrics.registry.get_sample_value("catdog_second_looks_total", {"result": result})
             for result in service.metrics.second_looks
         }
         return {result: value for result, value in found.items() if value}
@@ -305,7 +307,7 @@ class PipelineTest(unittest.IsolatedAsyncioTestCase):
         with self.assertRaises(errors.Overloaded):
             await service.classify(JPEG, RequestContext("one", 60))
         await self.check(service, 0.6, 1, "busy")
-        service._busy_until = time.monotonic()
+        service.preparation.busy_until = time.monotonic()
         self.assertEqual((await service.classify(JPEG, RequestContext("one", 60))).looks, 2)
 
     async def test_one_that_takes_too_long_is_given_up_in_time_for_the_first_answer(self) -> None:
@@ -319,7 +321,7 @@ class PipelineTest(unittest.IsolatedAsyncioTestCase):
         service = await self.open(said(0.6, ATTENTION), endless)
         with patch.object(RequestContext, "second_looks", little_time):
             await self.check(service, 0.6, 1, "late")
-        self.assertEqual(service._in_flight, 0)
+        self.assertEqual(service.preparation.in_flight, 0)
 
     async def test_none_is_begun_with_less_time_than_the_first_look_took(self) -> None:
         request = RequestContext("one", 600)
@@ -390,7 +392,7 @@ class PipelineTest(unittest.IsolatedAsyncioTestCase):
         with self.assertRaises(asyncio.CancelledError):
             await task
         self.assertTrue(ended.is_set())
-        self.assertEqual(service._in_flight, 0)
+        self.assertEqual(service.preparation.in_flight, 0)
 
     async def test_golden_photos_are_checked_with_one_look(self) -> None:
         golden = {"name": "one.jpg", "photo": CAT, "probabilities": {"CAT": 0.6}}
@@ -420,10 +422,10 @@ class LimitsTest(unittest.IsolatedAsyncioTestCase):
 
     async def classify(self, photo: bytes, context: RequestContext | None = None, count: int = 1) -> list[Prediction]:
         answers = [said(0.6, ATTENTION)] * count + [said(0.6)] * count
-        service = pipeline.Pipeline(settings(decode_threads=1), Looks(*answers), Metrics())
-        self.addAsyncCleanup(service.close)
+        models = ServedModels(settings(decode_threads=1), [Looks(*answers)], Metrics())
+        self.addAsyncCleanup(models.close)
         context = context or RequestContext("one", 120)
-        return await asyncio.gather(*(service.classify(photo, context) for _ in range(count)))
+        return await asyncio.gather(*(models.first.classify(photo, context) for _ in range(count)))
 
     async def test_the_second_look_has_every_limit_of_the_first_one(self) -> None:
         for name, photo in (("small", PNG), ("large", save(Image.new("RGB", (2600, 1700)), "PNG"))):
@@ -510,8 +512,8 @@ class SizeTest(unittest.IsolatedAsyncioTestCase):
         ):
             with self.subTest(name):
                 data = save(Image.new("RGB", size, "red"), kind, **options)
-                service = pipeline.Pipeline(settings(decode_threads=1), Looks(said(0.95)), Metrics())
-                found = await service.classify(data, RequestContext("one", 120))
-                await service.close()
+                models = ServedModels(settings(decode_threads=1), [Looks(said(0.95))], Metrics())
+                found = await models.first.classify(data, RequestContext("one", 120))
+                await models.close()
                 assert found.size is not None
                 self.assertAlmostEqual(found.size[0] / found.size[1], upright, delta=0.01 * upright)

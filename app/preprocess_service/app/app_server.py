@@ -18,7 +18,7 @@ import logging
 import os
 import socket
 import warnings
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
@@ -30,7 +30,7 @@ from preprocess_service.app.api import openapi
 from preprocess_service.app.api.exception_handlers import HANDLERS, on_service_error
 from preprocess_service.app.api.routes import add_routes
 from preprocess_service.app.config import Config, ConfigError, load_config
-from preprocess_service.app.inference.pipeline import Pipeline, Runner
+from preprocess_service.app.inference.pipeline import Runner
 from preprocess_service.app.middleware import cors
 from preprocess_service.app.middleware.api_key import ApiKeyMiddleware, ApiKeys
 from preprocess_service.app.middleware.client_address import ClientAddresses, client_addresses
@@ -39,6 +39,7 @@ from preprocess_service.app.middleware.route_path import RoutePathMiddleware
 from preprocess_service.app.model_runner import ModelRunner
 from preprocess_service.app.observability.metrics import VERSION, Metrics
 from preprocess_service.app.observability.tracing import Tracing, open_tracing
+from preprocess_service.app.served_models import ServedModels
 from preprocess_service.app.server.admission import AdmissionController
 from preprocess_service.app.server.uvicorn_server import Server
 from serving_common.json_logging import configure_json_logging
@@ -46,19 +47,25 @@ from serving_common.malloc import configure_malloc
 from serving_common.sockets import allow_open_files, bind, join
 
 
-def create_app(config: Config, runner: Runner, tracing: Tracing | None = None) -> FastAPI:
-    """Build the app. It opens nothing before its lifespan starts. At the lifespan's end it closes ``tracing``."""
+def create_app(
+    config: Config, runner: Runner, tracing: Tracing | None = None, others: Sequence[Runner] = ()
+) -> FastAPI:
+    """Build the app. It opens nothing before its lifespan starts. At the lifespan's end it closes ``tracing``.
+
+    Args:
+        runner: of the first model; ``others``: of the other ones.
+    """
     tracing = tracing or Tracing()
-    metrics = Metrics(config.experiment_id)
+    metrics = Metrics(config.models, bool(config.canary))
     admission = AdmissionController(config.limits, metrics)
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncIterator[None]:
-        pipeline = Pipeline(config, runner, metrics)
-        await pipeline.open()
-        app.state.pipeline = pipeline
+        models = ServedModels(config, [runner, *others], metrics)
+        await models.open()
+        app.state.models = models
         yield
-        await pipeline.close()
+        await models.close()
         await asyncio.to_thread(tracing.close)
 
     app = FastAPIOffline(
@@ -126,7 +133,8 @@ def main() -> int:
         logging.getLogger(library).setLevel(logging.CRITICAL)
     configure_malloc(mmap_threshold=1 << 20, trim_threshold=16 << 20)
     tracing = open_tracing(os.environ)
-    app = create_app(config, ModelRunner(config, tracing), tracing)
+    runner = ModelRunner(config, tracing)
+    app = create_app(config, runner, tracing, [runner.for_model(name) for name in config.models[1:]])
     Server(app).run(sockets=[listener])
     return 0
 

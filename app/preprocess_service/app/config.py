@@ -1,28 +1,31 @@
 """The settings: one frozen, typed object, read from ``config.yaml`` and the environment."""
 
-import re
 from collections.abc import Mapping
-from ipaddress import ip_network
 from pathlib import Path
-from typing import Annotated, Any
+from typing import Annotated, Any, Self
 
 import yaml
-from pydantic import (
-    AfterValidator,
-    BaseModel,
-    BeforeValidator,
-    ConfigDict,
-    Field,
-    SecretStr,
-    ValidationError,
-)
+from pydantic import Field, ValidationError, model_validator
 
 from preprocess_service.app.recipe import Recipe
+from preprocess_service.app.setting_types import (
+    Canary,
+    CanaryShare,
+    CommaSeparated,
+    Key,
+    Models,
+    Name,
+    Network,
+    Origin,
+    Port,
+    Prefix,
+    Section,
+)
 from serving_common.cpu_quota import usable_cores
 
 CONFIG_FILE = Path(__file__).with_name("config.yaml")
 
-# The variable with the model's name. Both services read it.
+# The variable with the names of the models, separated by commas. Both services read it.
 MODEL_NAME = "MODEL_NAME"
 # Variable -> the key that it sets. Any other SERVICE_* variable is an error at the start, like an unknown key.
 ENVIRONMENT: dict[str, tuple[str, ...]] = {
@@ -39,6 +42,7 @@ ENVIRONMENT: dict[str, tuple[str, ...]] = {
     "SERVICE_TRUSTED_PROXIES": ("server", "trusted_proxies"),
     "SERVICE_ROOT_PATH": ("server", "root_path"),
     "SERVICE_SECOND_LOOK": ("second_look",),
+    "SERVICE_CANARY": ("canary",),
 }
 
 # Kubernetes sends SIGTERM to a pod and takes it out of its Services at the same time. Requests still come until all
@@ -46,63 +50,9 @@ ENVIRONMENT: dict[str, tuple[str, ...]] = {
 KUBERNETES_VARIABLE = "KUBERNETES_SERVICE_HOST"
 KUBERNETES_DRAIN_SECONDS = 5.0
 
-Name = Annotated[str, Field(min_length=1)]
-Port = Annotated[int, Field(ge=1, le=65535)]
-
-
-# The length of 96 random bits in base64. A shorter key can be guessed, or was chosen by a person.
-KEY_LENGTH = 16
-# Random keys of that length have more; "aaaaaaaaaaaaaaaa" or "abababababababab" has fewer.
-KEY_CHARACTERS = 5
-# A prefix that a proxy may put before all paths. Two slashes at its start would name a host; ".." would leave it.
-PREFIX = r"(?:/(?!\.+(?:/|$))[A-Za-z0-9._~-]+)+"
-
-
-def _check_key(key: SecretStr) -> SecretStr:
-    # These characters need no quotes in a header, a shell or a program (RFC 6750, 2.1).
-    if len(key) < KEY_LENGTH or not re.fullmatch(r"[A-Za-z0-9._~+/-]+=*", key.get_secret_value()):
-        raise ValueError(f"a key needs {KEY_LENGTH} characters or more, only letters, digits and -._~+/=")
-    if len(set(key.get_secret_value())) < KEY_CHARACTERS:
-        raise ValueError(f"a key needs {KEY_CHARACTERS} different characters; make one: openssl rand -base64 24")
-    return key
-
-
-def _comma_separated(value: object) -> object:
-    if not isinstance(value, str):
-        return value
-    parts = [part.strip() for part in value.split(",") if part.strip()]
-    if not parts:
-        # If an empty list of keys were accepted, the service would be open.
-        raise ValueError("it is set, but has only commas and blanks; leave it unset or empty for none")
-    return parts
-
-
-def _check_prefix(text: str) -> str:
-    prefix = text.rstrip("/")
-    if prefix and not re.fullmatch(PREFIX, prefix):
-        raise ValueError("a path begins with / and has only letters, digits and -._~ between slashes")
-    return prefix
-
-
-def _check_network(text: str) -> str:
-    ip_network(text)
-    return text
-
-
-Key = Annotated[SecretStr, AfterValidator(_check_key)]
-Origin = Annotated[str, Field(pattern=r"^(\*|https?://[^/\s,*]+)$")]
-Network = Annotated[str, AfterValidator(_check_network)]
-CommaSeparated = BeforeValidator(_comma_separated)
-
 
 class ConfigError(Exception):
     """The settings can't be used. The message names the key and the value."""
-
-
-class Section(BaseModel):
-    """A part of the settings. All keys are required, unknown keys are errors, and nothing changes after the start."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False, protected_namespaces=())
 
 
 class ModelServer(Section):
@@ -127,7 +77,7 @@ class Server(Section):
     cors_origins: Annotated[tuple[Origin, ...], CommaSeparated]
     log_client_address: bool
     trusted_proxies: Annotated[tuple[Network, ...], CommaSeparated]
-    root_path: Annotated[str, AfterValidator(_check_prefix)]
+    root_path: Prefix
 
 
 # Enough that no core waits for work. Few enough that the last photo is still answered within a fraction of a second: at
@@ -170,15 +120,38 @@ class Limits(Section):
 class Config(Section):
     """All settings. ``config.yaml`` explains each."""
 
-    experiment_id: Name
+    models: Models = Field(alias="experiment_id", min_length=1)
     signature_name: Name | None
     model_input_name: Name | None
     model_output_name: Name | None
     recipe: Recipe | None
     second_look: bool
+    canary: Annotated[tuple[Canary, ...], CommaSeparated]
     model_server: ModelServer
     server: Server
     limits: Limits
+
+    @model_validator(mode="after")
+    def _check_canaries(self) -> Self:
+        named = [one.model for one in self.canary]
+        for name in named:
+            if name not in self.models or named.count(name) > 1:
+                raise ValueError(f"canary: {name!r} must be one of the models, with one canary at most")
+        return self
+
+    def canary_of(self, name: str) -> CanaryShare | None:
+        """Return the canary of a model; None if it has none."""
+        return next((one for one in self.canary if one.model == name), None)
+
+    @property
+    def experiment_id(self) -> str:
+        """The first model: the only one, or the one that answers where a request names none."""
+        return self.models[0]
+
+    def of_model(self, name: str) -> "Config":
+        """Return the settings for one of ``models``. The names of the input and the output belong to the first."""
+        names = {} if name == self.experiment_id else {"model_input_name": None, "model_output_name": None}
+        return self.model_copy(update={"models": (name,), **names})
 
 
 def load_config(environment: Mapping[str, str]) -> Config:
@@ -217,8 +190,8 @@ def _apply_environment(settings: dict[str, Any], environment: Mapping[str, str])
     if unknown:
         known = ", ".join([*ENVIRONMENT, "SERVICE_CONFIG"])
         raise ConfigError(f"unknown environment variable {unknown[0]}; known are {known}")
-    if environment.get(MODEL_NAME, "") not in ("", settings.get("experiment_id")):
-        # These names belong to the model that the file names.
+    if environment.get(MODEL_NAME) and _first(environment[MODEL_NAME]) != _first(settings.get("experiment_id")):
+        # These names belong to the first model that the file names.
         settings |= {key: None for key in ("model_input_name", "model_output_name") if key in settings}
     origins: dict[tuple[str, ...], str] = {}
     for variable, path in ENVIRONMENT.items():
@@ -229,6 +202,12 @@ def _apply_environment(settings: dict[str, Any], environment: Mapping[str, str])
             section[key] = environment[variable]
             origins[path] = variable
     return origins
+
+
+def _first(models: object) -> object:
+    if isinstance(models, list):
+        return next(iter(models), None)
+    return models.partition(",")[0].strip() if isinstance(models, str) else models
 
 
 def _read_keys(server: dict[str, Any], origins: dict[tuple[str, ...], str]) -> None:
@@ -253,7 +232,11 @@ def _read_keys(server: dict[str, Any], origins: dict[tuple[str, ...], str]) -> N
 
 def _explain(error: Any, path: Path, origins: dict[tuple[str, ...], str]) -> str:
     location = tuple(error["loc"])
-    name = origins.get(location[:2]) or f"{path.name}: {'.'.join(map(str, location)) or 'the file'}"
+    name = (
+        origins.get(location[:2])
+        or origins.get(location[:1])
+        or f"{path.name}: {'.'.join(map(str, location)) or 'the file'}"
+    )
     if error["type"] == "missing":
         return f"{name} is missing"
     if error["type"] == "extra_forbidden":

@@ -60,6 +60,7 @@ class _PredictItem:
 
     pixels: Pixels
     model: ModelVersion
+    runner: "ModelRunner"
     deadline: float
     request_id: str
     stage: Span
@@ -72,22 +73,38 @@ class ModelRunner:
     the first request is sent, and reconnects by itself when the model server is available again. While
     ``model_server.max_concurrent_batches`` calls are in flight, new photos wait and share the next call. One call has
     photos for one version only.
+
+    Args:
+        config: its first model is the runner's.
+        other: the runner of another model of the same server. Both share the channel and the calls in flight; only
+            the other one opens and closes the channel.
     """
 
-    def __init__(self, config: Config, tracing: Tracing | None = None) -> None:
+    def __init__(self, config: Config, tracing: Tracing | None = None, other: "ModelRunner | None" = None) -> None:
         self._config = config
         self._tracing = tracing or Tracing()
         self._approved: dict[int, ModelVersion] = {}
         server = config.model_server
-        self._connection = Connection(
-            server.host, server.port, server.max_message_bytes, config.limits.deadline_seconds
-        )
-        max_batches = server.max_concurrent_batches or usable_cores() + 1
-        self._batcher = Batcher(
-            self._predict_batch, max_batches, lambda item: self._batch_size(item.model), lambda item: item.model
-        )
+        self._connection: Connection
+        self._batcher: Batcher[_PredictItem, Prediction]
+        if other:
+            self._connection, self._batcher = other._connection, other._batcher
+        else:
+            self._connection = Connection(
+                server.host, server.port, server.max_message_bytes, config.limits.deadline_seconds
+            )
+            self._batcher = Batcher(
+                lambda items: items[0].runner._predict_batch(items),
+                server.max_concurrent_batches or usable_cores() + 1,
+                lambda item: item.runner._batch_size(item.model),
+                lambda item: item.model,
+            )
         self._batch_size = functools.lru_cache(maxsize=2 * _APPROVED)(self._largest_batch)
         self._template = functools.lru_cache(maxsize=2 * server.batch_size)(self._make_template)
+
+    def for_model(self, name: str) -> "ModelRunner":
+        """Return the runner of another model of the same server."""
+        return ModelRunner(self._config.of_model(name), self._tracing, self)
 
     async def open(self) -> None:
         """Create the channel."""
@@ -115,7 +132,7 @@ class ModelRunner:
         try:
             # The photo may share a call that has a later deadline.
             async with asyncio.timeout(timeout):
-                item = _PredictItem(pixels, model, deadline, request_id, self._tracing.current_stage())
+                item = _PredictItem(pixels, model, self, deadline, request_id, self._tracing.current_stage())
                 return await self._batcher.submit(item)
         except TimeoutError as exc:
             raise DeadlineExceeded from exc

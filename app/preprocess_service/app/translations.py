@@ -234,6 +234,10 @@ MESSAGES: dict[str, dict[Language, str]] = MODEL_MESSAGES | {
         "en": "There is no route {path}. See /docs for all routes.",
         "pt": "A rota {path} não existe. Veja todas as rotas em /docs.",
     },
+    "model_unknown": {
+        "en": "This service has no model {name}; it has: {found}.",
+        "pt": "Este serviço não tem o modelo {name}; ele tem: {found}.",
+    },
     "method_not_allowed": {
         "en": "{path} does not accept the method {method}. See /docs for the methods of each route.",
         "pt": "{path} não aceita o método {method}. Veja em /docs os métodos de cada rota.",

@@ -4,6 +4,7 @@ The service reads bodies itself, with a limit, while they arrive. So FastAPI doe
 """
 
 import base64
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -108,7 +109,11 @@ LIVE: dict[int | str, dict[str, Any]] = {200: {"headers": _HEADERS}}
 GOLDEN = {200: {"headers": _HEADERS, "description": "The photo.", "content": {"image/*": {"schema": _BINARY}}}} | {
     status: ERROR_RESPONSES[status] for status in (401, 500, 502, 503, 504)
 }
-GOLDEN[404] = _error_response(404, ["`not_found`"])
+_NOT_FOUND: dict[int | str, dict[str, Any]] = {404: _error_response(404, ["`not_found`"])}
+GOLDEN |= _NOT_FOUND
+MODELS = {200: {"headers": _HEADERS}} | {status: ERROR_RESPONSES[status] for status in (401, 500)}
+# Of the routes below /models/NAME.
+PREDICTION_OF_MODEL, MODEL_OF_SEVERAL = PREDICTION | _NOT_FOUND, MODEL | _NOT_FOUND
 READY = LIVE | {503: {"model": Health, "description": "Not ready; `failing` says why.", "headers": _HEADERS}}
 
 
@@ -122,6 +127,13 @@ def with_keys(document: dict[str, Any]) -> dict[str, Any]:
         for operation in item.values():
             operation["security"] = [] if is_open(path) else [{"bearer": []}, {"key": []}]
     return document
+
+
+def of_model(models: Sequence[str], body: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return the description of a route of one of the models, from that of its body."""
+    schema = _TEXT | {"enum": list(models)}
+    name = {"name": "model", "in": "path", "required": True, "description": "One of the models.", "schema": schema}
+    return (body or {}) | {"parameters": [name, *(body or {}).get("parameters", ())]}
 
 
 def photo_body() -> dict[str, Any]:

@@ -5,12 +5,16 @@ import hashlib
 import html
 import mimetypes
 import re
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable, Coroutine, Sequence
 from pathlib import Path
 from typing import Any
+from urllib.parse import quote
 
+from starlette.requests import Request
 from starlette.responses import FileResponse, HTMLResponse, Response
 from starlette.staticfiles import StaticFiles
+
+from preprocess_service.app.errors import NotFound
 
 FOLDER = Path(__file__).parents[1] / "static"
 CAT_DOG = "CAT-DOG"
@@ -49,17 +53,37 @@ def media_type_of(photo: bytes) -> str:
     return f"image/{subtype}" if subtype else "application/octet-stream"
 
 
-def page_of(model: str) -> Callable[[], Coroutine[Any, Any, Response]]:
-    """Return the route of the page: the page of CAT-DOG, or for any other model a page without cats and dogs."""
+def page_of(models: Sequence[str]) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+    """Return the route of the page: the page of CAT-DOG, or for any other model a page without cats and dogs.
+
+    With several models, ``?model=NAME`` chooses one; the first one is the default.
+    """
     path = FOLDER / "index.html"
 
-    async def page() -> FileResponse:
-        return FileResponse(path, headers=HEADERS | ALWAYS_ASK)
+    async def page(request: Request) -> Response:
+        if models[0] == CAT_DOG and len(models) == 1:
+            return FileResponse(path, headers=HEADERS | ALWAYS_ASK)
+        model = request.query_params.get("model", models[0]) if len(models) > 1 else models[0]
+        if model not in models:
+            raise NotFound("model_unknown", name=model[:100], found=", ".join(models))
+        text = path.read_text(encoding="utf-8")
+        if model != CAT_DOG:
+            text = neutral(text, model)
+        if len(models) > 1:
+            text = with_choice(text, model, models)
+        return HTMLResponse(text, headers=HEADERS | ALWAYS_ASK)
 
-    async def neutral_page() -> HTMLResponse:
-        return HTMLResponse(neutral(path.read_text(encoding="utf-8"), model), headers=HEADERS | ALWAYS_ASK)
+    return page
 
-    return page if model == CAT_DOG else neutral_page
+
+def with_choice(text: str, model: str, models: Sequence[str]) -> str:
+    """Add a link to the page of each model, and tell the page's script where the routes of ``model`` are."""
+    current = {model: ' aria-current="page"'}
+    links = [
+        f'<a href="?model={quote(name, safe="")}"{current.get(name, "")}>{html.escape(name)}</a>' for name in models
+    ]
+    text = text.replace("<!--models-->", f'<nav class="models" data-label="models">{"".join(links)}</nav>')
+    return text.replace("<html ", f'<html data-routes="models/{quote(model, safe="")}/" ', 1)
 
 
 def icon_of(model: str) -> str:

@@ -2,9 +2,9 @@
 
 import asyncio
 from collections.abc import Awaitable, Callable, Coroutine, Iterable
-from typing import Annotated, Any, TypeVar
+from typing import Any, TypeVar
 
-from fastapi import Depends, FastAPI
+from fastapi import FastAPI
 from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
@@ -16,26 +16,23 @@ from starlette.types import Receive, Scope, Send
 from preprocess_service.app.api import openapi
 from preprocess_service.app.api.exception_handlers import language_of
 from preprocess_service.app.api.explanation import explain
-from preprocess_service.app.api.pages import FOLDER, SAMPLES, PageFiles, docs, icon_of, media_type_of, page_of
+from preprocess_service.app.api.model_routes import AllModels, describe_model, golden_photo, list_models, pipeline_of
+from preprocess_service.app.api.pages import FOLDER, SAMPLES, PageFiles, docs, icon_of, page_of
 from preprocess_service.app.api.request_body import Options, read_batch, read_photo
 from preprocess_service.app.api.schemas import (
     Failure,
     Health,
-    ModelDescription,
     PredictBatchAnswer,
     PredictSuccess,
-    Preprocessing,
     failure,
     success,
 )
 from preprocess_service.app.config import Config
-from preprocess_service.app.errors import DeadlineExceeded, InvalidRequest, NotFound, RequestTimeout, ServiceError
+from preprocess_service.app.errors import DeadlineExceeded, InvalidRequest, RequestTimeout, ServiceError
 from preprocess_service.app.inference.context import RequestContext
 from preprocess_service.app.inference.pipeline import Pipeline
 from preprocess_service.app.observability.metrics import CONTENT_TYPE
-from preprocess_service.app.observability.readiness import PROBE_SECONDS
-from preprocess_service.app.recipe import MADE
-from preprocess_service.app.server.admission import AdmissionController
+from preprocess_service.app.server.admission import MODEL_PREFIX, AdmissionController
 from preprocess_service.app.server.incoming_bodies import IncomingBody
 from preprocess_service.app.serving_client.predict_response import Prediction
 from preprocess_service.app.utils import Photo
@@ -72,26 +69,50 @@ def add_routes(app: FastAPI, config: Config) -> None:
     """Add every route of the service to the app."""
     app.router.route_class = GetRoute
     photo, batch = openapi.photo_body(), openapi.batch_body(config.limits.batch_items)
-    for path, route, body, answer in (
-        ("/predict", predict, photo, PredictSuccess),
-        ("/cat-dog_classification", predict, photo, PredictSuccess),
-        ("/predict/batch", predict_batch, batch, PredictBatchAnswer),
+    for path, route, body, answer, responses in (
+        ("/predict", predict, photo, PredictSuccess, openapi.PREDICTION),
+        ("/cat-dog_classification", predict, photo, PredictSuccess, openapi.PREDICTION),
+        ("/predict/batch", predict_batch, batch, PredictBatchAnswer, openapi.PREDICTION),
+        (
+            f"{MODEL_PREFIX}/predict",
+            predict,
+            openapi.of_model(config.models, photo),
+            PredictSuccess,
+            openapi.PREDICTION_OF_MODEL,
+        ),
+        (
+            f"{MODEL_PREFIX}/predict/batch",
+            predict_batch,
+            openapi.of_model(config.models, batch),
+            PredictBatchAnswer,
+            openapi.PREDICTION_OF_MODEL,
+        ),
     ):
         app.router.add_api_route(
             path,
             route,
             methods=["POST"],
             response_model=answer,
-            responses=openapi.PREDICTION,
+            responses=responses,
             openapi_extra=body,
             route_class_override=DirectRoute,
         )
-    app.get("/model", responses=openapi.MODEL)(describe_model)
-    app.get("/model/golden/{name}", responses=openapi.GOLDEN, response_class=Response)(golden_photo)
+    app.get("/models", responses=openapi.MODELS, response_model_exclude_none=True)(list_models)
+    for prefix, responses, extra in (
+        ("", openapi.MODEL, None),
+        (MODEL_PREFIX, openapi.MODEL_OF_SEVERAL, openapi.of_model(config.models)),
+    ):
+        app.get(f"{prefix}/model", responses=responses, openapi_extra=extra)(describe_model)
+        app.get(
+            f"{prefix}/model/golden/{{name}}",
+            responses=openapi.GOLDEN,
+            response_class=Response,
+            openapi_extra=extra,
+        )(golden_photo)
     app.get("/livez", responses=openapi.LIVE, response_model_exclude_none=True)(livez)
     app.get("/readyz", responses=openapi.READY, response_model_exclude_none=True)(readyz)
     app.get("/metrics", include_in_schema=False)(render_metrics)
-    app.get("/", include_in_schema=False)(page_of(config.experiment_id))
+    app.get("/", include_in_schema=False)(page_of(config.models))
     icon = icon_of(config.experiment_id)
     app.get("/docs", include_in_schema=False)(docs_page(app.title, icon, ""))
     app.get("/docs/", include_in_schema=False)(docs_page(app.title, icon, "../"))
@@ -102,7 +123,7 @@ def add_routes(app: FastAPI, config: Config) -> None:
 async def predict(request: Request) -> Response:
     """Classify a photo."""
     admission: AdmissionController = request.app.state.admission
-    pipeline: Pipeline = request.app.state.pipeline
+    pipeline = pipeline_of(request)
     context = start_request(request, pipeline.config.limits.deadline_seconds)
     with admission.body(reservation_of(request)) as body:
         async with context.deadline():
@@ -117,7 +138,7 @@ async def predict(request: Request) -> Response:
 async def predict_batch(request: Request) -> Response:
     """Classify several photos. Each has its own result: a broken photo does not affect the others."""
     admission: AdmissionController = request.app.state.admission
-    pipeline: Pipeline = request.app.state.pipeline
+    pipeline = pipeline_of(request)
     context = start_request(request, pipeline.config.limits.deadline_seconds)
 
     async def answer(photo: Photo | ServiceError, options: Options) -> PredictSuccess | Failure:
@@ -211,64 +232,23 @@ def respond(answer: PredictSuccess | PredictBatchAnswer, context: RequestContext
     return Response(answer.model_dump_json(exclude_none=True), media_type="application/json", headers=headers)
 
 
-# Async, although it awaits nothing: FastAPI would run a plain function in a thread.
-async def get_pipeline(request: Request) -> Pipeline:
-    return request.app.state.pipeline  # type: ignore[no-any-return]  # Starlette's state is untyped by design
-
-
-PipelineOfApp = Annotated[Pipeline, Depends(get_pipeline)]
-
-
-async def describe_model(pipeline: PipelineOfApp) -> ModelDescription:
-    """Describe the model in use: name, version, labels, signature and preprocessing."""
-    model = await pipeline.models.current(PROBE_SECONDS)
-    signature, geometry, config = model.signature, model.geometry, model.recipe.preprocessor_config
-    scale, offset = config.scaling()
-    return ModelDescription(
-        name=pipeline.config.experiment_id,
-        version=model.version,
-        labels=model.recipe.labels,
-        signature_name=signature.name,
-        input_name=signature.input_name,
-        input_shape=[geometry.height, geometry.width, 3],
-        output_name=signature.output_name,
-        domain_threshold=config.domain_threshold if signature.domain_output_name else None,
-        attention=signature.attention_output_name is not None,
-        second_look=model.second_look if pipeline.config.second_look else None,
-        preprocessing=Preprocessing(**geometry.model_dump(), scale=scale, offset=offset),
-        golden=[golden.name for golden in model.recipe.golden if not golden.name.startswith(MADE)],
-    )
-
-
-async def golden_photo(name: str, request: Request, pipeline: PipelineOfApp) -> Response:
-    """Return a golden photo of the version in use: a photo whose answer is known."""
-    model = await pipeline.models.current(PROBE_SECONDS)
-    for golden in model.recipe.golden:
-        if golden.name == name:
-            # The photo comes from the model folder. A browser must not run it if it is something else than a picture.
-            headers = {"X-Content-Type-Options": "nosniff", "Content-Security-Policy": "default-src 'none'; sandbox"}
-            return Response(golden.photo, media_type=media_type_of(golden.photo), headers=headers)
-    raise NotFound(path=request.url.path)
-
-
 async def livez() -> Health:
     """Answer whether this process runs. It does not check the model server, which a restart would not repair."""
     return Health(ok=["process"], failing={}, warnings=None)
 
 
-async def readyz(request: Request, response: Response, pipeline: PipelineOfApp) -> Health:
+async def readyz(request: Request, response: Response, models: AllModels) -> Health:
     """Answer whether a photo would be answered now. It asks the model server for its state and for a prediction."""
     language = language_of(request)
-    checks = await pipeline.check()
+    checks, warned = await models.check()
     failing = {name: error.text(language) for name, error in checks.items() if error is not None}
     response.status_code = 503 if failing else 200
-    rejected = pipeline.models.rejected if not failing else None
-    warnings = {"model": rejected.text(language)} if rejected else None
-    return Health(ok=[name for name in checks if name not in failing], failing=failing, warnings=warnings)
+    warnings = {name: error.text(language) for name, error in warned.items()} if not failing else {}
+    return Health(ok=[name for name in checks if name not in failing], failing=failing, warnings=warnings or None)
 
 
-async def render_metrics(pipeline: PipelineOfApp) -> Response:
-    return Response(await pipeline.render_metrics(), media_type=CONTENT_TYPE)
+async def render_metrics(models: AllModels) -> Response:
+    return Response(await models.render_metrics(), media_type=CONTENT_TYPE)
 
 
 def docs_page(title: str, icon: str, root: str) -> Callable[[], Coroutine[Any, Any, Response]]:

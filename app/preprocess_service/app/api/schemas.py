@@ -121,6 +121,20 @@ class Health(BaseModel):
     )
 
 
+class ModelState(BaseModel):
+    """A model that this service serves."""
+
+    name: str = Field(description="Its name in `/models/NAME/predict`.", examples=["CAT-DOG"])
+    version: int | None = Field(default=None, description="The version in use; absent if there is none.", examples=[1])
+    msg: str | None = Field(default=None, description="Why no version is in use, in the language of Accept-Language.")
+
+
+class ModelList(BaseModel):
+    """The models that this service serves."""
+
+    models: list[ModelState] = Field(description="The first one answers `/predict`.")
+
+
 class Preprocessing(BaseModel):
     """How a photo becomes the model's input. docs/models.md explains each field."""
 

@@ -9,6 +9,7 @@ from collections import deque
 from collections.abc import Callable, Coroutine, Sequence
 from dataclasses import dataclass
 from functools import partial
+from itertools import islice
 from typing import Any, Generic, TypeVar
 
 Item = TypeVar("Item")
@@ -87,9 +88,11 @@ class Batcher(Generic[Item, Answer]):
     def _next_batch(self) -> list[_Pending[Item, Answer]]:
         first = self._waiting[0].item
         size, group = self._max_size(first), self._group(first)
-        batch: list[_Pending[Item, Answer]] = []
-        while self._waiting and len(batch) < size and self._group(self._waiting[0].item) is group:
-            batch.append(self._waiting.popleft())
+        # Items of other groups keep their places. The first item is always sent, so no group waits for ever.
+        same = (pending for pending in self._waiting if self._group(pending.item) is group)
+        batch = list(islice(same, size))
+        for pending in batch:
+            self._waiting.remove(pending)
         return batch
 
     def _end(self, batch: Sequence[_Pending[Item, Answer]], call: asyncio.Task[Sequence[Answer | Exception]]) -> None:

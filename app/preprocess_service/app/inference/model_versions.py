@@ -3,6 +3,7 @@
 import asyncio
 import contextvars
 import logging
+import random
 import time
 from collections.abc import Awaitable, Callable
 from contextlib import suppress
@@ -53,9 +54,16 @@ class ModelVersions:
     Args:
         source: sends requests to the model server.
         classify: returns the prediction for a golden photo; its last argument is a timeout in seconds.
+        name: the model's, for the log.
+        wanted: returns whether a version may be used. If it is given, each request names its version: the newest one
+            may not be wanted. None: every version.
     """
 
-    def __init__(self, source: Source, classify: Classify) -> None:
+    def __init__(
+        self, source: Source, classify: Classify, name: str, wanted: Callable[[int], bool] | None = None
+    ) -> None:
+        self.name = name
+        self._wanted = wanted
         self._source = source
         self._classify = classify
         self._known: dict[int, ModelVersion] = {}
@@ -69,13 +77,23 @@ class ModelVersions:
 
     async def current(self, timeout: float) -> ModelVersion:
         """Return the version in use. If there is none, refresh; the errors are those of ``refresh``."""
+        return self.at_hand() or await self.refresh(timeout)
+
+    def at_hand(self) -> ModelVersion | None:
+        """Return the version in use without waiting; None: there is none, and one is looked for in the background."""
         model = self._current
-        if model is None:
-            return await self.refresh(timeout)
-        if model.is_pinned and time.monotonic() - self._refreshed_at > RETRY_SECONDS:
-            # A pinned version is not the newest. Only a refresh shows whether a newer version can be used by now.
-            self._start_refresh(None)
+        # A pinned version is not the newest. Only a refresh shows whether a newer version can be used by now.
+        if model is None or model.is_pinned:
+            self.suspect()
         return model
+
+    @property
+    def error(self) -> ServiceError | None:
+        """Why the last refresh found no version that can be used; None: it found one, or there was none yet."""
+        if self._refresh is None or not self._refresh.done() or self._refresh.cancelled():
+            return None
+        outcome = self._refresh.result()
+        return outcome if isinstance(outcome, ServiceError) else None
 
     async def refresh(self, timeout: float, seen: int | None = None) -> ModelVersion:
         """List the versions of the model server and choose one. Concurrent callers share one refresh.
@@ -160,7 +178,7 @@ class ModelVersions:
         if seen is not None and seen not in versions:
             versions = sorted([seen, *versions], reverse=True)
         rejected: ModelError | None = None
-        for version in versions:
+        for version in filter(self._wanted or (lambda _: True), versions):
             try:
                 model = await self._usable(version, end - time.monotonic())
             except ModelError as exc:
@@ -169,7 +187,8 @@ class ModelVersions:
             except AnotherVersion:
                 # The version was unloaded meanwhile.
                 continue
-            return self._use(replace(model, is_pinned=True) if version != versions[0] else model, rejected)
+            is_pinned = version != versions[0] or self._wanted is not None
+            return self._use(replace(model, is_pinned=True) if is_pinned else model, rejected)
         self._current, self.rejected = None, None
         raise rejected or ModelUnavailable
 
@@ -180,7 +199,8 @@ class ModelVersions:
         if former is not None and same and former.signature is model.signature:
             return former
         self._current = model
-        logger.info("version %d of the model is used", model.version, extra={"rejected": str(rejected or "")})
+        fields = {"model": self.name, "rejected": str(rejected or "")}
+        logger.info("version %d of the model is used", model.version, extra=fields)
         return model
 
     async def _usable(self, version: int, timeout: float) -> ModelVersion:
@@ -221,8 +241,38 @@ class ModelVersions:
             findings += _difference(golden, prediction)
         if findings:
             error = GoldenMismatch(version=model.version, findings="; ".join(findings))
-            logger.error("model server: %s", error)
+            logger.error("model server: %s", error, extra={"model": self.name})
             raise error
+
+
+class Canary:
+    """A version that answers a share of the photos, as long as it passes all checks.
+
+    A photo never waits for it, and no photo fails because of it.
+
+    Args:
+        versions: with this version only.
+        share: of all photos, 0 to 1.
+    """
+
+    def __init__(self, versions: ModelVersions, share: float) -> None:
+        self.versions = versions
+        self._share = share
+        # Why it gets no photos any more, until the service is started again; None: it may get some.
+        self.off: ModelError | None = None
+
+    def draw(self) -> ModelVersion | None:
+        """Return the version if the next photo is for it."""
+        return self.usable() if random.random() < self._share else None
+
+    def usable(self) -> ModelVersion | None:
+        """Return the version if it may answer photos."""
+        # Before ``at_hand``, which may start the next refresh.
+        error = self.versions.error
+        if self.off is None and isinstance(error, ModelError):
+            self.off = error
+            logger.error("the canary is off: %s", error, extra={"model": self.versions.name})
+        return None if self.off else self.versions.at_hand()
 
 
 def _difference(golden: Golden, prediction: Prediction) -> list[str]:

@@ -16,10 +16,10 @@ from preprocess_service.app.imaging.resize import Pixels
 from preprocess_service.app.inference.context import RequestContext
 from preprocess_service.app.inference.decoder_pool import DecoderPool
 from preprocess_service.app.inference.decoder_threads import DecoderThreads
-from preprocess_service.app.inference.model_versions import ModelVersions, Source
+from preprocess_service.app.inference.model_versions import Canary, ModelVersions, Source
 from preprocess_service.app.inference.second_look import combine, find_box
 from preprocess_service.app.observability.metrics import Metrics, SecondLookResult
-from preprocess_service.app.observability.readiness import PROBE_SECONDS, Checks, ReadinessProbe
+from preprocess_service.app.observability.readiness import PROBE_SECONDS, ReadinessProbe
 from preprocess_service.app.recipe import Box, Geometry, Golden
 from preprocess_service.app.serving_client.model_version import AnotherVersion, ModelVersion
 from preprocess_service.app.serving_client.predict_response import Prediction
@@ -38,6 +38,7 @@ _BUSY_SHARE = 0.5
 _BUSY_SECONDS = 1.0
 
 Looked = TypeVar("Looked")
+Prepare = Callable[[Geometry], Awaitable[Prepared]]
 
 
 class Runner(Source, Protocol):
@@ -50,40 +51,107 @@ class Runner(Source, Protocol):
     ) -> Prediction: ...
 
 
-class Pipeline:
-    """Prepares photos and sends them to the model.
+class Preparation:
+    """Prepares photos for all models, and limits how many are prepared.
 
     Photos are prepared outside the event loop, so that it never waits for Pillow: small JPEGs in a bounded thread
     pool, all other pictures in processes.
     """
 
-    def __init__(self, config: Config, runner: Runner, metrics: Metrics) -> None:
-        self.config = config
-        self.runner = runner
-        self.metrics = metrics
-        self.is_draining = False
-        self.models = ModelVersions(runner, self._classify_golden)
-        self._readiness = ReadinessProbe(self.models, self._predict_grey, metrics)
+    def __init__(self, config: Config, metrics: Metrics) -> None:
         self._batch_share = config.limits.photos_per_request
-        self._in_flight, self._busy_at = 0, _BUSY_SHARE * config.limits.photos_in_flight
-        self._busy_until = -float("inf")
+        self.in_flight, self._busy_at = 0, _BUSY_SHARE * config.limits.photos_in_flight
+        # Until when the model server counts as busy (``time.monotonic``).
+        self.busy_until = -float("inf")
         self._prepared_slots = asyncio.Semaphore(config.limits.prepared or PREPARED_PER_CORE * usable_cores())
         # A set: a photo is removed by the thread that starts with it, and a second time at the end of its block.
         self._waiting: set[object] = set()
         self._small_jpegs = DecoderThreads(config)
         self._decoders = DecoderPool(config, metrics)
         metrics.queue_length.set_function(lambda: len(self._waiting))
-        metrics.in_flight.set_function(lambda: self._in_flight)
-
-    async def open(self) -> None:
-        await self.runner.open()
+        metrics.in_flight.set_function(lambda: self.in_flight)
 
     async def close(self) -> None:
         self._small_jpegs.close()
         await self._decoders.close()
-        await self._readiness.close()
+
+    async def check(self) -> ServiceError | None:
+        """Return why pictures can't be decoded, or None if they can."""
+        return await self._decoders.check(PROBE_SECONDS)
+
+    def is_busy(self) -> bool:
+        return self.in_flight > self._busy_at or time.monotonic() < self.busy_until
+
+    async def in_slot(self, context: RequestContext, look: Callable[[Callable[[], None]], Awaitable[Looked]]) -> Looked:
+        """Wait until a photo may be prepared, and count it as in flight while ``look`` runs.
+
+        Args:
+            look: called with the function to call when a thread or process begins with the photo.
+        """
+        # Limits how many photos of one batch are in flight, so that other requests get their share.
+        async with context.semaphore("photos", self._batch_share):
+            self.in_flight += 1
+            try:
+                with self._queued(context) as leave_queue:
+                    async with self._prepared_slots:
+                        return await look(leave_queue)
+            finally:
+                self.in_flight -= 1
+
+    @contextmanager
+    def _queued(self, context: RequestContext) -> Iterator[Callable[[], None]]:
+        """Count the photo of this block as waiting until the yielded function is called, or until the block ends."""
+        waits, since = object(), time.monotonic()
+
+        def leave() -> None:
+            if waits in self._waiting:
+                self._waiting.discard(waits)
+                context.record_stage("queue", time.monotonic() - since)
+
+        self._waiting.add(waits)
+        try:
+            yield leave
+        finally:
+            self._waiting.discard(waits)
+
+    async def prepared(
+        self, photo: Photo, context: RequestContext, leave_queue: Callable[[], None], geometry: Geometry
+    ) -> Prepared:
+        found = await self._small_jpegs.decode(photo, context, geometry, leave_queue)
+        if found is not None:
+            return found
+        return await self._decoders.decode(photo, context, geometry, leave_queue)
+
+
+class Pipeline:
+    """Prepares photos and sends them to one model.
+
+    Args:
+        config: its first model is the pipeline's.
+        preparation: shared by the pipelines of all models.
+    """
+
+    def __init__(self, config: Config, runner: Runner, metrics: Metrics, preparation: Preparation) -> None:
+        self.config = config
+        self.runner = runner
+        self.metrics = metrics.of_model(config.experiment_id)
+        name, canary = config.experiment_id, config.canary_of(config.experiment_id)
+        self.canary: Canary | None = None
+        if canary is None:
+            self.models = ModelVersions(runner, self._classify_golden, name)
+        else:
+            self.models = ModelVersions(runner, self._classify_golden, name, lambda it: it != canary.version)
+            only = ModelVersions(runner, self._classify_golden, name, lambda it: it == canary.version)
+            self.canary = made = Canary(only, canary.share)
+            self.metrics.watch_canary(lambda: made.usable() is not None)
+        self.readiness = ReadinessProbe(self.models, self._predict_grey, self.metrics, config.experiment_id)
+        self.preparation = preparation
+
+    async def close(self) -> None:
+        await self.readiness.close()
         await self.models.close()
-        await self.runner.close()
+        if self.canary:
+            await self.canary.versions.close()
 
     async def classify(self, photo: Photo, context: RequestContext) -> Prediction:
         """Return the prediction for a photo.
@@ -92,13 +160,29 @@ class Pipeline:
             ServiceError: its class and message say what failed.
         """
         with context.first_look():
-            model, first = await self._in_slot(
-                context, lambda leave_queue: self._ask(partial(self._prepared, photo, context, leave_queue), context)
+            model, first = await self.preparation.in_slot(
+                context,
+                lambda leave: self._first_look(partial(self.preparation.prepared, photo, context, leave), context),
             )
-        self._readiness.record_prediction()
+        self.readiness.record_prediction()
         prediction = await self._look_again(photo, context, model, first)
         self.metrics.record_prediction(prediction.label, prediction.model_version)
         return prediction
+
+    async def _first_look(self, prepare: Prepare, context: RequestContext) -> tuple[ModelVersion, Prediction]:
+        """Ask the canary if the photo is for it, and the version in use for all others and if the canary fails."""
+        model = self.canary and self.canary.draw()
+        if self.canary and model:
+            try:
+                pixels, size = await prepare(model.geometry)
+                with context.stage("model"):
+                    found = await self.runner.predict(pixels, model, context.remaining(), context.request_id)
+                return model, replace(found, size=size, geometry=model.geometry)
+            except (ModelError, AnotherVersion):
+                self.metrics.record_canary_failure()
+                # It is read and checked again before it gets another photo.
+                self.canary.versions.doubt(model)
+        return await self._ask(prepare, context)
 
     async def _look_again(
         self, photo: Photo, context: RequestContext, model: ModelVersion, first: Prediction
@@ -115,7 +199,7 @@ class Pipeline:
         prediction, box = first, find_box(first.attention, settings)
         try:
             again = await context.second_looks()
-            if self._is_busy():
+            if self.preparation.is_busy():
                 result = "busy"
             else:
                 with context.stage("second_look"):
@@ -135,12 +219,12 @@ class Pipeline:
         geometry = model.geometry.model_copy(update={"box": box})
 
         async def look(leave_queue: Callable[[], None]) -> Prediction:
-            pixels, _ = await self._prepared(photo, context, leave_queue, geometry)
+            pixels, _ = await self.preparation.prepared(photo, context, leave_queue, geometry)
             with context.stage("model"):
                 return await self.runner.predict(pixels, model, context.remaining(), context.request_id)
 
         async with context.deadline():
-            return await self._in_slot(context, look)
+            return await self.preparation.in_slot(context, look)
 
     async def _predict_grey(self, timeout: float, request_id: str) -> None:
         async def prepare(geometry: Geometry) -> Prepared:
@@ -149,9 +233,7 @@ class Pipeline:
 
         await self._ask(prepare, RequestContext(request_id, timeout))
 
-    async def _ask(
-        self, prepare: Callable[[Geometry], Awaitable[Prepared]], context: RequestContext
-    ) -> tuple[ModelVersion, Prediction]:
+    async def _ask(self, prepare: Prepare, context: RequestContext) -> tuple[ModelVersion, Prediction]:
         """Ask the model version in use. If another version has replaced it, ask that one."""
         model = await self.models.current(context.remaining())
         pixels, size = await prepare(model.geometry)
@@ -171,7 +253,7 @@ class Pipeline:
                 self.models.suspect()
                 raise
             except Overloaded:
-                self._busy_until = time.monotonic() + _BUSY_SECONDS
+                self.preparation.busy_until = time.monotonic() + _BUSY_SECONDS
                 raise
             if other.geometry != model.geometry:
                 pixels, size = await prepare(other.geometry)
@@ -181,60 +263,5 @@ class Pipeline:
     async def _classify_golden(self, golden: Golden, model: ModelVersion, timeout: float) -> Prediction:
         context = RequestContext("golden", timeout)
         # Without a slot: photos that hold a slot wait for this check.
-        pixels, _ = await self._prepared(golden.photo, context, lambda: None, model.geometry)
+        pixels, _ = await self.preparation.prepared(golden.photo, context, lambda: None, model.geometry)
         return await self.runner.predict(pixels, model, context.remaining(), context.request_id)
-
-    async def check(self) -> Checks:
-        """Check what requests need: the service does not drain, decoders start, the model is AVAILABLE and predicts."""
-        decoders, checks = await asyncio.gather(self._decoders.check(PROBE_SECONDS), self._readiness.check())
-        return {"process": Overloaded("draining") if self.is_draining else decoders, **checks}
-
-    async def render_metrics(self) -> bytes:
-        """Return all metrics, with the current state of the model server."""
-        await self._readiness.refresh()
-        return self.metrics.render()
-
-    def _is_busy(self) -> bool:
-        return self._in_flight > self._busy_at or time.monotonic() < self._busy_until
-
-    async def _in_slot(
-        self, context: RequestContext, look: Callable[[Callable[[], None]], Awaitable[Looked]]
-    ) -> Looked:
-        """Wait until a photo may be prepared, and count it as in flight while ``look`` runs.
-
-        Args:
-            look: called with the function to call when a thread or process begins with the photo.
-        """
-        # Limits how many photos of one batch are in flight, so that other requests get their share.
-        async with context.semaphore("photos", self._batch_share):
-            self._in_flight += 1
-            try:
-                with self._queued(context) as leave_queue:
-                    async with self._prepared_slots:
-                        return await look(leave_queue)
-            finally:
-                self._in_flight -= 1
-
-    @contextmanager
-    def _queued(self, context: RequestContext) -> Iterator[Callable[[], None]]:
-        """Count the photo of this block as waiting until the yielded function is called, or until the block ends."""
-        waits, since = object(), time.monotonic()
-
-        def leave() -> None:
-            if waits in self._waiting:
-                self._waiting.discard(waits)
-                context.record_stage("queue", time.monotonic() - since)
-
-        self._waiting.add(waits)
-        try:
-            yield leave
-        finally:
-            self._waiting.discard(waits)
-
-    async def _prepared(
-        self, photo: Photo, context: RequestContext, leave_queue: Callable[[], None], geometry: Geometry
-    ) -> Prepared:
-        found = await self._small_jpegs.decode(photo, context, geometry, leave_queue)
-        if found is not None:
-            return found
-        return await self._decoders.decode(photo, context, geometry, leave_queue)

@@ -100,6 +100,7 @@ class RequestContextMiddleware:
             **self._client(scope),
             "method": scope["method"],
             "route": route,
+            **({"model": state["model"]} if "model" in state else {}),
             "status": status,
             "code": code,
             "bytes": context.bytes if context else 0,

@@ -5,10 +5,11 @@ from collections.abc import Iterable
 
 from starlette.datastructures import Headers
 from starlette.responses import RedirectResponse
+from starlette.routing import compile_path
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from preprocess_service.app.config import PREFIX
 from preprocess_service.app.middleware.client_address import ClientAddresses
+from preprocess_service.app.setting_types import PREFIX
 
 LONGEST_PREFIX = 200
 # FastAPI writes the prefix into this document, so that clients find the routes.
@@ -29,6 +30,7 @@ class RoutePathMiddleware:
         self._app = app
         self._paths = frozenset(paths)
         self._with_slash = frozenset(path for path in self._paths if not path.endswith("/"))
+        self._patterns = [compile_path(path)[0] for path in self._paths if "{" in path]
         self._prefix = prefix
         self._proxies = proxies
 
@@ -43,12 +45,15 @@ class RoutePathMiddleware:
             elif prefix and path == prefix:
                 # The page's links are relative, so it needs the slash. The redirect has only a path and never a host.
                 app = RedirectResponse(f"{prefix}/")
-            if path.endswith("/") and path not in self._paths and path[:-1] in self._with_slash:
+            if path.endswith("/") and path not in self._paths and self._is_route(path[:-1]):
                 path = path[:-1]
             scope["path"] = path
             if prefix and path == DOCUMENT:
                 scope["root_path"] = prefix
         await app(scope, receive, send)
+
+    def _is_route(self, path: str) -> bool:
+        return path in self._with_slash or any(pattern.match(path) for pattern in self._patterns)
 
 
 def forwarded_prefix(headers: Headers) -> str:

@@ -1,5 +1,6 @@
 """The service's metrics, in Prometheus' format. ``docs/operations.md`` lists them."""
 
+from collections.abc import Callable, Sequence
 from typing import Literal, get_args
 
 from prometheus_client import (
@@ -31,17 +32,74 @@ _SECONDS = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1, 2.5, 5, 
 _BYTES = (10e3, 30e3, 100e3, 300e3, 1e6, 3e6, 10e6, 30e6)
 
 
-class Metrics:
-    """The metrics of one app, in their own registry, so that two apps in one process do not share counts."""
+class ModelMetrics:
+    """The metrics of one model.
 
-    def __init__(self, model_name: str = "") -> None:
+    Args:
+        name: the label ``model`` of its series; none if it is the only model.
+    """
+
+    def __init__(self, metrics: "Metrics", *name: str) -> None:
+        self.ready = metrics.model_ready.labels(*name) if name else metrics.model_ready
+        self._version = metrics.model_version.labels(*name) if name else metrics.model_version
+        self._canary_ready, self._canary_failures = metrics.canary_ready, metrics.canary_failures
+        # Each result is there from the start, so that the rate of the first one is right.
+        self.second_looks = {it: metrics.second_looks.labels(*name, it) for it in get_args(SecondLookResult)}
+        self._name, self._predictions = name, metrics.predictions
+        # The results of labels() are kept: it takes a lock, and several times as long as counting.
+        self._of_label: dict[tuple[str, ...], Counter] = {}
+        self._has_canary = metrics.canary_ready is not None
+
+    def record_prediction(self, label: str, version: int) -> None:
+        """Count a photo by what was seen, and by which version."""
+        self._version.set(version)
+        key = (label, str(version)) if self._has_canary else (label,)
+        seen = self._of_label.get(key)
+        if seen is None:
+            seen = self._of_label[key] = self._predictions.labels(*self._name, *key)
+        seen.inc()
+
+    def watch_canary(self, is_ready: Callable[[], bool]) -> None:
+        """Report whether the canary answers its share."""
+        if self._canary_ready:
+            gauge = self._canary_ready.labels(*self._name) if self._name else self._canary_ready
+            gauge.set_function(is_ready)
+
+    def record_canary_failure(self) -> None:
+        """Count a photo that the canary did not answer."""
+        if self._canary_failures:
+            (self._canary_failures.labels(*self._name) if self._name else self._canary_failures).inc()
+
+    def record_second_look(self, result: SecondLookResult) -> None:
+        """Count a photo for which the recipe asks for a second look."""
+        self.second_looks[result].inc()
+
+
+class Metrics:
+    """The metrics of one app, in their own registry, so that two apps in one process do not share counts.
+
+    Args:
+        models: their names. If there are several, the series of each have the label ``model``.
+        has_canary: whether a version answers a share of the photos. If so, predictions have the label ``version``.
+    """
+
+    def __init__(self, models: Sequence[str] = (), has_canary: bool = False) -> None:
         self.registry = CollectorRegistry()
+        self._name = ["model"] if len(models) > 1 else []
+        self._version = ["version"] if has_canary else []
         self._add_traffic()
         self._add_load()
-        self.model_ready = self._gauge("model_ready", "1: at the last check the model was AVAILABLE and predicted.")
-        self.model_version = self._gauge("model_version", "The model version of the last prediction.")
+        ready = "1: at the last check the model was AVAILABLE and predicted."
+        self.model_ready = self._gauge("model_ready", ready, self._name)
+        self.model_version = self._gauge("model_version", "The model version of the last prediction.", self._name)
+        self.canary_ready: Gauge | None = None
+        self.canary_failures: Counter | None = None
+        if has_canary:
+            self.canary_ready = self._gauge("canary_ready", "1: the canary answers its share.", self._name)
+            text = "Photos that the canary failed to answer."
+            self.canary_failures = Counter("catdog_canary_failures", text, self._name, registry=self.registry)
         build = Info("catdog_build", "Version of this service, and name of its model.", registry=self.registry)
-        build.info({"version": VERSION, "model": model_name})
+        build.info({"version": VERSION, "model": ",".join(models)})
         for collector in (ProcessCollector, PlatformCollector, GCCollector):
             collector(registry=self.registry)
 
@@ -59,12 +117,18 @@ class Metrics:
         self.photo_bytes = Histogram(
             "catdog_photo_bytes", "Size of a request's photos as sent, in bytes.", buckets=_BYTES, registry=registry
         )
-        self.predictions = Counter("catdog_predictions", "Predicted photos, by label.", ["label"], registry=registry)
-        second_looks = Counter(
-            "catdog_second_looks", "Photos that need a second look, by its result.", ["result"], registry=registry
+        self.predictions = Counter(
+            "catdog_predictions",
+            "Predicted photos, by label.",
+            [*self._name, "label", *self._version],
+            registry=registry,
         )
-        # Each result is there from the start, so that the rate of the first one is right.
-        self.second_looks = {result: second_looks.labels(result) for result in get_args(SecondLookResult)}
+        self.second_looks = Counter(
+            "catdog_second_looks",
+            "Photos that need a second look, by its result.",
+            [*self._name, "result"],
+            registry=registry,
+        )
         self.rejected = Counter("catdog_rejected", "Requests rejected: too many were in flight.", registry=registry)
         self.expired = Counter("catdog_expired", "Requests whose deadline passed.", registry=registry)
         self.client_disconnects = Counter(
@@ -73,11 +137,10 @@ class Metrics:
         self.decoders_ended = Counter(
             "catdog_decoders_ended", "Decoder processes ended by a picture, by reason.", ["reason"], registry=registry
         )
-        # The results of labels() are kept: it takes a lock, and several times as long as counting.
+        # Kept, as in ``ModelMetrics``.
         self._of_stage = {stage: self.stage_duration_seconds.labels(stage) for stage in STAGES}
         self._of_answer: dict[tuple[str, int], Counter] = {}
         self._of_code: dict[str, Counter] = {}
-        self._of_label: dict[str, Counter] = {}
 
     def _add_load(self) -> None:
         self.in_flight = self._gauge("in_flight", "Photos being prepared or predicted.")
@@ -87,8 +150,12 @@ class Metrics:
         self.buffered_bytes = self._gauge("buffered_bytes", "Bytes of the bodies of all requests in work.")
         self.connections = self._gauge("connections", "Open HTTP connections.")
 
-    def _gauge(self, name: str, text: str) -> Gauge:
-        return Gauge(f"catdog_{name}", text, registry=self.registry)
+    def _gauge(self, name: str, text: str, labels: Sequence[str] = ()) -> Gauge:
+        return Gauge(f"catdog_{name}", text, labels, registry=self.registry)
+
+    def of_model(self, name: str) -> ModelMetrics:
+        """Return the metrics of one of the models."""
+        return ModelMetrics(self, *([name] if self._name else []))
 
     def record_request(self, route: str, status: int, code: str) -> None:
         """Count one request; ``code`` is ``ok`` or an error code of ``errors.py``."""
@@ -101,18 +168,6 @@ class Metrics:
             if failure is None:
                 failure = self._of_code[code] = self.failures.labels(code)
             failure.inc()
-
-    def record_prediction(self, label: str, version: int) -> None:
-        """Count a photo by what was seen, and by which version."""
-        self.model_version.set(version)
-        seen = self._of_label.get(label)
-        if seen is None:
-            seen = self._of_label[label] = self.predictions.labels(label)
-        seen.inc()
-
-    def record_second_look(self, result: SecondLookResult) -> None:
-        """Count a photo for which the recipe asks for a second look."""
-        self.second_looks[result].inc()
 
     def record_stages(self, seconds: dict[str, float]) -> None:
         """Record how long each stage of one request took."""

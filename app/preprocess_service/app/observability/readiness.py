@@ -17,7 +17,7 @@ from contextlib import suppress
 from typing import Any, Protocol
 
 from preprocess_service.app.errors import DeadlineExceeded, GoldenMismatch, ModelUnavailable, Overloaded, ServiceError
-from preprocess_service.app.observability.metrics import Metrics
+from preprocess_service.app.observability.metrics import ModelMetrics
 
 # The time limit of a check. Orchestrators wait 1 to 5 s for a probe.
 PROBE_SECONDS = 2.0
@@ -47,12 +47,13 @@ Predict = Callable[[float, str], Awaitable[None]]
 
 
 class ReadinessProbe:
-    """Checks the model server on demand, at most once per ``FRESH_SECONDS``."""
+    """Checks one model on demand, at most once per ``FRESH_SECONDS``. ``name``: the model's, for the log."""
 
-    def __init__(self, models: Models, predict: Predict, metrics: Metrics) -> None:
+    def __init__(self, models: Models, predict: Predict, metrics: ModelMetrics, name: str) -> None:
         self._models = models
         self._predict_grey = predict
         self._metrics = metrics
+        self._name = name
         self._check: asyncio.Task[Checks] | None = None
         self._checked_at = self._predicted_at = -float("inf")
         self._was_ready: bool | None = None
@@ -103,11 +104,11 @@ class ReadinessProbe:
             self._report(len(checks) == 3 and not any(checks.values()), checks)
 
     def _report(self, is_ready: bool, checks: Checks) -> None:
-        self._metrics.model_ready.set(is_ready)
+        self._metrics.ready.set(is_ready)
         if is_ready != self._was_ready:
             failing = {name: error.code for name, error in checks.items() if error}
             level, words = (logging.INFO, "is") if is_ready else (logging.WARNING, "is not")
-            logger.log(level, "the model server %s ready", words, extra={"failing": failing})
+            logger.log(level, "the model server %s ready", words, extra={"model": self._name, "failing": failing})
         self._was_ready = is_ready
 
     async def _predict(self, timeout: float) -> None:

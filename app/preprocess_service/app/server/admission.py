@@ -11,8 +11,10 @@ from preprocess_service.app.errors import Overloaded
 from preprocess_service.app.observability.metrics import Metrics
 from preprocess_service.app.server.incoming_bodies import IncomingBodies, IncomingBody
 
-# The routes whose requests need a slot.
-LIMITED_PATHS = ("/predict", "/cat-dog_classification", "/predict/batch")
+# The routes whose requests need a slot. Those of PREDICTIONS also exist below MODEL_PREFIX.
+PREDICTIONS = ("/predict", "/predict/batch")
+LIMITED_PATHS = (*PREDICTIONS, "/cat-dog_classification")
+MODEL_PREFIX = "/models/{model}"
 # How many bodies may be read at a time, per slot. A body takes no slot while it is read. The limit keeps slow bodies
 # from taking all connections.
 BODIES_PER_SLOT = 8

@@ -12,7 +12,7 @@ from preprocess_service.app.errors import HeadersTooLarge, InvalidHttp, Overload
 from preprocess_service.app.middleware.client_address import client_addresses
 from preprocess_service.app.middleware.cors import answer_headers
 from preprocess_service.app.observability.metrics import Metrics
-from preprocess_service.app.server.admission import LIMITED_PATHS, AdmissionController
+from preprocess_service.app.server.admission import LIMITED_PATHS, MODEL_PREFIX, PREDICTIONS, AdmissionController
 from preprocess_service.app.server.prerendered_errors import PrerenderedError
 
 VERSIONS = ("1.1", "1.0")
@@ -59,10 +59,13 @@ class ConnectionLimits:
         self.headers_too_large = PrerenderedError(HeadersTooLarge())
         self.invalid_http = PrerenderedError(InvalidHttp())
         self.open: set[Peer] = set()
+        routes = {path: path for path in LIMITED_PATHS}
+        for name in config.models:
+            routes |= {MODEL_PREFIX.format(model=name) + path: MODEL_PREFIX + path for path in PREDICTIONS}
         self._routes = {
-            f"{prefix}{path}{slash}".encode(): path
+            f"{prefix}{path}{slash}".encode(): route
             for prefix in ("", config.server.root_path)
-            for path in LIMITED_PATHS
+            for path, route in routes.items()
             for slash in ("", "/")
         }
         self._buffered = 0
@@ -71,7 +74,7 @@ class ConnectionLimits:
         self._metrics = metrics
 
     def route(self, url: bytes) -> str | None:
-        """Return the route in LIMITED_PATHS that a request is for, or None; ``url`` is from the request line."""
+        """Return the limited route that a request is for, or None; ``url`` is from the request line."""
         known = self._routes.get(url)
         if known is None:
             # Decoded as uvicorn does it, so that this is the path that the app gets.

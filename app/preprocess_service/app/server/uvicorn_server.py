@@ -74,11 +74,11 @@ class Server(uvicorn.Server):
         asyncio.get_running_loop().run_in_executor(None, trim_malloc)
 
     def handle_exit(self, sig: int, frame: FrameType | None) -> None:
-        pipeline = getattr(self._app.state, "pipeline", None)
-        if pipeline is None or pipeline.is_draining or not self._drain_seconds:
+        models = getattr(self._app.state, "models", None)
+        if models is None or models.is_draining or not self._drain_seconds:
             super().handle_exit(sig, frame)
             return
-        pipeline.is_draining = True
+        models.is_draining = True
         # From now on every answer closes its connection. On a keep-alive connection the next request could arrive in
         # the moment when the server ends.
         self.config.encoded_headers.append((b"connection", b"close"))

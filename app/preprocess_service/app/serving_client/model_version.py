@@ -16,7 +16,7 @@ from serving_common.tensorflow_protos import get_model_status_pb2, predict_pb2
 
 _Status = get_model_status_pb2.ModelVersionStatus
 # The embedded model server adds this to its error if it has no model of the name. No other text is passed on.
-_SERVED_HERE = re.compile(r"served here: ([\w.-]+)")
+_SERVED_HERE = re.compile(r"served here: ([\w.-]+(?:, [\w.-]+)*)")
 
 
 class AnotherVersion(Exception):

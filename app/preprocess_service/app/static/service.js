@@ -2,7 +2,10 @@
 
 import { authorization } from "./key.js";
 
-export const ENDPOINT = new URL("predict", document.baseURI).href;
+// Where the routes of the page's model are; the service writes it into the page if there are several models.
+const ROUTES = new URL(document.documentElement.dataset.routes ?? ".", document.baseURI);
+
+export const ENDPOINT = new URL("predict", ROUTES).href;
 
 export const UNAUTHORIZED = 401;
 
@@ -69,7 +72,7 @@ function limited(signal) {
 // The model in use, or null where the service does not know it yet; undefined where it is told with a key only.
 export async function describeModel() {
   try {
-    const response = await fetch(new URL("model", document.baseURI), { headers: authorization() });
+    const response = await fetch(new URL("model", ROUTES), { headers: authorization() });
     if (response.status === UNAUTHORIZED) return undefined;
     return response.ok ? await response.json() : null;
   } catch {
@@ -89,7 +92,7 @@ export async function goldenPhoto(name) {
   }
 }
 
-export const goldenUrl = (name) => new URL(`model/golden/${encodeURIComponent(name)}`, document.baseURI).href;
+export const goldenUrl = (name) => new URL(`model/golden/${encodeURIComponent(name)}`, ROUTES).href;
 
 // A folder, or a file that has been moved since it was chosen, looks like a file until one reads it.
 async function isReadable(file) {
