@@ -102,7 +102,7 @@ class ModelPredictor:
     def __call__(self, data: bytes) -> Prediction:
         settings = self._config.picture.second_look
         found = self._look(data)
-        if settings and found.attention is not None and found.confidence < settings.max_confidence:
+        if settings and found.attention is not None and second_look.is_wanted(found, settings):
             box = second_look.find_box(found.attention, settings)
             found = second_look.combine(found, self._look(data, box), settings)
         return Prediction(np.array([*found.probabilities.values()], np.float32), found.domain_score, found.looks)
