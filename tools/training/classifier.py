@@ -2,6 +2,7 @@
 
 import argparse
 import json
+import os
 import shlex
 import subprocess
 import sys
@@ -13,9 +14,9 @@ from pathlib import Path
 
 import numpy as np
 
-from tools.evaluation.measures import by_group, proportion
+from tools.evaluation.measures import by_group
 from tools.evaluation.photos import Photo
-from tools.service import Config, decode_image, read_config, to_tensor
+from tools.service import PROJECT, Config, decode_image, read_config, to_tensor
 from tools.training.backbone import cache, features, views
 from tools.training.backbone.backbone import Backbone
 from tools.training.backbone.features import Features
@@ -57,7 +58,7 @@ def train(options: argparse.Namespace) -> Run:
     run = Run(
         name=options.name,
         version=int(target.name),
-        command=_command(options),
+        command=command_of(options),
         data=options.photos,
         seed=options.seed,
         labels=found.labels,
@@ -121,12 +122,31 @@ def _softmax(logits: features.Array) -> features.Array:
     return np.asarray(powers / powers.sum(1, keepdims=True), np.float32)
 
 
-def _command(options: argparse.Namespace) -> str:
-    """Return the command line that repeats the run."""
-    words = ["python", "run.py", "train", str(options.photos), "--name", options.name]
+def command_of(options: argparse.Namespace) -> str:
+    """Return the command line that repeats the run, quoted for the shell: every option that changes the result."""
+    words = ["python", "run.py", "train", _path(options.photos), "--name", options.name]
+    words += ["--version", str(options.version)] if options.version else []
     words += ["--seed", str(options.seed)] if options.seed else []
     words += ["--validation-share", str(options.validation_share)] if options.validation_share != 0.2 else []
-    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
+    words += ["--config", _path(options.config)] if options.config else []
+    words += ["--models", _path(options.models)] if options.models != PROJECT / "prev_trained_models" else []
+    return subprocess.list2cmdline(words) if sys.platform == "win32" else " ".join(map(_quoted, words))
+
+
+def _path(path: Path) -> str:
+    """Return a path that is not read as an option."""
+    return os.path.join(".", path) if str(path).startswith("-") else str(path)
+
+
+def _quoted(word: str) -> str:
+    """Return a word for a shell, without characters that no page can show."""
+    if word.isprintable():
+        return shlex.quote(word)
+    escaped = [
+        chr(byte) if ord(" ") <= byte < 0x7F and chr(byte) not in "'\\" else f"\\x{byte:02x}"
+        for byte in os.fsencode(word)
+    ]
+    return f"$'{''.join(escaped)}'"
 
 
 def _say_classes(folder: Path, found: Found) -> None:
@@ -159,6 +179,7 @@ def _say_accuracy(run: Run) -> None:
     width = max(map(len, rows))
     for name, share in rows.items():
         print(f"  {name:{width}}  {share}")
-    if run.domain and run.domain_scores is not None:
-        false = proportion(run.domain_scores < run.domain.threshold)
-        print(f"  {'told to be none of the classes, wrongly':{width}}  {false}")
+    if run.domain:
+        alarms = run.domain.false_alarms
+        expected = f"{alarms.expected:7.2%}  [{alarms.low:.2%}, {alarms.high:.2%}]  expected for photos like these"
+        print(f"  {'told to be none of the classes, wrongly':{width}}  {expected}")
