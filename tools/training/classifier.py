@@ -8,7 +8,7 @@ import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
@@ -22,9 +22,9 @@ from tools.training.backbone.backbone import Backbone
 from tools.training.backbone.features import Features
 from tools.training.dataset.folders import Found, find_dataset
 from tools.training.dataset.split import Split, given, split
-from tools.training.head.domain import fit_domain
-from tools.training.head.softmax_head import fit_head
-from tools.training.run import Run, TrainError
+from tools.training.head.domain import MOST_PHOTOS, fit_domain
+from tools.training.head.softmax_head import fit_head, photos_used
+from tools.training.run import Part, Run, TrainError
 from tools.training.version import version_folder, write_version
 
 # From this number of photos on, mirror images are left out: the head learns little more, and memory is bounded.
@@ -47,7 +47,7 @@ def train(options: argparse.Namespace) -> Run:
     broken = {name: reason for part in parts for name, reason in part.broken.items()}
     _say_broken(broken)
     divided = _divide(found, parts, options)
-    notes = [*found.notes, *divided.notes]
+    notes = [*found.notes, *divided.notes, *_bounds(divided.training, len(found.labels))]
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     head = fit_head(divided.training, len(found.labels), options.seed)
@@ -110,6 +110,15 @@ def _divide(found: Found, parts: Sequence[Features], options: argparse.Namespace
     if len(parts) == 1:
         return split(found.labels, parts[0], options.validation_share, options.seed)
     return given(found.labels, *parts)
+
+
+def _bounds(training: Part, classes: int) -> Iterator[str]:
+    """Yield a sentence about what is computed from a sample. With all of many photos it would take hours."""
+    tried, fitted = photos_used(training, classes)
+    uses = {"the head": fitted, "the choice of its penalty": tried, "the domain score": MOST_PHOTOS}
+    count = len(training.photos)
+    if bounded := [f"{most:,} for {use}" for use, most in uses.items() if most < count]:
+        yield f"of the {count:,} photos for training, samples are used: at most {', '.join(bounded)}"
 
 
 def _recipe(config: Config, threshold: float) -> dict[str, object]:

@@ -20,6 +20,7 @@ from tools.training import classifier, train
 from tools.training.backbone import cache, features
 from tools.training.backbone.backbone import Backbone
 from tools.training.export import ExportError
+from tools.training.head import softmax_head
 from tools.training.run import FalseAlarms, Run
 from unit_test.tools.training.split_test import averages
 
@@ -165,6 +166,15 @@ class ClassifierTest(TrainCase):
         with mock.patch.object(classifier, "MANY_PHOTOS", 59):
             self.train()
         self.assertEqual(self.runs[0].training.values.shape[:2], (48, 1))
+
+    def test_the_user_is_told_what_comes_from_a_sample(self) -> None:
+        with mock.patch.object(softmax_head, "MOST_TRIED", 3 * 60), mock.patch.object(classifier, "MOST_PHOTOS", 40):
+            _, _, err = self.train()
+        said = "of the 48 photos for training, samples are used: at most 30 for the choice of its penalty, 40 for the"
+        self.assertIn(said, err)
+        self.assertIn(said, self.runs[0].notes[-1])
+        self.train()
+        self.assertNotIn("samples", "".join(self.runs[1].notes))
 
 
 class RefusedTest(TrainCase):
