@@ -59,6 +59,7 @@ def train(options: argparse.Namespace) -> Run:
         name=options.name,
         version=int(target.name),
         command=command_of(options),
+        evaluation=_line(["python", "run.py", "evaluate", "PHOTOS", "--model", options.name, *_models(options)]),
         data=options.photos,
         seed=options.seed,
         labels=found.labels,
@@ -138,7 +139,14 @@ def command_of(options: argparse.Namespace) -> str:
     words += ["--seed", str(options.seed)] if options.seed else []
     words += ["--validation-share", str(options.validation_share)] if options.validation_share != 0.2 else []
     words += ["--config", _path(options.config)] if options.config else []
-    words += ["--models", _path(options.models)] if options.models != PROJECT / "prev_trained_models" else []
+    return _line([*words, *_models(options)])
+
+
+def _models(options: argparse.Namespace) -> list[str]:
+    return ["--models", _path(options.models)] if options.models != PROJECT / "prev_trained_models" else []
+
+
+def _line(words: Sequence[str]) -> str:
     return subprocess.list2cmdline(words) if sys.platform == "win32" else " ".join(map(_quoted, words))
 
 

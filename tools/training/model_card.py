@@ -262,9 +262,8 @@ def _method(run: Run) -> Iterator[str]:
         told = text(f"{run.second_look[0].upper()}{run.second_look[1:]}", 400)
         yield f"{told}. All figures on this page are of one look."
     yield f"The command that repeats it:\n\n{code(run.command)}"
-    measured = f"python run.py evaluate PHOTOS --model {run.name}"
-    yield f"The command that measures the model on other photos, in one folder per class:\n\n{code(measured)}"
-    yield f"With photos of other things in the folder OTHERS:\n\n{code(f'{measured} --neither OTHERS')}"
+    yield f"The command that measures the model on other photos, in one folder per class:\n\n{code(run.evaluation)}"
+    yield f"With photos of other things in the folder OTHERS:\n\n{code(f'{run.evaluation} --neither OTHERS')}"
 
 
 def _held_out(run: Run) -> list[Proportion]:

@@ -94,13 +94,15 @@ class Run:
     """A finished training run. `recipe` is the version's preprocessor_config; `broken` maps a file to the reason.
 
     `probabilities` is float32 [validation photos, classes], `domain_scores` [validation photos] or None. `command` is
-    the command line that repeats the run. `notes` are sentences about the data for the user. `second_look` is one about
-    what a second look did on validation photos. `seconds` is the time until the model is written.
+    the command line that repeats the run, `evaluation` that which measures the model on other PHOTOS. `notes` are
+    sentences about the data for the user. `second_look` is one about what a second look did on validation photos.
+    `seconds` is the time until the model is written.
     """
 
     name: str
     version: int
     command: str
+    evaluation: str
     data: Path
     seed: int
     labels: tuple[str, ...]

@@ -50,6 +50,7 @@ def made_run(folder: Path, each: int = 60, labels: tuple[str, ...] = LABELS) -> 
         name="birds",
         version=3,
         command="python run.py train photos/ --name birds",
+        evaluation="python run.py evaluate PHOTOS --model birds",
         data=folder,
         seed=5,
         labels=labels,

@@ -128,6 +128,7 @@ class ClassifierTest(TrainCase):
         self.assertEqual(first, same)
         self.assertNotEqual(first, other)
         self.assertIn("--seed 1", self.runs[2].command)
+        self.assertEqual(shlex.split(self.runs[2].evaluation)[-2:], ["--models", str(self.models)])
 
     @unittest.skipIf(os.name == "nt", "Windows has no such shell")
     def test_command_of_the_card_is_complete_and_quoted(self) -> None:
