@@ -34,6 +34,7 @@ TRAINING = PreprocessorConfig.model_validate(
         "domain_threshold": 0.3,
         "second_look": {
             "max_confidence": 0.9,
+            "min_domain_score": 0.15,
             "attention_threshold": 0.5,
             "min_side": 0.6,
             "weight": 0.5,

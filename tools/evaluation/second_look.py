@@ -33,7 +33,7 @@ from tools.training.backbone.efficientnet_lite import VARIANTS, WeightsError, lo
 from tools.training.cats_and_dogs import animals, heads
 from tools.training.cats_and_dogs.heads import Examples
 from tools.training.cats_and_dogs.logistic import LinearHead
-from tools.training.export import ATTENTION_NAME, OUTPUT_NAME
+from tools.training.export import ATTENTION_NAME, DOMAIN_NAME, OUTPUT_NAME
 
 Array = NDArray[np.float32]
 Numbers = NDArray[np.float64]
@@ -64,6 +64,7 @@ def variants(chosen: SecondLook) -> Iterator[Variant]:
     yield Variant("two more looks: the recipe's and the middle 70 %", chosen, (None, MIDDLE))
     for name, values in (
         ("max_confidence", (0.8, 0.85, 0.95)),
+        ("min_domain_score", (0.0, 0.1, 0.2, 0.3)),
         ("attention_threshold", (0.4, 0.45, 0.55, 0.6)),
         ("min_side", (0.4, 0.5, 0.55, 0.65, 0.7)),
         ("weight", (0.4, 0.6, 0.7)),
@@ -78,6 +79,7 @@ class Look(NamedTuple):
     pooled: Array
     log_odds: Numbers
     attention: Array
+    domain_score: Array
 
 
 class Network:
@@ -87,7 +89,9 @@ class Network:
         core = import_openvino().Core()
         try:
             network = core.read_model(str(model))
-            (pool,) = (node for node in network.get_ops() if node.get_type_name() == "ReduceMean")
+            means = [node for node in network.get_ops() if node.get_type_name() == "ReduceMean"]
+            # The other mean is that of the classifier's weights.
+            (pool,) = (node for node in means if len(node.input(0).get_partial_shape()) == 4)
         except (RuntimeError, ValueError) as exc:
             raise SecondLookError(f"{model}: no SavedModel with one mean over places, as train.py writes it") from exc
         network.add_outputs([pool.output(0)])
@@ -100,12 +104,13 @@ class Network:
             self._local.request = self._compiled.create_infer_request()
         results = self._local.request.infer([pictures])
         outputs = {next(iter(output.names), ""): np.array(results[output]) for output in self._compiled.outputs}
-        named = (OUTPUT_NAME, ATTENTION_NAME, "domain_score")
+        named = (OUTPUT_NAME, ATTENTION_NAME, DOMAIN_NAME)
         (pooled,) = (values for name, values in outputs.items() if name not in named)
-        if ATTENTION_NAME not in outputs:
-            raise SecondLookError("the model has no output attention")
+        for name in (ATTENTION_NAME, DOMAIN_NAME):
+            if name not in outputs:
+                raise SecondLookError(f"the model has no output {name}")
         logarithms = np.log(np.maximum(outputs[OUTPUT_NAME].astype(np.float64), animals.SMALLEST))
-        return Look(pooled, logarithms[:, 1] - logarithms[:, 0], outputs[ATTENTION_NAME])
+        return Look(pooled, logarithms[:, 1] - logarithms[:, 0], outputs[ATTENTION_NAME], outputs[DOMAIN_NAME])
 
 
 # Float32 pictures [n, height, width, 3] -> their look.
@@ -154,7 +159,9 @@ class Part:
         """Return the log odds of the second class [photos], and which photos were looked at again, bool [photos]."""
         settings = variant.settings
         found = np.array([self.log_odds(number, look) for number, look in enumerate(self.first)])
+        scores = np.array([look.domain_score[0] for look in self.first])
         again = 1 / (1 + np.exp(-np.abs(found))) < settings.max_confidence
+        again &= scores >= settings.min_domain_score
         numbers = np.flatnonzero(again).tolist()
         sums = np.zeros(len(numbers))
         for box in variant.boxes:

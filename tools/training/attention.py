@@ -4,7 +4,7 @@
 
 The mean over places and a linear classifier may change their order, so the classifier's weights also apply to each
 place of the last feature map (class activation mapping, Zhou et al. 2016, arXiv:1512.04150). The weights here are those
-of the classes that the photo itself resembles: the gradient of the log odds of all known classes against all others.
+of the known classes that the photo itself resembles, minus the mean of the weights of all others.
 The network and the other outputs stay the same, bit by bit.
 """
 
@@ -55,17 +55,18 @@ def graph(places: Any, pooled: Any, kernel: Any, bias: Any, known: int, even: tu
     """
     import tensorflow as tf
 
-    # The logits are computed again, as matrices of one row. OpenVINO computes a product, its softmax and a second
-    # product in one step, which rounds in another way than three steps, unless something else reads the logits.
-    kernels = tf.expand_dims(kernel, 0)
-    logits = tf.matmul(tf.expand_dims(pooled, 1), kernels) + bias
+    inside = outside = kernel
     classes = int(kernel.shape[1])
     if known < classes:
-        inside, outside = tf.split(logits, [known, classes - known], axis=-1)
-        direction = tf.concat([tf.nn.softmax(inside), -tf.nn.softmax(outside)], axis=-1)
-    else:
-        direction = tf.nn.softmax(logits) - 1 / classes
-    weights = tf.expand_dims(tf.matmul(direction, kernels, transpose_b=True), 1)
+        sizes = tf.constant([known, classes - known])
+        (inside, outside), (bias, _) = tf.split(kernel, sizes, axis=1), tf.split(bias, sizes)
+    logits = tf.matmul(pooled, inside) + bias
+    # No softmax: the scale is free. The model's own logits are not used, because that would change how OpenVINO rounds
+    # the model's other outputs.
+    powers = tf.exp(logits - tf.reduce_max(logits, axis=1, keepdims=True))
+    # Both programs compute this difference once, when they load the model.
+    directions = inside - tf.reduce_mean(outside, axis=1, keepdims=True)
+    weights = tf.reshape(tf.matmul(powers, directions, transpose_b=True), [-1, 1, 1, int(kernel.shape[0])])
     found = tf.nn.relu(tf.reduce_sum(places * weights, axis=-1))
     rows, columns = even
     return tf.matmul(tf.matmul(rows, found), columns, transpose_b=True)

@@ -2,28 +2,29 @@
 
 import argparse
 import json
+import os
 import shlex
 import subprocess
 import sys
 import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from functools import partial
 from pathlib import Path
 
 import numpy as np
 
-from tools.evaluation.measures import by_group, proportion
+from tools.evaluation.measures import by_group
 from tools.evaluation.photos import Photo
-from tools.service import Config, decode_image, read_config, to_tensor
+from tools.service import PROJECT, Config, decode_image, read_config, to_tensor
 from tools.training.backbone import cache, features, views
 from tools.training.backbone.backbone import Backbone
 from tools.training.backbone.features import Features
 from tools.training.dataset.folders import Found, find_dataset
 from tools.training.dataset.split import Split, given, split
-from tools.training.head.domain import fit_domain
-from tools.training.head.softmax_head import fit_head
-from tools.training.run import Run, TrainError
+from tools.training.head.domain import MOST_PHOTOS, fit_domain
+from tools.training.head.softmax_head import fit_head, photos_used
+from tools.training.run import Part, Run, TrainError
 from tools.training.version import version_folder, write_version
 
 # From this number of photos on, mirror images are left out: the head learns little more, and memory is bounded.
@@ -46,7 +47,7 @@ def train(options: argparse.Namespace) -> Run:
     broken = {name: reason for part in parts for name, reason in part.broken.items()}
     _say_broken(broken)
     divided = _divide(found, parts, options)
-    notes = [*found.notes, *divided.notes]
+    notes = [*found.notes, *divided.notes, *_bounds(divided.training, len(found.labels))]
     for note in notes:
         print(f"note: {note}", file=sys.stderr)
     head = fit_head(divided.training, len(found.labels), options.seed)
@@ -57,7 +58,8 @@ def train(options: argparse.Namespace) -> Run:
     run = Run(
         name=options.name,
         version=int(target.name),
-        command=_command(options),
+        command=command_of(options),
+        evaluation=_line(["python", "run.py", "evaluate", "PHOTOS", "--model", options.name, *_models(options)]),
         data=options.photos,
         seed=options.seed,
         labels=found.labels,
@@ -111,6 +113,15 @@ def _divide(found: Found, parts: Sequence[Features], options: argparse.Namespace
     return given(found.labels, *parts)
 
 
+def _bounds(training: Part, classes: int) -> Iterator[str]:
+    """Yield a sentence about what is computed from a sample. With all of many photos it would take hours."""
+    tried, fitted = photos_used(training, classes)
+    uses = {"the head": fitted, "the choice of its penalty": tried, "the domain score": MOST_PHOTOS}
+    count = len(training.photos)
+    if bounded := [f"{most:,} for {use}" for use, most in uses.items() if most < count]:
+        yield f"of the {count:,} photos for training, samples are used: at most {', '.join(bounded)}"
+
+
 def _recipe(config: Config, threshold: float) -> dict[str, object]:
     recipe = json.loads(config.picture.model_dump_json(exclude_defaults=True, exclude_none=True))
     return {**recipe, "domain_threshold": round(float(threshold), 4)}
@@ -121,12 +132,38 @@ def _softmax(logits: features.Array) -> features.Array:
     return np.asarray(powers / powers.sum(1, keepdims=True), np.float32)
 
 
-def _command(options: argparse.Namespace) -> str:
-    """Return the command line that repeats the run."""
-    words = ["python", "run.py", "train", str(options.photos), "--name", options.name]
+def command_of(options: argparse.Namespace) -> str:
+    """Return the command line that repeats the run, quoted for the shell: every option that changes the result."""
+    words = ["python", "run.py", "train", _path(options.photos), "--name", options.name]
+    words += ["--version", str(options.version)] if options.version else []
     words += ["--seed", str(options.seed)] if options.seed else []
     words += ["--validation-share", str(options.validation_share)] if options.validation_share != 0.2 else []
-    return subprocess.list2cmdline(words) if sys.platform == "win32" else shlex.join(words)
+    words += ["--config", _path(options.config)] if options.config else []
+    return _line([*words, *_models(options)])
+
+
+def _models(options: argparse.Namespace) -> list[str]:
+    return ["--models", _path(options.models)] if options.models != PROJECT / "prev_trained_models" else []
+
+
+def _line(words: Sequence[str]) -> str:
+    return subprocess.list2cmdline(words) if sys.platform == "win32" else " ".join(map(_quoted, words))
+
+
+def _path(path: Path) -> str:
+    """Return a path that is not read as an option."""
+    return os.path.join(".", path) if str(path).startswith("-") else str(path)
+
+
+def _quoted(word: str) -> str:
+    """Return a word for a shell, without characters that no page can show."""
+    if word.isprintable():
+        return shlex.quote(word)
+    escaped = [
+        chr(byte) if ord(" ") <= byte < 0x7F and chr(byte) not in "'\\" else f"\\x{byte:02x}"
+        for byte in os.fsencode(word)
+    ]
+    return f"$'{''.join(escaped)}'"
 
 
 def _say_classes(folder: Path, found: Found) -> None:
@@ -159,6 +196,7 @@ def _say_accuracy(run: Run) -> None:
     width = max(map(len, rows))
     for name, share in rows.items():
         print(f"  {name:{width}}  {share}")
-    if run.domain and run.domain_scores is not None:
-        false = proportion(run.domain_scores < run.domain.threshold)
-        print(f"  {'told to be none of the classes, wrongly':{width}}  {false}")
+    if run.domain:
+        alarms = run.domain.false_alarms
+        expected = f"{alarms.expected:7.2%}  [{alarms.low:.2%}, {alarms.high:.2%}]  expected for photos like these"
+        print(f"  {'told to be none of the classes, wrongly':{width}}  {expected}")

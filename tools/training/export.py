@@ -4,6 +4,7 @@
 quarter of the bytes. The graph scales it with the values of the training, so a client can't use wrong ones.
 """
 
+import contextlib
 import os
 import shutil
 import tempfile
@@ -46,15 +47,18 @@ def next_version(model_folder: Path) -> int:
 def folder_written_beside(target: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `target`. It is renamed to `target` if the block succeeds, otherwise deleted.
 
-    So a model server that polls the parent folder sees the complete version or none. Raises ExportError.
+    So a model server that polls the parent folder sees the complete version or none. Folders above it that are made
+    here are deleted again, too. Raises ExportError.
     """
     if target.exists():
         raise ExportError(f"{target} exists already: choose another --version or move it away")
+    made = [folder for folder in target.parents if not folder.exists()]
     try:
         target.parent.mkdir(parents=True, exist_ok=True)
         # The name begins with a dot, so a polling model server ignores it: only integers are versions.
         scratch = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
     except OSError as exc:
+        _remove_empty(made)
         raise ExportError(f"{target.parent}: {exc.strerror}") from exc
     try:
         yield scratch / "model"
@@ -63,6 +67,14 @@ def folder_written_beside(target: Path) -> Iterator[Path]:
         raise ExportError(f"{target}: {exc.strerror or exc}") from exc
     finally:
         shutil.rmtree(scratch, ignore_errors=True)
+        _remove_empty(made)
+
+
+def _remove_empty(folders: list[Path]) -> None:
+    """Remove those of the folders that are empty; the innermost one comes first."""
+    with contextlib.suppress(OSError):
+        for folder in folders:
+            folder.rmdir()
 
 
 def write_saved_model(

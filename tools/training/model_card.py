@@ -6,7 +6,7 @@ from pathlib import Path
 import numpy as np
 
 from tools.evaluation.measures import Proportion
-from tools.evaluation.report.markdown import code, interval, percent, short, table, text
+from tools.evaluation.report.markdown import code, interval, percent, table, text
 from tools.evaluation.report.results import CONFIDENCES, Results, class_proportions
 from tools.training.run import Run
 
@@ -208,12 +208,15 @@ def _domain(run: Run, results: Results) -> str:
     flagged = results.flagged()
     if not run.domain or flagged is None:
         return "This model has no domain score: it can't tell that a photo shows none of the classes."
+    alarms = run.domain.false_alarms
     return (
         "The output `domain_score`, 0 to 1, says how much a photo resembles those of the classes. Below the threshold "
-        f"{run.domain.threshold:.4g} the answer has `in_domain: false`. On validation this happens to "
-        f"{percent(flagged.value)} of the photos ({flagged.right} of {flagged.total}; {interval(flagged)}), wrongly. "
-        "How many photos of other things are found depends on the things: measure it with `--neither` (see the last "
-        "section)."
+        f"{run.domain.threshold:.4g} the answer has `in_domain: false`. This will happen wrongly to about "
+        f"{percent(alarms.expected)} of other photos like these; the 95 % interval is {100 * alarms.low:.1f} to "
+        f"{100 * alarms.high:.1f} %, and narrower with more photos. Of the photos of validation, which helped to set "
+        f"the threshold, it happens to {flagged.right} of {flagged.total}. Photos of these classes from other places, "
+        "or with another look, are told so more often. How many photos of other things are found depends on the "
+        "things: measure it with `--neither` (see the last section)."
     )
 
 
@@ -258,10 +261,9 @@ def _method(run: Run) -> Iterator[str]:
     if run.second_look:
         told = text(f"{run.second_look[0].upper()}{run.second_look[1:]}", 400)
         yield f"{told}. All figures on this page are of one look."
-    yield f"The command that repeats it:\n\n{code(short(run.command, 2000))}"
-    measured = f"python run.py evaluate PHOTOS --model {run.name}"
-    yield f"The command that measures the model on other photos, in one folder per class:\n\n{code(measured)}"
-    yield f"With photos of other things in the folder OTHERS:\n\n{code(f'{measured} --neither OTHERS')}"
+    yield f"The command that repeats it:\n\n{code(run.command)}"
+    yield f"The command that measures the model on other photos, in one folder per class:\n\n{code(run.evaluation)}"
+    yield f"With photos of other things in the folder OTHERS:\n\n{code(f'{run.evaluation} --neither OTHERS')}"
 
 
 def _held_out(run: Run) -> list[Proportion]:

@@ -62,12 +62,25 @@ class Head:
         return np.asarray(features @ self.kernel + self.bias, np.float32)
 
 
+@dataclass(frozen=True)
+class FalseAlarms:
+    """The share of other photos of the same kinds that miss the threshold, and its 95 % interval, each 0 to 1."""
+
+    expected: float
+    low: float
+    high: float
+
+
 class Domain(Protocol):
     """How much a photo looks like those of the classes: the output `domain_score`, 0 to 1, low for other things."""
 
     @property
     def threshold(self) -> float:
         """A photo with a lower score is told to be none of the classes."""
+
+    @property
+    def false_alarms(self) -> FalseAlarms:
+        """How many photos of the classes are told so, wrongly."""
 
     def scores(self, features: Array) -> Array:
         """Float32 [photos, features] -> [photos]."""
@@ -81,13 +94,15 @@ class Run:
     """A finished training run. `recipe` is the version's preprocessor_config; `broken` maps a file to the reason.
 
     `probabilities` is float32 [validation photos, classes], `domain_scores` [validation photos] or None. `command` is
-    the command line that repeats the run. `notes` are sentences about the data for the user. `second_look` is one about
-    what a second look did on validation photos. `seconds` is the time until the model is written.
+    the command line that repeats the run, `evaluation` that which measures the model on other PHOTOS. `notes` are
+    sentences about the data for the user. `second_look` is one about what a second look did on validation photos.
+    `seconds` is the time until the model is written.
     """
 
     name: str
     version: int
     command: str
+    evaluation: str
     data: Path
     seed: int
     labels: tuple[str, ...]

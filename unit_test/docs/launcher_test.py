@@ -31,7 +31,7 @@ sys.path.insert(0, {str(ROOT)!r})
 import run
 from launcher import ports, services
 run.set_up = lambda layer, command: None
-ports.python = services.python = lambda: sys.executable
+run.python = ports.python = services.python = lambda: sys.executable
 sys.exit(run.main(sys.argv[1:]))
 """
 # A supervisor that waits 1 s instead of 10 s.
@@ -50,8 +50,13 @@ input()
 """
 
 
+def command(*arguments: str) -> list[str]:
+    """Return the command line of run.py with these arguments."""
+    return [sys.executable, "-c", PROGRAM, *arguments]
+
+
 def serve(*options: str) -> list[str]:
-    return [sys.executable, "-c", PROGRAM, "serve", *options]
+    return command("serve", *options)
 
 
 def wait_for(condition: Callable[[], bool]) -> bool:
@@ -126,6 +131,25 @@ class ServeTest(unittest.TestCase):
             self.check_that_all_end(started, family)
             self.assertEqual(started.process.returncode, 1)
             self.assertIn("a service has ended", started.output())
+
+
+class OwnFilesTest(unittest.TestCase):
+    def test_training_and_evaluation_read_the_callers_folder_and_import_nothing_from_it(self) -> None:
+        with tempfile.TemporaryDirectory() as folder:
+            Path(folder, "my photos", "cat").mkdir(parents=True)
+            # Python would find these first if it looked for modules in the folder that it runs in.
+            for name in ("tools", "numpy"):
+                Path(folder, f"{name}.py").write_text("raise SystemExit('wrong module')", "utf-8")
+            for words, said in (
+                (("train", "my photos", "--name", "a"), "my photos has only one class"),
+                (("evaluate", "my photos", "--model", "CAT-DOG"), "the folders of the classes have no photos"),
+            ):
+                with self.subTest(words[0]):
+                    done = subprocess.run(
+                        command(*words), cwd=folder, capture_output=True, text=True, timeout=PATIENCE_S
+                    )
+                    self.assertEqual(done.returncode, 2)
+                    self.assertIn(said, done.stderr)
 
 
 class SuperviseTest(unittest.TestCase):

@@ -37,7 +37,9 @@ ATTENTION = np.zeros((8, 8), np.float32)
 ATTENTION[1:3, 5:7] = 2
 JPEG = base64.b64decode(CAT)
 WITH_ATTENTION = Signature("pixels", "probabilities", accepts_uint8=True, attention_output_name="attention")
-CONFIG = SHIPPED.preprocessor_config.model_copy(update={"second_look": SETTINGS})
+LEAST_SCORE = 0.25
+ASKED = SETTINGS.model_copy(update={"min_domain_score": LEAST_SCORE})
+CONFIG = SHIPPED.preprocessor_config.model_copy(update={"second_look": ASKED})
 RECIPE = SHIPPED.model_copy(update={"preprocessor_config": CONFIG})
 GEOMETRY = CONFIG.geometry()
 
@@ -51,8 +53,8 @@ def save(image: Image.Image, kind: str, **options: Any) -> bytes:
 PNG = save(Image.open(io.BytesIO(JPEG)), "PNG")
 
 
-def said(cat: float, attention: Any = None, version: int = 3) -> Prediction:
-    return Prediction({"CAT": cat, "DOG": 1 - cat}, version, attention=attention)
+def said(cat: float, attention: Any = None, version: int = 3, score: float | None = None) -> Prediction:
+    return Prediction({"CAT": cat, "DOG": 1 - cat}, version, score, attention=attention)
 
 
 class BoxTest(unittest.TestCase):
@@ -164,6 +166,7 @@ class RecipeTest(unittest.TestCase):
         for values in (
             {},
             {"max_confidence": 1.5},
+            {"max_confidence": 0.9, "min_domain_score": 1.1},
             {"max_confidence": 0.9, "min_side": 0},
             {"max_confidence": 0.9, "min_side": 0.01},
             {"max_confidence": 0.9, "attention_threshold": 1},
@@ -230,10 +233,13 @@ class PipelineTest(unittest.IsolatedAsyncioTestCase):
         return request
 
     async def test_a_first_look_that_is_not_sure_gets_a_second_one_whose_answer_counts(self) -> None:
-        for name, second, cat, result in (("kept", 0.9, 3 / 4, "kept"), ("changed", 0.1, 0.0, "changed")):
-            with self.subTest(name):
-                service = await self.open(said(0.5001 if name == "kept" else 0.6, ATTENTION), said(second))
-                first = 0.5001 if name == "kept" else 0.6
+        for result, first, second, score in (
+            ("kept", 0.5001, 0.9, None),
+            ("changed", 0.6, 0.1, None),
+            ("kept", 0.6, 0.9, LEAST_SCORE),
+        ):
+            with self.subTest(result, score=score):
+                service = await self.open(said(first, ATTENTION, score=score), said(second))
                 odds = math.sqrt(first * second / ((1 - first) * (1 - second)))
                 cat = odds / (1 + odds)
                 request = await self.check(service, cat, 2, result)
@@ -254,6 +260,7 @@ class PipelineTest(unittest.IsolatedAsyncioTestCase):
         for name, answer, change in (
             ("sure", said(0.95, ATTENTION), {}),
             ("at the limit", said(0.9, ATTENTION), {}),
+            ("a photo of something else", said(0.6, ATTENTION, score=LEAST_SCORE - 0.01), {}),
             ("no attention in the answer", said(0.6), {}),
             ("no attention in the model", said(0.6, ATTENTION), {"model": model_version(3, RECIPE)}),
             ("no recipe for it", said(0.6, ATTENTION), {"model": model_version(3, unasked, WITH_ATTENTION)}),

@@ -95,7 +95,9 @@ class MeasureTest(unittest.TestCase):
         brightness = 4 * pictures.mean(axis=(1, 2, 3), dtype=np.float64)
         places = np.zeros((len(pictures), 8, 8), np.float32)
         places[:, :, 6:] = 1
-        return second_look.Look(pictures[:, 0, 0], brightness, places)
+        # The score of a light picture is 0.5, that of a dark one 0.25.
+        scores = np.where(brightness > 2, 0.5, 0.25).astype(np.float32)
+        return second_look.Look(pictures[:, 0, 0], brightness, places, scores)
 
     def test_only_unsure_photos_are_looked_at_again_and_the_log_odds_are_averaged(self) -> None:
         found = [photos.Photo(self.folder / name, 1, "here") for name in ("sure.png", "unsure.png")]
@@ -112,6 +114,9 @@ class MeasureTest(unittest.TestCase):
         second = float(self.network(service.prepare(data, self.config, box)[None]).log_odds[0])
         self.assertGreater(second, once[1])
         self.assertAlmostEqual(twice[1], (0.75 * once[1] + 0.25 * second) / 2, places=6)
+        for least, expected in ((0.25, True), (0.26, False)):
+            changed = self.settings.model_copy(update={"min_domain_score": least})
+            self.assertEqual(part.answers(second_look.Variant("", changed))[1].tolist(), [False, expected])
         two, _ = part.answers(second_look.Variant("", self.settings, (None, (0.0, 0.0, 1.0, 1.0))))
         self.assertAlmostEqual(two[1], (0.75 * once[1] + 0.25 * (second + once[1]) / 2) / 2, places=6)
 

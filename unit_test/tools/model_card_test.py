@@ -17,13 +17,14 @@ from tools.evaluation.photos import Photo
 from tools.evaluation.report import markdown, pictures
 from tools.evaluation.report.results import Results
 from tools.training import model_card
-from tools.training.run import Head, Part, Run
+from tools.training.run import FalseAlarms, Head, Part, Run
 
 LABELS = ("great tit", "blåmes | <b>x</b> $a$ `b` [c](d) *e* & very " + "long " * 30, "鳥 _f_")
 
 
 class Score:
     threshold = 0.5
+    false_alarms = FalseAlarms(0.02, 0.003, 0.0504)
 
 
 def part(folder: Path, classes: Sequence[int]) -> Part:
@@ -49,6 +50,7 @@ def made_run(folder: Path, each: int = 60, labels: tuple[str, ...] = LABELS) -> 
         name="birds",
         version=3,
         command="python run.py train photos/ --name birds",
+        evaluation="python run.py evaluate PHOTOS --model birds",
         data=folder,
         seed=5,
         labels=labels,
@@ -64,7 +66,7 @@ def made_run(folder: Path, each: int = 60, labels: tuple[str, ...] = LABELS) -> 
             1.2,
             logits(training.classes.tolist(), classes),
         ),
-        domain=Score(),  # type: ignore[arg-type]  # its threshold is enough for the card
+        domain=Score(),  # type: ignore[arg-type]  # the card needs no more of it
         probabilities=(powers / powers.sum(1, keepdims=True)).astype(np.float32),
         domain_scores=np.linspace(0, 1, len(validation.photos), dtype=np.float32),
         seconds=40,
@@ -115,9 +117,9 @@ class CardTest(unittest.TestCase):
         self.assertNotIn("Few photos", model_card.card(made_run(self.folder)))
 
     def test_the_command_and_what_it_takes_to_measure_again_are_there(self) -> None:
-        card = model_card.card(replace(made_run(self.folder), command="python run.py train 'a```b' --name birds"))
+        card = model_card.card(replace(made_run(self.folder), command="python run.py train 'a```  b' --name birds"))
         blocks = re.findall(r"<pre><code>(.*?)\n</code>", MarkdownIt("commonmark").render(card), re.DOTALL)
-        self.assertEqual(unescape(blocks[0]), "python run.py train 'a```b' --name birds")
+        self.assertEqual(unescape(blocks[0]), "python run.py train 'a```  b' --name birds")
         self.assertIn("python run.py evaluate PHOTOS --model birds", blocks)
 
     def test_a_class_that_is_clearly_worse_is_named(self) -> None:
@@ -131,9 +133,11 @@ class CardTest(unittest.TestCase):
         self.assertEqual(mistakes[-1][5], "training")
         self.assertNotIn("Weakest", model_card.card(run))
 
-    def test_false_alarms_of_the_domain_score_are_counted(self) -> None:
+    def test_false_alarms_of_the_domain_score_are_told(self) -> None:
         run = made_run(self.folder)
-        self.assertIn("50.0 % of the photos (6 of 12;", model_card.card(run))
+        card = model_card.card(run)
+        self.assertIn("about 2.0 % of other photos like these; the 95 % interval is 0.3 to 5.0 %", card)
+        self.assertIn("it happens to 6 of 12.", card)
         without = model_card.card(replace(run, domain=None, domain_scores=None))
         self.assertIn("This model has no domain score", without)
 

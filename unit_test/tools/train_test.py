@@ -216,6 +216,13 @@ class ViewsTest(unittest.TestCase):
         for view in found[2:]:
             self.assertLess(view.width * view.height, image.width * image.height)
 
+    def test_fewer_views_are_the_first_ones(self) -> None:
+        image = Image.open(PROJECT / "images" / "cat_1.jpg").convert("RGB")
+        every = [view.tobytes() for view in views.training_views(image, np.random.default_rng(5))]
+        for count in range(1, 5):
+            found = views.training_views(image, np.random.default_rng(5), count)
+            self.assertEqual([view.tobytes() for view in found], every[:count])
+
     def test_same_seed_makes_the_same_views(self) -> None:
         image = Image.open(PROJECT / "images" / "dog_1.jpg").convert("RGB")
         first, second = (views.training_views(image, np.random.default_rng(6)) for _ in range(2))
@@ -236,6 +243,14 @@ class ExportTest(FolderCase):
             (folder / "saved_model.pb").write_bytes(b"half")
             raise RuntimeError
         self.assertEqual(list(self.model.iterdir()), [])
+
+    def test_failure_leaves_no_empty_folder_of_a_new_model(self) -> None:
+        (self.model / "mine").mkdir()
+        for error in (RuntimeError, KeyboardInterrupt):
+            for name in ("new/models/birds", "mine"):
+                with self.assertRaises(error), export.folder_written_beside(self.model / name / "1"):
+                    raise error
+        self.assertEqual(list(self.model.rglob("*")), [self.model / "mine"])
 
     def test_full_disk_is_said_and_leaves_nothing(self) -> None:
         said = self.assertRaisesRegex(export.ExportError, "No space left")

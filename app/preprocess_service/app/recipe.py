@@ -94,6 +94,8 @@ class SecondLook(_Frozen):
 
     Attributes:
         max_confidence: a second look is taken if the confidence of the first one is lower.
+        min_domain_score: no second look is taken if the domain score of the first one is lower. Without a domain score
+            it has no effect.
         attention_threshold: the box is drawn around the places above this share of the attention's maximum.
         min_side: the sides of the box are at least this share of the sides of the model's input.
         weight: of the second look's log probabilities. Those of the first look have the rest, ``1 - weight``.
@@ -101,6 +103,7 @@ class SecondLook(_Frozen):
     """
 
     max_confidence: Probability
+    min_domain_score: Probability = 0.0
     attention_threshold: float = Field(default=0.5, gt=0, lt=1)
     # The photo is decoded with 1 / min_side as many pixels on each side.
     min_side: float = Field(default=0.4, ge=0.1, le=1)

@@ -13,7 +13,7 @@ from model_service.models.tensors import to_tensor
 from preprocess_service.app.config import load_config
 from preprocess_service.app.errors import ImageTooLarge, ModelError, ServiceError
 from preprocess_service.app.imaging.resize import resize
-from preprocess_service.app.inference.second_look import combine, find_box
+from preprocess_service.app.inference.second_look import combine, find_box, is_wanted
 from preprocess_service.app.recipe import Box, Recipe, RecipeError
 from preprocess_service.app.serving_client import predict_response
 from preprocess_service.app.serving_client.model_version import ModelVersion
@@ -75,7 +75,7 @@ class VersionPredictor:
         """Return the prediction for a photo's bytes; raises ServiceError if it is rejected, and PredictorError."""
         found = self.look(data)
         settings = self._version.second_look if self.max_looks > 1 else None
-        if settings and found.attention is not None and found.confidence < settings.max_confidence:
+        if settings and found.attention is not None and is_wanted(found, settings):
             box = find_box(found.attention, settings)
             # As in the service, the first look is the answer if there can't be a second one.
             with contextlib.suppress(ServiceError):

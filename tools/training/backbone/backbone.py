@@ -17,7 +17,8 @@ from tools.training.backbone.quantization import Ranges, quantized_features, qua
 from tools.training.export import write_saved_model
 
 # The ranges of the shipped CAT-DOG. They were calibrated on its training photos. With them every model has the same
-# backbone, and a training run needs no calibration.
+# backbone, and a training run needs no calibration. Own ranges gave the same accuracy on validation, 139 of 140 photos
+# of five kinds of things and 483 of 731 of seven sources (trained_models/): most ranges are those of ReLU6, 0 to 6.
 RANGES = Path(__file__).with_name("ranges_lite2.json")
 
 # The parts of a recipe that say what is done with an answer.

@@ -41,10 +41,10 @@ def soften(image: Picture, random: Random) -> Picture:
     return image.filter(ImageFilter.GaussianBlur(random.uniform(0.3, 1.2))) if random.random() < 0.3 else image
 
 
-def training_views(image: Picture, random: Random) -> list[Picture]:
-    """Return the RGB photo itself, its mirror image, and RANDOM_VIEWS random parts of it."""
-    views = [image, ImageOps.mirror(image)]
-    for _ in range(RANDOM_VIEWS):
+def training_views(image: Picture, random: Random, count: int = 2 + RANDOM_VIEWS) -> list[Picture]:
+    """Return the first `count` of: the RGB photo itself, its mirror image, and RANDOM_VIEWS random parts of it."""
+    views = [image, ImageOps.mirror(image)][:count]
+    for _ in range(count - 2):
         view = closer(image, random)
         view = ImageOps.mirror(view) if random.random() < 0.5 else view
         views.append(soften(recolour(view, random), random))

@@ -76,13 +76,14 @@ def read_examples(options: argparse.Namespace, config: Config) -> tuple[Examples
     model = backbone.model(options.cache)
     examples = []
     # The random views of training photos are cut from the complete photo, so it is decoded in full size.
-    for part, look, picture in (("train", views.training_views, None), ("val", views.plain_view, config.picture)):
+    training_views = partial(views.training_views, count=options.views)
+    for part, look, picture in (("train", training_views, None), ("val", views.plain_view, config.picture)):
         extraction = features.Extraction(
             model,
             decode=partial(decode_image, max_pixels=config.limits.pixels, picture=picture),
             views=look,
             prepare=lambda image: to_tensor(image, config.picture),
-            fingerprint={**backbone.fingerprint, "part": part},
+            fingerprint={**backbone.fingerprint, "part": part, "views": options.views},
             seed=options.seed,
         )
         result = features.extract(found[part], extraction, options.cache, options.workers, part)
@@ -114,7 +115,6 @@ def train(options: argparse.Namespace) -> Path:
     config = read_config(options.config)
     target = version_folder(options.models, options.name, options.version)
     training, validation, backbone = read_examples(options, config)
-    training = training.first_views(options.views)
     chosen = choose_head(training, options.source_exponent, options.penalty)
     if chosen.left_out:
         show(f"sources left out of training (penalty {chosen.penalty:g})", chosen.left_out)

@@ -62,7 +62,8 @@ def fit_head(
     counts = np.bincount(labels, minlength=classes)
     if counts.min() < 2:
         raise TrainError("each class needs at least two readable photos for training")
-    most = FOLDS if len(labels) <= _photos_that_fit(MOST_TRIED // classes, training.values, labels) else FOLDS_OF_MANY
+    tried, fitted = photos_used(training, classes)
+    most = FOLDS if len(labels) <= tried else FOLDS_OF_MANY
     folds = assign_folds(labels, training.groups, min(most, int(counts.min())), seed)
     if len(np.unique(folds)) < 2:
         raise TrainError("all photos for training are near-duplicates of one another")
@@ -71,7 +72,7 @@ def fit_head(
     # Of equal losses the strongest penalty: min returns the first.
     best = min(range(len(strengths)), key=lambda number: scales[number][1])
     temperature = scales[best][0]
-    rows = sample(labels, _photos_that_fit(MOST_FITTED // classes, training.values, labels), seed)
+    rows = sample(labels, fitted, seed)
     (head,) = _Fitter(classes, strengths[best : best + 1], balanced).heads(training.values[rows], labels[rows])
     return Head(
         (head.kernel / temperature).astype(np.float32),
@@ -80,6 +81,13 @@ def fit_head(
         temperature,
         held_out[best] / np.float32(temperature),
     )
+
+
+def photos_used(training: Part, classes: int) -> tuple[int, int]:
+    """Return how many photos a fit uses at most in the cross-validation, and at the end. Larger sets are sampled."""
+    labels = training.classes
+    tried, fitted = (_photos_that_fit(most // classes, training.values, labels) for most in (MOST_TRIED, MOST_FITTED))
+    return tried, fitted
 
 
 def assign_folds(labels: Numbers, groups: Numbers, count: int, seed: int) -> Numbers:

@@ -3,6 +3,9 @@
 import contextlib
 import io
 import os
+import shlex
+import subprocess
+import sys
 import tempfile
 import unittest
 from collections.abc import Iterator
@@ -17,7 +20,8 @@ from tools.training import classifier, train
 from tools.training.backbone import cache, features
 from tools.training.backbone.backbone import Backbone
 from tools.training.export import ExportError
-from tools.training.run import Run
+from tools.training.head import softmax_head
+from tools.training.run import FalseAlarms, Run
 from unit_test.tools.training.split_test import averages
 
 
@@ -25,6 +29,7 @@ class NoDomain:
     """Knows every photo. The real score needs features of the real network."""
 
     threshold = 0.5
+    false_alarms = FalseAlarms(0.02, 0.003, 0.05)
 
     def scores(self, features: NDArray[np.float32]) -> NDArray[np.float32]:
         return np.ones(len(features), np.float32)
@@ -123,6 +128,28 @@ class ClassifierTest(TrainCase):
         self.assertEqual(first, same)
         self.assertNotEqual(first, other)
         self.assertIn("--seed 1", self.runs[2].command)
+        self.assertEqual(shlex.split(self.runs[2].evaluation)[-2:], ["--models", str(self.models)])
+
+    @unittest.skipIf(os.name == "nt", "Windows has no such shell")
+    def test_command_of_the_card_is_complete_and_quoted(self) -> None:
+        plain = ["photos/", "--name", "birds"]
+        self.assertEqual(self.repeated(plain), ["python", "run.py", "train", "photos", "--name", "birds"])
+        everything = [
+            *("my  photos/d'\u00e9t\u00e9 $HOME`", "--name", "birds", "--version", "7", "--seed", "3"),
+            *("--validation-share", "0.3", "--config", "./-a b.json", "--models", "/the models"),
+        ]
+        unprintable = ["two\nlines\x1b'\\", "--name", "birds"]
+        for arguments in (everything, unprintable):
+            again = self.repeated(arguments)[3:]
+            self.assertEqual(vars(train.parser().parse_args(again)), vars(train.parser().parse_args(arguments)))
+
+    def repeated(self, arguments: list[str]) -> list[str]:
+        """Return the words that a shell reads in the command for these arguments."""
+        command = classifier.command_of(train.parser().parse_args(arguments))
+        self.assertTrue(command.isprintable())
+        program = 'import os, sys; sys.stdout.buffer.write(b"\\0".join(map(os.fsencode, sys.argv[1:])))'
+        shell = ["bash", "-c", f"{shlex.join([sys.executable, '-c', program])} {command}"]
+        return subprocess.run(shell, check=True, capture_output=True).stdout.decode().split("\0")
 
     def test_given_split_is_used(self) -> None:
         for number in range(20):
@@ -140,6 +167,15 @@ class ClassifierTest(TrainCase):
         with mock.patch.object(classifier, "MANY_PHOTOS", 59):
             self.train()
         self.assertEqual(self.runs[0].training.values.shape[:2], (48, 1))
+
+    def test_the_user_is_told_what_comes_from_a_sample(self) -> None:
+        with mock.patch.object(softmax_head, "MOST_TRIED", 3 * 60), mock.patch.object(classifier, "MOST_PHOTOS", 40):
+            _, _, err = self.train()
+        said = "of the 48 photos for training, samples are used: at most 30 for the choice of its penalty, 40 for the"
+        self.assertIn(said, err)
+        self.assertIn(said, self.runs[0].notes[-1])
+        self.train()
+        self.assertNotIn("samples", "".join(self.runs[1].notes))
 
 
 class RefusedTest(TrainCase):

@@ -139,8 +139,30 @@ class DomainTest(unittest.TestCase):
         for rate in (0.0, 0.1, 0.5):
             with self.subTest(rate=rate):
                 known = np.random.default_rng(0).normal(size=(200, 3)).astype(np.float32)
-                found = domain.DomainScore.of(self.score.neighbours, self.head, known, known, rate)
+                found = domain.DomainScore.of(self.score.neighbours, self.head, known, known, rate, 200)
                 self.assertEqual(int((known @ found.weights < found.limit).sum()), round(rate * 200))
+
+    def test_as_many_other_photos_miss_the_limit_as_is_told(self) -> None:
+        for photos, expected in ((24, 1 / 25), (120, 0.02), (1000, 0.02)):
+            with self.subTest(photos=photos):
+                shares = []
+                random = np.random.default_rng(0)
+                for _ in range(400):
+                    # Uniform scores: the share of all photos below the limit is the limit.
+                    known = np.column_stack([random.random(photos), np.zeros((photos, 2))]).astype(np.float32)
+                    found = domain.DomainScore.of(self.score.neighbours, self.head, known, known, 0.02, photos)
+                    shares.append(found.limit / found.weights[0])
+                told = found.false_alarms
+                self.assertAlmostEqual(told.expected, expected)
+                self.assertAlmostEqual(float(np.mean(shares)), expected, delta=0.1 * expected)
+                inside = [told.low <= share <= told.high for share in shares]
+                self.assertAlmostEqual(float(np.mean(inside)), 0.95, delta=0.03)
+
+    def test_near_duplicates_count_once_in_the_interval(self) -> None:
+        alike = Part(self.training.photos, self.training.values, np.arange(120) // 6)
+        found = domain.fit_domain(alike, self.validation, self.head, imagenet())
+        self.assertEqual(found.false_alarms, domain.expected_false_alarms(domain.FALSE_ALARMS, 20 + 60))
+        self.assertGreater(found.false_alarms.high, self.score.false_alarms.high)
 
     def test_features_of_nothing_have_a_finite_score(self) -> None:
         found = self.score.scores(np.zeros((1, FEATURES), np.float32))

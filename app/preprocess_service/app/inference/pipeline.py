@@ -17,7 +17,7 @@ from preprocess_service.app.inference.context import RequestContext
 from preprocess_service.app.inference.decoder_pool import DecoderPool
 from preprocess_service.app.inference.decoder_threads import DecoderThreads
 from preprocess_service.app.inference.model_versions import Canary, ModelVersions, Source
-from preprocess_service.app.inference.second_look import combine, find_box
+from preprocess_service.app.inference.second_look import combine, find_box, is_wanted
 from preprocess_service.app.observability.metrics import Metrics, SecondLookResult
 from preprocess_service.app.observability.readiness import PROBE_SECONDS, ReadinessProbe
 from preprocess_service.app.recipe import Box, Geometry, Golden
@@ -193,7 +193,7 @@ class Pipeline:
         """
         # The recipe of another version may ask for something else.
         settings = model.second_look if self.config.second_look and first.model_version == model.version else None
-        if settings is None or first.attention is None or first.confidence >= settings.max_confidence:
+        if settings is None or first.attention is None or not is_wanted(first, settings):
             return first
         result: SecondLookResult = "failed"
         prediction, box = first, find_box(first.attention, settings)

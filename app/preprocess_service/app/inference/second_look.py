@@ -16,6 +16,12 @@ from preprocess_service.app.serving_client.predict_response import Prediction
 _LEAST_PROBABILITY = 1e-30
 
 
+def is_wanted(first: Prediction, settings: SecondLook) -> bool:
+    """Return whether the model is not sure of the first look, and the photo shows something that it knows."""
+    in_domain = first.domain_score is None or first.domain_score >= settings.min_domain_score
+    return first.confidence < settings.max_confidence and in_domain
+
+
 def find_box(attention: NDArray[np.float32], settings: SecondLook) -> Box:
     """Return the box around the places that stand out, within the first look.
 
