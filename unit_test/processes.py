@@ -114,9 +114,13 @@ def _stop(process: subprocess.Popen[bytes]) -> None:
 
 @contextlib.contextmanager
 def model_server(
-    base_path: str | os.PathLike[str], model_name: str = "CAT-DOG", *flags: str, env: Mapping[str, str] | None = None
+    base_path: str | os.PathLike[str],
+    model_name: str = "CAT-DOG",
+    *flags: str,
+    env: Mapping[str, str] | None = None,
+    timeout: float = 30,
 ) -> Iterator[ModelServer]:
-    """Run the embedded model server on `base_path`, a folder of versions; yield it when it serves."""
+    """Run the embedded model server on `base_path`, a folder of versions; yield it when it serves, see `running`."""
     grpc_port, rest_port = free_port(), free_port()
     command = [
         sys.executable,
@@ -128,5 +132,5 @@ def model_server(
         f"--model_base_path={os.fspath(base_path)}",
         *flags,
     ]
-    with running(command, lambda: answers(f"http://127.0.0.1:{rest_port}/readyz"), env) as started:
+    with running(command, lambda: answers(f"http://127.0.0.1:{rest_port}/readyz"), env, timeout) as started:
         yield ModelServer(started.process, started.log, grpc_port, rest_port)

@@ -103,11 +103,6 @@ class Flags:
         """The memory limit of all messages together, in bytes."""
         return self.max_total_message_bytes or int(_TOTAL_PER_MESSAGE * self.max_message_bytes)
 
-    @property
-    def tags(self) -> frozenset[str]:
-        """The tags of the graph that is served."""
-        return frozenset(self.saved_model_tags.split(","))
-
 
 HELP = {flag.name: flag.metadata["text"] for flag in fields(Flags) if flag.metadata}
 

@@ -1,5 +1,6 @@
-"""Where and how gRPC listens: TensorFlow Serving's flags for a Unix socket, TLS and gRPC's own arguments."""
+"""Where the server listens, and TensorFlow Serving's flags for gRPC: a Unix socket, TLS and gRPC's own arguments."""
 
+import socket
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -68,3 +69,14 @@ def _credentials(config_file: str) -> grpc.ServerCredentials:
             "certificates, and client_verify needs custom_ca."
         ) from exc
     return credentials
+
+
+def bind(host: str, port: int, flag: str) -> socket.socket:
+    """Return a bound socket; raises StartError, which names `flag`. This runs before the model is loaded."""
+    try:
+        return sockets.bind(host, port)
+    except OSError as exc:
+        raise StartError(
+            f"Can't listen on {sockets.join(host, port)} ({exc.strerror}): stop the program that holds the port, "
+            f"or choose another with --{flag}=."
+        ) from exc

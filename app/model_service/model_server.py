@@ -29,19 +29,12 @@ from model_service import flags
 from model_service.api.grpc_server import GrpcServer
 from model_service.api.rest_api import RestApi
 from model_service.api.rest_server import RestServer
-from model_service.engines.factory import load_engines
 from model_service.engines.parallelism import Threads, queue_length
-from model_service.engines.split_batches import SplitEngine
-from model_service.engines.tflite import read_tflite
 from model_service.errors import StartError
 from model_service.flags import Flags
-from model_service.lifecycle import model_config
-from model_service.lifecycle.served_models import Changes, Load, ServedModels
-from model_service.lifecycle.version_poller import Schedule
-from model_service.listeners import Listeners, read_listeners
-from model_service.models.engine import Engine
-from model_service.models.saved_model import TFLITE_FILE, read_saved_model
-from model_service.models.servables import Servable, Servables
+from model_service.listeners import Listeners, bind, read_listeners
+from model_service.loading import load_models
+from model_service.models.servables import Servables
 from model_service.observability.metrics import Monitoring, read_path
 from model_service.observability.readiness import Readiness
 from model_service.prediction.executor import InferenceExecutor
@@ -49,11 +42,10 @@ from model_service.prediction.idle_memory import release_unused_memory
 from model_service.prediction.message_memory import MessageMemory
 from model_service.prediction.request_log import RequestLogger, RequestRecord
 from model_service.prediction.validation import Options
-from model_service.prediction.warmup import called_signatures, warm_up
 from model_service.server_context import ServerContext
 from serving_common import sockets
 from serving_common.json_logging import configure_json_logging
-from serving_common.malloc import configure_malloc, trim_malloc
+from serving_common.malloc import configure_malloc
 from serving_common.otel import SpanExport, open_export
 
 logger = logging.getLogger("model_server")
@@ -110,7 +102,7 @@ def _serve(options: Flags) -> int:
         options.ssl_config_file,
         options.grpc_channel_arguments,
     )
-    grpc_claim = _bind(options.bind_address, options.port, "port") if options.port else None
+    grpc_claim = bind(options.bind_address, options.port, "port") if options.port else None
     rest_claim = _claim_rest(options)
     threads = Threads.sharing(
         options.tensorflow_intra_op_parallelism or options.tensorflow_session_parallelism,
@@ -118,7 +110,7 @@ def _serve(options: Flags) -> int:
     )
     monitoring = Monitoring(monitoring_path)
     servables = Servables()
-    models = _served_models(options, servables, partial(load_version, options, threads, monitoring))
+    models = load_models(options, servables, threads, monitoring)
     executor = InferenceExecutor(threads.callers, queue_length(options.max_queued_requests))
     readiness = Readiness(servables, executor, options.stuck_call_seconds)
     export = open_export(os.environ, "model_service", VERSION, TRACES_CLOSE_S)
@@ -159,7 +151,7 @@ def _claim_rest(options: Flags) -> socket.socket | None:
         return None
     if not options.rest_api_port:
         return None
-    return _bind(options.bind_address, options.rest_api_port, "rest_api_port")
+    return bind(options.bind_address, options.rest_api_port, "rest_api_port")
 
 
 def _monitoring_path(options: Flags) -> str | None:
@@ -167,51 +159,6 @@ def _monitoring_path(options: Flags) -> str | None:
     if path and not options.rest_api_port:
         logger.warning("The metrics are off: they need --rest_api_port")
     return path
-
-
-def _served_models(options: Flags, servables: Servables, load: Load) -> ServedModels:
-    """Load the models that are configured; raises StartError."""
-    poll_s, retry_s = options.file_system_poll_wait_seconds, options.load_retry_interval_micros / 1e6
-    schedule = Schedule(poll_s, options.max_num_load_retries, retry_s, options.unload_delay_seconds)
-    changes = Changes(
-        options.model_config_file,
-        options.model_config_file_poll_wait_seconds,
-        options.allow_version_labels_for_unavailable_models,
-        options.allow_reload_requests,
-    )
-    models = ServedModels(servables, load, schedule, changes)
-    models.load_first(
-        model_config.read(changes.path)
-        if changes.path
-        else model_config.one_model(options.model_name, options.model_base_path)
-    )
-    return models
-
-
-def load_version(
-    options: Flags, threads: Threads, monitoring: Monitoring, name: str, version: int, folder: Path
-) -> Servable:
-    """Load and warm up the version in `folder`; raises StartError.
-
-    A signature that the warm-up file does not call is compiled at its first call.
-    """
-    if options.prefer_tflite_model and (folder / TFLITE_FILE).is_file():
-        model = read_tflite(folder, version, options.refuse_unsafe_operations)
-    else:
-        model = read_saved_model(folder, version, options.refuse_unsafe_operations, options.tags)
-    at_load = called_signatures(model) if options.enable_model_warmup else model.signatures
-    engines = load_engines(model, threads, at_load)
-    timed: dict[str, Engine] = {}
-    for key, engine in engines.items():
-        split = SplitEngine(engine, model.signatures[key], options.max_execution_bytes)
-        timed[key] = monitoring.timed(split, name)
-    servable = Servable(name, model, timed)
-    if options.enable_model_warmup:
-        # Clients can read the metrics, so they do not show the server's folders.
-        with monitoring.warmup(Path(name, folder.name)):
-            warm_up(servable, options.num_request_iterations_for_warmup, options.max_message_bytes)
-    trim_malloc()
-    return servable
 
 
 def _event_loop() -> asyncio.AbstractEventLoop:
@@ -283,17 +230,6 @@ def _export_request(export: SpanExport | None) -> Callable[[RequestRecord], str]
     from model_service.observability.tracing import export_request
 
     return partial(export_request, export.tracer)
-
-
-def _bind(host: str, port: int, flag: str) -> socket.socket:
-    """Return a bound socket; raises StartError, which names `flag`. This runs before the model is loaded."""
-    try:
-        return sockets.bind(host, port)
-    except OSError as exc:
-        raise StartError(
-            f"Can't listen on {sockets.join(host, port)} ({exc.strerror}): stop the program that holds the port, "
-            f"or choose another with --{flag}=."
-        ) from exc
 
 
 if __name__ == "__main__":

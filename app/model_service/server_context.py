@@ -26,11 +26,6 @@ class ServerContext:
     options: Options
     allows_cors: bool = False
 
-    @property
-    def max_bytes(self) -> int:
-        """The limit of one message."""
-        return self.options.max_bytes
-
     def metrics(self) -> str:
         """Return all metrics in Prometheus' text format."""
         return self.monitoring.page(self.executor, self.servables, self.readiness)

@@ -24,7 +24,8 @@ import numpy as np
 from tqdm import tqdm
 
 from model_service.errors import StartError
-from model_service.models.saved_model import find_versions, ir_of
+from model_service.lifecycle.versions import find_versions
+from model_service.models.saved_model import ir_of
 from tools.classify import positive
 from tools.evaluation.cost import openvino_milliseconds, tensorflow_milliseconds
 from tools.evaluation.labelled import find_labelled, find_others

@@ -102,7 +102,8 @@ for folder, folders, files in os.walk("/"):
 import os, re, shutil, subprocess, sys
 from pathlib import Path
 sys.path.insert(0, "/server")
-from model_service.models.saved_model import find_versions, read_message
+from model_service.lifecycle.versions import find_versions
+from model_service.models.saved_model import read_message
 shipped = max(find_versions("M", Path("/models/CAT-DOG")).items())[1][0]
 folder = Path("/tmp/hostile/1")
 folder.mkdir(parents=True)

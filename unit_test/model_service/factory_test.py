@@ -13,7 +13,7 @@ from unittest import mock
 import grpc
 import numpy as np
 
-from model_service import errors, flags, model_server
+from model_service import errors, flags, loading
 from model_service.engines import factory, lazy, parallelism
 from model_service.engines import openvino as openvino_engine
 from model_service.engines import tensorflow as tensorflow_engine
@@ -174,7 +174,7 @@ class UnsupportedTest(unittest.TestCase):
 class LoadVersionTest(WatchedLoads):
     def load_version(self, *arguments: str) -> Any:
         options = flags.parse(["--port=1", f"--model_base_path={self.folder.parent}", *arguments])
-        return model_server.load_version(options, THREADS, metrics.Monitoring(), "M", 1, self.folder)
+        return loading.load_version(options, THREADS, metrics.Monitoring(), "M", 1, self.folder)
 
     def write_warmup(self, content: bytes) -> None:
         (self.folder / "assets.extra").mkdir()

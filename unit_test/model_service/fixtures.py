@@ -20,17 +20,21 @@ from unit_test import processes
 
 Array = np.ndarray[Any, np.dtype[Any]]
 
-MAKER = Path(__file__).with_name("saved_models.py")
 DATA_TYPES = {kind.dtype: kind.number for kind in tensors.KINDS.values()}
 
 
-@functools.cache
 def saved_models() -> Path:
-    """Return the folder that saved_models.py has filled. It is made once per test run and deleted at its end."""
+    """Return the folder that saved_models.py has filled."""
+    return made_by("saved_models.py")
+
+
+@functools.cache
+def made_by(program: str) -> Path:
+    """Return the folder that a program beside this file has filled. It is made once and deleted at the end."""
     folder = tempfile.mkdtemp(prefix="saved_models_")
     atexit.register(shutil.rmtree, folder, ignore_errors=True)
     done = subprocess.run(
-        [sys.executable, str(MAKER), folder], capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, Path(__file__).with_name(program), folder], capture_output=True, text=True, timeout=300
     )
     if done.returncode != 0:
         raise RuntimeError(f"the test models could not be made:\n{done.stderr}")
@@ -52,10 +56,12 @@ def copy_of_model(name: str, folder: str | Path) -> Path:
     return Path(folder, name, "1")
 
 
-def expected(model: str, signature: str = "serving_default") -> tuple[dict[str, Array], dict[str, Array]]:
+def expected(
+    model: str, signature: str = "serving_default", folder: Path | None = None
+) -> tuple[dict[str, Array], dict[str, Array]]:
     """Return inputs for a signature, and the outputs that TensorFlow computed for them."""
     sides: dict[str, dict[str, Array]] = {"in": {}, "out": {}}
-    with np.load(saved_models() / f"{model}.{signature}.npz") as arrays:
+    with np.load((folder or saved_models()) / f"{model}.{signature}.npz") as arrays:
         for key, array in arrays.items():
             side, name = key.split()
             sides[side][name] = array.astype(object) if array.dtype.kind == "S" else array

@@ -8,7 +8,7 @@ from typing import Any
 from grpc import StatusCode
 
 from model_service import errors
-from model_service.lifecycle import model_config
+from model_service.lifecycle import model_config, versions
 from serving_common.tensorflow_protos import text_format
 
 A = 'config { name: "A" base_path: "/a" model_platform: "tensorflow" }'
@@ -68,7 +68,7 @@ class ReadTest(unittest.TestCase):
         )
         (model,) = self.read(text).model_config_list.config
         self.assertEqual((model.name, dict(model.version_labels)), ("A", {"stable": 1}))
-        self.assertEqual(model_config.wanted_versions(model.model_version_policy, [1, 2, 3]), {1, 2})
+        self.assertEqual(versions.wanted_versions(model.model_version_policy, [1, 2, 3]), {1, 2})
 
     def test_an_error_names_the_file_and_its_place(self) -> None:
         cases = {

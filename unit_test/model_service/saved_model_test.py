@@ -9,6 +9,7 @@ from unittest import mock
 import numpy as np
 
 from model_service import errors
+from model_service.lifecycle import versions
 from model_service.models import saved_model, tensors
 from serving_common import tensorflow_protos
 from unit_test.model_service.fixtures import copy_of_model, saved_models
@@ -23,7 +24,7 @@ class FindVersionsTest(unittest.TestCase):
         for name in ("2", "00010", "9", "latest", "-11", "1.5", str(2**63)):
             (self.base_path / name).mkdir()
         (self.base_path / "99").write_text("a file is no version")
-        found = saved_model.find_versions("M", self.base_path)
+        found = versions.find_versions("M", self.base_path)
         self.assertEqual((max(found), found[10]), (10, [self.base_path / "00010"]))
 
     def test_only_digits_make_a_version(self) -> None:
@@ -31,29 +32,29 @@ class FindVersionsTest(unittest.TestCase):
             (self.base_path / name).mkdir()
         (self.base_path / "3").touch()
         (self.base_path / "4").symlink_to(self.base_path / "nowhere")
-        self.assertEqual(saved_model.find_versions("M", self.base_path), {})
+        self.assertEqual(versions.find_versions("M", self.base_path), {})
         for name in (str(2**63 - 1), "0"):
             (self.base_path / name).mkdir()
-        self.assertEqual(saved_model.find_versions("M", self.base_path).keys(), {2**63 - 1, 0})
+        self.assertEqual(versions.find_versions("M", self.base_path).keys(), {2**63 - 1, 0})
 
     def test_of_two_folders_with_one_number_the_shorter_name_counts_and_both_are_named(self) -> None:
         for name in ("0001", "01", "1"):
             (self.base_path / name).mkdir()
-        found = saved_model.find_versions("M", self.base_path)
+        found = versions.find_versions("M", self.base_path)
         self.assertEqual(found[1][0], self.base_path / "1")
         self.assertRegex(
-            saved_model.duplicates(found)[0], r"Version 1 will be loaded from .*/1, and not from .*/01, .*/0001"
+            versions.duplicates(found)[0], r"Version 1 will be loaded from .*/1, and not from .*/01, .*/0001"
         )
 
     def test_a_link_to_a_folder_is_a_version(self) -> None:
         elsewhere = Path(self.enterContext(tempfile.TemporaryDirectory()))
         (self.base_path / "2").symlink_to(elsewhere)
-        self.assertEqual(saved_model.find_versions("M", self.base_path), {2: [self.base_path / "2"]})
+        self.assertEqual(versions.find_versions("M", self.base_path), {2: [self.base_path / "2"]})
 
     def test_a_missing_folder_is_named(self) -> None:
         missing = self.base_path / "nothing"
         with self.assertRaisesRegex(errors.StartError, "Could not find base path .*nothing for servable M"):
-            saved_model.find_versions("M", missing)
+            versions.find_versions("M", missing)
 
 
 class ReadSavedModelTest(unittest.TestCase):

@@ -234,7 +234,12 @@ def make_models(folder: Path) -> None:
 def _save(folder: Path, name: str, model: Any, **inputs: dict[str, Array]) -> None:
     path = folder / name / "1"
     tf.saved_model.save(model, str(path), {signature: getattr(model, signature) for signature in inputs})
-    loaded = tf.saved_model.load(str(path))
+    save_expected(folder, name, inputs)
+
+
+def save_expected(folder: Path, name: str, inputs: dict[str, dict[str, Array]]) -> None:
+    """Write the inputs of a saved model's signatures, and what TensorFlow computes from them."""
+    loaded = tf.saved_model.load(str(folder / name / "1"))
     for signature, arrays in inputs.items():
         results = loaded.signatures[signature](**{alias: tf.constant(array) for alias, array in arrays.items()})
         given = {f"in {alias}": array for alias, array in arrays.items()}

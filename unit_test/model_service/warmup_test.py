@@ -9,6 +9,7 @@ import numpy as np
 
 from model_service import errors
 from model_service.models import saved_model, servables
+from model_service.observability import metrics
 from model_service.prediction import warmup
 from serving_common import tensorflow_protos
 from unit_test.model_service.fixtures import Array, copy_of_model, frame, saved_models, warmup_record
@@ -29,6 +30,13 @@ class CountingEngine:
             raise errors.invalid_argument("no")
         self.calls.append(inputs)
         return {alias: np.zeros((1, 2), np.float32) for alias in outputs}
+
+
+class RegressingEngine(CountingEngine):
+    """Gives a score, or a value, for one example."""
+
+    def run(self, inputs: dict[str, Array], outputs: list[str]) -> dict[str, Array]:
+        return {alias: np.ones((1, 1), np.float32) for alias in outputs}
 
 
 class ReadRecordsTest(unittest.TestCase):
@@ -134,10 +142,13 @@ class WarmUpTest(unittest.TestCase):
 
     def test_files_that_hold_something_else_stop_the_start(self) -> None:
         log = tensorflow_protos.load_prediction_log().PredictionLog()
-        log.classify_log.SetInParent()
+        log.session_run_log.SetInParent()
         cases = {
             "record_that_is_no_message": (frame(b"\xff\xff"), "Failed to parse warmup record"),
-            "other_kind_of_request": (frame(log.SerializeToString()), "Unsupported log_type for warmup: classify_log"),
+            "other_kind_of_request": (
+                frame(log.SerializeToString()),
+                "Unsupported log_type for warmup: session_run_log",
+            ),
         }
         for case, (content, text) in cases.items():
             with self.subTest(case), tempfile.TemporaryDirectory() as folder:
@@ -155,6 +166,30 @@ class WarmUpTest(unittest.TestCase):
             warmup.warm_up(self.servable(), iterations=1, max_bytes=100)
         self.assertIn("its inputs take more than 100 bytes", logs.output[-1])
         self.assertEqual(self.engine.calls, [])
+
+    def test_records_of_the_other_methods_are_replayed(self) -> None:
+        self.folder = copy_of_model("examples", self.enterContext(tempfile.TemporaryDirectory()))
+        made = tensorflow_protos.example_pb2.Example()
+        made.features.feature["x"].float_list.value.extend([1, 2])
+        logs = [tensorflow_protos.load_prediction_log().PredictionLog() for _ in range(3)]
+        requests = logs[0].classify_log.request, logs[1].regress_log.request, logs[2].multi_inference_log.request
+        requests[0].model_spec.signature_name = "scores"
+        requests[1].model_spec.signature_name = "regress"
+        requests[2].tasks.add(method_name="tensorflow/serving/regress").model_spec.signature_name = "wide"
+        for request in requests:
+            request.input.example_list.examples.append(made)
+        self.write(b"".join(frame(log.SerializeToString()) for log in logs))
+        model = saved_model.read_saved_model(self.folder, 1)
+        self.assertEqual(set(warmup.called_signatures(model)), {"scores", "regress", "wide"})
+        monitoring = metrics.Monitoring()
+        timed = {name: monitoring.timed(RegressingEngine(), "M") for name in model.signatures}
+        warmup.warm_up(servables.Servable("M", model, timed), iterations=5, max_bytes=MAX_BYTES)
+        page = str(list(monitoring._runtime.metric.collect()))
+        for api in ("Classify", "Regress", "MultiInference"):
+            self.assertRegex(page, f"runtime_latency_count', labels={{'model_name': 'M', 'API': '{api}'.*?value=5.0")
+        self.assertNotIn("Predict", page)
+        with self.assertRaisesRegex(errors.StartError, "The examples take more than 10 bytes"):
+            warmup.warm_up(servables.Servable("M", model, timed), iterations=1, max_bytes=10)
 
     def test_more_than_a_thousand_records_are_refused(self) -> None:
         record = next(iter(warmup.read_records((saved_models() / "warmup").read_bytes(), Path())))

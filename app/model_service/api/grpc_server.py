@@ -17,6 +17,7 @@ from model_service.listeners import Listeners
 from model_service.prediction import examples
 from model_service.prediction import predict as prediction
 from model_service.prediction.message_memory import Reservation
+from model_service.prediction.validation import specs_of
 from model_service.prediction.wire_format import memory_of, read_examples
 from model_service.server_context import ServerContext
 from serving_common import tensorflow_protos as protos
@@ -38,14 +39,6 @@ UNREAD_BYTES = 256 << 10
 MAX_METADATA_BYTES = 16 << 10
 
 
-# The methods whose input is a list of examples: the class of the request, and what answers it.
-_EXAMPLE_METHODS: dict[str, tuple[Any, Callable[..., Any]]] = {
-    "Classify": (protos.classification_pb2.ClassificationRequest, examples.classify),
-    "Regress": (protos.regression_pb2.RegressionRequest, examples.regress),
-    "MultiInference": (protos.inference_pb2.MultiInferenceRequest, examples.multi_inference),
-}
-
-
 class PredictionService:
     """`tensorflow.serving.PredictionService`."""
 
@@ -55,7 +48,7 @@ class PredictionService:
 
     def handlers(self) -> dict[str, Any]:
         """Return a gRPC handler for each method."""
-        answers = {"Predict": self.predict} | {api: partial(self.infer, api) for api in _EXAMPLE_METHODS}
+        answers = {"Predict": self.predict} | {api: partial(self.infer, api) for api in examples.METHODS}
         metadata = self._receiver.small(protos.get_model_metadata_pb2.GetModelMetadataRequest, self.get_model_metadata)
         return {"GetModelMetadata": metadata} | {
             api: grpc.stream_unary_rpc_method_handler(ends_with_status(answer, api), response_serializer=serialize)
@@ -64,23 +57,23 @@ class PredictionService:
 
     async def predict(self, _requests: Any, context: Any) -> Any:
         """Run one signature of a model."""
+        servables, options = self._server_context.servables, self._server_context.options
         message, reservation = await self._receiver.receive(context)
         try:
             await reservation.grow(memory_of(message))
             request = parse(protos.predict_pb2.PredictRequest, message)
-            size = reservation.size - len(message) + prediction.size_of(request, self._server_context.max_bytes)
+            size = reservation.size - len(message) + prediction.size_of(request, options.max_bytes)
             del message
             await reservation.grow(size)
         except BaseException:
             reservation.release()
             raise
-        name, rows = request.model_spec.name, prediction.batch_size(request)
-        call = partial(prediction.predict, self._server_context.servables, request, self._server_context.options)
-        return await self._answer("Predict", name, rows, call, reservation, context)
+        call = partial(prediction.predict, servables, request, options)
+        return await self._answer("Predict", request, prediction.batch_size(request), call, reservation, context)
 
     async def infer(self, api: str, _requests: Any, context: Any) -> Any:
         """Run one or several signatures of a model on examples."""
-        request_class, method = _EXAMPLE_METHODS[api]
+        request_class, _ = examples.METHODS[api]
         message, reservation = await self._receiver.receive(context)
         try:
             sent = read_examples(message, request_class.DESCRIPTOR.name)
@@ -90,15 +83,15 @@ class PredictionService:
         except BaseException:
             reservation.release()
             raise
-        named = request.tasks[:1] if api == "MultiInference" else [request]
-        name = "".join(one.model_spec.name for one in named)
-        call = partial(method, self._server_context.servables, request, sent, self._server_context.options)
-        return await self._answer(api, name, len(sent.parts), call, reservation, context)
+        servables, options = self._server_context.servables, self._server_context.options
+        call = partial(examples.answer, api, servables, request, sent, options)
+        return await self._answer(api, request, len(sent.parts), call, reservation, context)
 
     async def _answer(
-        self, api: str, name: str, rows: int | None, call: Callable[[], Any], reservation: Reservation, context: Any
+        self, api: str, request: Any, rows: int | None, call: Callable[[], Any], reservation: Reservation, context: Any
     ) -> Any:
         server_context = self._server_context
+        name = next((spec.name for spec in specs_of(request)), "")
         metadata = {key: value for key, value in context.invocation_metadata() if isinstance(value, str)}
         label = server_context.servables.label(name)
         with (
@@ -114,8 +107,7 @@ class PredictionService:
                 reservation.release,
                 not reservation.is_small,
             )
-            answered = response.results[:1] if api == "MultiInference" else [response]
-            record.version = sum(one.model_spec.version.value for one in answered)
+            record.version = specs_of(response)[0].version.value
             return response
 
     async def get_model_metadata(self, request: Any, _context: Any) -> Any:
@@ -165,8 +157,8 @@ class GrpcServer:
         options: dict[str, int | str] = {
             # Otherwise a second server could start on the same port and would get half of the calls.
             "grpc.so_reuseport": 0,
-            "grpc.max_receive_message_length": server_context.max_bytes,
-            "grpc.max_send_message_length": server_context.max_bytes,
+            "grpc.max_receive_message_length": server_context.options.max_bytes,
+            "grpc.max_send_message_length": server_context.options.max_bytes,
             # Otherwise each call could send megabytes before its handler reads them.
             "grpc.http2.bdp_probe": 0,
             "grpc.http2.lookahead_bytes": UNREAD_BYTES,
@@ -206,12 +198,10 @@ class GrpcServer:
     async def open(self) -> None:
         """Listen; raises StartError if an address is taken."""
         credentials = self._listeners.credentials
+        secure = partial(self._server.add_secure_port, server_credentials=credentials)
         for address in self._listeners.addresses:
             try:
-                if credentials:
-                    self._server.add_secure_port(address, credentials)
-                else:
-                    self._server.add_insecure_port(address)
+                (secure if credentials else self._server.add_insecure_port)(address)
             except RuntimeError as exc:
                 raise StartError(
                     f"Failed to BuildAndStart gRPC server: {address} is taken; choose another --port or "

@@ -17,7 +17,7 @@ import numpy as np
 from model_service.api.json_limits import quote
 from model_service.errors import ServingError, invalid_argument
 from model_service.models.saved_model import Signature, TensorSpec
-from model_service.models.tensors import KINDS, Array, Kind
+from model_service.models.tensors import KINDS, Array, Kind, shape_text
 from model_service.prediction.wire_format import Examples
 from serving_common.tensorflow_protos import example_pb2
 
@@ -178,7 +178,7 @@ class _Column:
         _flatten(value, shape, 0, flat)
         flat = _values(flat, self._kind)
         if shape != self._shape:
-            raise invalid_argument(f"Expecting shape {_shape_text(self._shape)} but got: {_shape_text(shape)}")
+            raise invalid_argument(f"Expecting shape {shape_text(self._shape)} but got: {shape_text(shape)}")
         self._flat += flat
         self._rows += 1
 
@@ -288,7 +288,3 @@ def _bytes(leaf: Any) -> bytes:
 
 
 _STRING = next(kind.number for kind in KINDS.values() if kind.is_string)
-
-
-def _shape_text(shape: tuple[int, ...]) -> str:
-    return f"[{','.join(map(str, shape))}]"

@@ -70,7 +70,6 @@ class RestApi:
         self._server_context = server_context
         self._servables = server_context.servables
         self._timeout_s = timeout_s
-        self._max_bytes = server_context.max_bytes
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
@@ -125,32 +124,29 @@ class RestApi:
     def _get(self, match: re.Match[str]) -> Response:
         if match["name"] is None:
             raise invalid_argument("Missing model name in request.")
+        spec = _spec(match)
         if match["method"] is None:
-            status = prediction.status(
-                self._servables, protos.get_model_status_pb2.GetModelStatusRequest(model_spec=_spec(match))
-            )
-            return JSONResponse(_json(status))
-        metadata = prediction.metadata(
-            self._servables,
-            protos.get_model_metadata_pb2.GetModelMetadataRequest(
-                model_spec=_spec(match), metadata_field=["signature_def"]
-            ),
+            request = protos.get_model_status_pb2.GetModelStatusRequest(model_spec=spec)
+            return JSONResponse(_json(prediction.status(self._servables, request)))
+        request = protos.get_model_metadata_pb2.GetModelMetadataRequest(
+            model_spec=spec, metadata_field=["signature_def"]
         )
+        metadata = prediction.metadata(self._servables, request)
         signatures = protos.get_model_metadata_pb2.SignatureDefMap()
         metadata.metadata["signature_def"].Unpack(signatures)
         answer = {"model_spec": _json(metadata.model_spec), "metadata": {"signature_def": _json(signatures)}}
         return JSONResponse(answer)
 
     async def _post(self, request: Request, match: re.Match[str]) -> Response:
-        answer_method = _METHODS[match["method"].lower()]
+        answer_method, options = _METHODS[match["method"].lower()], self._server_context.options
         with self._server_context.request_logger.record(
             "REST", unquote(match["name"]), request.headers, match["method"].capitalize()
         ) as record:
             spec = _spec(match)
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    body, reservation = await read_body(request, self._server_context.messages, self._max_bytes)
-                    call = partial(answer_method, self._servables, spec, body, record, self._server_context.options)
+                    body, reservation = await read_body(request, self._server_context.messages, options.max_bytes)
+                    call = partial(answer_method, self._servables, spec, body, record, options)
                     compute = partial(record.compute, call)
                     # From here on the executor's thread releases it: it may compute longer than the client waits.
                     computation = self._server_context.executor.submit(
@@ -192,8 +188,7 @@ def predict(
         signature = servable.signature(name)
         if signature is None:
             raise invalid_argument(f'Serving signature name: "{name}" not found in signature def')
-        if options.check_method_names:
-            check_method(servable.model.signature_defs.signature_def[signature.name])
+        check_method(servable.model, signature, options)
         inputs, is_row_format = json_requests.to_inputs(document, signature)
         record.version, record.batch_size = servable.version, _batch_size(inputs)
         del document
@@ -203,8 +198,7 @@ def predict(
 
 
 def infer(
-    request_class: Any,
-    method: Callable[..., Any],
+    api: str,
     servables: Servables,
     spec: protos.model_pb2.ModelSpec,
     body: bytes,
@@ -213,19 +207,20 @@ def infer(
 ) -> bytes:
     """Answer a classify or regress request, as `predict` does."""
     document = json_limits.parse(body)
+    request_class, _ = examples.METHODS[api]
     request = request_class(model_spec=spec)
     request.model_spec.signature_name = json_requests.signature_name(document)
     sent = json_requests.to_examples(document)
     del document
-    response = method(servables, request, sent, options)
+    response = examples.answer(api, servables, request, sent, options)
     record.version, record.batch_size = response.model_spec.version.value, len(sent.parts)
     return json_responses.render_result(response.result)
 
 
 _METHODS: dict[str, Callable[..., bytes]] = {
     "predict": predict,
-    "classify": partial(infer, protos.classification_pb2.ClassificationRequest, examples.classify),
-    "regress": partial(infer, protos.regression_pb2.RegressionRequest, examples.regress),
+    "classify": partial(infer, "Classify"),
+    "regress": partial(infer, "Regress"),
 }
 
 

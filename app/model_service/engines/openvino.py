@@ -22,11 +22,11 @@ from typing import Any
 import numpy as np
 
 from model_service.engines.parallelism import Threads
+from model_service.engines.tflite import read_network
 from model_service.errors import invalid_argument, one_line, without_folders
 from model_service.models.saved_model import (
     DEFAULT_SIGNATURE,
     SERVE_TAGS,
-    TFLITE_FILE,
     SavedModel,
     Signature,
     TensorSpec,
@@ -191,7 +191,7 @@ def _read(core: Any, model: SavedModel, signature: Signature) -> Iterator[Any]:
     """Yield the graph of `signature`. OpenVINO's errors while it is read or used in the block become Unsupported."""
     try:
         if model.is_tflite:
-            yield _read_tflite(core, model, signature)
+            yield read_network(core, model, signature)
             return
         if (network := ir_of(model.folder)) is not None:
             if signature.name != DEFAULT_SIGNATURE:
@@ -202,17 +202,6 @@ def _read(core: Any, model: SavedModel, signature: Signature) -> Iterator[Any]:
             yield core.read_model(str(folder))
     except RuntimeError as exc:
         raise Unsupported(f"OpenVINO can't read it ({_cause(exc)})") from exc
-
-
-def _read_tflite(core: Any, model: SavedModel, signature: Signature) -> Any:
-    """Return the network of `model.tflite`, with the signature's aliases as the names of its ports."""
-    graph = core.read_model(str(model.folder / TFLITE_FILE))
-    for ports, specs in ((graph.inputs, signature.inputs), (graph.outputs, signature.outputs)):
-        aliases = {name: spec.alias for spec in specs.values() for name in (spec.name, spec.name.removesuffix(":0"))}
-        for port in ports:
-            port.get_tensor().set_names({aliases[name] for name in port.get_names() if name in aliases})
-    graph.reshape({alias: list(spec.shape or ()) for alias, spec in signature.inputs.items()})
-    return graph
 
 
 def _settings(threads: int, streams: int) -> dict[str, object]:

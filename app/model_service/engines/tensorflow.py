@@ -13,7 +13,7 @@ import grpc
 from model_service.errors import ServingError, StartError, invalid_argument, one_line, without_folders
 from model_service.models.engine import Engine
 from model_service.models.saved_model import SavedModel, Signature, TensorSpec, checked_copy
-from model_service.models.tensors import Array
+from model_service.models.tensors import Array, shape_text
 from serving_common.tensorflow_protos import load_tensorflow
 
 logger = logging.getLogger(__name__)
@@ -149,10 +149,6 @@ class AnyShapeEngine:
                     except StartError as exc:
                         logger.warning("%s: other shapes can't be computed: %s", self._signature.name, exc)
                 raise invalid_argument(
-                    f"Expects input {alias} to have shape {_shape(spec.shape)} but {_shape(shape)} is provided"
+                    f"Expects input {alias} to have shape {shape_text(spec.shape)} but {shape_text(shape)} is provided"
                 )
         return self._engine.run(inputs, outputs)
-
-
-def _shape(shape: tuple[int, ...] | None) -> str:
-    return f"[{','.join('?' if size < 0 else str(size) for size in shape or ())}]"

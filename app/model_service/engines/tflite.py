@@ -6,15 +6,11 @@ the network's own inputs and outputs.
 
 import struct
 from pathlib import Path
+from typing import Any
 
 from model_service.errors import StartError, one_line
 from model_service.models.model_files import check_files, read_graph_file
-from model_service.models.saved_model import (
-    DEFAULT_SIGNATURE,
-    TFLITE_FILE,
-    SavedModel,
-    read_signatures,
-)
+from model_service.models.saved_model import DEFAULT_SIGNATURE, TFLITE_FILE, SavedModel, Signature, read_signatures
 from serving_common.tensorflow_protos import DecodeError, get_model_metadata_pb2, types_pb2
 
 _METADATA = "signature_defs_metadata"
@@ -30,10 +26,22 @@ def read_tflite(folder: Path, version: int, refuse_unsafe: bool = False) -> Save
     check_files(folder, folder.parent if refuse_unsafe else None)
     path = folder / TFLITE_FILE
     try:
-        definitions = _definitions(_root(read_graph_file(path)))
+        data = read_graph_file(path)
+        definitions = _definitions(_Table(data, struct.unpack_from("<I", data)[0]))
     except (struct.error, IndexError, KeyError, UnicodeDecodeError, DecodeError) as exc:
         raise StartError(f"{path} is broken ({one_line(exc)}): copy or convert the model again.") from exc
     return SavedModel(folder, version, read_signatures(definitions), definitions, refuse_unsafe, is_tflite=True)
+
+
+def read_network(core: Any, model: SavedModel, signature: Signature) -> Any:
+    """Return OpenVINO's graph, with the signature's aliases as the names of its ports; OpenVINO raises RuntimeError."""
+    graph = core.read_model(str(model.folder / TFLITE_FILE))
+    for ports, specs in ((graph.inputs, signature.inputs), (graph.outputs, signature.outputs)):
+        aliases = {name: spec.alias for spec in specs.values() for name in (spec.name, spec.name.removesuffix(":0"))}
+        for port in ports:
+            port.get_tensor().set_names({aliases[name] for name in port.get_names() if name in aliases})
+    graph.reshape({alias: list(spec.shape or ()) for alias, spec in signature.inputs.items()})
+    return graph
 
 
 def _definitions(model: "_Table") -> get_model_metadata_pb2.SignatureDefMap:
@@ -60,10 +68,6 @@ def _definitions(model: "_Table") -> get_model_metadata_pb2.SignatureDefMap:
             # As in TensorFlow's graphs, so that it is a tensor's name.
             info.name += "" if ":" in info.name else ":0"
     return definitions
-
-
-def _root(data: bytes) -> "_Table":
-    return _Table(data, struct.unpack_from("<I", data)[0])
 
 
 class _Table:

@@ -1,7 +1,6 @@
 """The list of models to serve: TensorFlow Serving's ModelServerConfig, with its checks and texts."""
 
 import os
-from collections.abc import Collection
 from pathlib import Path
 from typing import Any
 
@@ -74,13 +73,3 @@ def _platform(model: Any) -> str:
     if model.model_type != model_server_config_pb2.TENSORFLOW:
         raise invalid_argument(f"ModelServerConfig::model_type choice {model.model_type} not supported.")
     return _PLATFORM
-
-
-def wanted_versions(policy: Any, found: Collection[int]) -> set[int]:
-    """Return which of the versions a ServableVersionPolicy wants: all, chosen ones, or the latest (by default one)."""
-    choice = policy.WhichOneof("policy_choice")
-    if choice == "all":
-        return set(found)
-    if choice == "specific":
-        return set(policy.specific.versions).intersection(found)
-    return set(sorted(found)[-max(policy.latest.num_versions, 1) :])

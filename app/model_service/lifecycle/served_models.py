@@ -159,7 +159,7 @@ class ServedModels:
 
     def _labels(self, model: Any) -> dict[str, int]:
         """Return the version of each label of a ModelConfig; raises ServingError if one is not available."""
-        current = self._servables.labels(model.name)
+        current = {old.name: old.version_labels for old in self._config.model_config_list.config}.get(model.name, {})
         available = self._servables.available(model.name)
         for label, version in model.version_labels.items():
             is_new = current.get(label, version) == version

@@ -15,8 +15,7 @@ from typing import Any
 from grpc import StatusCode
 
 from model_service.errors import StartError, one_line, without_folders
-from model_service.lifecycle.model_config import wanted_versions
-from model_service.models.saved_model import duplicates, find_versions, no_versions
+from model_service.lifecycle.versions import duplicates, find_versions, no_versions, wanted_versions
 from model_service.models.servables import END, LOADING, Servable, Servables, VersionStatus, label
 
 logger = logging.getLogger(__name__)
@@ -78,11 +77,9 @@ class VersionPoller:
 
     def load_first(self) -> None:
         """Load the versions that are wanted at the start; raises StartError if none of them can be loaded."""
-        versions = find_versions(self._name, self._base_path)
-        self._warn_once(self._choose(versions))
+        self._choose(find_versions(self._name, self._base_path), time.monotonic())
         if not self._wanted:
             raise StartError(no_versions(self._name, self._base_path))
-        self._want(versions, time.monotonic())
         failure: StartError | None = None
         for version in sorted(self._attempts, reverse=True):
             try:
@@ -101,8 +98,7 @@ class VersionPoller:
 
     def end(self) -> None:
         """Unload all versions: the model is no longer wanted."""
-        self._wanted = set()
-        self._want({}, time.monotonic())
+        self._want(set(), {}, time.monotonic())
         self._problem = f"{{name: {self._name}}} due to error: CANCELLED: The model was removed from the config"
         self._unload(self._servables.available(self._name))
         self._servables.forget(self._name)
@@ -129,40 +125,37 @@ class VersionPoller:
             versions = find_versions(self._name, self._base_path)
         except StartError as exc:
             # The file system may be unavailable for a moment, so the current version is still served.
-            logger.error("%s", exc)
-            self._found_nothing(str(exc))
+            self._found_nothing(logging.ERROR, str(exc))
             return
-        self._warn_once(self._choose(versions))
-        self._want(versions, now)
+        self._choose(versions, now)
         if not self._wanted:
-            logger.warning("%s", no_versions(self._name, self._base_path))
-            self._found_nothing(no_versions(self._name, self._base_path))
+            self._found_nothing(logging.WARNING, no_versions(self._name, self._base_path))
             self._unload(self._servables.available(self._name))
 
-    def _found_nothing(self, reason: str) -> None:
+    def _found_nothing(self, level: int, reason: str) -> None:
+        logger.log(level, "%s", reason)
         told = reason.replace(str(self._base_path), self._base_path.name)
         self._problem = f"{{name: {self._name}}} due to error: NOT_FOUND: {told}"
 
-    def _choose(self, versions: Mapping[int, list[Path]]) -> list[str]:
-        """Set which versions are wanted; return warnings."""
+    def _choose(self, versions: Mapping[int, list[Path]], now: float) -> None:
+        """Want the versions that the policy chooses. Each warning is logged once, not at each poll."""
         policy = self._config.model_version_policy
-        self._wanted = wanted_versions(policy, versions)
-        missing = sorted(set(policy.specific.versions) - self._wanted)
-        return duplicates(versions) + [
+        wanted = wanted_versions(policy, versions)
+        missing = sorted(set(policy.specific.versions) - wanted)
+        warnings = duplicates(versions) + [
             f"Version {version} of servable {self._name}, which was requested to be served as a 'specific' version in "
             "the servable's version policy, was not found in the file system"
             for version in missing
         ]
-
-    def _warn_once(self, warnings: list[str]) -> None:
         for text in warnings:
-            # Not at each poll.
             if text not in self._warned:
                 logger.warning("%s", text)
         self._warned = warnings
+        self._want(wanted, versions, now)
 
-    def _want(self, versions: Mapping[int, list[Path]], now: float) -> None:
+    def _want(self, wanted: set[int], versions: Mapping[int, list[Path]], now: float) -> None:
         """Set the attempts: one for each version that is wanted, not loaded and not given up."""
+        self._wanted = wanted
         # A failed version can be loaded again after it was removed and put back under its number.
         self._given_up &= self._wanted
         for version in self._attempts.keys() - self._wanted:

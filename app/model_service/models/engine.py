@@ -1,9 +1,13 @@
 """The interface of the engines, which compute signatures."""
 
 from collections.abc import Mapping, Sequence
+from contextvars import ContextVar
 from typing import Protocol
 
 from model_service.models.tensors import Array
+
+# The method of PredictionService for which a thread computes. The metrics show it.
+API = ContextVar("API", default="Predict")
 
 
 class Engine(Protocol):

@@ -1,4 +1,4 @@
-"""Finds the versions of a SavedModel on disk, and reads the `serve` graph and the signatures of one."""
+"""Reads the graph and the signatures of a SavedModel."""
 
 import hashlib
 import logging
@@ -92,47 +92,6 @@ class SavedModel:
     def graph(self) -> meta_graph_pb2.MetaGraphDef:
         """Read the graph again; raises StartError."""
         return serving_graph(read_message(self.folder), self.folder, self.tags)
-
-
-def find_versions(model_name: str, base_path: Path) -> dict[int, list[Path]]:
-    """Return the folders of each version in `base_path`. If a version has several, the shortest name comes first.
-
-    A version is a folder, or a link to one, whose name has only the digits 0 to 9; `0001` is version 1.
-    Raises StartError if `base_path` is missing or can't be read.
-    """
-    found: dict[int, list[Path]] = {}
-    try:
-        for child in sorted(base_path.iterdir(), key=lambda path: len(path.name)):
-            if _is_version(child):
-                found.setdefault(int(child.name), []).append(child)
-    except OSError as exc:
-        raise StartError(
-            f"Could not find base path {base_path} for servable {model_name} ({exc.strerror}): "
-            "point --model_base_path, or base_path in the config, at the folder that holds the version folders."
-        ) from exc
-    return found
-
-
-def duplicates(versions: Mapping[int, list[Path]]) -> list[str]:
-    """Return a warning for each version with several folders, as TensorFlow Serving does."""
-    return [
-        f"Duplicate version directories detected. Version {version} will be loaded from {first}, "
-        f"and not from {', '.join(map(str, others))}"
-        for version, (first, *others) in sorted(versions.items())
-        if others
-    ]
-
-
-def no_versions(model_name: str, base_path: Path) -> str:
-    """Return TensorFlow Serving's message for a base path without versions."""
-    return (
-        f"No versions of servable {model_name} found under base path {base_path}. "
-        "Did you forget to name your leaf directory as a number (eg. '/1/')?"
-    )
-
-
-def _is_version(path: Path) -> bool:
-    return path.name.isascii() and path.name.isdecimal() and int(path.name) < 2**63 and path.is_dir()
 
 
 def read_saved_model(

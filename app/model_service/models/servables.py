@@ -40,6 +40,10 @@ class Servable:
         """The version number, which is the name of its folder."""
         return self.model.version
 
+    def spec(self, signature_name: str = "") -> model_pb2.ModelSpec:
+        """Return the ModelSpec of an answer."""
+        return model_pb2.ModelSpec(name=self.name, version={"value": self.version}, signature_name=signature_name)
+
     def signature(self, name: str) -> Signature | None:
         """Return the signature with this name if it can be called; "" means `serving_default`."""
         wanted = name or DEFAULT_SIGNATURE
@@ -135,11 +139,6 @@ class Servables:
         """Replace the version labels of all models."""
         with self._lock:
             self._labels = labels
-
-    def labels(self, name: str) -> dict[str, int]:
-        """Return the versions of a model's labels."""
-        with self._lock:
-            return self._labels.get(name, {})
 
     def available(self, name: str) -> list[int]:
         """Return the numbers of the available versions."""

@@ -70,6 +70,11 @@ def type_name(number: int) -> str:
 _NUMBERS = frozenset(types_pb2.DataType.values())
 
 
+def shape_text(shape: Sequence[int] | None) -> str:
+    """Return a shape as TensorFlow's texts show it: `[?,3]`; None is an unknown rank."""
+    return f"[{','.join('?' if size < 0 else str(size) for size in shape or ())}]"
+
+
 @dataclass(frozen=True)
 class Unread:
     """A tensor whose type, shape and content length are checked, and whose values are not converted yet."""

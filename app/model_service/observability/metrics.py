@@ -14,7 +14,7 @@ from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metri
 from prometheus_client.registry import Collector
 
 from model_service.errors import StartError, code_of, one_line
-from model_service.models.engine import Engine
+from model_service.models.engine import API, Engine
 from model_service.models.servables import OTHERS, Servables
 from model_service.models.tensors import Array
 from model_service.observability.readiness import Readiness
@@ -219,7 +219,7 @@ class TimedEngine:
         began = time.perf_counter()
         results = self.engine.run(inputs, outputs)
         # TensorFlow Serving labels every SavedModel with TF1, and dashboards select this label.
-        self.runtime.labels(self.model_name, "Predict", "TF1").observe((time.perf_counter() - began) * 1e6)
+        self.runtime.labels(self.model_name, API.get(), "TF1").observe((time.perf_counter() - began) * 1e6)
         rows = max((array.shape[0] for array in inputs.values() if array.ndim), default=1)
         self.batch.labels(self.model_name).observe(rows)
         return results

@@ -10,9 +10,10 @@ from typing import Any
 import grpc
 
 from model_service.errors import ServingError, invalid_argument, resource_exhausted
+from model_service.models.engine import API
 from model_service.models.saved_model import DEFAULT_SIGNATURE
 from model_service.models.servables import Servable, Servables
-from model_service.models.tensors import KINDS, Array
+from model_service.models.tensors import KINDS, Array, shape_text
 from model_service.prediction import predict as prediction
 from model_service.prediction.validation import CLASSIFY, REGRESS, Options, check_has_spec
 from model_service.prediction.wire_format import Examples
@@ -20,6 +21,16 @@ from serving_common import tensorflow_protos as protos
 
 # A class takes about 100 bytes of memory as a message.
 MAX_VALUES = 500_000
+
+
+def answer(api: str, servables: Servables, request: Any, examples: Examples, options: Options) -> Any:
+    """Answer a method in METHODS. Raises ServingError."""
+    _, method = METHODS[api]
+    token = API.set(api)
+    try:
+        return method(servables, request, examples, options)
+    finally:
+        API.reset(token)
 
 
 def _infer_one(
@@ -30,18 +41,13 @@ def _infer_one(
         name = _signature_name(request.model_spec)
         outputs = _outputs(servable, name, method, options, "No signature was found with the name: ")
         result = _run(servable, name, method, outputs, examples, options)
-        return response(model_spec=_spec(servable, name), result=result)
+        return response(model_spec=servable.spec(name), result=result)
 
 
-# Each answers a method of PredictionService for (servables, request, examples, options). It raises ServingError.
-classify = partial(_infer_one, CLASSIFY, protos.classification_pb2.ClassificationResponse)
-regress = partial(_infer_one, REGRESS, protos.regression_pb2.RegressionResponse)
-
-
-def multi_inference(
+def _multi_inference(
     servables: Servables, request: protos.inference_pb2.MultiInferenceRequest, examples: Examples, options: Options
 ) -> protos.inference_pb2.MultiInferenceResponse:
-    """Answer PredictionService.MultiInference: several signatures of one model. Raises ServingError."""
+    """Run several signatures of one model."""
     first = request.tasks[0].model_spec if request.tasks else protos.model_pb2.ModelSpec()
     with servables.use(first) as servable:
         checked: dict[str, tuple[str, Sequence[str]]] = {}
@@ -59,18 +65,26 @@ def multi_inference(
         for name, (method, outputs) in checked.items():
             result = _run(servable, name, method, outputs, examples, options)
             field = "classification_result" if method == CLASSIFY else "regression_result"
-            response.results.add(model_spec=_spec(servable, name), **{field: result})
+            response.results.add(model_spec=servable.spec(name), **{field: result})
         return response
+
+
+# The methods of PredictionService whose input is a list of examples: the class of the request, and what answers it.
+METHODS: dict[str, tuple[Any, Callable[..., Any]]] = {
+    "Classify": (
+        protos.classification_pb2.ClassificationRequest,
+        partial(_infer_one, CLASSIFY, protos.classification_pb2.ClassificationResponse),
+    ),
+    "Regress": (
+        protos.regression_pb2.RegressionRequest,
+        partial(_infer_one, REGRESS, protos.regression_pb2.RegressionResponse),
+    ),
+    "MultiInference": (protos.inference_pb2.MultiInferenceRequest, _multi_inference),
+}
 
 
 def _signature_name(spec: protos.model_pb2.ModelSpec) -> str:
     return spec.signature_name or DEFAULT_SIGNATURE
-
-
-def _spec(servable: Servable, signature_name: str) -> protos.model_pb2.ModelSpec:
-    return protos.model_pb2.ModelSpec(
-        name=servable.name, version={"value": servable.version}, signature_name=signature_name
-    )
 
 
 def _outputs(servable: Servable, name: str, method: str, options: Options, missing: str) -> Sequence[str]:
@@ -125,7 +139,7 @@ def _classifications(results: Mapping[str, Array], count: int) -> protos.classif
         if array is None:
             continue
         if array.ndim != 2:
-            raise invalid_argument(f"Expected Tensor shape: [batch_size num_classes] but got {_shape(array)}")
+            raise invalid_argument(f"Expected Tensor shape: [batch_size num_classes] but got {shape_text(array.shape)}")
         if array.dtype != KINDS[kind].dtype:
             name = protos.types_pb2.DataType.Name(kind)
             raise invalid_argument(f"Expected {alias} Tensor of {name}. Got: {_type(array)}")
@@ -150,17 +164,14 @@ def _regressions(results: Mapping[str, Array], count: int) -> protos.regression_
     array = results["outputs"]
     if array.ndim != 1 and array.shape[1:] != (1,):
         raise invalid_argument(
-            f"Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got {_shape(array)}"
+            "Expected output Tensor shape to be either [batch_size] or [batch_size, 1] but got "
+            f"{shape_text(array.shape)}"
         )
     if len(array) != count:
         raise invalid_argument(f"Input batch size did not match output batch size: {count} vs. {len(array)}")
     if array.dtype != KINDS[protos.types_pb2.DT_FLOAT].dtype:
         raise invalid_argument(f"Expected output Tensor of DT_FLOAT.  Got: {_type(array)}")
     return protos.regression_pb2.RegressionResult(regressions=[{"value": value} for value in array.reshape(-1)])
-
-
-def _shape(array: Array) -> str:
-    return f"[{','.join(map(str, array.shape))}]"
 
 
 def _type(array: Array) -> str:

@@ -24,8 +24,7 @@ def predict(
         signature = servable.signature(request.model_spec.signature_name)
         if signature is None:
             raise failed_precondition(f'Serving signature key "{request.model_spec.signature_name}" not found.')
-        if options.check_method_names:
-            validation.check_method(servable.model.signature_defs.signature_def[signature.name])
+        validation.check_method(servable.model, signature, options)
         validation.check_aliases(signature, request.inputs.keys())
         unread = validation.read_tensors(request.inputs, options.max_bytes)
         outputs = validation.requested_outputs(signature, request.output_filter)
@@ -40,10 +39,7 @@ def _response(
     servable: Servable, signature: Signature, results: Mapping[str, Array], options: validation.Options
 ) -> predict_pb2.PredictResponse:
     check_size(results, options.max_bytes)
-    response = predict_pb2.PredictResponse()
-    response.model_spec.name = servable.name
-    response.model_spec.version.value = servable.version
-    response.model_spec.signature_name = signature.name
+    response = predict_pb2.PredictResponse(model_spec=servable.spec(signature.name))
     for alias, array in results.items():
         response.outputs[alias].CopyFrom(to_tensor(array, signature.outputs[alias].dtype, options.as_content))
     return response
@@ -94,9 +90,7 @@ def metadata(
         if field != "signature_def":
             raise invalid_argument(f"Metadata field {field} is not supported")
     servable = servables.find(request.model_spec)
-    response = get_model_metadata_pb2.GetModelMetadataResponse()
-    response.model_spec.name = servable.name
-    response.model_spec.version.value = servable.version
+    response = get_model_metadata_pb2.GetModelMetadataResponse(model_spec=servable.spec())
     response.metadata["signature_def"].Pack(servable.model.signature_defs)
     return response
 

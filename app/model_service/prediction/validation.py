@@ -8,10 +8,10 @@ import grpc
 import numpy as np
 
 from model_service.errors import ServingError, invalid_argument
-from model_service.models.saved_model import Signature, TensorSpec
+from model_service.models.saved_model import SavedModel, Signature, TensorSpec
 from model_service.models.tensors import KINDS, Array, Unread, size_of
 from model_service.models.tensors import read as read_tensor
-from serving_common.tensorflow_protos import meta_graph_pb2, tensor_pb2
+from serving_common.tensorflow_protos import model_pb2, tensor_pb2
 
 PREDICT, CLASSIFY, REGRESS = (f"tensorflow/serving/{name}" for name in ("predict", "classify", "regress"))
 
@@ -35,15 +35,19 @@ def check_has_spec(request: Any) -> None:
         raise invalid_argument("Missing ModelSpec")
 
 
-def check_method(definition: meta_graph_pb2.SignatureDef) -> None:
+def specs_of(message: Any) -> list[model_pb2.ModelSpec]:
+    """Return the ModelSpecs of a request or an answer. Those of MultiInference have any number of them."""
+    name = {"MultiInferenceRequest": "tasks", "MultiInferenceResponse": "results"}.get(message.DESCRIPTOR.name)
+    return [one.model_spec for one in (getattr(message, name) if name else [message])]
+
+
+def check_method(model: SavedModel, signature: Signature, options: Options) -> None:
     """Raise ServingError unless Predict may call the signature (`--enable_signature_method_name_check`)."""
+    method = model.signature_defs.signature_def[signature.name].method_name if options.check_method_names else PREDICT
     allowed = (PREDICT, CLASSIFY, REGRESS)
-    if definition.method_name not in allowed:
-        raise ServingError(
-            grpc.StatusCode.INTERNAL,
-            f"Expected prediction signature method_name to be one of {{{', '.join(allowed)}}}. "
-            f"Was: {definition.method_name}",
-        )
+    if method not in allowed:
+        text = f"Expected prediction signature method_name to be one of {{{', '.join(allowed)}}}. Was: {method}"
+        raise ServingError(grpc.StatusCode.INTERNAL, text)
 
 
 def check_aliases(signature: Signature, sent: Sequence[str]) -> None:

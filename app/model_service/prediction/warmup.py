@@ -6,22 +6,33 @@ from collections.abc import Collection, Iterator
 from contextlib import suppress
 from math import prod
 from pathlib import Path
+from typing import Any
 
 import google_crc32c
 import numpy as np
 
-from model_service.errors import ServingError, StartError
+from model_service.errors import ServingError, StartError, invalid_argument
 from model_service.models.saved_model import DEFAULT_SIGNATURE, SavedModel, Signature, TensorSpec
 from model_service.models.servables import Servable, Servables
 from model_service.models.tensors import KINDS, Array
+from model_service.prediction import examples
 from model_service.prediction import predict as prediction
-from model_service.prediction.validation import Options
-from serving_common.tensorflow_protos import DecodeError, load_prediction_log, predict_pb2
+from model_service.prediction.validation import Options, specs_of
+from model_service.prediction.wire_format import read_examples
+from serving_common.tensorflow_protos import DecodeError, load_prediction_log
 
 logger = logging.getLogger(__name__)
 
 WARMUP_FILE = Path("assets.extra", "tf_serving_warmup_requests")
 MAX_RECORDS = 1000
+
+# The fields of a PredictionLog that can be replayed, and their methods.
+_APIS = {
+    "predict_log": "Predict",
+    "classify_log": "Classify",
+    "regress_log": "Regress",
+    "multi_inference_log": "MultiInference",
+}
 
 _LENGTH = struct.Struct("<Q")
 _CHECKSUM = struct.Struct("<I")
@@ -55,7 +66,7 @@ def called_signatures(model: SavedModel) -> Collection[str]:
     called: set[str] = set()
     if path.is_file():
         with suppress(StartError):
-            called = {request.model_spec.signature_name or DEFAULT_SIGNATURE for request in _requests(path)}
+            called = {name for _, request in _requests(path) for name in _signatures(request)}
     return called or set(model.signatures)
 
 
@@ -63,26 +74,36 @@ def _replay(servable: Servable, path: Path, iterations: int, max_bytes: int) -> 
     servables = Servables(servable)
     touched: set[str] = set()
     try:
-        for request in _requests(path):
-            # Only the recorded signature is used, not the recorded name and version.
-            request.model_spec.name = servable.name
-            request.model_spec.ClearField("version_choice")
-            for _ in range(max(iterations, _untouched_infer_requests(servable, request, touched))):
-                prediction.predict(servables, request, Options(max_bytes))
+        for api, request in _requests(path):
+            # Only the recorded signatures are used, not the recorded name and version.
+            for spec in specs_of(request):
+                spec.name = servable.name
+                spec.ClearField("version_choice")
+            # The first record of a signature lets each infer request of its engine allocate its memory.
+            first = _signatures(request) & servable.engines.keys() - touched
+            touched |= first
+            for _ in range(max([iterations, *(servable.engines[name].infer_requests for name in first)])):
+                _answer(api, servables, request, Options(max_bytes))
     except ServingError as exc:
         raise StartError(f"A warmup request in {path} failed ({exc.message}): record them again.") from exc
 
 
-def _untouched_infer_requests(servable: Servable, request: predict_pb2.PredictRequest, touched: set[str]) -> int:
-    """Return how many calls let each infer request allocate its memory; 0 after the first record of a signature."""
-    signature = servable.signature(request.model_spec.signature_name)
-    if signature is None or signature.name in touched:
-        return 0
-    touched.add(signature.name)
-    return servable.engines[signature.name].infer_requests
+def _answer(api: str, servables: Servables, request: Any, options: Options) -> None:
+    if api == "Predict":
+        prediction.predict(servables, request, options)
+        return
+    sent = read_examples(request.SerializeToString(), request.DESCRIPTOR.name)
+    if sent.size > options.max_bytes:
+        raise invalid_argument(f"The examples take more than {options.max_bytes} bytes (--max_message_bytes)")
+    examples.answer(api, servables, request, sent, options)
 
 
-def _requests(path: Path) -> Iterator[predict_pb2.PredictRequest]:
+def _signatures(request: Any) -> set[str]:
+    return {spec.signature_name or DEFAULT_SIGNATURE for spec in specs_of(request)}
+
+
+def _requests(path: Path) -> Iterator[tuple[str, Any]]:
+    """Yield the method and the request of each record."""
     prediction_log = load_prediction_log()
     for number, record in enumerate(read_records(path.read_bytes(), path)):
         if number == MAX_RECORDS:
@@ -91,9 +112,10 @@ def _requests(path: Path) -> Iterator[predict_pb2.PredictRequest]:
             log = prediction_log.PredictionLog.FromString(record)
         except DecodeError as exc:
             raise StartError(f"Failed to parse warmup record: {number} of {path}") from exc
-        if not log.HasField("predict_log"):
-            raise StartError(f"Unsupported log_type for warmup: {log.WhichOneof('log_type')} in {path}")
-        yield log.predict_log.request
+        kind = log.WhichOneof("log_type")
+        if kind not in _APIS:
+            raise StartError(f"Unsupported log_type for warmup: {kind} in {path}")
+        yield _APIS[kind], getattr(log, kind).request
 
 
 def read_records(content: bytes, path: Path) -> Iterator[bytes]:

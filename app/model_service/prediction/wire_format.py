@@ -51,6 +51,11 @@ class Examples:
     head: bytes = b""
     memory: int = 0
 
+    @property
+    def size(self) -> int:
+        """How many bytes the array has."""
+        return sum(map(len, self.parts)) + sum(map(len, self.contexts)) * len(self.parts)
+
     def to_array(self) -> Array:
         """Return the examples as an array of bytes."""
         context = b"".join(self.contexts)
@@ -79,8 +84,7 @@ def read_examples(message: bytes, name: str) -> Examples:
     scan = _Scan(message, name)
     examples = scan.examples
     examples.head = scan.read(scan.scan_examples)
-    copies = sum(map(len, examples.parts)) + sum(map(len, examples.contexts)) * len(examples.parts)
-    examples.memory = scan.memory + copies * _EXAMPLE_EXPANSION
+    examples.memory = scan.memory + examples.size * _EXAMPLE_EXPANSION
     return examples
 
 
