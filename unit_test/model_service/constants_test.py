@@ -84,8 +84,6 @@ class ReadTest(unittest.TestCase):
         text(self.graph, "text", b"a")
         text(self.graph, "texts", b"a", b"b", shape=(2,))
         constant(self.graph, "negative", np.array([-1], np.int32), INT32)
-        self.add("round_1", "Identity", "round_2")
-        self.add("round_2", "Identity", "round_1")
         self.add("shape", "Shape", "count")
         for name, op, *inputs in (
             ("joined", "StringJoin", "text", "text"),
@@ -93,7 +91,6 @@ class ReadTest(unittest.TestCase):
             ("less_than_none", "Fill", "negative", "text"),
             ("of_no_shape", "Fill", "text", "text"),
             ("of_nothing", "Fill", "absent", "text"),
-            ("circle", "Identity", "round_1"),
         ):
             self.add(name, op, *inputs)
             with self.subTest(name), self.assertRaises(constants.NoConstant):

@@ -21,7 +21,7 @@ ASKED = health_pb2.HealthCheckRequest()
 class EndTest(unittest.IsolatedAsyncioTestCase):
     async def asyncSetUp(self) -> None:
         place: Any = SimpleNamespace(
-            max_bytes=1 << 20,
+            options=SimpleNamespace(max_bytes=1 << 20),
             messages=MessageMemory(1 << 24, 1 << 20),
             servables=None,
             readiness=SimpleNamespace(failing=lambda: ""),

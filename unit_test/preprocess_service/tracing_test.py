@@ -26,10 +26,17 @@ MODEL = Path(__file__).parents[2] / "prev_trained_models" / "CAT-DOG"
 TRACE = "4bf92f3577b34da6a3ce929d0e0e4736"
 CALLER = "00f067aa0ba902b7"
 PHOTO = (IMAGES / "cat_1.jpg").read_bytes()
-# A grey picture, which is neither a cat nor a dog.
-UNSURE = save(Image.new("RGB", (300, 200), "grey"), "JPEG")
 # A short delay, so that the tests do not wait for the spans.
 SOON = {"OTEL_BSP_SCHEDULE_DELAY": "50"}
+
+
+def unsure() -> bytes:
+    """Return a JPEG of a cat beside a dog: the model is not sure of it."""
+    both = Image.new("RGB", (400, 400))
+    for number, name in enumerate(("cat_1.jpg", "dog_2.jpg")):
+        with Image.open(IMAGES / name) as photo:
+            both.paste(photo.convert("RGB").resize((200, 400)), (200 * number, 0))
+    return save(both, "JPEG")
 
 
 @contextmanager
@@ -202,7 +209,7 @@ class PairTest(unittest.TestCase):
                 self.assertTrue(request.start <= stage.start <= stage.end <= request.end, stage)
 
     def test_a_second_look_is_one_more_span_and_its_steps_are_in_it(self) -> None:
-        answer = ask(self.url, UNSURE)
+        answer = ask(self.url, unsure())
         self.assertEqual(answer.json()["looks"], 2)
         front = [span for span in self.collector.wait_for(self.both) if span.service == "preprocess_service"]
         request, again = named(front, "POST /predict"), named(front, "second_look")

@@ -11,6 +11,7 @@ from PIL import Image
 from tools.chaos.attacks.attack import ANSWER_S, Attack, attack
 from tools.chaos.attacks.wire import Wire
 from tools.chaos.hostile import Hostile, load_all
+from tools.service import PROJECT
 
 # The limit of a batch (limits.batch_items).
 BATCH = 32
@@ -115,9 +116,13 @@ def batch_of_refused_pictures(one: Attack) -> None:
 
 @functools.cache
 def unsure() -> bytes:
-    """Return a grey PNG of 3 megapixels: the model is not sure what it shows."""
+    """Return a PNG of 4 megapixels and few bytes: a cat beside a dog, so the model is not sure what it shows."""
+    both = Image.new("RGB", (400, 400))
+    for number, name in enumerate(("cat_1.jpg", "dog_2.jpg")):
+        with Image.open(PROJECT / "images" / name) as photo:
+            both.paste(photo.convert("RGB").resize((200, 400)), (200 * number, 0))
     file = io.BytesIO()
-    Image.new("RGB", (2000, 1500), "grey").save(file, "PNG")
+    both.quantize(64).resize((2000, 2000), Image.Resampling.NEAREST).save(file, "PNG")
     return file.getvalue()
 
 
