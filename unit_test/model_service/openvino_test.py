@@ -203,8 +203,8 @@ class UnsupportedTest(unittest.TestCase):
                     if signature != "every_type":
                         self.assertIn(text, str(caught.exception))
 
-    def test_a_graph_whose_inputs_are_not_the_signatures_is_left_to_tensorflow(self) -> None:
-        """The signature has another number of inputs, another type, or another shape than the graph."""
+    def test_a_graph_that_does_not_fit_its_signature_is_left_to_tensorflow(self) -> None:
+        """The signature has another number of inputs, another type of output, or another shape than the graph."""
         types = tensorflow_protos.types_pb2
 
         def add_input(signature: object) -> None:
@@ -215,7 +215,7 @@ class UnsupportedTest(unittest.TestCase):
             del signature.inputs["counts"]  # type: ignore[attr-defined]
 
         def change_type(signature: object) -> None:
-            signature.inputs["values"].dtype = types.DT_HALF  # type: ignore[attr-defined]
+            signature.outputs["products"].dtype = types.DT_HALF  # type: ignore[attr-defined]
 
         def change_shape(signature: object) -> None:
             signature.inputs["values"].tensor_shape.dim[1].size = 4  # type: ignore[attr-defined]
