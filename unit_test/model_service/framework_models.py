@@ -118,7 +118,7 @@ def make_version_1(folder: Path) -> None:
     v1.disable_control_flow_v2()
     with v1.Graph().as_default(), v1.Session() as session:
         x = v1.placeholder(tf.float32, [None], name="x")
-        y = v1.while_loop(lambda y: tf.reduce_max(y) < 100.0, lambda y: y * 2.0, [x])
+        y = v1.while_loop(lambda y: tf.reduce_max(y) < 100.0, lambda y: y * 2.0 + 1.0, [x])
         v1.saved_model.simple_save(session, str(folder / "version_1" / "1"), {"x": x}, {"y": y})
     save_expected(folder, "version_1", {"serving_default": {"x": np.array([1, 3], np.float32)}})
 

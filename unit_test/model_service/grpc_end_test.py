@@ -23,6 +23,7 @@ class EndTest(unittest.IsolatedAsyncioTestCase):
         place: Any = SimpleNamespace(
             options=SimpleNamespace(max_bytes=1 << 20),
             messages=MessageMemory(1 << 24, 1 << 20),
+            models=None,
             servables=None,
             readiness=SimpleNamespace(failing=lambda: ""),
         )

@@ -14,6 +14,7 @@ from model_service import errors
 from model_service.engines import openvino as openvino_engine
 from model_service.engines import parallelism
 from model_service.models import saved_model
+from serving_common import tensorflow_protos
 from unit_test.model_service.fixtures import copy_of_model, expected, saved_models
 
 THREADS = parallelism.Threads(compute=2, streams=1)
@@ -202,8 +203,9 @@ class UnsupportedTest(unittest.TestCase):
                     if signature != "every_type":
                         self.assertIn(text, str(caught.exception))
 
-    def test_a_graph_whose_inputs_are_not_the_signatures_is_left_to_tensorflow(self) -> None:
-        """The signature has another number of inputs, or another shape, than the graph. The graph's type counts."""
+    def test_a_graph_that_does_not_fit_its_signature_is_left_to_tensorflow(self) -> None:
+        """The signature has another number of inputs, another type of output, or another shape than the graph."""
+        types = tensorflow_protos.types_pb2
 
         def add_input(signature: object) -> None:
             signature.inputs["more"].CopyFrom(signature.inputs["values"])  # type: ignore[attr-defined]
@@ -212,10 +214,13 @@ class UnsupportedTest(unittest.TestCase):
         def drop_input(signature: object) -> None:
             del signature.inputs["counts"]  # type: ignore[attr-defined]
 
+        def change_type(signature: object) -> None:
+            signature.outputs["products"].dtype = types.DT_HALF  # type: ignore[attr-defined]
+
         def change_shape(signature: object) -> None:
             signature.inputs["values"].tensor_shape.dim[1].size = 4  # type: ignore[attr-defined]
 
-        for spoil in (add_input, drop_input, change_shape):
+        for spoil in (add_input, drop_input, change_type, change_shape):
             with self.subTest(spoil.__name__), tempfile.TemporaryDirectory() as base:
                 folder = copy_of_model("two_inputs", base)
                 message = saved_model.read_message(folder)

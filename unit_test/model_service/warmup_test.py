@@ -140,6 +140,12 @@ class WarmUpTest(unittest.TestCase):
         with self.assertRaisesRegex(errors.StartError, "fails on zeros"):
             warmup.warm_up(self.servable(CountingEngine(refuses=True)), iterations=1, max_bytes=MAX_BYTES)
 
+    def test_a_model_of_whole_numbers_may_refuse_zeros(self) -> None:
+        self.folder = copy_of_model("two_inputs", self.enterContext(tempfile.TemporaryDirectory()))
+        with self.assertLogs(level="INFO") as logs:
+            warmup.warm_up(self.servable(CountingEngine(refuses=True)), iterations=1, max_bytes=MAX_BYTES)
+        self.assertIn("serving_default was not warmed up: it refuses zeros (no)", logs.output[-1])
+
     def test_files_that_hold_something_else_stop_the_start(self) -> None:
         log = tensorflow_protos.load_prediction_log().PredictionLog()
         log.session_run_log.SetInParent()

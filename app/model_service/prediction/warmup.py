@@ -176,5 +176,10 @@ def _ones(spec: TensorSpec) -> tuple[int, ...]:
 
 
 def _is_sure(spec: TensorSpec) -> bool:
-    """Return whether zeros are surely valid: the input is no string, and only its batch size is unknown."""
-    return not KINDS[spec.dtype].is_string and spec.shape is not None and all(size >= 0 for size in spec.shape[1:])
+    """Return whether zeros are surely valid: for numbers or pixels of which only the batch size is unknown.
+
+    A whole number may be an index or a length, and a string anything: then 0 or "" may be wrong.
+    """
+    dtype = KINDS[spec.dtype].dtype
+    is_value = dtype.kind == "f" or dtype == np.uint8
+    return is_value and spec.shape is not None and all(size >= 0 for size in spec.shape[1:])
