@@ -16,6 +16,8 @@ PICTURES = "card"
 FEW_PHOTOS = 50
 # From this width of the interval on, the accuracy is told to be a rough figure; 0.2 is plus or minus 10 points.
 _ROUGH = 0.2
+# From this calibration error on, the card says in which direction.
+_LARGE_ERROR = 0.05
 _MOST_CONFUSIONS, _MOST_BROKEN, _MOST_NAMED, _MOST_ROWS = 20, 50, 5, 36
 
 
@@ -82,8 +84,8 @@ def _trust(run: Run, results: Results) -> Iterator[str]:
             "Use it to try things out. The surest way to a better model is more photos."
         )
     yield (
-        f"**{percent(accuracy.value)} right** on {accuracy.total} photos that the model was not trained on. Of 100 new "
-        f"photos like these, between {100 * low:.0f} and {100 * high:.0f} will probably be right (95 % interval)."
+        f"**{percent(accuracy.value)} right** on {accuracy.total} photos that the model was not trained on. Of many "
+        f"more photos like these, probably {100 * low:.0f} to {100 * high:.0f} % would be right (95 % interval)."
     )
     if high - low > _ROUGH:
         yield f"This figure is rough, because it comes from only {accuracy.total} photos."
@@ -194,6 +196,12 @@ def _confidence(results: Results) -> Iterator[str]:
         f"calibration error is {results.calibration_error:.3f} (15 bins); with few photos, a large part of it is "
         "chance."
     )
+    if results.calibration_error > _LARGE_ERROR:
+        sure, right = float(results.confidence.mean()), results.accuracy.value
+        yield (
+            f"Here the model is too {'sure' if sure > right else 'careful'}: its mean confidence is "
+            f"{percent(sure)}, and {percent(right)} of its answers are right."
+        )
     yield "What you get if you use only answers from a confidence on, and look at the other photos yourself:"
     rows = []
     for confidence in (0.0, *CONFIDENCES):

@@ -116,6 +116,27 @@ class CardTest(unittest.TestCase):
         self.assertIn("This figure is rough", few)
         self.assertNotIn("Few photos", model_card.card(made_run(self.folder)))
 
+    def test_the_interval_is_that_of_the_true_rate_and_a_large_calibration_error_has_a_direction(self) -> None:
+        run = made_run(self.folder)
+        low, high = (100 * end for end in Proportion(9, 12).interval)
+        card = model_card.card(run)
+        self.assertIn(f"Of many more photos like these, probably {low:.0f} to {high:.0f} % would be right", card)
+        self.assertIn("the model is too sure: its mean confidence is 90.9 %, and 75.0 % of its answers", card)
+        powers = np.exp(np.log(run.probabilities) * 0.2)
+        careful = replace(run, probabilities=(powers / powers.sum(1, keepdims=True)).astype(np.float32))
+        self.assertIn("the model is too careful: its mean", model_card.card(careful))
+        at_75 = np.full_like(run.probabilities, 0.125)
+        at_75[np.arange(len(at_75)), run.probabilities.argmax(1)] = 0.75
+        self.assertNotIn("the model is too", model_card.card(replace(run, probabilities=at_75)))
+
+    def test_names_are_escaped_only_where_markdown_would_read_them(self) -> None:
+        for plain in ("Marks & Spencer", "AT&T", "great_tit", "a__b", "a _ b"):
+            self.assertEqual(markdown.text(plain), plain)
+        for name in ("&lt;", "_a_", "__init__", "a_", "x _b_ c", "(_a_)"):
+            with self.subTest(name):
+                html = MarkdownIt("commonmark").renderInline(markdown.text(name))
+                self.assertEqual(unescape(html), name)
+
     def test_the_command_and_what_it_takes_to_measure_again_are_there(self) -> None:
         card = model_card.card(replace(made_run(self.folder), command="python run.py train 'a```  b' --name birds"))
         blocks = re.findall(r"<pre><code>(.*?)\n</code>", MarkdownIt("commonmark").render(card), re.DOTALL)

@@ -5,8 +5,10 @@ from collections.abc import Iterable, Sequence
 
 from tools.evaluation.measures import Proportion
 
-# What Markdown may read as more than a character: anywhere, beside a word, and at the beginning of a line.
-_SPECIAL = re.compile(r"[\\`*\[\]~<>&|$]|(?<![^\W_])_|_(?![^\W_])|^[-+#=]|(?<=^\d)[.)]|(?<=^\d\d)[.)]")
+# What Markdown may read as more than a character: anywhere, in an entity, at the ends of a word, at those of a line.
+_SPECIAL = re.compile(
+    r"[\\`*\[\]~<>|$]|&(?=#?\w+;)|(?<!\w)_+(?!\s)|(?<!\s)_+(?!\w)|^[-+#=]|(?<=^\d)[.)]|(?<=^\d\d)[.)]"
+)
 # Entities for what HTML, tables and formulas read: a backslash does not help everywhere.
 _ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "|": "&#124;", "$": "&#36;"}
 _MOST = 80
@@ -53,4 +55,4 @@ def interval(share: Proportion) -> str:
 
 
 def _escaped(match: re.Match[str]) -> str:
-    return _ENTITIES.get(match[0], f"\\{match[0]}")
+    return _ENTITIES.get(match[0]) or "".join(f"\\{character}" for character in match[0])
