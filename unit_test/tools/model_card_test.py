@@ -54,7 +54,7 @@ def made_run(folder: Path, each: int = 60, labels: tuple[str, ...] = LABELS) -> 
         data=folder,
         seed=5,
         labels=labels,
-        notes=("a note",),
+        notes=("a note", f"a copy: {folder / '2.jpg'}"),
         broken={str(folder / "torn|1.jpg"): "It is broken."},
         recipe={},
         training=training,
@@ -107,6 +107,7 @@ class CardTest(unittest.TestCase):
         self.assertEqual([row[2] for row in confusions[1:]], ["1 of 64"] * 3)
         self.assertEqual((mistakes[1][1], mistakes[1][5]), ("0.jpg", "validation"))
         self.assertIn("torn&#124;1.jpg", card)
+        self.assertIn("- a copy: 2.jpg", card)
         self.assertNotIn(str(self.folder), card)
 
     def test_few_photos_are_told_first(self) -> None:
@@ -130,9 +131,9 @@ class CardTest(unittest.TestCase):
         self.assertNotIn("the model is too", model_card.card(replace(run, probabilities=at_75)))
 
     def test_names_are_escaped_only_where_markdown_would_read_them(self) -> None:
-        for plain in ("Marks & Spencer", "AT&T", "great_tit", "a__b", "a _ b"):
+        for plain in ("Marks & Spencer", "AT&T", "great_tit", "a__b", "a _ b", "a __ b", "tits_", "a_, b_"):
             self.assertEqual(markdown.text(plain), plain)
-        for name in ("&lt;", "_a_", "__init__", "a_", "x _b_ c", "(_a_)"):
+        for name in ("&lt;", "_a_", "__init__", "_a", "_a, b_", "x _b_ c", "(_a_)"):
             with self.subTest(name):
                 html = MarkdownIt("commonmark").renderInline(markdown.text(name))
                 self.assertEqual(unescape(html), name)

@@ -48,7 +48,8 @@ class Trial:
 
     def __str__(self) -> str:
         if self.looked < FEWEST:
-            return f"{self.photos - self.looked} of {self.photos} photos are sure, so a second look was not tried"
+            unsure = f"{self.looked} of {self.photos} photos {'is' if self.looked == 1 else 'are'} unsure"
+            return f"{unsure}, fewer than {FEWEST}: a second look was not tried"
         moves = "falls" if self.gain >= 0 else "rises"
         helps = "helps" if self.settings else "is not proven to help, so none is taken"
         return (

@@ -209,9 +209,9 @@ class SecondLookTest(unittest.TestCase):
                 )
         self.assertLess(found.gain, 0)
 
-    def test_sure_photos_are_counted_where_it_is_not_tried(self) -> None:
+    def test_unsure_photos_are_counted_where_it_is_not_tried(self) -> None:
         trial = second_look.Trial(24, 0, 0, 0, 0.0, 0.0, None)
-        self.assertEqual(str(trial), "24 of 24 photos are sure, so a second look was not tried")
+        self.assertEqual(str(trial), "0 of 24 photos are unsure, fewer than 8: a second look was not tried")
 
 
 if __name__ == "__main__":
