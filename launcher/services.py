@@ -76,8 +76,11 @@ def pair(
 
     Raises Problem if a port is used already, or if a service does not start.
     """
-    for port, option in ((http_port, "--port"), (grpc_port, "--grpc-port"), (rest_port, "--rest-port")):
-        refuse_taken(port, option)
+    of_model_server = {"--grpc-port": grpc_port, "--rest-port": rest_port}
+    own = {"--port": http_port}
+    if len({http_port, grpc_port, rest_port}) < 3:
+        raise Problem("--port, --grpc-port and --rest-port need three different ports")
+    _refuse_taken(own | of_model_server)
     model_server = [
         str(MODEL_SERVICE / "model_server.py"),
         f"--port={grpc_port}",
@@ -97,9 +100,9 @@ def pair(
                     _start([*model_server, *_model_flags(models, canary_versions(models, canaries), Path(folder))], {})
                 )
                 # One after the other. Otherwise the preprocess service would log warnings while the model server loads.
-                wait_until_ready(f"http://127.0.0.1:{rest_port}/readyz", processes)
+                _wait_for_last(rest_port, of_model_server, processes)
             processes.append(_start([str(PREPROCESS_SERVICE / "app_server.py")], place))
-            wait_until_ready(f"http://127.0.0.1:{http_port}/readyz", processes)
+            _wait_for_last(http_port, own, processes)
             yield processes
         finally:
             # The preprocess service first: it finishes its requests, which need the model server.
@@ -148,6 +151,22 @@ def _model_flags(models: Sequence[str], versions: Mapping[str, Sequence[str]], f
 def _quoted(text: str) -> str:
     # Quotes and escapes of JSON mean the same in the text form of a message.
     return json.dumps(text, ensure_ascii=False)
+
+
+def _refuse_taken(ports: Mapping[str, int]) -> None:
+    for option, port in ports.items():
+        refuse_taken(port, option)
+
+
+def _wait_for_last(port: int, ports: Mapping[str, int], processes: Sequence[subprocess.Popen[bytes]]) -> None:
+    """Wait for the service that was started last, which is asked at `port`; `ports` are all of it by option."""
+    try:
+        wait_until_ready(f"http://127.0.0.1:{port}/readyz", processes)
+    except Problem:
+        if processes[-1].poll() is not None:
+            # One may have been taken since the first check. The service names an option of its own.
+            _refuse_taken(ports)
+        raise
 
 
 def wait_until_ready(address: str, processes: Sequence[subprocess.Popen[bytes]]) -> None:

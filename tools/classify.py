@@ -172,6 +172,8 @@ class Client:
         try:
             self._sessions.mine().get(f"{self._url}/livez", timeout=TIMEOUT_SECONDS)
         except ValueError as exc:
+            if not self._url.lower().startswith(("http://", "https://")):
+                raise ServiceAway(f"--url {self._url}: begin with http:// or https://") from exc
             raise ServiceAway(f"--url {self._url}: {exc}") from exc
         except requests.RequestException as exc:
             raise ServiceAway(f"no service at {self._url}: start it with `python run.py serve`, or give --url") from exc

@@ -2,13 +2,17 @@
 
 import os
 import sys
+import warnings
 from collections.abc import Iterator
 from contextlib import contextmanager
 
 
 @contextmanager
 def quiet() -> Iterator[None]:
-    """Hide what the frameworks' libraries write to stderr. Python's own ``sys.stderr`` is still shown."""
+    """Hide what the frameworks' libraries write to stderr, and Pillow's warnings about pictures.
+
+    Python's own ``sys.stderr`` is still shown.
+    """
     python, number = sys.stderr, os.dup(2)
     nothing = os.open(os.devnull, os.O_WRONLY)
     os.dup2(nothing, 2)
@@ -25,7 +29,10 @@ def quiet() -> Iterator[None]:
         if python is sys.__stderr__:
             sys.stderr = terminal
         try:
-            yield
+            with warnings.catch_warnings():
+                # As in the service. A progress bar would be broken by them.
+                warnings.filterwarnings("ignore", module=r"PIL\.")
+                yield
         finally:
             sys.stderr = python
             os.dup2(number, 2)

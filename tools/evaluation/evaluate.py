@@ -28,7 +28,7 @@ from model_service.lifecycle.versions import find_versions
 from model_service.models.saved_model import ir_of
 from tools.classify import positive
 from tools.evaluation.cost import openvino_milliseconds, tensorflow_milliseconds
-from tools.evaluation.labelled import find_labelled, find_others
+from tools.evaluation.labelled import Labelled, find_labelled, find_others
 from tools.evaluation.photos import Photo, PhotosError
 from tools.evaluation.predictors.predictor import Prediction, Predictor, PredictorError, RefusedPhoto
 from tools.evaluation.report.domain import domain_report, print_domain
@@ -87,6 +87,10 @@ def version_folder(name: str, models: Path) -> Path:
             return folder
         if folder.is_dir() and (versions := find_versions(name, folder)):
             return versions[max(versions)][0]
+    base, _, version = name.rpartition("/")
+    if base and (versions := find_versions(base, models / base) if (models / base).is_dir() else {}):
+        listed = ", ".join(map(str, sorted(versions)))
+        raise PredictorError(f"the model {base!r} has no version {version}; there are: {listed}")
     there = sorted(path.name for path in models.iterdir() if path.is_dir()) if models.is_dir() else []
     raise PredictorError(f"there is no model {name!r}; in {models} there are: {', '.join(there) or 'none'}")
 
@@ -128,18 +132,19 @@ def evaluate(options: argparse.Namespace) -> None:
     predictor = _predictor(options, folder)
     print(f"{predictor.name}: {len(predictor.labels)} classes")
     found = find_labelled(options.photos, predictor.labels, options.index, options.skip_others)
-    others = find_others(options.neither) if options.neither else []
-    if others and predictor.threshold is None:
+    others = find_others(options.neither) if options.neither else Labelled([], [])
+    notes = [*found.notes, *others.notes]
+    if others.photos and predictor.threshold is None:
         raise PredictorError("--neither needs a model with a domain score, which this one does not have")
-    for note in found.notes:
+    for note in notes:
         print(f"note: {note}", file=sys.stderr)
     results, refused = ask(found.photos, predictor, options.clients)
     if options.threshold is not None:
         results = replace(results, threshold=options.threshold)
     print_results(results, refused)
-    figures: dict[str, Any] = {"model": predictor.name, **results_json(results, refused), "notes": found.notes}
-    if others:
-        figures["neither"] = _neither(results, others, predictor, options)
+    figures: dict[str, Any] = {"model": predictor.name, **results_json(results, refused), "notes": notes}
+    if others.photos:
+        figures["neither"] = _neither(results, others.photos, predictor, options)
     if options.cost and folder:
         figures["milliseconds"] = milliseconds(folder)
         times = [f"{name} {taken:.2f}" for name, taken in figures["milliseconds"].items() if taken is not None]

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tools.evaluation.photos import UNKNOWN_SOURCE, Photo, PhotosError, find_index, read_sources, relative
-from tools.training.dataset.folders import files_in, folders_in, is_photo, name_key, named, parts_of
+from tools.training.dataset.folders import files_of, folders_in, name_key, named, note_of_special, parts_of
 
 _MOST_NAMED = 8
 
@@ -33,8 +33,7 @@ def find_labelled(folder: Path, labels: Sequence[str], index: Path | None = None
     Raises:
         PhotosError: there is no photo of any class, or a folder is no class.
     """
-    if not folder.is_dir():
-        raise PhotosError(f"{folder}: {'this is a file, not a folder' if folder.exists() else 'no such folder'}")
+    _check_folder(folder)
     notes = []
     if parts := parts_of(folder):
         notes.append(f"only {parts[1].name}/ is used, because the model may know the photos in {parts[0].name}/")
@@ -55,8 +54,10 @@ def find_labelled(folder: Path, labels: Sequence[str], index: Path | None = None
         number = matches[path.name]
         if number is None:
             continue
-        files = [Path(file) for file in sorted(files_in(path)) if is_photo(file)]
-        photos += [Photo(file, number, sources.get(relative(file, base), UNKNOWN_SOURCE)) for file in files]
+        files = files_of(path)
+        notes += note_of_special(files.special)
+        for file in map(Path, files.photos):
+            photos.append(Photo(file, number, sources.get(relative(file, base), UNKNOWN_SOURCE)))
     missing = sorted(set(range(len(labels))) - {photo.label for photo in photos})
     if len(missing) == len(labels):
         raise PhotosError(f"{within}: the folders of the classes have no photos")
@@ -92,15 +93,23 @@ def match_folders(names: Sequence[str], labels: Sequence[str]) -> dict[str, int 
     return found
 
 
-def find_others(folder: Path) -> list[Photo]:
+def find_others(folder: Path) -> Labelled:
     """Return every photo in `folder`, with its first subfolder as source and class -1; raises PhotosError if none."""
-    files = [Path(file) for file in sorted(files_in(folder)) if is_photo(file)] if folder.is_dir() else []
+    _check_folder(folder)
+    found = files_of(folder)
+    files = [Path(file) for file in found.photos]
     if not files:
         raise PhotosError(f"{folder}: no photos in it")
     inner = [path.relative_to(folder).parts for path in files]
-    return [
+    photos = [
         Photo(path, -1, parts[0] if len(parts) > 1 else folder.name) for path, parts in zip(files, inner, strict=True)
     ]
+    return Labelled(photos, note_of_special(found.special))
+
+
+def _check_folder(folder: Path) -> None:
+    if not folder.is_dir():
+        raise PhotosError(f"{folder}: {'this is a file, not a folder' if folder.exists() else 'no such folder'}")
 
 
 def _loose_key(name: str) -> str:

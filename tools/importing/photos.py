@@ -31,6 +31,8 @@ class Photo:
 
 def read_photo(path: Path) -> Photo:
     """Read a photo as the preprocess service does; raises ImportProblem."""
+    if path.exists() and not path.is_file():
+        raise ImportProblem(f"{path} is no regular file: give a photo")
     try:
         data = path.read_bytes()
     except OSError as exc:

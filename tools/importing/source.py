@@ -85,6 +85,8 @@ def opened(path: Path) -> Iterator[Source]:
     """
     if not path.exists():
         raise ImportProblem("there is no such file or folder")
+    if not (path.is_file() or path.is_dir()):
+        raise ImportProblem("it is no regular file: reading it might never end")
     name = path.stem if path.is_file() else path.name
     if path.is_file() and (path.suffix.lower() == ".zip" or (_is_zip(path) and _kind(path) is None)):
         if path.suffix.lower() in _REFUSED:

@@ -20,12 +20,12 @@ from tools.service import PROJECT, Config, decode_image, read_config, to_tensor
 from tools.training.backbone import cache, features, views
 from tools.training.backbone.backbone import Backbone
 from tools.training.backbone.features import Features
-from tools.training.dataset.folders import Found, find_dataset
+from tools.training.dataset.folders import Found, counted, find_dataset
 from tools.training.dataset.split import Split, given, split
 from tools.training.head.domain import MOST_PHOTOS, fit_domain
 from tools.training.head.softmax_head import fit_head, photos_used
 from tools.training.run import Part, Run, TrainError
-from tools.training.version import version_folder, write_version
+from tools.training.version import check_labels, new_version, write_version
 
 # From this number of photos on, mirror images are left out: the head learns little more, and memory is bounded.
 MANY_PHOTOS = 20_000
@@ -35,12 +35,13 @@ _MOST_NAMED = 20
 def train(options: argparse.Namespace) -> Run:
     """Train on the photos of the command line, and write a version. Raises the errors that `train.main` reports."""
     started = time.time()
-    target = version_folder(options.models, options.name, options.version)
+    target = new_version(options)
     config = read_config(options.config)
     if options.config is None:
         # These values are CAT-DOG's.
         config = config.with_picture(domain_threshold=0.0, second_look=None)
     found = find_dataset(options.photos)
+    check_labels(target, found.labels, options.replace_labels)
     _say_classes(options.photos, found)
     backbone = Backbone.frozen(config)
     parts = _features(found, backbone, options)
@@ -50,7 +51,7 @@ def train(options: argparse.Namespace) -> Run:
     # 200,000 photos have half a gigabyte.
     del parts
     notes = [*found.notes, *divided.notes, *_bounds(divided.training, len(found.labels))]
-    for note in notes:
+    for note in [*notes, *divided.few]:
         print(f"note: {note}", file=sys.stderr)
     head = fit_head(divided.training, len(found.labels), options.seed)
     imagenet, _ = backbone.network.classifier
@@ -83,7 +84,8 @@ def train(options: argparse.Namespace) -> Run:
     left = cache.tidy(options.cache, started)
     print(f"written to {target} after {time.time() - started:.0f} s")
     print(f"features are kept in {options.cache} ({left / 1e6:.0f} MB), so that the next run is fast")
-    print(f"\nNext: python run.py serve --model {options.name}")
+    if not _models(options):
+        print(f"\nNext: python run.py serve --model {options.name}")
     return run
 
 
@@ -177,7 +179,7 @@ def _say_classes(folder: Path, found: Found) -> None:
 
 def _say_broken(broken: dict[str, str]) -> None:
     if broken:
-        print(f"{len(broken)} photos can't be read, and are left out:", file=sys.stderr)
+        print(f"{counted(len(broken), 'photo')} not readable, and left out:", file=sys.stderr)
     for name, reason in list(broken.items())[:_MOST_NAMED]:
         print(f"  {name}: {reason}", file=sys.stderr)
     if len(broken) > _MOST_NAMED:

@@ -1,12 +1,13 @@
 """Writes MODEL_CARD.md of a training run: what the model is for, how far to trust it, its figures and pictures."""
 
+import os
 from collections.abc import Iterator, Sequence
 from pathlib import Path
 
 import numpy as np
 
 from tools.evaluation.measures import Proportion
-from tools.evaluation.report.markdown import code, interval, percent, table, text
+from tools.evaluation.report.markdown import cells, code, duration, interval, percent, table, text
 from tools.evaluation.report.results import CONFIDENCES, Results, class_proportions
 from tools.training.run import Run
 
@@ -82,8 +83,8 @@ def _trust(run: Run, results: Results) -> Iterator[str]:
             "Use it to try things out. The surest way to a better model is more photos."
         )
     yield (
-        f"**{percent(accuracy.value)} right** on {accuracy.total} photos that the model was not trained on. Of 100 new "
-        f"photos like these, between {100 * low:.0f} and {100 * high:.0f} will probably be right (95 % interval)."
+        f"**{percent(accuracy.value)} right** on {accuracy.total} photos that the model was not trained on. Of many "
+        f"more photos like these, probably {100 * low:.0f} to {100 * high:.0f} % would be right (95 % interval)."
     )
     if high - low > _ROUGH:
         yield f"This figure is rough, because it comes from only {accuracy.total} photos."
@@ -132,7 +133,8 @@ def _photos(run: Run) -> Iterator[str]:
         f"{training} for training, {validation} for validation. The next table has the numbers by class."
     )
     if run.notes:
-        yield "\n".join(f"- {text(note, 400)}" for note in run.notes)
+        # As in `_file`: no folder of the user is named.
+        yield "\n".join(f"- {text(note.replace(f'{run.data}{os.sep}', ''), 400)}" for note in run.notes)
     if run.broken:
         yield f"Files that could not be read and were left out: {len(run.broken)}"
         rows = [
@@ -150,10 +152,10 @@ def _accuracy(run: Run, results: Results) -> Iterator[str]:
     training = np.bincount(run.training.classes, minlength=len(run.labels))
     shares = zip(run.labels, training.tolist(), results.by_class(), _held_out(run), strict=True)
     rows = [
-        [str(number), text(label), str(count), str(share.total), *_share(share), *_share(held)]
+        [str(number), text(label), str(count), str(share.total), *cells(share), *cells(held)]
         for number, (label, count, share, held) in enumerate(shares)
     ]
-    whole = [*_share(results.accuracy), *_share(run.held_out_accuracy)]
+    whole = [*cells(results.accuracy), *cells(run.held_out_accuracy)]
     rows.append(["", "**all**", str(training.sum()), str(results.accuracy.total), *whole])
     head = (
         "#number",
@@ -194,13 +196,19 @@ def _confidence(results: Results) -> Iterator[str]:
         f"calibration error is {results.calibration_error:.3f} (15 bins); with few photos, a large part of it is "
         "chance."
     )
+    if results.calibration_error > 0.05:
+        sure, right = float(results.confidence.mean()), results.accuracy.value
+        yield (
+            f"Here the model is too {'sure' if sure > right else 'careful'}: its mean confidence is "
+            f"{percent(sure)}, and {percent(right)} of its answers are right."
+        )
     yield "What you get if you use only answers from a confidence on, and look at the other photos yourself:"
     rows = []
     for confidence in (0.0, *CONFIDENCES):
         above = results.above(confidence)
         used = Proportion(above.total, results.accuracy.total)
         name = f"{100 * confidence:.0f} %" if confidence else "any"
-        rows.append([name, percent(used.value), *(_share(above) if above.total else ("", ""))])
+        rows.append([name, percent(used.value), *(cells(above) if above.total else ("", ""))])
     yield table(("#confidence from", "#photos used", "#right", "interval"), rows)
 
 
@@ -255,7 +263,7 @@ def _method(run: Run) -> Iterator[str]:
         "A frozen network (EfficientNet-Lite2, trained on ImageNet, rounded to 8 bits) turns each photo into "
         f"{features:,} numbers, its features. A multinomial logistic regression on them chooses one of {classes} "
         f"classes. Its penalty, {run.head.penalty:.4g}, was chosen by cross-validation. The temperature "
-        f"{run.head.temperature:.3f} calibrates the confidence. The training took {_duration(run.seconds)}, with seed "
+        f"{run.head.temperature:.3f} calibrates the confidence. The training took {duration(run.seconds)}, with seed "
         f"{run.seed}."
     )
     if run.second_look:
@@ -269,10 +277,6 @@ def _method(run: Run) -> Iterator[str]:
 def _held_out(run: Run) -> list[Proportion]:
     right = run.head.held_out.argmax(1) == run.training.classes
     return class_proportions(run.training.classes, right, len(run.labels))
-
-
-def _share(share: Proportion) -> tuple[str, str]:
-    return (percent(share.value), interval(share)) if share.total else ("-", "-")
 
 
 def _balanced(results: Results) -> float:
@@ -293,7 +297,3 @@ def _of_classes(found: Sequence[str], labels: Sequence[str]) -> str:
 def _file(run: Run, path: Path) -> str:
     """Return a photo's path within the data, so that no folder of the user is named."""
     return text(path.relative_to(run.data) if path.is_relative_to(run.data) else path.name, 120)
-
-
-def _duration(seconds: float) -> str:
-    return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"

@@ -20,6 +20,8 @@ from tools.quiet import quiet
 from tools.service import PROJECT
 
 VARIANTS = ("lite0", "lite1", "lite2")
+# The options that need --cats-and-dogs.
+ANIMALS = ("calibrate", "variant", "weights", "index", "penalty", "source_exponent", "views")
 
 
 def parser() -> argparse.ArgumentParser:
@@ -33,6 +35,9 @@ def parser() -> argparse.ArgumentParser:
     found.add_argument("photos", type=Path, metavar="PHOTOS", help="a folder with one folder of photos per class")
     found.add_argument("--name", required=True, help="the model's name: a folder in prev_trained_models")
     found.add_argument("--version", type=_positive, help="number of the version (default: the next free one)")
+    found.add_argument(
+        "--replace-labels", action="store_true", help="also if the newest version of the model has other labels"
+    )
     found.add_argument(
         "--validation-share", type=_share, default=0.2, help="the part of each class for validation (default: 0.2)"
     )
@@ -66,6 +71,21 @@ def parser() -> argparse.ArgumentParser:
     return found
 
 
+def parse(arguments: Sequence[str]) -> argparse.Namespace:
+    """Return the options. It ends the program if one of them would have no effect."""
+    reader, unset = parser(), object()
+    dests = (*ANIMALS, "validation_share")
+    # argparse sets a default only where there is no value.
+    options = reader.parse_args(arguments, argparse.Namespace(**dict.fromkeys(dests, unset)))
+    for dest in dests:
+        if getattr(options, dest) is unset:
+            setattr(options, dest, reader.get_default(dest))
+        elif (dest in ANIMALS) != options.cats_and_dogs:
+            option = f"--{dest.replace('_', '-')}"
+            reader.error(f"{option} {'has no effect with' if options.cats_and_dogs else 'needs'} --cats-and-dogs")
+    return options
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """Train as the command line says. Return 0, or 2 after an error message of one line."""
     for stream in (sys.stdout, sys.stderr):
@@ -76,7 +96,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     if not arguments:
         parser().print_help()
         return 2
-    options = parser().parse_args(arguments)
+    options = parse(arguments)
     try:
         with quiet():
             _train(options)

@@ -1,6 +1,8 @@
 """Writes the version folder of a classifier: the model, its recipe, labels, golden photos and its model card."""
 
+import argparse
 import re
+import tempfile
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
@@ -10,6 +12,7 @@ import numpy as np
 
 from tools.training import attention
 from tools.training.backbone.backbone import Backbone
+from tools.training.dataset.folders import named
 from tools.training.export import (
     ATTENTION_NAME,
     DOMAIN_NAME,
@@ -45,6 +48,33 @@ def version_folder(models: Path, name: str, version: int | None) -> Path:
     if target.exists():
         raise TrainError(f"{target} exists already: choose another --version or move it away")
     return target
+
+
+def new_version(options: argparse.Namespace) -> Path:
+    """Return the folder for the new version. Raises TrainError if it or the cache can't be written."""
+    target = version_folder(options.models, options.name, options.version)
+    for folder, option in ((target.parent, "--models"), (options.cache, "--cache")):
+        # With no folder made, as a stopped run would leave it.
+        there = next(path for path in (folder, *folder.absolute().parents) if path.exists())
+        try:
+            Path(tempfile.mkdtemp(prefix=".train-", dir=there)).rmdir()
+        except OSError as exc:
+            raise TrainError(f"can't write in {folder} ({exc.strerror}): choose another folder with {option}") from exc
+    return target
+
+
+def check_labels(target: Path, labels: Sequence[str], replace_labels: bool) -> None:
+    """Raise TrainError if the version `target` would be served in place of one with other labels."""
+    newest = target.parent / str(next_version(target.parent) - 1)
+    file = newest / "assets.extra" / "labels.txt"
+    if replace_labels or int(target.name) < int(newest.name) or not file.is_file():
+        return
+    served = file.read_text(encoding="utf-8").splitlines()
+    if set(served) != set(labels):
+        raise TrainError(
+            f"{newest} has the labels {named(served)}, yours are {named(labels)}: choose another --name, or add "
+            "--replace-labels to put the new model in its place"
+        )
 
 
 def write_version(target: Path, backbone: Backbone, run: Run) -> Run:

@@ -5,6 +5,7 @@ import http.server
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import tempfile
@@ -17,7 +18,7 @@ from unittest import mock
 
 import psutil
 
-from launcher import Problem, services
+from launcher import Problem, ports, services
 from model_service.lifecycle import model_config
 from unit_test.processes import Running, answers, free_port, running
 
@@ -209,6 +210,38 @@ class PortsTest(unittest.TestCase):
                     end = "taskkill /F /PID" if os.name == "nt" else "kill"
                     self.assertIn(f"End it: {end} {holder.pid} - or use another port: {option} PORT", done.stderr)
             holder.communicate("\n")
+
+    def test_a_port_that_is_taken_after_the_first_check_is_named_with_the_option_of_run_py(self) -> None:
+        with socket.create_server(("127.0.0.1", 0)) as holder, self.ended() as ended:
+            port = holder.getsockname()[1]
+            with self.assertRaisesRegex(Problem, f"port {port} is used .* or use another port: --rest-port PORT"):
+                services._wait_for_last(port, {"--grpc-port": free_port(), "--rest-port": port}, [ended])
+            with self.assertRaisesRegex(Problem, "a service could not start"):
+                services._wait_for_last(port, {"--grpc-port": free_port()}, [ended])
+
+    @contextlib.contextmanager
+    def ended(self) -> Iterator[subprocess.Popen[bytes]]:
+        """Yield a process that has ended."""
+        with (
+            mock.patch.object(ports, "python", lambda: sys.executable),
+            subprocess.Popen([sys.executable, "-c", "raise SystemExit(1)"]) as process,
+        ):
+            process.wait(PATIENCE_S)
+            yield process
+
+    @unittest.skipIf(os.name == "nt", "Windows lets several programs bind a port")
+    def test_a_port_that_is_bound_but_not_listened_at_is_taken(self) -> None:
+        with socket.socket() as holder, mock.patch.object(ports, "python", lambda: sys.executable):
+            holder.bind(("127.0.0.1", 0))
+            port = holder.getsockname()[1]
+            with self.assertRaisesRegex(Problem, f"port {port} is used .* --rest-port PORT"):
+                ports.refuse_taken(port, "--rest-port")
+        ports.refuse_taken(port, "--rest-port")
+
+    def test_equal_ports_are_refused(self) -> None:
+        one, other = free_port(), free_port()
+        with self.assertRaisesRegex(Problem, "three different ports"), services.pair(one, other, other, "CAT-DOG"):
+            self.fail("it started")
 
     def test_a_model_that_is_not_there_is_refused_at_once_with_those_that_are(self) -> None:
         for options, environment in ((["--model", "NONE"], {}), ([], {"MODEL_NAME": "../launcher"})):

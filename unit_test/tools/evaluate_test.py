@@ -7,6 +7,7 @@ import tempfile
 import unicodedata
 import unittest
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from http.server import BaseHTTPRequestHandler
 from pathlib import Path
 from typing import Any, ClassVar
@@ -23,6 +24,7 @@ from tools.evaluation.photos import PhotosError
 from tools.evaluation.predictors import service as service_predictor
 from tools.evaluation.predictors.version import VersionPredictor
 from tools.model_folder import read_recipe
+from tools.quiet import quiet
 from unit_test import tiny_models
 from unit_test.tools.programs import PROJECT, answering_with
 
@@ -169,6 +171,7 @@ class ServiceTest(Scratch):
                 "there are: CAT-DOG": ["--model", "nothing"],
                 "say what to measure": [],
                 "none.csv": ["--url", url, "--index", self.folder / "none.csv"],
+                "--url localhost:43000: begin with http:// or https://": ["--url", "localhost:43000"],
                 "there is no folder": ["--url", url, "--json", self.folder / "none" / "figures.json"],
             }
             for words, arguments in cases.items():
@@ -240,6 +243,17 @@ class VersionTest(Scratch):
                 found = self.figures()
                 self.assertEqual(found["overall"]["right"], right)
                 self.assertIn("version 1:" if name == "birds/1" else "version 12:", found["model"] + ":")
+
+    def test_what_is_not_there_is_said(self) -> None:
+        self.photos()
+        nothing = self.scratch / "nothing"
+        for words, arguments in {
+            "the model 'birds' has no version 9; there are: 1": ["--model", "birds/9"],
+            f"{nothing}: no such folder": ["--model", "birds", "--neither", nothing],
+        }.items():
+            code, _, err = self.run_birds(*arguments)
+            self.assertEqual((code, err.count("\n")), (2, 1), err)
+            self.assertIn(words, err)
 
     def test_pictures_are_drawn(self) -> None:
         self.photos()
@@ -323,6 +337,20 @@ class CatDogTest(Scratch):
         self.assertEqual(predictor(photo).looks, 1)
 
 
+class QuietTest(Scratch):
+    def test_warnings_about_large_pictures_are_hidden_in_threads_too(self) -> None:
+        self.coloured("a.png", "red")
+        data = (self.folder / "a.png").read_bytes()
+        with (
+            patch.object(Image, "MAX_IMAGE_PIXELS", 1000),
+            contextlib.redirect_stderr(io.StringIO()) as err,
+            quiet(),
+            ThreadPoolExecutor(1) as pool,
+        ):
+            pixel = pool.submit(lambda: Image.open(io.BytesIO(data)).getpixel((0, 0))).result()
+        self.assertEqual((pixel, err.getvalue()), (COLOURS["red"], ""))
+
+
 class FoldersTest(Scratch):
     def test_names_are_matched_exactly_first(self) -> None:
         labels = ["Cat", "cat", "sea lion", "a-b"]
@@ -350,7 +378,7 @@ class FoldersTest(Scratch):
     def test_photos_of_other_things_are_grouped_by_folder(self) -> None:
         for name in ("people/1.png", "2.png"):
             self.coloured(name, "red")
-        found = labelled.find_others(self.folder)
+        found = labelled.find_others(self.folder).photos
         self.assertEqual(sorted(photo.source for photo in found), ["people", "photos"])
 
 

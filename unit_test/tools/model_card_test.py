@@ -54,7 +54,7 @@ def made_run(folder: Path, each: int = 60, labels: tuple[str, ...] = LABELS) -> 
         data=folder,
         seed=5,
         labels=labels,
-        notes=("a note",),
+        notes=("a note", f"a copy: {folder / '2.jpg'}"),
         broken={str(folder / "torn|1.jpg"): "It is broken."},
         recipe={},
         training=training,
@@ -107,6 +107,7 @@ class CardTest(unittest.TestCase):
         self.assertEqual([row[2] for row in confusions[1:]], ["1 of 64"] * 3)
         self.assertEqual((mistakes[1][1], mistakes[1][5]), ("0.jpg", "validation"))
         self.assertIn("torn&#124;1.jpg", card)
+        self.assertIn("- a copy: 2.jpg", card)
         self.assertNotIn(str(self.folder), card)
 
     def test_few_photos_are_told_first(self) -> None:
@@ -115,6 +116,27 @@ class CardTest(unittest.TestCase):
         self.assertIn("**Few photos.** The model learned from fewer than 50 photos of each class.", first)
         self.assertIn("This figure is rough", few)
         self.assertNotIn("Few photos", model_card.card(made_run(self.folder)))
+
+    def test_the_interval_is_that_of_the_true_rate_and_a_large_calibration_error_has_a_direction(self) -> None:
+        run = made_run(self.folder)
+        low, high = (100 * end for end in Proportion(9, 12).interval)
+        card = model_card.card(run)
+        self.assertIn(f"Of many more photos like these, probably {low:.0f} to {high:.0f} % would be right", card)
+        self.assertIn("the model is too sure: its mean confidence is 90.9 %, and 75.0 % of its answers", card)
+        powers = np.exp(np.log(run.probabilities) * 0.2)
+        careful = replace(run, probabilities=(powers / powers.sum(1, keepdims=True)).astype(np.float32))
+        self.assertIn("the model is too careful: its mean", model_card.card(careful))
+        at_75 = np.full_like(run.probabilities, 0.125)
+        at_75[np.arange(len(at_75)), run.probabilities.argmax(1)] = 0.75
+        self.assertNotIn("the model is too", model_card.card(replace(run, probabilities=at_75)))
+
+    def test_names_are_escaped_only_where_markdown_would_read_them(self) -> None:
+        for plain in ("Marks & Spencer", "AT&T", "great_tit", "a__b", "a _ b", "a __ b", "tits_", "a_, b_"):
+            self.assertEqual(markdown.text(plain), plain)
+        for name in ("&lt;", "_a_", "__init__", "_a", "_a, b_", "x _b_ c", "(_a_)"):
+            with self.subTest(name):
+                html = MarkdownIt("commonmark").renderInline(markdown.text(name))
+                self.assertEqual(unescape(html), name)
 
     def test_the_command_and_what_it_takes_to_measure_again_are_there(self) -> None:
         card = model_card.card(replace(made_run(self.folder), command="python run.py train 'a```  b' --name birds"))

@@ -5,8 +5,9 @@ from collections.abc import Iterable, Sequence
 
 from tools.evaluation.measures import Proportion
 
-# What Markdown may read as more than a character: anywhere, beside a word, and at the beginning of a line.
-_SPECIAL = re.compile(r"[\\`*\[\]~<>&|$]|(?<![^\W_])_|_(?![^\W_])|^[-+#=]|(?<=^\d)[.)]|(?<=^\d\d)[.)]")
+# What Markdown may read as more than a character: anywhere, in an entity, before a word, and at the
+# beginning of a line. No `_` after a word needs it: it ends what another one began.
+_SPECIAL = re.compile(r"[\\`*\[\]~<>|$]|&(?=#?\w+;)|(?<!\w)_++(?!\s)|^[-+#=]|(?<=^\d)[.)]|(?<=^\d\d)[.)]")
 # Entities for what HTML, tables and formulas read: a backslash does not help everywhere.
 _ENTITIES = {"<": "&lt;", ">": "&gt;", "&": "&amp;", "|": "&#124;", "$": "&#36;"}
 _MOST = 80
@@ -52,5 +53,15 @@ def interval(share: Proportion) -> str:
     return f"{100 * low:.1f} to {100 * high:.1f} %"
 
 
+def cells(share: Proportion) -> tuple[str, str]:
+    """Return a share and its interval for two cells of a table; "-" if nothing was counted."""
+    return (percent(share.value), interval(share)) if share.total else ("-", "-")
+
+
+def duration(seconds: float) -> str:
+    """Return a time in seconds or minutes."""
+    return f"{seconds:.0f} seconds" if seconds < 120 else f"{seconds / 60:.0f} minutes"
+
+
 def _escaped(match: re.Match[str]) -> str:
-    return _ENTITIES.get(match[0], f"\\{match[0]}")
+    return _ENTITIES.get(match[0]) or "".join(f"\\{character}" for character in match[0])

@@ -4,6 +4,7 @@ import contextlib
 import hashlib
 import json
 import os
+import re
 import threading
 import zlib
 from collections.abc import Callable, Iterator, Mapping, Sequence
@@ -222,10 +223,16 @@ def extract(photos: Sequence[Photo], extraction: Extraction, cache: Path, worker
     return _join(photos, chunks)
 
 
+def _without_send(reason: str) -> str:
+    """Return a message of the service without the sentences that ask its client to send another file."""
+    kept = [part for part in re.split(r"(?<=\.) ", reason) if not re.search(r"\bsend\b", part, re.IGNORECASE)]
+    return " ".join(kept) or reason
+
+
 def _join(photos: Sequence[Photo], chunks: Sequence[_Chunk]) -> Features:
     reasons = [reason for chunk in chunks for reason in chunk.reasons]
     kept = [photo for photo, reason in zip(photos, reasons, strict=True) if not reason]
-    broken = {str(photo.path): reason for photo, reason in zip(photos, reasons, strict=True) if reason}
+    broken = {str(photo.path): _without_send(why) for photo, why in zip(photos, reasons, strict=True) if why}
     full = [chunk for chunk in chunks if chunk.values.size] or [_no_photos([])]
     return Features(
         kept,

@@ -20,7 +20,7 @@ from tools.training.cats_and_dogs import animals
 from tools.training.cats_and_dogs.heads import Chosen, Examples, choose_head, hits, mean_accuracy
 from tools.training.export import ATTENTION_NAME, DOMAIN_NAME, OUTPUT_NAME, Scaling, write_saved_model
 from tools.training.run import TrainError
-from tools.training.version import version_folder
+from tools.training.version import check_labels, new_version
 
 # In the order of the model's outputs. The folders have these names in any case.
 LABELS = ("CAT", "DOG")
@@ -113,7 +113,8 @@ def show(title: str, shares: Mapping[str, Proportion]) -> None:
 def train(options: argparse.Namespace) -> Path:
     """Train and return the version folder. Raises the errors that `train.main` reports."""
     config = read_config(options.config)
-    target = version_folder(options.models, options.name, options.version)
+    target = new_version(options)
+    check_labels(target, LABELS, options.replace_labels)
     training, validation, backbone = read_examples(options, config)
     chosen = choose_head(training, options.source_exponent, options.penalty)
     if chosen.left_out:

@@ -1,6 +1,7 @@
 """Finds the classes and their photos in a folder as people make it: one folder per class, or train/ and val/."""
 
 import os
+import stat
 import unicodedata
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
@@ -70,6 +71,11 @@ def named(names: Sequence[str]) -> str:
     return f"{shown} and {len(names) - _MOST_NAMED} more" if len(names) > _MOST_NAMED else shown
 
 
+def counted(number: int, noun: str) -> str:
+    """Return for example `1 photo is` or `2 photos are`."""
+    return f"1 {noun} is" if number == 1 else f"{number} {noun}s are"
+
+
 def name_key(name: str) -> str:
     """Return the same key for names that systems or people treat as equal."""
     return unicodedata.normalize("NFC", name).strip().casefold()
@@ -108,12 +114,13 @@ def _read_classes(folder: Path) -> tuple[tuple[str, ...], list[Photo], list[str]
         if name_key(label) == name_key(next_label):
             raise TrainError(f"{folder} has two folders for one class: {label!r} and {next_label!r}. Rename one")
     photos, notes, empty, others = [], [], [], 0
+    special: list[str] = []
     for number, (path, label) in enumerate(zip(folders, labels, strict=True)):
-        files = sorted(files_in(path))
-        chosen = [file for file in files if is_photo(file)]
-        photos += [Photo(Path(file), number, UNKNOWN_SOURCE) for file in chosen]
-        others += len(files) - len(chosen)
-        if not chosen:
+        files = files_of(path)
+        photos += [Photo(Path(file), number, UNKNOWN_SOURCE) for file in files.photos]
+        others += files.others
+        special += files.special
+        if not files.photos:
             empty.append(label)
         elif within := [inner.name for inner in folders_in(path)]:
             notes.append(f"folders within {label!r} belong to this class: {named(within)}")
@@ -122,10 +129,10 @@ def _read_classes(folder: Path) -> tuple[tuple[str, ...], list[Photo], list[str]
     beside = [file for file in folder.iterdir() if not _is_foreign(file.name) and file.is_file()]
     loose = sum(is_photo(str(file)) for file in beside)
     if loose:
-        notes.append(f"{loose} photos directly in {folder} are not used: they are in no class")
+        notes.append(f"{counted(loose, 'photo')} directly in {folder}, in no class, and not used")
     if others:
-        notes.append(f"{others} files that are no photos are not used")
-    return labels, photos, notes
+        notes.append(f"{counted(others, 'file')} no photo{'s' * (others > 1)}, and not used")
+    return labels, photos, [*notes, *note_of_special(special)]
 
 
 def _too_few(folder: Path, folders: Sequence[Path]) -> str:
@@ -148,6 +155,42 @@ def _label(path: Path) -> str:
     if not label or label.splitlines() != [label] or not label.isprintable():
         raise TrainError(f"the name of the folder {str(path)!r} can't be a label: rename it")
     return label
+
+
+@dataclass(frozen=True)
+class Files:
+    """The files of a class, sorted: the paths of photos, the number of others, and the paths of what is no file."""
+
+    photos: list[str]
+    others: int
+    special: list[str]
+
+
+def files_of(folder: Path) -> Files:
+    """Return the files in `folder` and the folders within. Reading a named pipe or a device might never end."""
+    photos, others, special = [], 0, []
+    for file in sorted(files_in(folder)):
+        if _is_special(file):
+            special.append(file)
+        elif is_photo(file):
+            photos.append(file)
+        else:
+            others += 1
+    return Files(photos, others, special)
+
+
+def note_of_special(files: Sequence[str]) -> list[str]:
+    """Return the note for the user about `Files.special`, if there are any."""
+    return [f"left out, as only regular files are read: {named(files)}"] if files else []
+
+
+def _is_special(file: str) -> bool:
+    try:
+        mode = os.stat(file).st_mode
+    except OSError:
+        # Reading it gives the reason.
+        return False
+    return not (stat.S_ISREG(mode) or stat.S_ISDIR(mode))
 
 
 def files_in(folder: Path) -> Iterator[str]:

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tools.evaluation.photos import Photo
 from tools.training.backbone.features import Features, Values
-from tools.training.dataset.folders import named
+from tools.training.dataset.folders import counted, named
 from tools.training.dataset.near_duplicates import near_duplicates
 from tools.training.run import Numbers, Part, TrainError
 
@@ -25,11 +25,12 @@ Flags = NDArray[np.bool_]
 
 @dataclass(frozen=True)
 class Split:
-    """The two parts, and sentences for the user about what was left out."""
+    """The two parts, and sentences for the user: what was left out, and which classes have few photos."""
 
     training: Part
     validation: Part
     notes: list[str]
+    few: list[str]
 
 
 def split(labels: Sequence[str], found: Features, share: float, seed: int) -> Split:
@@ -44,7 +45,7 @@ def split(labels: Sequence[str], found: Features, share: float, seed: int) -> Sp
     photos = [photo for photo, keep in zip(found.photos, kept, strict=True) if keep]
     values, digests = found.values[kept], found.digests[kept]
     classes = np.array([photo.label for photo in photos], np.int64)
-    _check(labels, classes, FEWEST_PHOTOS, "photos that can be read and are no copies")
+    _check(labels, classes, FEWEST_PHOTOS, "photos that can be read and are no copies", notes)
     groups = near_duplicates(values, found.sketches[kept])
     notes += _alike(labels, photos, groups)
     order = _scrambled(digests, seed)
@@ -58,7 +59,7 @@ def split(labels: Sequence[str], found: Features, share: float, seed: int) -> Sp
         groups = np.arange(len(photos))
         held = _choose(classes, groups, order, share)
     training, validation = (_part(photos, values, groups, chosen) for chosen in (~held, held))
-    return Split(training, validation, [*notes, *_few(labels, training.classes)])
+    return Split(training, validation, notes, _few(labels, training.classes))
 
 
 def given(labels: Sequence[str], training: Features, validation: Features) -> Split:
@@ -70,7 +71,7 @@ def given(labels: Sequence[str], training: Features, validation: Features) -> Sp
     kept, notes = _without_copies(labels, training)
     copied = kept & np.isin(training.digests, validation.digests)
     if copied.any():
-        notes.append(f"{copied.sum()} photos are in training and in validation: left out of training")
+        notes.append(f"{counted(int(copied.sum()), 'photo')} in training and in validation: left out of training")
     kept &= ~copied
     photos = [photo for photo, keep in zip(training.photos, kept, strict=True) if keep]
     values = training.values[kept]
@@ -86,14 +87,11 @@ def given(labels: Sequence[str], training: Features, validation: Features) -> Sp
             "too good"
         )
     every = np.ones(count, bool)
-    parts = Split(
-        _part(photos, values, groups[:count], every),
-        _part(validation.photos, validation.values, groups[count:], np.ones(len(both), bool)),
-        [],
-    )
-    _check(labels, parts.training.classes, FEWEST_PHOTOS - FEWEST_VALIDATION, "photos for training")
-    _check(labels, parts.validation.classes, FEWEST_VALIDATION, "photos for validation")
-    return Split(parts.training, parts.validation, [*notes, *_few(labels, parts.training.classes)])
+    learned = _part(photos, values, groups[:count], every)
+    held = _part(validation.photos, validation.values, groups[count:], np.ones(len(both), bool))
+    _check(labels, learned.classes, FEWEST_PHOTOS - FEWEST_VALIDATION, "photos for training", notes)
+    _check(labels, held.classes, FEWEST_VALIDATION, "photos for validation", [])
+    return Split(learned, held, notes, _few(labels, learned.classes))
 
 
 def _part(photos: Sequence[Photo], values: Values, groups: Numbers, chosen: Flags) -> Part:
@@ -106,7 +104,8 @@ def _without_copies(labels: Sequence[str], found: Features) -> tuple[Flags, list
     by_digest: defaultdict[int, list[int]] = defaultdict(list)
     for number, digest in enumerate(found.digests.tolist()):
         by_digest[digest].append(number)
-    copies, notes = 0, []
+    copies: list[str] = []
+    notes = []
     for numbers in by_digest.values():
         if len(numbers) == 1:
             continue
@@ -120,9 +119,10 @@ def _without_copies(labels: Sequence[str], found: Features) -> tuple[Flags, list
             )
         else:
             kept[numbers[1:]] = False
-            copies += len(numbers) - 1
+            copies += [str(photo.path) for photo in same[1:]]
     if copies:
-        notes.append(f"{copies} copies of other photos of their class are left out")
+        verb = "copy of another photo of its" if len(copies) == 1 else "copies of other photos of their"
+        notes.append(f"{len(copies)} {verb} class left out: {named(copies)}")
     return kept, notes
 
 
@@ -171,12 +171,16 @@ def _badly_split(classes: Numbers, held: Flags) -> list[int]:
     return np.flatnonzero((training < FEWEST_TRAINING) | (validation < FEWEST_VALIDATION)).tolist()
 
 
-def _check(labels: Sequence[str], classes: Numbers, fewest: int, what: str) -> None:
+def _check(labels: Sequence[str], classes: Numbers, fewest: int, what: str, notes: Sequence[str]) -> None:
+    """Raise TrainError if a class has too few photos. It tells of `notes` what was left out, these classes first."""
     counts = np.bincount(classes, minlength=len(labels))
     short = [f"{label!r} has {count}" for label, count in zip(labels, counts, strict=True) if count < fewest]
     if short:
         shown = ", ".join(short[:5]) + (f" and {len(short) - 5} more" if len(short) > 5 else "")
-        raise TrainError(f"each class needs at least {fewest} {what}: {shown}")
+        few = [repr(label) for label, count in zip(labels, counts, strict=True) if count < fewest]
+        first = sorted(notes, key=lambda note: not any(label in note for label in few))
+        more = [f"and {len(first) - 5} more like these"] if len(first) > 5 else []
+        raise TrainError("; ".join([f"each class needs at least {fewest} {what}: {shown}", *first[:5], *more]))
 
 
 def _few(labels: Sequence[str], classes: Numbers) -> list[str]:

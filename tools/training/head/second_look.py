@@ -48,11 +48,13 @@ class Trial:
 
     def __str__(self) -> str:
         if self.looked < FEWEST:
-            return f"a second look was not tried: only {self.looked} of {self.photos} photos are unsure"
+            unsure = f"{self.looked} of {self.photos} photos {'is' if self.looked == 1 else 'are'} unsure"
+            return f"{unsure}, fewer than {FEWEST}: a second look was not tried"
+        moves = "falls" if self.gain >= 0 else "rises"
         helps = "helps" if self.settings else "is not proven to help, so none is taken"
         return (
             f"a second look at {self.looked} of {self.photos} photos mends {self.mended} and spoils {self.spoiled}; "
-            f"the log loss falls by {self.gain:.3f}, standard error {self.error:.3f}: it {helps}"
+            f"the log loss {moves} by {abs(self.gain):.3f}, standard error {self.error:.3f}: it {helps}"
         )
 
 

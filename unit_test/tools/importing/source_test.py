@@ -2,6 +2,7 @@
 
 import contextlib
 import io
+import os
 import stat
 import sys
 import tempfile
@@ -75,6 +76,11 @@ class SourceTest(FolderTest):
         self.assertIn("no model", self.refusal(self.folder / "empty"))
         self.file("torch/model.pth")
         self.assertIn("torch.onnx.export", self.refusal(self.folder / "torch"))
+
+    @unittest.skipUnless(hasattr(os, "mkfifo"), "Windows has no named pipes in folders")
+    def test_a_pipe_is_refused_and_not_read(self) -> None:
+        os.mkfifo(self.folder / "model.onnx")
+        self.assertIn("no regular file", self.refusal(self.folder / "model.onnx"))
 
     def test_a_zip_with_a_file_outside_of_its_folder_is_refused(self) -> None:
         scratch = self.folder / "scratch"

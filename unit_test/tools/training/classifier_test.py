@@ -102,11 +102,11 @@ class ClassifierTest(TrainCase):
         np.testing.assert_allclose(run.probabilities.sum(1), 1, atol=1e-5)
         self.assertEqual([Path(name).name for name in run.broken], ["torn.jpg"])
         self.assertEqual(run.version, 1)
-        self.assertIn("1 photos can't be read", err)
+        self.assertIn("1 photo is not readable, and left out", err)
         self.assertIn("torn.jpg", err)
         self.assertIn("fewer than 50 photos for training", err)
         self.assertRegex(out, r"on 12 photos for validation +100.00%")
-        self.assertIn("run.py serve --model birds", out)
+        self.assertNotIn("run.py serve", out)  # it knows only the models of the project
         self.assertIn("60 of 60 photos", err.replace("61 of 61", "60 of 60"))
 
     def test_next_run_computes_only_new_photos_and_gives_the_same_numbers(self) -> None:
@@ -191,7 +191,7 @@ class RefusedTest(TrainCase):
             path.write_bytes(b"no picture")
         status, _, err = self.train()
         self.one_line(status, err, "'a' has 0")
-        self.assertIn("20 photos can't be read", err)
+        self.assertIn("20 photos are not readable", err)
 
     def test_a_full_disk_is_said_and_the_next_run_continues(self) -> None:
         full = OSError(28, os.strerror(28))
@@ -216,6 +216,49 @@ class RefusedTest(TrainCase):
         status, _, err = self.train("--version", 3)
         self.assertIn("exists already", err)
         self.assertEqual(self.looked_at, 0)
+
+    def test_other_labels_under_the_same_name_are_refused_before_photos_are_read(self) -> None:
+        extra = self.models / "birds" / "3" / "assets.extra"
+        extra.mkdir(parents=True)
+        (extra / "labels.txt").write_text("CAT\nDOG\n", "utf-8")
+        status, _, err = self.train()
+        self.assertEqual(status, 2)
+        (line,) = err.splitlines()
+        for words in ("has the labels 'CAT', 'DOG', yours are 'a', 'b c'", "another --name", "--replace-labels"):
+            self.assertIn(words, line)
+        self.assertEqual(self.looked_at, 0)
+        for more in (["--replace-labels"], ["--version", 2]):
+            status, _, err = self.train(*more)
+            self.assertEqual(status, 0, err)
+        (self.models / "birds" / "4" / "assets.extra").mkdir()
+        (self.models / "birds" / "4" / "assets.extra" / "labels.txt").write_text("d\u00e9\nb c\na\n", "utf-8")
+        self.assertEqual(self.train()[0], 0)
+
+    def test_folders_that_cant_be_written_are_said_before_photos_are_read(self) -> None:
+        file = self.folder / "file"
+        file.write_text("no folder")
+        for option in ("--models", "--cache"):
+            status, _, err = self.train(option, file / "within")
+            self.one_line(status, err, f"can't write in {file / 'within'}", f"choose another folder with {option}")
+            self.assertEqual(self.looked_at, 0)
+        self.assertEqual({path.name for path in self.folder.iterdir()}, {"photos", "file"})
+
+    def test_options_that_would_have_no_effect_are_refused(self) -> None:
+        options = {"--penalty": [1], "--views": [2], "--calibrate": [], "--source-exponent": [1], "--index": ["x"]}
+        for option, values in options.items():
+            with self.subTest(option), self.assertRaises(SystemExit), contextlib.redirect_stderr(io.StringIO()) as err:
+                train.main(["photos", "--name", "birds", option, *map(str, values)])
+            self.assertIn(f"{option} needs --cats-and-dogs", err.getvalue())
+        with self.assertRaises(SystemExit), contextlib.redirect_stderr(io.StringIO()) as err:
+            train.main(["photos", "--name", "birds", "--cats-and-dogs", "--validation-share", "0.2"])
+        self.assertIn("--validation-share has no effect with --cats-and-dogs", err.getvalue())
+        plain, animals = (train.parse(["photos", "--name", "birds", *more]) for more in ([], ["--cats-and-dogs"]))
+        self.assertEqual((plain.penalty, plain.validation_share, animals.views), ([0.3], 0.2, 2))
+
+    def test_reasons_do_not_ask_for_another_photo(self) -> None:
+        (self.photos / "a" / "torn.jpg").write_bytes((self.photos / "a" / "photo 0.png").read_bytes()[:-200])
+        self.assertEqual(self.train()[0], 0)
+        self.assertEqual([*self.runs[0].broken.values()], ["The picture is truncated or broken."])
 
     def test_mistake_of_the_program_shows_its_traceback(self) -> None:
         with mock.patch.object(classifier, "find_dataset", side_effect=ZeroDivisionError):

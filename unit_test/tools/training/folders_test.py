@@ -8,6 +8,9 @@ import unicodedata
 import unittest
 from pathlib import Path
 
+from tools.evaluation.labelled import find_labelled, find_others
+from tools.importing.network import ImportProblem
+from tools.importing.photos import read_photo
 from tools.training.dataset import folders
 from tools.training.run import TrainError
 
@@ -58,7 +61,7 @@ class FindTest(FoldersCase):
         self.write("b/1.heic")
         found = folders.find_dataset(self.folder)
         self.assertEqual([photo.path.name for photo in found.photos], ["1.JPG", "2", "3.dat", "1.heic"])
-        self.assertEqual(found.notes, ["2 files that are no photos are not used"])
+        self.assertEqual(found.notes, ["2 files are no photos, and not used"])
 
     def test_folders_within_a_class_belong_to_it_and_those_of_programs_are_ignored(self) -> None:
         self.write("birds/wren/1.jpg")
@@ -71,7 +74,7 @@ class FindTest(FoldersCase):
         self.assertEqual(found.labels, ("birds", "cars"))
         self.assertEqual(len(found.photos), 3)
         self.assertIn("folders within 'birds' belong to this class: 'robin', 'wren'", found.notes)
-        self.assertTrue(any("1 photos directly in" in note for note in found.notes), found.notes)
+        self.assertTrue(any("1 photo is directly in" in note for note in found.notes), found.notes)
 
     def test_train_and_val_are_used_where_both_are_there(self) -> None:
         for name in ("val", "Validation", "valid"):
@@ -95,6 +98,27 @@ class FindTest(FoldersCase):
         (self.folder / "a").mkdir()
         (self.folder / "a" / "gone.jpg").symlink_to(self.folder / "nothing.jpg")
         self.assertEqual(len(folders.find_dataset(self.folder).photos), 2)
+
+    @unittest.skipUnless(hasattr(os, "mkfifo"), "Windows has no named pipes in folders")
+    def test_pipes_and_devices_are_named_and_never_read(self) -> None:
+        for name in ("a", "b"):
+            self.write(f"{name}/1.jpg")
+        pipes = [self.folder / "a" / name for name in ("pipe.jpg", "pipe")]
+        for pipe in pipes:
+            os.mkfifo(pipe)
+        (self.folder / "a" / "device.png").symlink_to(os.devnull)
+        found = folders.find_dataset(self.folder)
+        self.assertEqual(len(found.photos), 2)
+        (note,) = found.notes
+        self.assertTrue(note.startswith("left out, as only regular files are read: "), note)
+        for path in (*pipes, self.folder / "a" / "device.png"):
+            self.assertIn(repr(str(path)), note)
+        measured = find_labelled(self.folder, ["a", "b"])
+        self.assertEqual((len(measured.photos), measured.notes), (2, [note]))
+        others = find_others(self.folder)
+        self.assertEqual((len(others.photos), others.notes), (2, [note]))
+        with self.assertRaisesRegex(ImportProblem, "no regular file"):
+            read_photo(pipes[0])
 
 
 class RefusedTest(FoldersCase):

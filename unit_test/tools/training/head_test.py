@@ -204,6 +204,14 @@ class SecondLookTest(unittest.TestCase):
                 found = self.judged(share)
                 self.assertIsNone(found.settings)
                 self.assertIn("not proven", str(found))
+                self.assertIn(
+                    f"the log loss {'rises' if found.gain < 0 else 'falls'} by {abs(found.gain):.3f}", str(found)
+                )
+        self.assertLess(found.gain, 0)
+
+    def test_unsure_photos_are_counted_where_it_is_not_tried(self) -> None:
+        trial = second_look.Trial(24, 0, 0, 0, 0.0, 0.0, None)
+        self.assertEqual(str(trial), "0 of 24 photos are unsure, fewer than 8: a second look was not tried")
 
 
 if __name__ == "__main__":

@@ -83,7 +83,9 @@ class SplitTest(unittest.TestCase):
         kept = names(result.training) | names(result.validation)
         self.assertEqual(len(kept), 76)
         self.assertIn("0/0.jpg", kept)
-        self.assertIn("2 copies of other photos of their class are left out", result.notes)
+        (copies,) = [note for note in result.notes if "copies" in note]
+        self.assertTrue(copies.startswith("2 copies of other photos of their class left out: "), copies)
+        self.assertIn(str(Path("0/2.jpg")), copies)
         (both,) = [note for note in result.notes if "the same photo" in note]
         for words in ("'wren', 'robin'", str(Path("0/3.jpg")), str(Path("1/50.jpg"))):
             self.assertIn(words, both)
@@ -96,6 +98,16 @@ class SplitTest(unittest.TestCase):
         with self.assertRaisesRegex(TrainError, "at least 10 photos.*'robin' has 9"):
             split.split(LABELS, made((40, 9)), 0.2, 0)
 
+    def test_photos_in_two_classes_are_named_where_they_are_why_there_are_too_few(self) -> None:
+        found = copied(made((40, 11)), {40: 3, 41: 4, 2: 1}, exactly=True)
+        with self.assertRaises(TrainError) as caught:
+            split.split(LABELS, found, 0.2, 0)
+        said = str(caught.exception)
+        self.assertIn("'robin' has 9; the same photo is in 'wren', 'robin', and left out: ", said)
+        for name in ("0/3.jpg", "1/40.jpg", "0/4.jpg", "1/41.jpg"):
+            self.assertIn(str(Path(name)), said)
+        self.assertIn("1 copy of another photo of its class left out", said)
+
     def test_photos_of_a_fixed_camera_are_all_alike_and_split_with_a_word_about_it(self) -> None:
         same = copied(made((40, 20)), {number: 40 for number in range(41, 60)}, exactly=False)
         result = split.split(LABELS, same, 0.2, 0)
@@ -107,7 +119,7 @@ class SplitTest(unittest.TestCase):
     def test_ten_photos_are_enough_with_a_word_on_how_far_to_trust_them(self) -> None:
         result = split.split(LABELS, made((10, 100)), 0.2, 0)
         self.assertEqual(Counter(result.validation.classes.tolist()), {0: 2, 1: 20})
-        self.assertTrue(any("'wren' has fewer than 50 photos" in note for note in result.notes), result.notes)
+        self.assertTrue(any("'wren' has fewer than 50 photos" in note for note in result.few), result.few)
 
 
 class GivenSplitTest(unittest.TestCase):
@@ -123,7 +135,7 @@ class GivenSplitTest(unittest.TestCase):
 
         result = split.given(LABELS, part(~odd), part(odd))
         self.assertEqual((len(result.training.photos), len(result.validation.photos)), (39, 40))
-        self.assertIn("1 photos are in training and in validation: left out of training", result.notes)
+        self.assertIn("1 photo is in training and in validation: left out of training", result.notes)
         self.assertTrue(any(note.startswith("1 of 40 validation photos are near-dup") for note in result.notes))
 
 
