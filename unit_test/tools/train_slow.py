@@ -65,7 +65,7 @@ class WholeTrainTest(train_test.FolderCase):
         places = ("--models", self.model.parent, "--cache", self.cache)
         done = run_tool("training.train", photos, "--name", "COLOURS", *places)
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("run.py serve --model COLOURS", done.stdout)
+        self.assertIn(f"written to {self.model.parent / 'COLOURS' / '1'}", done.stdout)
         folder = self.model.parent / "COLOURS" / "1"
         recipe = model_folder.read_recipe(folder)
         self.assertEqual(recipe.labels, ("a", "b c", "d\u00e9"))
