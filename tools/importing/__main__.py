@@ -139,7 +139,9 @@ def _print(report: Report) -> None:
         print(
             '\nThe assumptions may be wrong. To check them, give two or three photos: --photo P --says "LABEL PERCENT"'
         )
-    print(f"\nNext: python run.py serve --model {report.name}")
+    # `serve` knows only the models of the project.
+    if report.target.resolve().is_relative_to(PROJECT / "prev_trained_models"):
+        print(f"\nNext: python run.py serve --model {report.name}")
 
 
 def _positive(text: str) -> int:

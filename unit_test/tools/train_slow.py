@@ -3,7 +3,7 @@
 import unittest
 
 from tools import model_folder, service
-from tools.evaluation import predictors
+from tools.evaluation.predictors.version import VersionPredictor
 from unit_test.tools import train_test
 from unit_test.tools.programs import run_tool
 from unit_test.tools.train_test import write_data
@@ -65,26 +65,24 @@ class WholeTrainTest(train_test.FolderCase):
         places = ("--models", self.model.parent, "--cache", self.cache)
         done = run_tool("training.train", photos, "--name", "COLOURS", *places)
         self.assertEqual(done.returncode, 0, done.stderr)
-        self.assertIn("run.py serve --model COLOURS", done.stdout)
+        self.assertIn(f"written to {self.model.parent / 'COLOURS' / '1'}", done.stdout)
         folder = self.model.parent / "COLOURS" / "1"
         recipe = model_folder.read_recipe(folder)
         self.assertEqual(recipe.labels, ("a", "b c", "d\u00e9"))
         self.assertEqual(len(recipe.golden), 3)
         self.assertEqual(recipe.preprocessor_config.domain_threshold, 0.5)
-        config = service.Config(service.read_config(None).service, recipe.preprocessor_config)
-        predict = predictors.ModelPredictor(folder, config, 3)
+        predictor = VersionPredictor(folder)
         for golden in recipe.golden:
-            found = predict.look(golden.photo)
+            found = predictor.look(golden.photo)
             for label, expected in golden.probabilities.items():
-                number = recipe.labels.index(label)
-                self.assertAlmostEqual(found.probabilities[str(number)], expected, delta=1e-3)
+                self.assertAlmostEqual(found.probabilities[label], expected, delta=1e-3)
             assert found.attention is not None and found.domain_score is not None
             self.assertEqual(found.attention.shape, (8, 8))
             self.assertGreaterEqual(found.domain_score, 0.5)
         wrong = [
             path
             for path in sorted(photos.rglob("*.png"))
-            if recipe.labels[int(predict(path.read_bytes()).probabilities.argmax())] != path.parent.name
+            if recipe.labels[int(predictor.predict(path.read_bytes()).probabilities.argmax())] != path.parent.name
         ]
         self.assertLessEqual(len(wrong), 4, wrong)
 

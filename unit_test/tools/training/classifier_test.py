@@ -95,7 +95,7 @@ class ClassifierTest(TrainCase):
         (self.photos / "a" / "torn.jpg").write_bytes(b"\xff\xd8 and then nothing")
         status, out, err = self.train()
         self.assertEqual(status, 0, err)
-        (run,) = self.runs
+        run = self.runs[0]
         self.assertEqual(run.labels, ("a", "b c", "d\u00e9"))
         self.assertEqual((len(run.training.photos), len(run.validation.photos)), (48, 12))
         self.assertEqual((run.accuracy.value, run.held_out_accuracy.total), (1.0, 48))
@@ -106,7 +106,11 @@ class ClassifierTest(TrainCase):
         self.assertIn("torn.jpg", err)
         self.assertIn("fewer than 50 photos for training", err)
         self.assertRegex(out, r"on 12 photos for validation +100.00%")
-        self.assertNotIn("run.py serve", out)  # it knows only the models of the project
+        # It knows only the models of the project.
+        self.assertNotIn("run.py serve", out)
+        with mock.patch.object(classifier, "PROJECT", self.folder):
+            _, out, _ = self.train("--models", self.folder / "prev_trained_models")
+        self.assertIn("Next: python run.py serve --model birds", out)
         self.assertIn("60 of 60 photos", err.replace("61 of 61", "60 of 60"))
 
     def test_next_run_computes_only_new_photos_and_gives_the_same_numbers(self) -> None:

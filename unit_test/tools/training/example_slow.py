@@ -59,7 +59,7 @@ class ExampleTest(unittest.TestCase):
     def test_photos_become_a_model_that_is_measured(self) -> None:
         told = self.run_example("train", "--cache", "cache")
         version = self.folder / "models" / "birds" / "1"
-        self.assertIn("Next: python run.py serve --model birds", told)
+        self.assertIn(f"written to {Path('models', 'birds', '1')}", told)
         card = (version / "MODEL_CARD.md").read_text("utf-8")
         self.assertRegex(card, "python run.py train photos/? --name birds")
         self.assertIn("**Few photos.**", card)
