@@ -69,6 +69,19 @@ class IrTest(unittest.TestCase):
         answer = engines["serving_default"].run({"image": numbers}, ["answer"])["answer"]
         np.testing.assert_array_equal(answer, numbers * 2)
 
+    def test_a_signature_of_constants_needs_no_network(self) -> None:
+        """Such as the recipe of a version."""
+        message = saved_model.read_message(self.version)
+        (meta_graph,) = message.meta_graphs
+        node = meta_graph.graph_def.node.add(name="text", op="Const")
+        node.attr["dtype"].type = node.attr["value"].tensor.dtype = types_pb2.DT_STRING
+        node.attr["value"].tensor.string_val.append(b"a")
+        told = meta_graph.signature_def["about"].outputs["text"]
+        told.name, told.dtype = "text:0", types_pb2.DT_STRING
+        (self.version / "saved_model.pb").write_bytes(message.SerializeToString())
+        engines = factory.load_engines(self.read(), THREADS, {"serving_default", "about"})
+        self.assertEqual(engines["about"].run({}, ["text"])["text"].tolist(), b"a")
+
     def test_the_model_server_serves_it(self) -> None:
         with processes.model_server(self.version.parent, "m", "--refuse_unsafe_operations") as server:
             body = json.dumps({"instances": [[1, 2, 3]]}).encode()

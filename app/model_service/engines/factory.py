@@ -45,11 +45,14 @@ def load_engines(model: SavedModel, threads: Threads, at_load: Container[str]) -
             load = openvino_engine.load if signature.name in at_load or model.is_tflite else LazyEngine
             engines[signature.name] = AnyShapeEngine(load(model, signature, threads), signature, later)
         except openvino_engine.Unsupported as exc:
-            if ir_of(model.folder) is not None or model.is_tflite:
-                raise StartError(f"{model.folder}: OpenVINO can't compute its own network: {exc}") from exc
+            own = StartError(f"{model.folder}: OpenVINO can't compute its own network: {exc}")
+            if model.is_tflite:
+                raise own from exc
             try:
                 engines[signature.name] = constants.load(model, signature)
             except constants.NoConstant:
+                if ir_of(model.folder) is not None:
+                    raise own from exc
                 logger.warning("%s: %s; TensorFlow serves it instead", signature.name, exc)
                 opened = _opened(session, model, f"{signature.name}: {exc}")
                 engines[signature.name] = TensorFlowEngine(opened, signature, threads.callers)

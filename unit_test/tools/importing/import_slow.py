@@ -118,7 +118,7 @@ class ImportTest(unittest.TestCase):
             with self.subTest(name):
                 found = "gives the known answers" in result["out"] or "preprocessor_config.json" in result["out"]
                 self.assertTrue(found or "assumed:            --resize" in result["out"], result["out"])
-                self.assertIn(f"python run.py serve --model {name}", result["out"])
+                self.assertIn(str(Path("models", name, "1")), result["out"])
         for name in ("teachable_tflite", "onnx_logits"):
             self.assertIn("needs the embedded model server", self.results[name]["out"])
         self.assertIn("it computes in 8 bits", self.results["teachable_8bit"]["out"])
