@@ -311,7 +311,7 @@ CASES: dict[Callable[[Model], None], Callable[[Any], None] | None] = {
 
 
 def two_graphs(folder: Path) -> None:
-    """The first graph has the tags {serve}. Some loaders take it instead of the second one, with the tags [serve]."""
+    """The first graph has the tag twice. Loaders that compare sets of tags take it, and not the second one."""
     shutil.copytree(FOLDER / "harmless", folder.parent)
     hostile = read_message(FOLDER / "writes_at_the_load" / "1").meta_graphs[0]
     hostile.meta_info_def.tags.append("serve")
