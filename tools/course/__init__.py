@@ -1,1 +1,1 @@
-"""The course in docs/course: its code blocks, its pictures, and a program that follows it."""
+"""The course: writes its code blocks into the chapters, draws its diagrams, and does what the chapters say."""
