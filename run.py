@@ -156,7 +156,9 @@ def e2e(options: argparse.Namespace) -> int:
     """Run the slow tests, and those of the containers; or, with --kubernetes, the events on a cluster."""
     set_up(ALL, "e2e")
     if options.kubernetes:
-        return subprocess.call([python(), "-m", "tools.kubernetes_events"], cwd=ROOT)
+        failed = subprocess.call([python(), "-m", "tools.kubernetes_events"], cwd=ROOT)
+        chapter = ["-m", "tools.course.follow", "pt", "--chapters", "9", "--here"]
+        return failed | subprocess.call([python(), *chapter], cwd=ROOT)
     print(system_packages.report(), end="", flush=True)
     failed = run_tests(["*_slow.py"])
     compose = compose_command()

@@ -1,7 +1,9 @@
 """Does what the chapters of the course say, by copy and paste, in real terminals.
 
-    python -m tools.course.follow pt                     chapters 1 to 8, from an empty folder
+    python -m tools.course.follow pt                     all but chapter 9, from an empty folder
     python -m tools.course.follow pt --chapters 5 --here a part of it, in this folder and its .venv
+
+Chapter 9 deploys to the cluster that kubectl reaches. Ask for it: --chapters 9 --here.
 
 From an empty folder it clones the present state of this folder and installs all packages. It needs the ports 7998,
 7999, 8500 and 8501. With --here it changes files, as the chapters say. It stops at the first block that does not do
@@ -33,7 +35,7 @@ PORTS = (7998, 7999, 8500, 8501)
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("language", choices=LANGUAGES)
-    parser.add_argument("--chapters", type=_numbers, default="1-8", help="one, or the first and the last, e.g. 3-5")
+    parser.add_argument("--chapters", type=_numbers, default="1-8,10", help="e.g. 5, or 3-6,8; default: 1-8,10")
     parser.add_argument("--here", action="store_true", help="in this folder, without chapter 1; changes files")
     options = parser.parse_args()
     if not options.here and options.chapters[0] != 1:
@@ -59,11 +61,11 @@ def main() -> int:
     return 0
 
 
-def _numbers(text: str) -> range:
-    first, _, last = text.partition("-")
-    numbers = range(int(first), int(last or first) + 1)
-    if not numbers:
-        raise argparse.ArgumentTypeError("the last chapter comes before the first")
+def _numbers(text: str) -> list[int]:
+    ends = [part.partition("-") for part in text.split(",")]
+    numbers = [number for first, _, last in ends for number in range(int(first), int(last or first) + 1)]
+    if numbers != sorted(set(numbers)) or not numbers:
+        raise argparse.ArgumentTypeError("not in order")
     return numbers
 
 
