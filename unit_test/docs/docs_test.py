@@ -39,7 +39,7 @@ INNER_PROGRAMS = {
 # Options of argparse and of Docker Compose.
 FOREIGN_OPTIONS = {"--help", "--scale"}
 # Routes that are not part of the API's description.
-UNDESCRIBED = {"GET /", "GET /metrics", "GET /docs", "GET /openapi.json"}
+UNDESCRIBED = {"GET /", "GET /metrics", "GET /docs", "GET /openapi.json", "GET /course"}
 
 
 def section(page: str, heading: str) -> str:

@@ -327,8 +327,6 @@ class RenderingTest(unittest.TestCase):
 
 class RealCourseTest(CourseTest):
     def test_every_page_is_served_and_every_link_within_it_works(self) -> None:
-        if not site.FOLDER.is_dir():
-            self.skipTest("this copy of the project has no course")
         self.serve(site.FOLDER)
         pages = {f"/course/{file.relative_to(site.FOLDER).as_posix()}" for file in site.FOLDER.glob("*/*.md")}
         self.assertLessEqual({"/course/pt/README.md", "/course/en/README.md"}, pages)
