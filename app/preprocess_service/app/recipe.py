@@ -97,8 +97,8 @@ class SecondLook(_Frozen):
     )
     min_domain_score: Probability = Field(
         default=0.0,
-        description="No second look is taken if the domain score of the first one is lower. Without a domain score it "
-        "has no effect.",
+        description="No second look is taken if the `domain_score` of the first one is lower. Without `domain_score` "
+        "it has no effect.",
     )
     attention_threshold: float = Field(
         default=0.5,

@@ -176,7 +176,7 @@ PORTUGUESE = {
     "uma foto pela segunda vez, onde, e como as duas olhadas se tornam uma resposta.",
     "A second look is taken if the confidence of the first one is lower.": "Há uma segunda olhada se a confiança da "
     "primeira é menor.",
-    "No second look is taken if the domain score of the first one is lower. Without a domain score it has no "
+    "No second look is taken if the `domain_score` of the first one is lower. Without `domain_score` it has no "
     "effect.": "Não há segunda olhada se o `domain_score` da primeira é menor. Sem `domain_score`, não tem efeito.",
     "The box is drawn around the places above this share of the attention's maximum.": "O retângulo é traçado em "
     "volta dos lugares acima desta fração do máximo da atenção.",
