@@ -7,7 +7,7 @@ import grpc
 import numpy as np
 import tensorflow as tf
 import yaml
-from PIL import ImageOps
+from PIL import Image, ImageOps
 from tensorflow_serving.apis import predict_pb2, prediction_service_pb2_grpc
 
 from utils import open_image
@@ -30,9 +30,10 @@ class ModelRunner:
     def preprocess(self, image_b64: str) -> np.ndarray:
         """Return the photo as the model wants it: float32 `[1, size, size, 3]`, each number from -1 to 1."""
         side, border = self.config["size"], (1 - self.config["crop"]) / 2
-        image = ImageOps.fit(open_image(image_b64).convert("RGB"), (side, side), bleed=border)
-        pixels = np.asarray(image, np.float32) * self.config["scale"] + self.config["offset"]
-        return pixels[np.newaxis].astype(np.float32)
+        method = Image.Resampling[self.config["resampling"]]
+        image = ImageOps.fit(open_image(image_b64).convert("RGB"), (side, side), method, bleed=border)
+        scale, offset = np.float32(self.config["scale"]), np.float32(self.config["offset"])
+        return (np.asarray(image, np.float32) * scale + offset)[np.newaxis]
 
     def create_request(self, pixels: np.ndarray) -> predict_pb2.PredictRequest:
         """Return the message that asks for a prediction."""

@@ -133,8 +133,8 @@ def _tutorials(config: Config, model: Path, asked: Mapping[str, object]) -> list
     return [
         Contestant(
             f"{TUTORIAL}, {name}",
-            "blocking call in async def, one process, all of TensorFlow imported",
-            "/cat-dog_classification",
+            "the course's service: blocking call in async def, one process, all of TensorFlow imported",
+            "/predict",
             {"gateway": gateway, "model server": server},
         )
         for name, server in servers.items()

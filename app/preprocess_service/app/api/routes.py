@@ -13,6 +13,7 @@ from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from preprocess_service.app.api import openapi
+from preprocess_service.app.api.course.site import add_course
 from preprocess_service.app.api.documentation.site import add_documentation
 from preprocess_service.app.api.exception_handlers import language_headers, language_of
 from preprocess_service.app.api.explanation import explain
@@ -124,7 +125,7 @@ def add_routes(app: FastAPI, config: Config) -> None:
     ):
         app.get(path, summary=summary, responses=responses, response_model_exclude_none=True)(check)
     app.get("/metrics", include_in_schema=False)(render_metrics)
-    app.get("/", include_in_schema=False)(page_of(config.models))
+    app.get("/", include_in_schema=False)(page_of(config.models, has_course=add_course(app)))
     add_documentation(app, icon_of(config.experiment_id))
     app.mount("/static", PageFiles(FOLDER))
     app.mount("/samples", PageFiles(SAMPLES))
