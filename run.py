@@ -10,7 +10,8 @@
     python run.py chaos    break or attack the running services, and report the results (--help)
     python run.py check    check style, types and layers
     python run.py e2e      run the slow tests; with Docker, build the containers and test them;
-                           --kubernetes: instead, test what is lost on a cluster when pods and nodes come and go
+                           --kubernetes: instead, test what is lost on a cluster when pods and nodes come and go,
+                           and follow chapter 9 of the course
     python run.py lock     write the lock files after a change in a requirements file
     python run.py install  install all packages into .venv, for an editor and for the programs in tools/
 
@@ -153,10 +154,12 @@ def check(options: argparse.Namespace) -> int:
 
 
 def e2e(options: argparse.Namespace) -> int:
-    """Run the slow tests, and those of the containers; or, with --kubernetes, the events on a cluster."""
+    """Run the slow tests, and those of the containers; or, with --kubernetes, what needs a cluster."""
     set_up(ALL, "e2e")
     if options.kubernetes:
-        return subprocess.call([python(), "-m", "tools.kubernetes_events"], cwd=ROOT)
+        failed = subprocess.call([python(), "-m", "tools.kubernetes_events"], cwd=ROOT)
+        chapter = ["-m", "tools.course.follow", "pt", "--chapters", "9", "--here"]
+        return failed | subprocess.call([python(), *chapter], cwd=ROOT)
     print(system_packages.report(), end="", flush=True)
     failed = run_tests(["*_slow.py"])
     compose = compose_command()

@@ -1,1 +1,1 @@
-"""The course's code blocks: writes them into the chapters and does what the chapters say."""
+"""The course: writes its code blocks into the chapters, draws its diagrams, and does what the chapters say."""

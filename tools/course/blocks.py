@@ -6,9 +6,10 @@ docs/development.md describes the kinds of blocks.
 
 import ast
 import re
+import textwrap
 from collections.abc import Iterator
 from pathlib import Path
-from typing import Literal
+from typing import Any, Literal
 
 import yaml
 from pydantic import BaseModel, ConfigDict, Field, ValidationError
@@ -19,11 +20,32 @@ COURSE = PROJECT / "docs" / "course"
 LANGUAGES = ("en", "pt")
 KINDS = ("run", "python", "output", "excerpt", "replace", "file", "stop")
 MARKER = re.compile(r"<!-- block: ([\w-]+) -->")
+# The keys that belong to one kind, and those that a block of this kind needs.
+_OWN_KEYS = {
+    "run": {"terminal", "ready", "fails"},
+    "python": {"terminal", "fails"},
+    "output": {"exact"},
+    "excerpt": {"symbol", "from", "to"},
+    "replace": {"symbol", "with"},
+    "file": {"content"},
+}
+_NEEDED_KEYS = {"replace": {"symbol", "with"}, "file": {"content"}}
+_SHARED_KEYS = {"on", "hidden", "untried", "language"}
 _SUFFIXES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".json": "json", ".js": "javascript", ".conf": "text"}
 
 
 class CourseError(Exception):
     """Something in the course does not fit; the message says what and where."""
+
+
+class _Loader(yaml.BaseLoader):
+    """Reads every value as text (YAML takes the key `on` for a boolean), and refuses a key that occurs twice."""
+
+    def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict[Any, Any]:
+        keys = [self.construct_object(key, deep=True) for key, _ in node.value]
+        if twice := {str(key) for key in keys if keys.count(key) > 1}:
+            raise yaml.constructor.ConstructorError(None, None, f"twice: {', '.join(twice)}", node.start_mark)
+        return super().construct_mapping(node, deep)
 
 
 class Block(BaseModel):
@@ -73,7 +95,11 @@ class Block(BaseModel):
         """Return the block's text without a newline at its end; raises CourseError."""
         if self.kind == "excerpt":
             return self._excerpt().rstrip("\n")
-        text = {"replace": self.replacement, "file": self.content, "stop": ""}.get(self.kind, getattr(self, self.kind))
+        if self.kind == "replace":
+            # A method is indented as in its class, so that the reader can paste it. YAML takes this indentation away.
+            depth = (self.symbol or "").count(".")
+            return textwrap.indent(textwrap.dedent(self.replacement or ""), "    " * depth).rstrip("\n")
+        text = {"file": self.content, "stop": ""}.get(self.kind, getattr(self, self.kind))
         return (text or "").rstrip("\n")
 
     def fence(self) -> list[str]:
@@ -150,23 +176,32 @@ def read_blocks(number: int, folder: Path = COURSE) -> dict[str, Block]:
     if not path.is_file():
         return {}
     try:
-        document = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
+        document = yaml.load(path.read_text(encoding="utf-8"), _Loader) or {}
     except yaml.YAMLError as exc:
         raise CourseError(f"{path.name}: {exc}") from exc
-    blocks = {}
-    for name, keys in document.items():
-        try:
-            block = Block.model_validate(keys)
-        except ValidationError as exc:
-            raise CourseError(f"{path.name}: {name}: {exc}") from exc
-        if sum(getattr(block, kind) is not None for kind in KINDS) != 1:
-            raise CourseError(f"{path.name}: {name}: it needs exactly one of {', '.join(KINDS)}")
-        needed = {"replace": ("symbol", "replacement"), "file": ("content",)}.get(block.kind, ())
-        for key in needed:
-            if getattr(block, key) is None:
-                raise CourseError(f"{path.name}: {name}: {block.kind} needs {key}")
-        blocks[name] = block
-    return blocks
+    if not isinstance(document, dict):
+        raise CourseError(f"{path.name}: it must be a mapping from names to blocks")
+    return {name: _block(keys, f"{path.name}: {name}") for name, keys in document.items()}
+
+
+def _block(keys: object, place: str) -> Block:
+    try:
+        block = Block.model_validate(keys)
+    except ValidationError as exc:
+        first = exc.errors()[0]
+        raise CourseError(f"{place}: {'.'.join(map(str, first['loc']))}: {first['msg']}") from exc
+    assert isinstance(keys, dict)
+    if len(keys.keys() & set(KINDS)) != 1:
+        raise CourseError(f"{place}: it needs exactly one of {', '.join(KINDS)}")
+    if foreign := keys.keys() - _OWN_KEYS.get(block.kind, set()) - _SHARED_KEYS - {block.kind}:
+        raise CourseError(f"{place}: {block.kind} has no {', '.join(sorted(foreign))}")
+    if missing := _NEEDED_KEYS.get(block.kind, set()) - keys.keys():
+        raise CourseError(f"{place}: {block.kind} needs {', '.join(sorted(missing))}")
+    if "symbol" in keys and keys.keys() & {"from", "to"}:
+        raise CourseError(f"{place}: symbol, or from and to, but not both")
+    if block.ready and "\n" in block.code():
+        raise CourseError(f"{place}: ready needs one command")
+    return block
 
 
 def chapters(language: str, folder: Path = COURSE) -> dict[int, Path]:

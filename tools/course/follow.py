@@ -1,7 +1,9 @@
 """Does what the chapters of the course say, by copy and paste, in real terminals.
 
-    python -m tools.course.follow pt                     chapters 1 to 8, from an empty folder
+    python -m tools.course.follow pt                     all but chapter 9, from an empty folder
     python -m tools.course.follow pt --chapters 5 --here a part of it, in this folder and its .venv
+
+Chapter 9 deploys to the cluster that kubectl reaches. Ask for it: --chapters 9 --here.
 
 From an empty folder it clones the present state of this folder and installs all packages. It needs the ports 7998,
 7999, 8500 and 8501. With --here it changes files, as the chapters say. It stops at the first block that does not do
@@ -33,11 +35,11 @@ PORTS = (7998, 7999, 8500, 8501)
 def main() -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("language", choices=LANGUAGES)
-    parser.add_argument("--chapters", default="1-8", help="one chapter, or the first and the last, e.g. 3-5")
+    parser.add_argument("--chapters", type=_numbers, default="1-8,10", help="e.g. 5, or 3-6,8; default: 1-8,10")
     parser.add_argument("--here", action="store_true", help="in this folder, without chapter 1; changes files")
     options = parser.parse_args()
-    first, _, last = options.chapters.partition("-")
-    wanted = range(int(first), int(last or first) + 1)
+    if not options.here and options.chapters[0] != 1:
+        parser.error("chapter 1 comes first, in an empty folder; --here does others alone")
     try:
         refuse_taken_ports()
         with contextlib.ExitStack() as stack:
@@ -46,7 +48,7 @@ def main() -> int:
                 follower.folder = PROJECT
             else:
                 follower.begin_in(Path(stack.enter_context(tempfile.TemporaryDirectory(ignore_cleanup_errors=True))))
-            for number in wanted:
+            for number in options.chapters:
                 if options.here and number == 1:
                     print("##  SKIPPED: chapter 1 makes the environment that --here has already  ##")
                 elif reason := missing_for(number):
@@ -57,6 +59,14 @@ def main() -> int:
         print(f"follow: {exc}", file=sys.stderr)
         return 1
     return 0
+
+
+def _numbers(text: str) -> list[int]:
+    ends = [part.partition("-") for part in text.split(",")]
+    numbers = [number for first, _, last in ends for number in range(int(first), int(last or first) + 1)]
+    if numbers != sorted(set(numbers)) or not numbers:
+        raise argparse.ArgumentTypeError("not in order")
+    return numbers
 
 
 def refuse_taken_ports() -> None:
@@ -106,20 +116,26 @@ class Follower:
 
     def do(self, number: int) -> None:
         """Do all that one chapter says; raises CourseError at the first block that fails."""
-        path, blocks = chapters(self._language, self._course)[number], read_blocks(number, self._course)
-        print(f"{path.name}", flush=True)
+        path, blocks = chapters(self._language, self._course).get(number), read_blocks(number, self._course)
+        if path is None:
+            raise CourseError(f"there is no chapter {number}")
+        print(path.name, flush=True)
         begin = time.monotonic()
         with _terminals(self) as terminals:
-            printed = ""
+            # None: nobody knows, since the block is not tried.
+            printed: str | None = ""
             for name in names_in(path.read_text(encoding="utf-8")):
-                start, block = time.monotonic(), blocks[name]
+                start, block = time.monotonic(), blocks.get(name)
+                if block is None:
+                    raise CourseError(f"{path.name}: there is no block {name}")
                 if (block.on or "posix") != "posix":
                     continue
-                if block.untried:
-                    print(f"##  SKIPPED: {name}: {block.untried}  ##", flush=True)
+                if block.untried or (block.kind == "output" and printed is None):
+                    print(f"##  SKIPPED: {name}: {block.untried or 'the output of a skipped block'}  ##", flush=True)
+                    printed = None if block.kind in ("run", "python") else printed
                     continue
                 try:
-                    printed = self._do(block, terminals, printed)
+                    printed = self._do(block, terminals, printed or "")
                 except CourseError as exc:
                     raise CourseError(f"{path.name}: block {name}:\n{block.code()}\n{exc}") from exc
                 print(f"    {name} ({block.kind}): {time.monotonic() - start:.1f} s", flush=True)
@@ -136,6 +152,7 @@ class Follower:
         code = block.code()
         if block.kind == "run" and block.ready:
             terminals[block.terminal].start(code, block.ready)
+            printed = ""
         elif block.kind in ("run", "python"):
             terminal = terminals[block.terminal]
             if block.kind == "run":
@@ -181,9 +198,11 @@ def _terminals(follower: Follower) -> Iterator[_Terminals]:
 
 def clean_environment(environment: Mapping[str, str]) -> dict[str, str]:
     """Return the environment without what an active virtual environment or a test run adds to it."""
-    active = Path(sys.prefix)
+    # Outside a virtual environment, sys.prefix is the folder of the system's programs.
+    active = [Path(sys.prefix)] if sys.prefix != sys.base_prefix else []
+    active += [Path(environment["VIRTUAL_ENV"])] if environment.get("VIRTUAL_ENV") else []
     folders = environment.get("PATH", "").split(os.pathsep)
-    path = [folder for folder in folders if active not in (Path(folder), Path(folder).parent)]
+    path = [folder for folder in folders if Path(folder).parent not in active]
     left_out = ("VIRTUAL_ENV", "PYTHON", "SERVICE_", "MODEL_NAME", "TEST_")
     kept = {key: value for key, value in environment.items() if not key.startswith(left_out)}
     return kept | {"PATH": os.pathsep.join(path)}
@@ -210,7 +229,10 @@ def _simple(line: str, exact: bool) -> str:
 
 
 def _git(folder: Path, *arguments: str) -> str:
-    return subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=True).stdout
+    ended = subprocess.run(["git", *arguments], cwd=folder, capture_output=True, text=True, check=False)
+    if ended.returncode:
+        raise CourseError(f"git {arguments[0]}: {ended.stderr}")
+    return ended.stdout
 
 
 if __name__ == "__main__":

@@ -1,5 +1,6 @@
 """A terminal with a shell in it, as a reader of the course uses it."""
 
+import http.client
 import re
 import threading
 import time
@@ -23,12 +24,23 @@ _COMPOSE = (
     'docker() { if [ "$1" = compose ]; then shift; command docker-compose "$@"; else command docker "$@"; fi; }'
 )
 
+# Runs code as Python's prompt does: it shows the value of an expression, and a traceback begins in the reader's code.
+_PYTHON = """
+import ast, sys, traceback
+sys.excepthook = lambda kind, error, trace: traceback.print_exception(kind, error, trace.tb_next)
+names = {{"__name__": "__main__"}}
+for statement in ast.parse({code!r}).body:
+    exec(compile(ast.Interactive([statement]), "<stdin>", "single"), names)
+"""
+
 
 class Terminal:
     """Runs commands in one bash, one after the other."""
 
     def __init__(self, folder: Path, environment: Mapping[str, str]) -> None:
         prompt = {"PS1": r"[course $?] ", "PS2": "", "VIRTUAL_ENV_DISABLE_PROMPT": "1", "TERM": "dumb", "NO_COLOR": "1"}
+        # These commands do not belong into the history of whoever runs this.
+        prompt["HISTFILE"] = ""
         self._shell = pexpect.spawn(
             "bash",
             ["--norc", "--noprofile", "--noediting"],
@@ -47,8 +59,7 @@ class Terminal:
 
     def type(self, commands: str) -> tuple[int, str]:
         """Run each line; return the exit status of the first that fails, else 0, and all that they print."""
-        if self._server is not None:
-            raise CourseError("a command still runs in this terminal")
+        self._refuse_if_busy()
         printed = ""
         for command in commands.rstrip("\n").split("\n"):
             self._shell.sendline(command)
@@ -61,12 +72,15 @@ class Terminal:
     def python(self, code: str) -> tuple[int, str]:
         """Run code with the terminal's `python`; return its exit status and what it prints."""
         with NamedTemporaryFile("w", suffix=".py", encoding="utf-8") as file:
-            file.write(code)
+            file.write(_PYTHON.format(code=code))
             file.flush()
             return self.type(f"python - < {file.name}")
 
     def start(self, command: str, ready: str) -> None:
         """Start a command that goes on, and wait until the address answers; raises CourseError."""
+        self._refuse_if_busy()
+        if _answers(ready):
+            raise CourseError(f"{ready} is answered before the command has started")
         self._shell.sendline(command)
         self._server = threading.Thread(target=self._watch, daemon=True)
         self._server.start()
@@ -98,6 +112,14 @@ class Terminal:
             self._server.join(STOP_SECONDS)
         self._shell.close(force=True)
 
+    def _refuse_if_busy(self) -> None:
+        if self._server is not None:
+            # It may have been ended from elsewhere a moment ago.
+            self._server.join(STOP_SECONDS)
+            if self._server.is_alive():
+                raise CourseError("a command still runs in this terminal")
+            self._server = None
+
     def _watch(self) -> None:
         # A program whose output nobody reads stops at some point.
         try:
@@ -109,8 +131,10 @@ class Terminal:
     def _until_prompt(self) -> tuple[int, str]:
         try:
             self._shell.expect(_PROMPT)
-        except (pexpect.TIMEOUT, pexpect.EOF) as exc:
+        except pexpect.TIMEOUT as exc:
             raise CourseError(f"it did not end within {COMMAND_SECONDS} s:\n{_shown(self._shell.before)}") from exc
+        except pexpect.EOF as exc:
+            raise CourseError(f"it closed the terminal:\n{_shown(self._shell.before)}") from exc
         return int(self._shell.match[1]), _shown(self._shell.before)
 
 
@@ -125,5 +149,5 @@ def _answers(address: str) -> bool:
     try:
         with direct.open(address, timeout=5) as response:
             return bool(response.status == 200)
-    except OSError:
+    except (OSError, http.client.HTTPException):
         return False

@@ -21,6 +21,7 @@ KNOWN_BY = {
     "tensorflow": {"serving_common.tensorflow_protos"},
     "tensorflow_serving": {"serving_common.tensorflow_protos"},
     "pi_heif": {f"{SERVICE}.imaging.opening"},
+    "markdown_it": {f"{SERVICE}.api.course.markdown"},
     "pybase64": {f"{SERVICE}.imaging.base64_text"},
     "yaml": {f"{SERVICE}.config"},
     "prometheus_client": {f"{SERVICE}.observability.metrics", "model_service.observability.metrics"},

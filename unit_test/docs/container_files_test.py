@@ -17,6 +17,7 @@ from model_service import flags
 from model_service.lifecycle import model_config
 from model_service.observability import metrics
 from preprocess_service.app import config as service_config
+from preprocess_service.app.api.course import site
 from tools.system_packages import find, why_skipped
 from unit_test.model_service.fixtures import shared_server
 
@@ -262,6 +263,13 @@ class ConfigFilesTest(unittest.TestCase):
         self.assertLessEqual(found.keys(), BATCHING_PARAMETERS)
         config = yaml.safe_load((APP / "preprocess_service/app/config.yaml").read_text(encoding="utf-8"))
         self.assertGreaterEqual(int(found["max_batch_size"]), config["limits"]["batch_items"])
+
+    def test_the_preprocess_services_image_has_the_course_where_the_service_looks_for_it(self) -> None:
+        folder = site.FOLDER.relative_to(ROOT).as_posix()
+        dockerfile = (APP / "preprocess_service/Dockerfile").read_text(encoding="utf-8")
+        self.assertIn(f"\nCOPY {folder} /project/{folder}\n", dockerfile)
+        sent = (ROOT / ".dockerignore").read_text(encoding="utf-8").splitlines()
+        self.assertLess(sent.index("*"), sent.index(f"!{folder}"))
 
     def test_the_embedded_server_has_the_monitoring_file_and_is_given_it(self) -> None:
         text = (APP / "model_service/Dockerfile.embedded").read_text(encoding="utf-8")

@@ -21,7 +21,7 @@ FILES = [
     ROOT / "README.md",
     ROOT / "SECURITY.md",
     ROOT / "CHANGELOG.md",
-    *(ROOT / "docs").glob("*.md"),
+    *(ROOT / "docs").rglob("*.md"),
     *(ROOT / "app").rglob("README.md"),
     ROOT / "tools" / "README.md",
     ROOT / "images" / "README.md",
@@ -36,10 +36,12 @@ INNER_PROGRAMS = {
     *("tools.chaos.impostor", "tools.chaos.stuck_model"),
     *("tools.evaluation.torch_reference", "tools.kubernetes_events.pod_load"),
 }
+# Modules of Python, and of its packages, that the pages start.
+FOREIGN_MODULES = ("-m unittest", "-m venv", "-m pip")
 # Options of argparse and of Docker Compose.
 FOREIGN_OPTIONS = {"--help", "--scale"}
 # Routes that are not part of the API's description.
-UNDESCRIBED = {"GET /", "GET /metrics", "GET /docs", "GET /openapi.json"}
+UNDESCRIBED = {"GET /", "GET /metrics", "GET /docs", "GET /openapi.json", "GET /course"}
 
 
 def section(page: str, heading: str) -> str:
@@ -87,7 +89,7 @@ class CommandsTest(unittest.TestCase):
                 if command.startswith("-m tools"):
                     self.assertTrue(self.sources(command))
                 elif command.startswith("-m"):
-                    self.assertIn(command, ("-m unittest",))
+                    self.assertIn(command, FOREIGN_MODULES)
                 elif command.startswith("run.py "):
                     continue
                 else:
@@ -97,7 +99,7 @@ class CommandsTest(unittest.TestCase):
         for name, command, rest in commands():
             if command.endswith("model_server.py"):
                 self.assertEqual(flags.parse(rest.split()).warnings, (), name)
-            if not command.startswith(("-m tools", "run.py ")):
+            if not command.startswith(("-m tools", "run.py ", "course/")):
                 continue
             for option in set(re.findall(r"(?<![\w-])--[a-z][\w-]+", rest)) - {"--help"}:
                 with self.subTest(f"{name}: {command} {option}"):
@@ -122,7 +124,11 @@ class CommandsTest(unittest.TestCase):
         programs = [ROOT / "run.py", *(ROOT / "tools").rglob("*.py")]
         known = {option for path in programs for option in re.findall(r'"(--[a-z][\w-]+)"', path.read_text("utf-8"))}
         for name, page in PAGES.items():
-            for option in set(re.findall(r"`(--[a-z][\w-]+)(?!=value)\b", page)) - known - FOREIGN_OPTIONS:
+            # A chapter of the course explains other programs' options too. They are in its code, which is run.
+            shown = set(
+                re.findall(r"--[a-z][\w-]+", "".join(re.findall(r"^```.*?^```", page, re.DOTALL | re.MULTILINE)))
+            )
+            for option in set(re.findall(r"`(--[a-z][\w-]+)(?!=value)\b", page)) - known - shown - FOREIGN_OPTIONS:
                 with self.subTest(f"{name}: {option}"):
                     self.assertTrue(self.is_flag(option))
 
@@ -140,6 +146,8 @@ class CommandsTest(unittest.TestCase):
             program = PROGRAMS.get(command.split()[1])
             own = (ROOT / "run.py").read_text(encoding="utf-8")
             return own + (self.sources(f"-m {program}") if program else "")
+        if command.endswith(".py"):
+            return (ROOT / command).read_text(encoding="utf-8")
         path = ROOT.joinpath(*command.removeprefix("-m ").split("."))
         files = [path.with_suffix(".py")] if path.with_suffix(".py").is_file() else [*path.glob("*.py")]
         return "".join(file.read_text(encoding="utf-8") for file in files)
@@ -158,7 +166,7 @@ class LinksTest(unittest.TestCase):
 
     def test_every_file_that_is_named_exists(self) -> None:
         for name, page in PAGES.items():
-            paths = re.findall(r"(?<![\w/.:-])((?:app|tools|unit_test|images|docs)/[\w./-]*[\w/])", page)
+            paths = re.findall(r"(?<![\w/.:-])((?:app|course|tools|unit_test|images|docs)/[\w./-]*[\w/])", page)
             for path in paths:
                 with self.subTest(f"{name}: {path}"):
                     # The path is relative to the project's root or, in a link, to the page.

@@ -53,20 +53,23 @@ def media_type_of(photo: bytes) -> str:
     return f"image/{subtype}" if subtype else "application/octet-stream"
 
 
-def page_of(models: Sequence[str]) -> Callable[[Request], Coroutine[Any, Any, Response]]:
+def page_of(models: Sequence[str], has_course: bool) -> Callable[[Request], Coroutine[Any, Any, Response]]:
     """Return the route of the page: the page of CAT-DOG, or for any other model a page without cats and dogs.
 
-    With several models, ``?model=NAME`` chooses one; the first one is the default.
+    With several models, ``?model=NAME`` chooses one; the first one is the default. Without the course's files the page
+    has no link to the course.
     """
     path = FOLDER / "index.html"
 
     async def page(request: Request) -> Response:
-        if models[0] == CAT_DOG and len(models) == 1:
+        if models[0] == CAT_DOG and len(models) == 1 and has_course:
             return FileResponse(path, headers=HEADERS | ALWAYS_ASK)
         model = request.query_params.get("model", models[0]) if len(models) > 1 else models[0]
         if model not in models:
             raise NotFound("model_unknown", name=model[:100], found=", ".join(models))
         text = path.read_text(encoding="utf-8")
+        if not has_course:
+            text = re.sub(r"<!--course-->.*?<!--/course-->", "", text, flags=re.S)
         if model != CAT_DOG:
             text = neutral(text, model)
         if len(models) > 1:

@@ -14,6 +14,7 @@ from starlette.routing import Match
 from starlette.types import Receive, Scope, Send
 
 from preprocess_service.app.api import openapi
+from preprocess_service.app.api.course.site import add_course
 from preprocess_service.app.api.exception_handlers import language_of
 from preprocess_service.app.api.explanation import explain
 from preprocess_service.app.api.model_routes import AllModels, describe_model, golden_photo, list_models, pipeline_of
@@ -112,7 +113,7 @@ def add_routes(app: FastAPI, config: Config) -> None:
     app.get("/livez", responses=openapi.LIVE, response_model_exclude_none=True)(livez)
     app.get("/readyz", responses=openapi.READY, response_model_exclude_none=True)(readyz)
     app.get("/metrics", include_in_schema=False)(render_metrics)
-    app.get("/", include_in_schema=False)(page_of(config.models))
+    app.get("/", include_in_schema=False)(page_of(config.models, has_course=add_course(app)))
     icon = icon_of(config.experiment_id)
     app.get("/docs", include_in_schema=False)(docs_page(app.title, icon, ""))
     app.get("/docs/", include_in_schema=False)(docs_page(app.title, icon, "../"))

@@ -11,9 +11,10 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from preprocess_service.app.errors import ServiceError, Unauthorized
 
-# Paths that need no key: health, the page with its files, the documentation. All other paths need one, also new routes.
-OPEN_PATHS = ("/", "/livez", "/readyz", "/docs", "/docs/", "/openapi.json")
-OPEN_FOLDERS = ("/static/", "/samples/", "/static-offline-docs/")
+# Paths that need no key: health, the page with its files, the documentation, the course. All other paths need one, also
+# new routes.
+OPEN_PATHS = ("/", "/livez", "/readyz", "/docs", "/docs/", "/openapi.json", "/course")
+OPEN_FOLDERS = ("/static/", "/samples/", "/static-offline-docs/", "/course/")
 
 
 class ApiKeys:

@@ -256,6 +256,8 @@ function sayEverything() {
   const button = byId("language");
   button.lang = otherLanguage();
   button.textContent = LANGUAGE_NAMES[otherLanguage()];
+  // The course has a folder for each language. A page without the course has no link.
+  byId("course")?.setAttribute("href", `course/${language().slice(0, 2)}/`);
   byId("notice").textContent = "";
   byId("log").replaceChildren();
   sayModel();

@@ -107,6 +107,7 @@ const EN = {
   wait_one: "Try again in {count} second.",
   wait_other: "Try again in {count} seconds.",
   request: "request {id}",
+  course: "Course: build this service yourself, step by step",
 };
 
 const PT = {
@@ -216,6 +217,7 @@ const PT = {
   wait_one: "Tente de novo em {count} segundo.",
   wait_other: "Tente de novo em {count} segundos.",
   request: "pedido {id}",
+  course: "Curso: monte este serviço, passo a passo",
 };
 
 export const LANGUAGES = { en: EN, "pt-BR": PT };
