@@ -264,11 +264,14 @@ class BlocksTest(unittest.TestCase):
                 systems = {block.on for block in blocks.values() if block.on and not block.hidden}
                 self.assertIn(systems, ({"posix", "windows"}, set()))
 
-    def test_only_the_activation_of_a_terminal_is_done_without_being_shown(self) -> None:
-        for place, block in all_blocks():
-            if block.hidden:
-                with self.subTest(place):
-                    self.assertEqual(block.code(), ACTIVATE)
+    def test_only_an_activation_or_a_command_shown_elsewhere_is_done_without_being_shown(self) -> None:
+        for number, blocks in BLOCKS.items():
+            shown = {(one.kind, one.terminal, one.code()) for one in blocks.values() if not one.hidden}
+            for name, block in blocks.items():
+                if block.hidden and block.code() != ACTIVATE:
+                    with self.subTest(f"{number:02}.yaml: {name}"):
+                        self.assertEqual(block.kind, "run")
+                        self.assertIn((block.kind, block.terminal, block.code()), shown)
 
 
 class PicturesTest(unittest.TestCase):

@@ -67,6 +67,8 @@ class ReadTest(FolderCase):
             "go: {run: x, python: y}": "exactly one of run, python",
             "go: {terminal: main}": "exactly one of run, python",
             "go: {replace: code.py, with: x}": "needs symbol",
+            "go: {replace: code.py, from: x, with: y}": "needs symbol, or from and to",
+            "go: {replace: code.py, symbol: last}": "needs with",
             "go: {file: notes.txt}": "needs content",
             "go: {output: x, terminal: main}": "output has no terminal",
             "go: {stop: main, ready: 'http://localhost'}": "stop has no ready",
@@ -164,10 +166,19 @@ class ReplaceTest(FolderCase):
         new = blocks.replaced(SOURCE, read["method"])
         self.assertIn("factor = 2\n\n    def double(self):\n        return 4\n\n    def area", new)
 
+    def test_lines_are_replaced_and_keep_the_indentation_of_the_block(self) -> None:
+        lines = "lines: {replace: code.py, from: return 2, to: number, with: '        return 4'}"
+        read = self.read(f"one:\n  replace: code.py\n  from: return 2\n  to: return 2\n  with: |2\n            return 3\n{lines}")
+        self.assertEqual(read["one"].fence()[1], "        return 3")
+        self.assertEqual(blocks.replaced(SOURCE, read["one"]), SOURCE.replace("return 2 * number", "return 3"))
+        self.assertEqual(blocks.replaced(SOURCE, read["lines"]), SOURCE.replace("return 2 * number", "return 4"))
+
     def test_what_does_not_fit_is_named(self) -> None:
         for keys, named in {
             "symbol: last, with: 'def last(:'": "code.py: last does not fit in its place",
             "symbol: none, with: x": "code.py: 0 functions or classes are called none",
+            "from: none, to: none, with: x": "code.py: no line contains 'none'",
+            "from: return 2, to: return 2, with: '('": "code.py: return 2 does not fit in its place",
         }.items():
             block = self.read(f"change: {{replace: code.py, {keys}}}")["change"]
             with self.subTest(keys), self.assertRaisesRegex(CourseError, named):
