@@ -24,6 +24,7 @@ FILES = [
     *(ROOT / "docs").rglob("*.md"),
     *(ROOT / "app").rglob("README.md"),
     ROOT / "tools" / "README.md",
+    ROOT / "course" / "README.md",
     ROOT / "images" / "README.md",
     ROOT / "prev_trained_models" / "CAT-DOG" / "MODEL_CARD.md",
 ]
