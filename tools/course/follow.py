@@ -145,7 +145,9 @@ class Follower:
 
     def open_terminal(self) -> Terminal:
         """Return a new terminal, with the environment that a user has who has just logged in."""
-        return Terminal(self.folder, clean_environment(os.environ))
+        # In chapter 1 the editor's terminals begin in the folder that was cloned.
+        cloned = self.folder / FOLDER
+        return Terminal(cloned if cloned.is_dir() else self.folder, clean_environment(os.environ))
 
     def _do(self, block: Block, terminals: "_Terminals", printed: str) -> str:
         """Do what a block says; return what it prints, or `printed` if it prints nothing itself."""
