@@ -26,10 +26,10 @@ _OWN_KEYS = {
     "python": {"terminal", "fails"},
     "output": {"exact"},
     "excerpt": {"symbol", "from", "to"},
-    "replace": {"symbol", "with"},
+    "replace": {"symbol", "from", "to", "with"},
     "file": {"content"},
 }
-_NEEDED_KEYS = {"replace": {"symbol", "with"}, "file": {"content"}}
+_NEEDED_KEYS = {"replace": {"with"}, "file": {"content"}}
 _SHARED_KEYS = {"on", "hidden", "untried", "language"}
 _SUFFIXES = {".py": "python", ".yaml": "yaml", ".yml": "yaml", ".json": "json", ".js": "javascript", ".conf": "text"}
 
@@ -61,7 +61,7 @@ class Block(BaseModel):
     output: str | None = None
     # A part of this file.
     excerpt: str | None = None
-    # The reader replaces a function, class or method of this file by `with`.
+    # The reader replaces a part of this file by `with`: a function, class or method, or the lines `from` to `to`.
     replace: str | None = None
     # The reader creates this file with `content`.
     file: str | None = None
@@ -95,11 +95,11 @@ class Block(BaseModel):
         """Return the block's text without a newline at its end; raises CourseError."""
         if self.kind == "excerpt":
             return self._excerpt().rstrip("\n")
-        if self.kind == "replace":
+        if self.kind == "replace" and self.symbol:
             # A method is indented as in its class, so that the reader can paste it. YAML takes this indentation away.
-            depth = (self.symbol or "").count(".")
-            return textwrap.indent(textwrap.dedent(self.replacement or ""), "    " * depth).rstrip("\n")
-        text = {"file": self.content, "stop": ""}.get(self.kind, getattr(self, self.kind))
+            indent = "    " * self.symbol.count(".")
+            return textwrap.indent(textwrap.dedent(self.replacement or ""), indent).rstrip("\n")
+        text = {"replace": self.replacement, "file": self.content, "stop": ""}.get(self.kind, getattr(self, self.kind))
         return (text or "").rstrip("\n")
 
     def fence(self) -> list[str]:
@@ -121,13 +121,20 @@ class Block(BaseModel):
         path = PROJECT / (self.excerpt or "")
         if not path.is_file():
             raise CourseError(f"{self.excerpt}: there is no such file")
-        lines = path.read_text(encoding="utf-8").split("\n")
+        source = path.read_text(encoding="utf-8")
+        start, end = self.part(source)
+        return "\n".join(source.split("\n")[start:end])
+
+    def part(self, source: str) -> tuple[int, int]:
+        """Return where the part of the file is, as indexes of its first line and of the line after it.
+
+        Raises CourseError if it is not there.
+        """
+        place, lines = str(self.excerpt or self.replace), source.split("\n")
         if self.symbol:
-            start, end = span("\n".join(lines), self.symbol, str(self.excerpt))
-        else:
-            start = _line_with(lines, self.first, 0, str(self.excerpt)) if self.first else 0
-            end = _line_with(lines, self.last, start, str(self.excerpt)) + 1 if self.last else len(lines)
-        return "\n".join(lines[start:end])
+            return span(source, self.symbol, place)
+        start = _line_with(lines, self.first, 0, place) if self.first else 0
+        return start, _line_with(lines, self.last, start, place) + 1 if self.last else len(lines)
 
 
 def span(source: str, symbol: str, place: str) -> tuple[int, int]:
@@ -159,14 +166,14 @@ def _line_with(lines: list[str], text: str, start: int, place: str) -> int:
 
 
 def replaced(source: str, block: Block) -> str:
-    """Return the source with the block's symbol replaced; raises CourseError."""
-    start, end = span(source, block.symbol or "", str(block.replace))
+    """Return the source with the block's part replaced; raises CourseError."""
+    start, end = block.part(source)
     lines = source.split("\n")
     lines[start:end] = block.code().split("\n")
     try:
         ast.parse("\n".join(lines))
     except SyntaxError as exc:
-        raise CourseError(f"{block.replace}: {block.symbol} does not fit in its place: {exc}") from exc
+        raise CourseError(f"{block.replace}: {block.symbol or block.first} does not fit in its place: {exc}") from exc
     return "\n".join(lines)
 
 
@@ -197,6 +204,10 @@ def _block(keys: object, place: str) -> Block:
         raise CourseError(f"{place}: {block.kind} has no {', '.join(sorted(foreign))}")
     if missing := _NEEDED_KEYS.get(block.kind, set()) - keys.keys():
         raise CourseError(f"{place}: {block.kind} needs {', '.join(sorted(missing))}")
+    if block.kind == "replace" and not keys.keys() & {"symbol", "from"}:
+        raise CourseError(f"{place}: replace needs symbol, or from and to")
+    if block.kind == "replace" and ("from" in keys) != ("to" in keys):
+        raise CourseError(f"{place}: from and to belong together")
     if "symbol" in keys and keys.keys() & {"from", "to"}:
         raise CourseError(f"{place}: symbol, or from and to, but not both")
     if block.ready and "\n" in block.code():

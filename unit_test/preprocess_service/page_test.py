@@ -50,6 +50,28 @@ PASTED_INTO = {
     "JavaScript": ["node", "-e"],
 }
 
+# The texts of the page that are the same in both languages.
+SAME_IN_BOTH = {"docs"}
+# What the page has without its script: a text in each language, and the name of the other language.
+IN_BOTH = (
+    *(
+        "This page needs JavaScript. Without it, see",
+        "Esta página precisa de JavaScript. Sem ele, veja",
+        "the API",
+        "a API",
+    ),
+    *(".", "English", "Português"),
+)
+TEXTS_OF_A_PAGE = """(html) => {
+    const page = new DOMParser().parseFromString(html, "text/html");
+    const found = [];
+    for (const node of page.querySelectorAll("*:not(script)")) {
+        for (const child of node.childNodes) if (child.nodeType === Node.TEXT_NODE) found.push(child.data);
+        for (const name of ["alt", "title", "aria-label", "placeholder"]) found.push(node.getAttribute(name) ?? "");
+    }
+    return [...new Set(found.map((text) => text.replace(/\\s+/g, " ").trim()).filter(Boolean))];
+}"""
+
 
 class World:
     """One browser and one pair for all tests of this module, because both start slowly."""
@@ -464,6 +486,20 @@ class ForEveryoneTest(PageTest):
             for key, english in words["en"].items():
                 with self.subTest(key, part=part):
                     self.assertEqual(set(filter_names(english)), set(filter_names(words["pt-BR"][key])))
+                    self.assertEqual(english == words["pt-BR"][key], key in SAME_IN_BOTH)
+
+    def test_no_text_is_outside_of_the_two_languages(self) -> None:
+        page = self.visit("pt-BR").page
+        english = page.evaluate('import("/static/texts.js").then((texts) => Object.values(texts.LANGUAGES.en))')
+        html = requests.get(World.url, timeout=5).text
+        # The text of each element of the page as it is served, and the texts that only some can see or hear.
+        found = page.evaluate(TEXTS_OF_A_PAGE, html)
+        self.assertGreater(len(found), 20)
+        for text in found:
+            with self.subTest(text):
+                self.assertTrue(text in english or text in IN_BOTH)
+        shown = page.evaluate(TEXTS_OF_A_PAGE, page.content())
+        self.assertFalse({*shown} & {*english} - {"API"} - {*IN_BOTH})
 
     def test_all_of_it_works_by_keyboard(self) -> None:
         visit = self.visit()

@@ -22,7 +22,6 @@ from collections.abc import AsyncIterator, Sequence
 from contextlib import asynccontextmanager
 
 from fastapi import FastAPI
-from fastapi_offline import FastAPIOffline
 from starlette.middleware.cors import CORSMiddleware
 from starlette.routing import Route
 
@@ -68,14 +67,13 @@ def create_app(
         await models.close()
         await asyncio.to_thread(tracing.close)
 
-    app = FastAPIOffline(
+    app = FastAPI(
         title=openapi.title_of(config.experiment_id),
         version=VERSION,
         description=openapi.description_of(config.experiment_id),
         lifespan=lifespan,
-        # Our own /docs has a Content-Security-Policy.
-        docs_url=None,
-        redoc_url=None,
+        # Our own are in two languages, and /docs has a Content-Security-Policy.
+        openapi_url=None,
         # A redirect would use the Host header of the request, which can name any server.
         redirect_slashes=False,
         # FastAPI's own spans know neither our stages nor our error codes, and its variables could prevent the start.

@@ -36,7 +36,7 @@ class ServiceError(Exception):
 
     Args:
         message: a key of ``translations.MESSAGES``; by default the error's code.
-        values: fill the message's ``{placeholders}``.
+        values: fill the message's ``{placeholders}``; see ``translations.translate``.
     """
 
     status: ClassVar[int]

@@ -21,7 +21,7 @@ MODEL_MESSAGES: dict[str, dict[Language, str]] = {
         "en": "The model server's answer can't be read. Check that it is TensorFlow Serving or the embedded model "
         "server.",
         "pt": "A resposta do servidor do modelo não pode ser lida. Verifique se ele é o TensorFlow Serving ou o "
-        "servidor de modelo embutido.",
+        "servidor do modelo embutido.",
     },
     "model_no_recipe": {
         "en": "Version {version} of the model {name} has no recipe, so its labels are unknown. Import it with "
@@ -80,13 +80,13 @@ MODEL_MESSAGES: dict[str, dict[Language, str]] = {
     "model_labels": {
         "en": "The model gives {values} values, but its recipe has {labels} labels. Import it again with the right "
         "labels: 'python run.py import PATH --labels FILE'.",
-        "pt": "O modelo dá {values} valores, mas a receita dele tem {labels} rótulos. Importe-o de novo com os "
+        "pt": "O modelo produz {values} valores, mas a receita dele tem {labels} rótulos. Importe-o de novo com os "
         "rótulos certos: 'python run.py import PATH --labels FILE'.",
     },
     "model_one_value": {
         "en": "The model gives one value, but its recipe has {labels} labels. It probably ends in a sigmoid: 'python "
         "run.py import' turns that value into two probabilities.",
-        "pt": "O modelo dá um só valor, mas a receita dele tem {labels} rótulos. Ele provavelmente termina em uma "
+        "pt": "O modelo produz um só valor, mas a receita dele tem {labels} rótulos. Ele provavelmente termina em uma "
         "sigmoide: 'python run.py import' transforma esse valor em duas probabilidades.",
     },
     "model_distribution": {
@@ -110,7 +110,7 @@ MODEL_MESSAGES: dict[str, dict[Language, str]] = {
     "model_golden": {
         "en": "Version {version} of the model fails its golden check: the answers to its sample photos are wrong "
         "({findings}).",
-        "pt": "A versão {version} do modelo não passa na sua verificação: as respostas às fotos de exemplo estão "
+        "pt": "A versão {version} do modelo não passa na verificação: as respostas às suas fotos de referência estão "
         "erradas ({findings}).",
     },
     "model_loading": {

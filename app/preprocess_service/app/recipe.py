@@ -90,25 +90,40 @@ class Golden(_Frozen):
 
 
 class SecondLook(_Frozen):
-    """When a photo is looked at a second time, where, and how both looks become one answer.
+    """When a photo is looked at a second time, where, and how both looks become one answer."""
 
-    Attributes:
-        max_confidence: a second look is taken if the confidence of the first one is lower.
-        min_domain_score: no second look is taken if the domain score of the first one is lower. Without a domain score
-            it has no effect.
-        attention_threshold: the box is drawn around the places above this share of the attention's maximum.
-        min_side: the sides of the box are at least this share of the sides of the model's input.
-        weight: of the second look's log probabilities. Those of the first look have the rest, ``1 - weight``.
-        temperature: the sum is divided by it before the softmax. It calibrates the confidence.
-    """
-
-    max_confidence: Probability
-    min_domain_score: Probability = 0.0
-    attention_threshold: float = Field(default=0.5, gt=0, lt=1)
+    max_confidence: Probability = Field(
+        description="A second look is taken if the confidence of the first one is lower."
+    )
+    min_domain_score: Probability = Field(
+        default=0.0,
+        description="No second look is taken if the `domain_score` of the first one is lower. Without `domain_score` "
+        "it has no effect.",
+    )
+    attention_threshold: float = Field(
+        default=0.5,
+        gt=0,
+        lt=1,
+        description="The box is drawn around the places above this share of the attention's maximum.",
+    )
     # The photo is decoded with 1 / min_side as many pixels on each side.
-    min_side: float = Field(default=0.4, ge=0.1, le=1)
-    weight: float = Field(default=0.5, gt=0, le=1)
-    temperature: float = Field(default=1.0, gt=0)
+    min_side: float = Field(
+        default=0.4,
+        ge=0.1,
+        le=1,
+        description="The sides of the box are at least this share of the sides of the model's input.",
+    )
+    weight: float = Field(
+        default=0.5,
+        gt=0,
+        le=1,
+        description="Of the second look's log probabilities. Those of the first look have the rest, `1 - weight`.",
+    )
+    temperature: float = Field(
+        default=1.0,
+        gt=0,
+        description="The sum is divided by it before the softmax. It calibrates the confidence.",
+    )
 
 
 class _Size(_Frozen):

@@ -12,11 +12,11 @@ MESSAGES: dict[str, dict[Language, str]] = MODEL_MESSAGES | {
     },
     "base64_invalid": {
         "en": "Image base64 invalid. Send the picture's bytes as base64, nothing else.",
-        "pt": "Base64 da imagem inválido. Envie os bytes da imagem em base64, nada mais.",
+        "pt": "Base64 da imagem inválido. Envie os bytes da imagem em base64 e nada mais.",
     },
     "base64_data_url": {
         "en": "Image base64 invalid: the data: URL has no ';base64,'. Write its content in base64 after it.",
-        "pt": "Base64 da imagem inválido: falta ';base64,' na URL data:. Escreva o conteúdo em base64 depois disso.",
+        "pt": "Base64 da imagem inválido: falta ';base64,' na URL data:. Escreva o conteúdo em base64 logo depois.",
     },
     "base64_quoted": {
         "en": "Image base64 invalid: it begins with a quotation mark, like b'...'. Send the text without quotes: "
@@ -28,7 +28,7 @@ MESSAGES: dict[str, dict[Language, str]] = MODEL_MESSAGES | {
         "en": "Image base64 invalid: it has blanks where base64 has '+'. The decoding of a form or URL turns '+' into "
         "a blank. Write '+' as %2B there, or send JSON.",
         "pt": "Base64 da imagem inválido: há espaços onde o base64 tem '+'. A decodificação de um formulário ou de "
-        "uma URL transforma '+' em espaço. Escreva '+' como %2B ali, ou envie JSON.",
+        "uma URL transforma '+' em espaço. Ali, escreva '+' como %2B, ou envie JSON.",
     },
     "image_empty": {
         "en": "The picture is empty: it has 0 bytes. Send the file's bytes.",
@@ -36,20 +36,20 @@ MESSAGES: dict[str, dict[Language, str]] = MODEL_MESSAGES | {
     },
     "image_unknown": {
         "en": "This is not a picture of a supported format. Send one of {formats}.",
-        "pt": "Isto não é uma imagem em um formato suportado. Envie um destes formatos: {formats}.",
+        "pt": "Isto não é uma imagem em um formato aceito. Envie um destes formatos: {formats}.",
     },
     "image_broken": {
         "en": "The picture is truncated or broken. Save it again and send that file.",
-        "pt": "A imagem está cortada ou corrompida. Salve-a de novo e envie esse arquivo.",
+        "pt": "A imagem está incompleta ou corrompida. Salve-a de novo e envie o novo arquivo.",
     },
     "image_format": {
         "en": "Pictures of this format are not supported: {name}. Send one of {formats}.",
-        "pt": "Imagens deste formato não são suportadas: {name}. Envie um destes formatos: {formats}.",
+        "pt": "Imagens deste formato não são aceitas: {name}. Envie um destes formatos: {formats}.",
     },
     "image_variant": {
         "en": "Pictures of this kind are not supported: {name}. Save it as a JPEG, or as a PNG with 8 bits per "
         "channel.",
-        "pt": "Imagens deste tipo não são suportadas: {name}. Salve-a como JPEG, ou como PNG de 8 bits por canal.",
+        "pt": "Imagens deste tipo não são aceitas: {name}. Salve a imagem como JPEG, ou como PNG de 8 bits por canal.",
     },
     "image_pixels": {
         "en": "The picture has more than {megapixels} megapixels. Send a smaller one.",
@@ -80,13 +80,13 @@ MESSAGES: dict[str, dict[Language, str]] = MODEL_MESSAGES | {
     "media_type": {
         "en": "Bodies of type {media_type} are not supported. Send {example} as application/json, "
         "the picture itself as image/*, or a form with the field 'file'.",
-        "pt": "Corpos do tipo {media_type} não são suportados. Envie {example} como application/json, "
+        "pt": "Corpos do tipo {media_type} não são aceitos. Envie {example} como application/json, "
         "a própria imagem como image/*, ou um formulário com o campo 'file'.",
     },
     "media_type_batch": {
         "en": "Bodies of type {media_type} are not supported here. Send {example} as application/json, "
         "or a form with several fields 'file'.",
-        "pt": "Corpos do tipo {media_type} não são suportados aqui. Envie {example} como application/json, "
+        "pt": "Corpos do tipo {media_type} não são aceitos aqui. Envie {example} como application/json, "
         "ou um formulário com vários campos 'file'.",
     },
     "json_invalid": {
@@ -111,7 +111,7 @@ MESSAGES: dict[str, dict[Language, str]] = MODEL_MESSAGES | {
     },
     "field_type": {
         "en": "Field '{field}' has the wrong type. Send {example}.",
-        "pt": "O campo '{field}' é do tipo errado. Envie {example}.",
+        "pt": "O campo '{field}' tem o tipo errado. Envie {example}.",
     },
     "timeout_header": {
         "en": "The header X-Request-Timeout-Ms must be a whole number of milliseconds, 1 or more.",
@@ -126,12 +126,12 @@ MESSAGES: dict[str, dict[Language, str]] = MODEL_MESSAGES | {
     "form_invalid": {
         "en": "The form can't be read: the boundary of its Content-Type does not separate its parts, or the headers "
         "of a part are broken. Send multipart/form-data with the picture in the field 'file'.",
-        "pt": "O formulário não pode ser lido: o boundary do seu Content-Type não separa as partes, ou os cabeçalhos "
+        "pt": "O formulário não pode ser lido: o boundary do Content-Type não separa as partes, ou os cabeçalhos "
         "de uma parte estão corrompidos. Envie multipart/form-data com a imagem no campo 'file'.",
     },
     "form_cut": {
         "en": "The form ends before its last boundary: a part of it is missing. Send the whole form in one request.",
-        "pt": "O formulário termina antes do seu último boundary: falta uma parte. Envie-o inteiro em uma requisição.",
+        "pt": "O formulário termina antes do último boundary: falta uma parte. Envie-o inteiro em uma só requisição.",
     },
     "form_empty": {
         "en": "The form has no field. Send multipart/form-data with the picture in the field 'file'.",
@@ -156,19 +156,19 @@ MESSAGES: dict[str, dict[Language, str]] = MODEL_MESSAGES | {
     "content_encoding": {
         "en": "Bodies with Content-Encoding {name} are not supported. Send the body uncompressed, or with gzip or "
         "deflate.",
-        "pt": "Corpos com Content-Encoding {name} não são suportados. Envie o corpo sem compressão, ou com gzip ou "
+        "pt": "Corpos com Content-Encoding {name} não são aceitos. Envie o corpo sem compressão, ou com gzip ou "
         "deflate.",
     },
     "encoding_broken": {
         "en": "The body is not valid {name}, although its Content-Encoding says so. Compress it again, or send it "
         "uncompressed, without that header.",
-        "pt": "O corpo não é {name} válido, embora o seu Content-Encoding diga isso. Compacte-o de novo, ou envie-o "
+        "pt": "O corpo não é {name} válido, embora o Content-Encoding diga que é. Comprima-o de novo, ou envie-o "
         "sem compressão e sem esse cabeçalho.",
     },
     "encoding_cut": {
         "en": "The body is truncated: the end of its {name} data is missing. Send the whole body, or send it "
         "uncompressed, without Content-Encoding.",
-        "pt": "O corpo está cortado: falta o fim dos dados em {name}. Envie o corpo inteiro, ou envie-o sem "
+        "pt": "O corpo está incompleto: falta o fim dos dados em {name}. Envie o corpo inteiro, ou envie-o sem "
         "compressão e sem Content-Encoding.",
     },
     "batch_items": {
@@ -198,7 +198,7 @@ MESSAGES: dict[str, dict[Language, str]] = MODEL_MESSAGES | {
     },
     "draining": {
         "en": "This server is shutting down. Use another one, or try again in a moment.",
-        "pt": "Este servidor está prestes a ser encerrado. Use outro, ou tente de novo em instantes.",
+        "pt": "Este servidor está sendo encerrado. Use outro, ou tente de novo em instantes.",
     },
     "model_unavailable": {
         "en": "The model is not available right now. Try again in a moment.",
@@ -223,8 +223,8 @@ MESSAGES: dict[str, dict[Language, str]] = MODEL_MESSAGES | {
     "headers_too_large": {
         "en": "The request has too many headers, trailers or chunks, or they are too long. Send fewer or shorter "
         "headers, and larger chunks.",
-        "pt": "A requisição tem cabeçalhos, trailers ou chunks demais, ou eles são longos demais. Envie menos "
-        "cabeçalhos, ou mais curtos, e chunks maiores.",
+        "pt": "A requisição tem cabeçalhos, trailers ou chunks demais, ou eles são longos demais. Envie "
+        "cabeçalhos mais curtos ou em menor número, e chunks maiores.",
     },
     "invalid_http": {
         "en": "This is not a valid HTTP/1.1 request. For example, it must have exactly one Host header.",
@@ -244,14 +244,19 @@ MESSAGES: dict[str, dict[Language, str]] = MODEL_MESSAGES | {
     },
     "internal_error": {
         "en": "The service has an internal error. Report it with this request_id.",
-        "pt": "O serviço teve um erro interno. Informe o problema com este request_id.",
+        "pt": "O serviço teve um erro interno. Relate o problema e informe este request_id.",
     },
 }
 
 
 def translate(message: str, language: Language, values: dict[str, object]) -> str:
-    """Return the text of a message, with its ``{placeholders}`` filled from ``values``."""
-    return MESSAGES[message][language].format(**values)
+    """Return the text of a message, with its ``{placeholders}`` filled from ``values``.
+
+    Args:
+        values: a value that is not the same in all languages is a dict of its texts by language.
+    """
+    filled = {key: value[language] if isinstance(value, dict) else value for key, value in values.items()}
+    return MESSAGES[message][language].format(**filled)
 
 
 @functools.lru_cache(maxsize=256)

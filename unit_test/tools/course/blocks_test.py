@@ -66,7 +66,9 @@ class ReadTest(FolderCase):
             "go: {run: x, on: amiga}": "on: Input",
             "go: {run: x, python: y}": "exactly one of run, python",
             "go: {terminal: main}": "exactly one of run, python",
-            "go: {replace: code.py, with: x}": "needs symbol",
+            "go: {replace: code.py, with: x}": "needs symbol, or from and to",
+            "go: {replace: code.py, from: x, with: y}": "belong together",
+            "go: {replace: code.py, symbol: last}": "needs with",
             "go: {file: notes.txt}": "needs content",
             "go: {output: x, terminal: main}": "output has no terminal",
             "go: {stop: main, ready: 'http://localhost'}": "stop has no ready",
@@ -164,9 +166,21 @@ class ReplaceTest(FolderCase):
         new = blocks.replaced(SOURCE, read["method"])
         self.assertIn("factor = 2\n\n    def double(self):\n        return 4\n\n    def area", new)
 
+    def test_the_lines_from_and_to_are_replaced(self) -> None:
+        read = self.read(
+            "lines: {replace: code.py, from: 'return math', to: 'return math', with: '        return self.factor'}\n"
+            "more: {replace: code.py, from: import, to: class, with: 'class Walker:'}\n"
+        )
+        new = blocks.replaced(SOURCE, read["lines"])
+        self.assertEqual(new, SOURCE.replace("math.pi * self.factor", "self.factor"))
+        new = blocks.replaced(SOURCE, read["more"])
+        self.assertEqual(new, SOURCE.replace("import math\n\n\nclass Runner:", "class Walker:"))
+
     def test_what_does_not_fit_is_named(self) -> None:
         for keys, named in {
             "symbol: last, with: 'def last(:'": "code.py: last does not fit in its place",
+            "from: def area, to: def area, with: 'def area(:'": "code.py: def area does not fit in its place",
+            "from: import, to: nowhere, with: x": "code.py: no line contains 'nowhere'",
             "symbol: none, with: x": "code.py: 0 functions or classes are called none",
         }.items():
             block = self.read(f"change: {{replace: code.py, {keys}}}")["change"]

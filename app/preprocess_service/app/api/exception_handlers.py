@@ -24,13 +24,18 @@ def language_of(request: Request) -> Language:
     return negotiate(request.headers.get("accept-language", ""))
 
 
+def language_headers(language: Language) -> dict[str, str]:
+    """Return the headers of an answer whose texts are in ``language``, which the client preferred."""
+    return {"Content-Language": language, "Vary": "Accept-Language"}
+
+
 async def on_service_error(request: Request, exc: ServiceError) -> JSONResponse:
     request_id, language = request.state.request_id, language_of(request)
     request.state.code = exc.code
     if isinstance(exc, (DeadlineExceeded, RequestTimeout)):
         request.app.state.metrics.expired.inc()
     # The id is set here too: Starlette sends answers to unexpected errors outside of all middleware.
-    headers = {"X-Request-ID": request_id, "Content-Language": language, "Vary": "Accept-Language"}
+    headers = {"X-Request-ID": request_id} | language_headers(language)
     if exc.retry_after_seconds is not None:
         headers["Retry-After"] = str(exc.retry_after_seconds)
     headers |= exc.headers

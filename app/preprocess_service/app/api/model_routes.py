@@ -7,7 +7,7 @@ from fastapi import Depends
 from starlette.requests import Request
 from starlette.responses import Response
 
-from preprocess_service.app.api.exception_handlers import language_of
+from preprocess_service.app.api.exception_handlers import language_headers, language_of
 from preprocess_service.app.api.pages import media_type_of
 from preprocess_service.app.api.schemas import ModelDescription, ModelList, ModelState, Preprocessing
 from preprocess_service.app.errors import NotFound, ServiceError
@@ -45,14 +45,16 @@ RequestedPipeline = Annotated[Pipeline, Depends(get_pipeline)]
 AllModels = Annotated[ServedModels, Depends(get_models)]
 
 
-async def list_models(request: Request, models: AllModels) -> ModelList:
+async def list_models(request: Request, response: Response, models: AllModels) -> ModelList:
     """List all models, the one that answers `/predict` first, each with its version in use."""
+    language = language_of(request)
+    response.headers.update(language_headers(language))
 
     async def state(name: str, pipeline: Pipeline) -> ModelState:
         try:
             return ModelState(name=name, version=(await pipeline.models.current(PROBE_SECONDS)).version)
         except ServiceError as exc:
-            return ModelState(name=name, msg=exc.text(language_of(request)))
+            return ModelState(name=name, msg=exc.text(language))
 
     return ModelList(models=await asyncio.gather(*(state(*model) for model in models.pipelines.items())))
 
@@ -78,8 +80,10 @@ async def describe_model(pipeline: RequestedPipeline) -> ModelDescription:
     )
 
 
-async def golden_photo(name: str, request: Request, pipeline: RequestedPipeline) -> Response:
+async def golden_photo(request: Request, pipeline: RequestedPipeline) -> Response:
     """Return a golden photo of the version in use: a photo whose answer is known."""
+    # Not a parameter: FastAPI would describe an answer for names that are no text, and there are none.
+    name = request.path_params["name"]
     model = await pipeline.models.current(PROBE_SECONDS)
     for golden in model.recipe.golden:
         if golden.name == name:

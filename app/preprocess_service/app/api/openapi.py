@@ -25,10 +25,12 @@ EXAMPLE_PHOTO = Path(__file__).parents[1] / "static" / "example.jpg"
 
 
 def title_of(model: str) -> str:
+    """Return the document's title, in English."""
     return "CAT or DOG" if model == CAT_DOG else model
 
 
 def description_of(model: str) -> str:
+    """Return the document's description, in English."""
     return f"Classifies a photo: the answer is {'CAT or DOG' if model == CAT_DOG else 'the label of what it shows'}."
 
 
@@ -51,9 +53,10 @@ _PREDICTION_HEADERS = _HEADERS | {
         "schema": _TEXT | {"pattern": "total;dur=[0-9.]+$"},
     }
 }
-_ERROR_HEADERS = _HEADERS | {
+# Of an answer with texts for people.
+_TEXT_HEADERS = _HEADERS | {
     "Content-Language": {
-        "description": "The language of `msg`.",
+        "description": "The language of the texts in the answer.",
         "required": True,
         "schema": _TEXT | {"enum": ["en", "pt"]},
     }
@@ -97,7 +100,7 @@ def _error_responses() -> dict[int | str, dict[str, Any]]:
 
 
 def _error_response(status: int | str, codes: list[str]) -> dict[str, Any]:
-    headers = _ERROR_HEADERS | ({"Retry-After": _RETRY_AFTER} if status == 503 else {})
+    headers = _TEXT_HEADERS | ({"Retry-After": _RETRY_AFTER} if status == 503 else {})
     return {"model": Failure, "description": ", ".join(codes), "headers": headers}
 
 
@@ -111,17 +114,20 @@ GOLDEN = {200: {"headers": _HEADERS, "description": "The photo.", "content": {"i
 }
 _NOT_FOUND: dict[int | str, dict[str, Any]] = {404: _error_response(404, ["`not_found`"])}
 GOLDEN |= _NOT_FOUND
-MODELS = {200: {"headers": _HEADERS}} | {status: ERROR_RESPONSES[status] for status in (401, 500)}
+MODELS = {200: {"headers": _TEXT_HEADERS}} | {status: ERROR_RESPONSES[status] for status in (401, 500)}
 # Of the routes below /models/NAME.
 PREDICTION_OF_MODEL, MODEL_OF_SEVERAL = PREDICTION | _NOT_FOUND, MODEL | _NOT_FOUND
-READY = LIVE | {503: {"model": Health, "description": "Not ready; `failing` says why.", "headers": _HEADERS}}
+READY: dict[int | str, dict[str, Any]] = {
+    200: {"headers": _TEXT_HEADERS},
+    503: {"model": Health, "description": "Not ready; `failing` says why.", "headers": _TEXT_HEADERS},
+}
 
 
 def with_keys(document: dict[str, Any]) -> dict[str, Any]:
     """Add the API keys, and the routes that need one, to the document."""
     document["components"]["securitySchemes"] = {
-        "bearer": {"type": "http", "scheme": "bearer"},
-        "key": {"type": "apiKey", "in": "header", "name": "X-API-Key"},
+        "bearer": {"type": "http", "scheme": "bearer", "description": "An API key of this service."},
+        "key": {"type": "apiKey", "in": "header", "name": "X-API-Key", "description": "The same key, in this header."},
     }
     for path, item in document["paths"].items():
         for operation in item.values():
@@ -129,11 +135,17 @@ def with_keys(document: dict[str, Any]) -> dict[str, Any]:
     return document
 
 
-def of_model(models: Sequence[str], body: dict[str, Any] | None = None) -> dict[str, Any]:
-    """Return the description of a route of one of the models, from that of its body."""
-    schema = _TEXT | {"enum": list(models)}
-    name = {"name": "model", "in": "path", "required": True, "description": "One of the models.", "schema": schema}
-    return (body or {}) | {"parameters": [name, *(body or {}).get("parameters", ())]}
+def of_model(models: Sequence[str], route: dict[str, Any] | None = None) -> dict[str, Any]:
+    """Return the description of a route of one of the models, from that of the route of the first model."""
+    model = _part_of_path("model", "One of the models.") | {"schema": _TEXT | {"enum": list(models)}}
+    return (route or {}) | {"parameters": [model, *(route or {}).get("parameters", ())]}
+
+
+def _part_of_path(name: str, description: str) -> dict[str, Any]:
+    return {"name": name, "in": "path", "required": True, "description": description, "schema": _TEXT}
+
+
+PHOTO_NAME = {"parameters": [_part_of_path("name", "The photo's name: one of `golden` in the answer of `/model`.")]}
 
 
 def photo_body() -> dict[str, Any]:

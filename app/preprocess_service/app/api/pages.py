@@ -1,7 +1,5 @@
 """The page at / and its files, with a Content-Security-Policy that allows nothing else."""
 
-import base64
-import hashlib
 import html
 import mimetypes
 import re
@@ -102,22 +100,3 @@ def neutral(text: str, model: str) -> str:
     text = re.sub(r"<title>.*?</title>", lambda _: f"<title>{name}</title>", text)
     # The page's script fills in these texts, in the user's language.
     return re.sub(r'(<(\w+)[^>]* data-words="(?:title|lead)"[^>]*>).*?(</\2>)', r"\1\3", text, flags=re.S)
-
-
-def docs(content: bytes) -> Callable[[], Coroutine[Any, Any, Response]]:
-    """Return the route of a page that may run only the service's own script files and the scripts in ``content``."""
-    hashes = [
-        base64.b64encode(hashlib.sha256(it).digest()).decode()
-        for it in re.findall(rb"<script>(.*?)</script>", content, re.S)
-    ]
-    scripts = " ".join(f"'sha256-{value}'" for value in hashes)
-    # The styles of Swagger UI have data: pictures. It sends requests only to this service.
-    policy = (
-        f"default-src 'none'; script-src 'self' {scripts}; style-src 'self'; img-src 'self' data:; "
-        "connect-src 'self'; base-uri 'none'; form-action 'none'; frame-ancestors 'none'"
-    )
-
-    async def page_of_docs() -> HTMLResponse:
-        return HTMLResponse(content, headers={"Content-Security-Policy": policy})
-
-    return page_of_docs

@@ -13,13 +13,20 @@ from preprocess_service.app.api.form_body import read_files
 from preprocess_service.app.config import Limits
 from preprocess_service.app.errors import InvalidRequest, ServiceError, UnsupportedMediaType
 from preprocess_service.app.server.incoming_bodies import IncomingBody
+from preprocess_service.app.translations import Language
 from preprocess_service.app.utils import Photo
 
 Model = TypeVar("Model", bound=BaseModel)
 MOST_TOP_K = 1_000_000
 
-EXAMPLE = '{"image_b64": "<the picture in base64>"}'
-BATCH_EXAMPLE = '{"images_b64": ["<a picture in base64>", ...]}'
+EXAMPLE: dict[Language, str] = {
+    "en": '{"image_b64": "<the picture in base64>"}',
+    "pt": '{"image_b64": "<a imagem em base64>"}',
+}
+BATCH_EXAMPLE: dict[Language, str] = {
+    "en": '{"images_b64": ["<a picture in base64>", ...]}',
+    "pt": '{"images_b64": ["<uma imagem em base64>", ...]}',
+}
 # Object stores send the second one.
 OCTET_STREAMS = ("application/octet-stream", "binary/octet-stream")
 # The values of ``explain`` in the query.
@@ -168,7 +175,7 @@ def _kind(request: Request) -> str:
     return "other"
 
 
-def _unsupported(request: Request, message: str, example: str) -> UnsupportedMediaType:
+def _unsupported(request: Request, message: str, example: dict[Language, str]) -> UnsupportedMediaType:
     return UnsupportedMediaType(message, media_type=_media_type(request), example=example)
 
 
@@ -205,7 +212,9 @@ async def _read_form(request: Request, limits: Limits, body: IncomingBody, max_f
     return await read_files(request.headers["content-type"], _parts(request, limits, body), max_files)
 
 
-async def _read_json(request: Request, limits: Limits, body: IncomingBody, model: type[Model], example: str) -> Model:
+async def _read_json(
+    request: Request, limits: Limits, body: IncomingBody, model: type[Model], example: dict[Language, str]
+) -> Model:
     content = await _read(request, limits, body)
     encoding = json.detect_encoding(content)
     try:
@@ -221,7 +230,7 @@ async def _read_json(request: Request, limits: Limits, body: IncomingBody, model
         raise _explain(exc.errors(include_input=False)[0], example) from exc
 
 
-def _explain(error: Any, example: str) -> InvalidRequest:
+def _explain(error: Any, example: dict[Language, str]) -> InvalidRequest:
     field = ".".join(map(str, error["loc"]))
     message = {
         "json_invalid": "json_invalid",

@@ -5,7 +5,6 @@ from collections.abc import Awaitable, Callable, Coroutine, Iterable
 from typing import Any, TypeVar
 
 from fastapi import FastAPI
-from fastapi.openapi.docs import get_swagger_ui_html
 from fastapi.routing import APIRoute
 from starlette.exceptions import HTTPException
 from starlette.requests import ClientDisconnect, Request
@@ -15,10 +14,11 @@ from starlette.types import Receive, Scope, Send
 
 from preprocess_service.app.api import openapi
 from preprocess_service.app.api.course.site import add_course
-from preprocess_service.app.api.exception_handlers import language_of
+from preprocess_service.app.api.documentation.site import add_documentation
+from preprocess_service.app.api.exception_handlers import language_headers, language_of
 from preprocess_service.app.api.explanation import explain
 from preprocess_service.app.api.model_routes import AllModels, describe_model, golden_photo, list_models, pipeline_of
-from preprocess_service.app.api.pages import FOLDER, SAMPLES, PageFiles, docs, icon_of, page_of
+from preprocess_service.app.api.pages import FOLDER, SAMPLES, PageFiles, icon_of, page_of
 from preprocess_service.app.api.request_body import Options, read_batch, read_photo
 from preprocess_service.app.api.schemas import (
     Failure,
@@ -70,59 +70,69 @@ def add_routes(app: FastAPI, config: Config) -> None:
     """Add every route of the service to the app."""
     app.router.route_class = GetRoute
     photo, batch = openapi.photo_body(), openapi.batch_body(config.limits.batch_items)
-    for path, route, body, answer, responses in (
-        ("/predict", predict, photo, PredictSuccess, openapi.PREDICTION),
-        ("/cat-dog_classification", predict, photo, PredictSuccess, openapi.PREDICTION),
-        ("/predict/batch", predict_batch, batch, PredictBatchAnswer, openapi.PREDICTION),
+    one, several = (predict, PredictSuccess), (predict_batch, PredictBatchAnswer)
+    photo_of_model, batch_of_model = openapi.of_model(config.models, photo), openapi.of_model(config.models, batch)
+    for path, summary, (route, answer), body, responses in (
+        ("/predict", "Classify a photo", one, photo, openapi.PREDICTION),
+        ("/cat-dog_classification", "Classify a photo: the course's path", one, photo, openapi.PREDICTION),
+        ("/predict/batch", "Classify several photos", several, batch, openapi.PREDICTION),
         (
             f"{MODEL_PREFIX}/predict",
-            predict,
-            openapi.of_model(config.models, photo),
-            PredictSuccess,
+            "Classify a photo with one of the models",
+            one,
+            photo_of_model,
             openapi.PREDICTION_OF_MODEL,
         ),
         (
             f"{MODEL_PREFIX}/predict/batch",
-            predict_batch,
-            openapi.of_model(config.models, batch),
-            PredictBatchAnswer,
+            "Classify several photos with one of the models",
+            several,
+            batch_of_model,
             openapi.PREDICTION_OF_MODEL,
         ),
     ):
         app.router.add_api_route(
             path,
             route,
+            summary=summary,
             methods=["POST"],
             response_model=answer,
             responses=responses,
             openapi_extra=body,
             route_class_override=DirectRoute,
         )
-    app.get("/models", responses=openapi.MODELS, response_model_exclude_none=True)(list_models)
-    for prefix, responses, extra in (
-        ("", openapi.MODEL, None),
-        (MODEL_PREFIX, openapi.MODEL_OF_SEVERAL, openapi.of_model(config.models)),
+    app.get("/models", summary="List the models", responses=openapi.MODELS, response_model_exclude_none=True)(
+        list_models
+    )
+    of_model, golden_of_model = openapi.of_model(config.models), openapi.of_model(config.models, openapi.PHOTO_NAME)
+    for prefix, which, responses, extra, golden in (
+        ("", "the model in use", openapi.MODEL, None, openapi.PHOTO_NAME),
+        (MODEL_PREFIX, "one of the models", openapi.MODEL_OF_SEVERAL, of_model, golden_of_model),
     ):
-        app.get(f"{prefix}/model", responses=responses, openapi_extra=extra)(describe_model)
+        app.get(f"{prefix}/model", summary=f"Describe {which}", responses=responses, openapi_extra=extra)(
+            describe_model
+        )
         app.get(
             f"{prefix}/model/golden/{{name}}",
+            summary=f"Get a golden photo of {which}",
             responses=openapi.GOLDEN,
             response_class=Response,
-            openapi_extra=extra,
+            openapi_extra=golden,
         )(golden_photo)
-    app.get("/livez", responses=openapi.LIVE, response_model_exclude_none=True)(livez)
-    app.get("/readyz", responses=openapi.READY, response_model_exclude_none=True)(readyz)
+    for path, summary, responses, check in (
+        ("/livez", "Whether the process runs", openapi.LIVE, livez),
+        ("/readyz", "Whether a photo would be answered now", openapi.READY, readyz),
+    ):
+        app.get(path, summary=summary, responses=responses, response_model_exclude_none=True)(check)
     app.get("/metrics", include_in_schema=False)(render_metrics)
     app.get("/", include_in_schema=False)(page_of(config.models, has_course=add_course(app)))
-    icon = icon_of(config.experiment_id)
-    app.get("/docs", include_in_schema=False)(docs_page(app.title, icon, ""))
-    app.get("/docs/", include_in_schema=False)(docs_page(app.title, icon, "../"))
+    add_documentation(app, icon_of(config.experiment_id))
     app.mount("/static", PageFiles(FOLDER))
     app.mount("/samples", PageFiles(SAMPLES))
 
 
 async def predict(request: Request) -> Response:
-    """Classify a photo."""
+    """Classify a photo. It is sent as JSON with base64, as the file itself, or as a form."""
     admission: AdmissionController = request.app.state.admission
     pipeline = pipeline_of(request)
     context = start_request(request, pipeline.config.limits.deadline_seconds)
@@ -244,26 +254,10 @@ async def readyz(request: Request, response: Response, models: AllModels) -> Hea
     checks, warned = await models.check()
     failing = {name: error.text(language) for name, error in checks.items() if error is not None}
     response.status_code = 503 if failing else 200
+    response.headers.update(language_headers(language))
     warnings = {name: error.text(language) for name, error in warned.items()} if not failing else {}
     return Health(ok=[name for name in checks if name not in failing], failing=failing, warnings=warnings or None)
 
 
 async def render_metrics(models: AllModels) -> Response:
     return Response(await models.render_metrics(), media_type=CONTENT_TYPE)
-
-
-def docs_page(title: str, icon: str, root: str) -> Callable[[], Coroutine[Any, Any, Response]]:
-    """Return the route /docs: FastAPI's page, with the script files of fastapi_offline.
-
-    Args:
-        root: the relative path from the page to the service's root, so that the page works below any prefix.
-    """
-    html = get_swagger_ui_html(
-        openapi_url=f"{root}openapi.json",
-        title=f"{title} - Swagger UI",
-        oauth2_redirect_url=None,
-        swagger_js_url=f"{root}static-offline-docs/swagger-ui-bundle.js",
-        swagger_css_url=f"{root}static-offline-docs/swagger-ui.css",
-        swagger_favicon_url=f"{root}{icon}",
-    )
-    return docs(bytes(html.body))

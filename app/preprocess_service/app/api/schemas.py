@@ -27,10 +27,10 @@ class ModelInUse(BaseModel):
 class Part(BaseModel):
     """A part of the upright photo, as shares of its width and height: 0 is the left or top edge, 1 the other one."""
 
-    left: float
-    top: float
-    right: float
-    bottom: float
+    left: float = Field(description="The left edge.")
+    top: float = Field(description="The top edge.")
+    right: float = Field(description="The right edge.")
+    bottom: float = Field(description="The bottom edge.")
 
 
 class Explanation(BaseModel):
@@ -138,17 +138,20 @@ class ModelList(BaseModel):
 class Preprocessing(BaseModel):
     """How a photo becomes the model's input. docs/models.md explains each field."""
 
-    width: int
-    height: int
-    mode: str = Field(examples=["crop"])
+    width: int = Field(description="The width of the model's input in pixels.")
+    height: int = Field(description="The height of the model's input in pixels.")
+    mode: str = Field(
+        description="How the photo gets the input's aspect ratio: `crop`, `stretch`, `pad` or `shortest_edge`.",
+        examples=["crop"],
+    )
     crop: float = Field(description="For the mode `crop`: the part of the centre that is kept.")
     shortest_edge: int | None = Field(description="For the mode `shortest_edge`: the shorter side in pixels.")
-    resampling: str = Field(examples=["bilinear"])
-    antialias: bool
+    resampling: str = Field(description="The filter that resizes the photo.", examples=["bilinear"])
+    antialias: bool = Field(description="Whether the filter is widened when the photo is reduced.")
     grayscale: bool = Field(description="Whether the photo is first converted to grey.")
     decode: str = Field(description="`fast`: large photos may be decoded at a reduced scale.", examples=["exact"])
     scale: tuple[float, float, float] = Field(description="For float32 inputs: pixel * scale + offset, per channel.")
-    offset: tuple[float, float, float]
+    offset: tuple[float, float, float] = Field(description="What is added after `scale`, per channel.")
 
 
 class ModelDescription(BaseModel):
@@ -168,7 +171,7 @@ class ModelDescription(BaseModel):
     second_look: SecondLook | None = Field(
         description="When a photo is looked at a second time, and how both looks become one answer; null if none is."
     )
-    preprocessing: Preprocessing
+    preprocessing: Preprocessing = Field(description="How a photo becomes the model's input.")
     golden: list[str] = Field(
         description="The names of the version's golden photos, for `/model/golden/NAME`, without generated ones.",
         examples=[["cat_2.jpg"]],

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageCms
 
-from preprocess_service.app.errors import UnsupportedMediaType
+from preprocess_service.app.imaging.kinds import unsupported_variant
 
 # The colour of transparent pixels. Mid grey disturbs a network that was trained on photos least. White or black would
 # make a hard edge around the animal.
@@ -89,6 +89,6 @@ def _from_float(levels: NDArray[np.float32], is_inverted: bool) -> Image.Image:
     highest = float(levels.max(initial=0, where=np.isfinite(levels)))
     white = next((white for white in (1, 255, 65535) if highest <= white), highest)
     if levels.min(initial=0, where=np.isfinite(levels)) < -white / 510:  # what rounds to 0 is black
-        raise UnsupportedMediaType("image_variant", name="TIFF of numbers below 0")
+        raise unsupported_variant("TIFF of numbers below 0")
     grey = (np.nan_to_num(levels) * (255 / white)).clip(0, 255).astype(np.uint8)
     return Image.fromarray(255 - grey if is_inverted else grey)

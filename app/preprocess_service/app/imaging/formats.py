@@ -7,6 +7,7 @@ import struct
 
 from preprocess_service.app.errors import InvalidImage, ServiceError, UnsupportedMediaType
 from preprocess_service.app.imaging.decoders import bmp, jpeg, tiff
+from preprocess_service.app.imaging.kinds import names_of, unsupported_variant
 
 # The only decoders that are used. Pillow has 40 more, and each would be a risk with hostile files.
 FORMATS = ("JPEG", "PNG", "WEBP", "GIF", "BMP", "TIFF", "AVIF", "HEIF")
@@ -88,9 +89,9 @@ def refusal(data: bytes) -> ServiceError:
     if taken := sniff(data):
         variants = {"JPEG": jpeg.variant, "TIFF": tiff.variant, "BMP": bmp.variant}
         name = variants[taken](data) if taken in variants else None
-        return UnsupportedMediaType("image_variant", name=name) if name else InvalidImage("image_broken")
+        return unsupported_variant(name) if name else InvalidImage("image_broken")
     if name := _other(data):
-        return UnsupportedMediaType("image_format", name=name, formats=formats)
+        return UnsupportedMediaType("image_format", name=names_of(name), formats=formats)
     return InvalidImage("image_unknown", formats=formats)
 
 

@@ -14,7 +14,8 @@ export async function showGolden(names, add) {
 
 function goldenSample(file, add) {
   const source = URL.createObjectURL(file);
-  const image = element("img", { src: source, width: 96, height: 96, alt: say("sample", { name: file.name }) });
+  const words = { alt: say("sample", file), "data-alt": "sample", "data-name": file.name };
+  const image = element("img", { src: source, width: 96, height: 96, ...words });
   const button = element("button", { type: "button", "data-golden": file.name }, image);
   // With a key its address alone is not enough to fetch it.
   const photo = currentKey() ? { file, unsaved: true } : { file, url: goldenUrl(file.name) };

@@ -95,7 +95,7 @@ function renamed(file) {
   if (!/^image\.\w+$/.test(file.name)) return { file };
   pasted += 1;
   return {
-    file: new File([file], `pasted-${pasted}.${file.name.split(".").pop()}`, { type: file.type }),
+    file: new File([file], `${say("pastedFile")}-${pasted}.${file.name.split(".").pop()}`, { type: file.type }),
     unsaved: true,
   };
 }
@@ -249,7 +249,7 @@ function sayEverything() {
   document.documentElement.lang = language();
   document.title = ownModel === undefined ? say("title") : `${ownModel}: ${say("title")}`;
   for (const node of document.querySelectorAll("[data-words]")) node.textContent = say(node.dataset.words);
-  for (const node of document.querySelectorAll("[data-alt]")) node.alt = say(node.dataset.alt);
+  for (const node of document.querySelectorAll("[data-alt]")) node.alt = say(node.dataset.alt, node.dataset);
   for (const node of document.querySelectorAll("[data-label]")) {
     node.setAttribute("aria-label", say(node.dataset.label));
   }

@@ -51,7 +51,7 @@ function javascript(endpoint, { name, url }, headers) {
   const photo = url
     ? `  const photo = await (await fetch(${literal(url)})).arrayBuffer();`
     : `  const { readFile } = await import("node:fs/promises");\n  const photo = await readFile(${literal(name)});`;
-  return `// Node.js 18 or newer
+  return `// Node.js >= 18
 (async () => {
 ${photo}
   const answer = await fetch(${literal(endpoint)}, {

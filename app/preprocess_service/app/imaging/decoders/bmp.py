@@ -54,7 +54,8 @@ def variant(data: bytes) -> str | None:
         count = 4 if bits == 32 and size >= _HAS_ALPHA else 3
         masks = struct.unpack_from(f"<{count}I", data, 54)
         if (*masks, 0)[:4] not in _KNOWN_MASKS.get(bits, ()):
-            return "BMP with bit masks " + " ".join(f"{mask:x}" for mask in masks)
+            named = " ".join(f"{mask:x}" for mask in masks)
+            return f"BMP with bit masks {named}"
     return None
 
 

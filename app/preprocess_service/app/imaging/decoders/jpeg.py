@@ -45,7 +45,8 @@ def variant(data: bytes) -> str | None:
         if marker == _LOSSLESS_ARITHMETIC:
             return "lossless JPEG with arithmetic coding"
         if bits == 12 or (marker == _LOSSLESS and 2 <= bits <= 16 and bits != 8):
-            return f"{'lossless ' if marker == _LOSSLESS else ''}JPEG of {bits} bits a channel"
+            name = "lossless JPEG" if marker == _LOSSLESS else "JPEG"
+            return f"{name} of {bits} bits a channel"
         if components == 2:
             return "JPEG of 2 channels"
         return None

@@ -11,7 +11,8 @@ from collections.abc import Iterator
 from PIL import Image, ImageChops
 from PIL.PngImagePlugin import PngImageFile
 
-from preprocess_service.app.errors import InvalidImage, UnsupportedMediaType
+from preprocess_service.app.errors import InvalidImage
+from preprocess_service.app.imaging.kinds import unsupported_variant
 
 _SIGNATURE = b"\x89PNG\r\n\x1a\n"
 _CRITICAL = (b"IHDR", b"PLTE", b"IDAT")
@@ -37,7 +38,7 @@ def without_metadata(data: bytes) -> bytes:
         UnsupportedMediaType: Apple's own variant, which packs and orders the pixels differently.
     """
     if data.startswith(b"CgBI", len(_SIGNATURE) + 4):
-        raise UnsupportedMediaType("image_variant", name="PNG of an iPhone app (CgBI)")
+        raise unsupported_variant("PNG of an iPhone app (CgBI)")
     # The first chunk of each type. They go before the pixels: Pillow reads later metadata too late.
     kept: dict[bytes, bytes | memoryview] = {}
     view = memoryview(data)

@@ -9,8 +9,8 @@ from typing import Any, cast
 from PIL import TiffImagePlugin
 from PIL.TiffImagePlugin import II, MM, OPEN_INFO, TiffImageFile
 
-from preprocess_service.app.errors import UnsupportedMediaType
 from preprocess_service.app.imaging.colour import Levels
+from preprocess_service.app.imaging.kinds import unsupported_variant
 
 _SUBFILE, _WIDTH, _HEIGHT, _BITS, _COMPRESSION, _PHOTOMETRIC, _FILL_ORDER = 254, 256, 257, 258, 259, 262, 266
 _SAMPLES, _PLANAR, _SUB_DIRECTORIES, _EXTRA_SAMPLES, _SAMPLE_FORMAT, _DNG_VERSION = 277, 284, 330, 338, 339, 50706
@@ -109,7 +109,7 @@ def check(data: bytes) -> None:
     elif directories and _is_preview(directories[0]) and not all(map(_is_preview, directories)):
         name = "TIFF or camera RAW whose first picture is a preview"
     if name:
-        raise UnsupportedMediaType("image_variant", name=name)
+        raise unsupported_variant(name)
 
 
 def variant(data: bytes) -> str | None:
@@ -142,14 +142,14 @@ def prepare(image: TiffImageFile) -> Levels:
     bits, samples = tags.get(_BITS, (1,)), tags.get(_SAMPLES, 1)
     photometric, compression, planar = (tags.get(tag, 0) for tag in (_PHOTOMETRIC, _COMPRESSION, _PLANAR))
     if compression in _CODECS and compression != _OLD_JPEG:
-        raise UnsupportedMediaType("image_variant", name=f"TIFF compressed by {_CODECS[compression]}")
+        raise unsupported_variant(f"TIFF compressed by {_CODECS[compression]}")
     if _SIGNED in tags.get(_SAMPLE_FORMAT, ()):
-        raise UnsupportedMediaType("image_variant", name="TIFF of signed integers")
+        raise unsupported_variant("TIFF of signed integers")
     if compression == _JPEG and max(bits) > 8:
-        raise UnsupportedMediaType("image_variant", name=f"TIFF compressed by JPEG of {max(bits)} bits")
+        raise unsupported_variant(f"TIFF compressed by JPEG of {max(bits)} bits")
     if planar == 2 and image.mode in ("LA", "La", "PA"):
         planes = f"TIFF of {samples} separate {max(bits)}-bit planes, photometric {photometric}"
-        raise UnsupportedMediaType("image_variant", name=planes)
+        raise unsupported_variant(planes)
     mode, *rest = cast(tuple[Any, ...], image.tile[0].args)
     # libtiff gives samples in the machine's byte order.
     image.tile = [image.tile[0]._replace(args=(_NATIVE.get(mode, mode), *rest))]
