@@ -28,9 +28,10 @@ def main() -> None:
     photo = PHOTO.read_bytes()
     with ThreadPoolExecutor(max_workers=50) as pool:
         answers = []
-        for _ in range(PHOTOS):
+        begin = time.monotonic()
+        for number in range(PHOTOS):
+            time.sleep(max(0.0, begin + number / PER_SECOND - time.monotonic()))
             answers.append(pool.submit(is_answered, photo))
-            time.sleep(1 / PER_SECOND)
     lost = sum(not answer.result() for answer in answers)
     print(f"sent {PHOTOS}, lost {lost}")
 
