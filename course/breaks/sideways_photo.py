@@ -33,8 +33,8 @@ def main() -> None:
         pictures = {"dog_1.jpg": photo.convert("RGB"), "its muzzle": photo.convert("RGB").crop(MUZZLE)}
     for name, image in pictures.items():
         sideways = image.transpose(Image.Transpose.ROTATE_270)
-        print(f"{name:<12} upright   {shown(predict(jpeg(image)))}")
-        print(f"{name:<12} sideways  {shown(predict(jpeg(sideways, TURN_LEFT)))}")
+        answers = shown(predict(jpeg(image))), shown(predict(jpeg(sideways, TURN_LEFT)))
+        print(f"{name:<12}upright: {answers[0]}   sideways: {answers[1]}")
 
 
 if __name__ == "__main__":

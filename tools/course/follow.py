@@ -137,7 +137,9 @@ class Follower:
                 try:
                     printed = self._do(block, terminals, printed or "")
                 except CourseError as exc:
-                    raise CourseError(f"{path.name}: block {name}:\n{block.code()}\n{exc}") from exc
+                    tails = {key: terminal.tail() for key, terminal in terminals.items()}
+                    logs = "".join(f"\nThe terminal {key} shows:\n{tail}" for key, tail in tails.items() if tail)
+                    raise CourseError(f"{path.name}: block {name}:\n{block.code()}\n{exc}{logs}") from exc
                 print(f"    {name} ({block.kind}): {time.monotonic() - start:.1f} s", flush=True)
         if number == 1 and self._address:
             self.folder /= FOLDER

@@ -1,6 +1,7 @@
 """A terminal with a shell in it, as a reader of the course uses it."""
 
 import http.client
+import io
 import re
 import threading
 import time
@@ -16,6 +17,7 @@ from tools.course.blocks import CourseError
 COMMAND_SECONDS = 1200
 READY_SECONDS = 300
 STOP_SECONDS = 30
+TAIL_LENGTH = 3000
 # The exit status of the last command is part of the prompt.
 _PROMPT = r"\[course (\d+)\] "
 # Where Compose is installed as a program of its own only, `docker compose` means that.
@@ -54,6 +56,7 @@ class Terminal:
         )
         self._shell.expect(_PROMPT)
         self._server: threading.Thread | None = None
+        self._seen = io.StringIO()
         self._ended: tuple[int, str] = (0, "")
         self.type(_COMPOSE)
 
@@ -81,6 +84,7 @@ class Terminal:
         self._refuse_if_busy()
         if _answers(ready):
             raise CourseError(f"{ready} is answered before the command has started")
+        self._shell.logfile_read = self._seen = io.StringIO()
         self._shell.sendline(command)
         self._server = threading.Thread(target=self._watch, daemon=True)
         self._server.start()
@@ -111,6 +115,12 @@ class Terminal:
             self._shell.sendintr()
             self._server.join(STOP_SECONDS)
         self._shell.close(force=True)
+
+    def tail(self) -> str:
+        """Return the end of what the command that still runs here has printed; "" if none runs."""
+        if self._server is None or not self._server.is_alive():
+            return ""
+        return _shown(self._seen.getvalue())[-TAIL_LENGTH:]
 
     def _refuse_if_busy(self) -> None:
         if self._server is not None:

@@ -489,7 +489,7 @@ class ForEveryoneTest(PageTest):
                     self.assertEqual(english == words["pt-BR"][key], key in SAME_IN_BOTH)
 
     def test_no_text_is_outside_of_the_two_languages(self) -> None:
-        page = self.visit("pt-BR").page
+        page = self.visit(locale="pt-BR").page
         english = page.evaluate('import("/static/texts.js").then((texts) => Object.values(texts.LANGUAGES.en))')
         html = requests.get(World.url, timeout=5).text
         # The text of each element of the page as it is served, and the texts that only some can see or hear.

@@ -168,7 +168,9 @@ class FollowTest(FolderCase):
     def test_a_server_that_the_chapter_leaves_running_ends_with_it(self) -> None:
         port = free_port()
         serve = f"serve: {{run: python -m http.server {port} --bind 127.0.0.1, ready: 'http://127.0.0.1:{port}/'}}\n"
-        self.assert_stops(serve + "go: {run: 'false', terminal: other}\n", "block go")
+        ask = f"go: {{terminal: other, python: \"from urllib.request import urlopen\\nurlopen('http://127.0.0.1:{port}/none').read()\"}}\n"
+        # What the server has printed is part of the message.
+        self.assert_stops(serve + ask, "block go", "The terminal main shows:\n", "code 404, message File not found")
         self.assertFalse(answers(f"http://127.0.0.1:{port}/"))
 
     def test_a_server_that_ends_at_once_or_runs_already_is_reported(self) -> None:
