@@ -42,11 +42,13 @@ model.fit(photos, classes, epochs=12, verbose=2)
 model.save("shapes.keras")
 Path("labels.txt").write_text("\n".join(labels) + "\n", encoding="utf-8")
 
-# The answers for three photos: those of which the model is least sure, because they tell most.
+# The answer for one photo of each label: the right one of which the model is least sure, because it tells most.
 answers = model.predict(photos, verbose=0)
 lines = []
-for row in answers.max(axis=1).argsort()[:3]:
-    best = answers[row].argmax()
-    lines.append(f"{paths[row].as_posix()}: {labels[best]} {100 * answers[row][best]:.2f}\n")
+for number, label in enumerate(labels):
+    right = np.flatnonzero((classes == number) & (answers.argmax(axis=1) == number))
+    if right.size:
+        row = right[answers[right, number].argmin()]
+        lines.append(f"{paths[row].as_posix()}: {label} {100 * answers[row, number]:.2f}\n")
 Path("answers.txt").write_text("".join(lines), encoding="utf-8")
 print("".join(lines), end="")
