@@ -12,6 +12,7 @@ import requests
 import yaml
 
 from preprocess_service.app import app_server, config, model_runner
+from tools.course.blocks import read_blocks
 from tools.kubernetes_events.cluster import IMAGES
 from tools.system_packages import find
 from unit_test.model_service.fixtures import shared_server
@@ -185,6 +186,19 @@ class ManifestsTest(unittest.TestCase):
         used = {container(one)["image"] for one in of_kind("Deployment").values()}
         self.assertEqual(used, set(IMAGES))
         self.assertEqual({image.partition(":")[2] for image in used}, {version})
+
+    def test_the_course_builds_the_images_of_the_pods_and_sends_photos_to_their_service(self) -> None:
+        commands = read_blocks(9)["build"].code()
+        images = (container(of_kind("Deployment")[name])["image"] for name in COMPOSE_NAMES)
+        built = {image: IMAGES[image] for image in images}
+        self.assertEqual(dict(re.findall(r"-t (\S+) -f (\S+) \.$", commands, re.MULTILINE)), built)
+        folder = ROOT / "course" / "cluster"
+        visitor = container(documents(folder / "visitor.yaml")[0])
+        self.assertEqual(visitor["image"], container(of_kind("Deployment")["preprocess-service"])["image"])
+        address = f"preprocess-service.{kustomization(FOLDER / 'base')['namespace']}"
+        (port,) = of_kind("Service")["preprocess-service"]["spec"]["ports"]
+        program = (folder / "send_photos.py").read_text(encoding="utf-8")
+        self.assertIn(f'URL = "http://{address}:{port["port"]}/predict"', program)
 
     def test_the_copies_for_monitoring_are_the_same(self) -> None:
         for name in ("dashboard.json", "alerts.yml"):
