@@ -2,8 +2,8 @@
 
     python course/breaks/tensorflow_weight.py
 
-It starts three processes, one after the other. Each imports one thing and tells the time that took and its memory: all of
-TensorFlow; only the messages, as the real service does; course/model_runner.py.
+It starts three processes, one after the other. Each imports one thing and tells how long that took, and its memory: all
+of TensorFlow; only the messages, as the real service does; course/model_runner.py.
 """
 
 import os

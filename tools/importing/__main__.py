@@ -2,7 +2,8 @@
 
 PATH is a Keras file (.h5, .keras), a SavedModel folder, a layers model of TensorFlow.js (model.json), a TFLite or ONNX
 file, a folder with one of these, or a zip, as Teachable Machine exports it. A model file does not say how photos are
-prepared. The import finds it from photos whose answer is known: --photo P --says "Sparrow 95.16". Give two or three.
+prepared. The import finds it from photos whose answer is known: --photo P --says "Sparrow 95.16". Give two or three,
+or a file of them, which your script writes: --answers FILE.
 """
 
 from __future__ import annotations
@@ -63,6 +64,7 @@ def _parser() -> argparse.ArgumentParser:
     parser.add_argument("--labels", type=Path, help="a file with one label per line, in the order of the outputs")
     parser.add_argument("--photo", type=Path, action="append", default=[], help="a photo whose answer is known")
     parser.add_argument("--says", action="append", default=[], help='the answer for that photo: "LABEL PERCENT"')
+    parser.add_argument("--answers", type=Path, help='a file with one line per photo: "PHOTO: LABEL PERCENT"')
     parser.add_argument("--resize", choices=RESIZES, help="how photos are resized to the model's size")
     parser.add_argument("--scale", choices=list(SCALES), help="the range that pixels of 0 to 255 are scaled to")
     parser.add_argument("--mean", type=_three, help="instead of --scale: R,G,B, for pixels of 0 to 1")
@@ -88,6 +90,9 @@ def _options(given: argparse.Namespace) -> Options:
         raise ImportProblem("--std needs --mean")
     if given.mean is not None and given.scale is not None:
         raise ImportProblem("--mean and --scale exclude each other: give one of them")
+    said = list(zip(given.photo, given.says, strict=True))
+    if given.answers is not None:
+        said += _answers(given.answers)
     numbers = None if given.mean is None else Numbers(1 / 255, given.mean, given.std or (1.0,) * 3)
     return Options(
         path=given.path,
@@ -95,13 +100,27 @@ def _options(given: argparse.Namespace) -> Options:
         name=given.name,
         version=given.version,
         labels=given.labels,
-        said=list(zip(given.photo, given.says, strict=True)),
+        said=said,
         output=given.output,
         signature=given.signature,
         activation=given.activation,
         size=given.size,
         wanted=Wanted(given.resize, given.scale, given.order, numbers),
     )
+
+
+def _answers(path: Path) -> list[tuple[Path, str]]:
+    found = []
+    try:
+        text = path.read_text(encoding="utf-8-sig")
+    except (OSError, ValueError) as exc:
+        raise ImportProblem(f"{path} can't be read ({exc})") from exc
+    for line in filter(str.strip, text.splitlines()):
+        photo, colon, answer = line.partition(": ")
+        if not colon:
+            raise ImportProblem(f"{path} has the line {line[:80]!r}; a line is like: a.jpg: Sparrow 95.16")
+        found.append((Path(photo.strip()), answer))
+    return found
 
 
 def _asked(options: Options, question: OpenQuestion) -> Options:

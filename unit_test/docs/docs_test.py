@@ -101,7 +101,7 @@ class CommandsTest(unittest.TestCase):
 
     def test_every_option_of_a_tool_is_one_that_it_has(self) -> None:
         for name, command, rest in commands():
-            if command.endswith("model_server.py"):
+            if command.endswith("/model_server.py"):
                 self.assertEqual(flags.parse(rest.split()).warnings, (), name)
             if not command.startswith(("-m tools", "run.py ", "course/")):
                 continue

@@ -25,7 +25,7 @@ def config(asked: dict[str, Any], port: int, model_port: int) -> dict[str, Any]:
         "port": port,
         "model_host": "127.0.0.1",
         "model_port": model_port,
-        "timeout_seconds": 10,
+        "timeout_seconds": 30,
         "experiment_id": asked["name"],
         "input_layer": asked["input"],
         "output_layer": asked["output"],

@@ -48,9 +48,12 @@ def load_keras(path: Path) -> TensorFlowNetwork:
             unpacked = sum(entry.file_size for entry in archive.infolist())
             if unpacked > min(_MOST_UNPACKED_BYTES, 50 * path.stat().st_size + (64 << 20)):
                 raise ImportProblem(f"it unpacks to {unpacked >> 20} MiB, which is too much for its size")
-            config = archive.read("config.json").decode()
+            description = json.loads(archive.read("config.json"))
+            # How it was trained is not loaded (compile=False). It names an optimizer, which may be the author's own.
+            description.pop("compile_config", None)
+            config = json.dumps(description)
             version = json.loads(archive.read("metadata.json")).get("keras_version")
-    except (OSError, zipfile.BadZipFile, KeyError, ValueError, AttributeError, RuntimeError) as exc:
+    except (OSError, zipfile.BadZipFile, KeyError, ValueError, AttributeError, TypeError, RuntimeError) as exc:
         raise ImportProblem(f"it can't be read as .keras ({exc}): is the file complete?") from exc
     if _is_new(version):
         return _load_new(path, config, f"Keras {version} .keras")

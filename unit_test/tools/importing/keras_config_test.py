@@ -1,10 +1,15 @@
 """What a Keras file says of its layers is read first: it may name nothing but layers that only compute."""
 
 import json
+import tempfile
 import unittest
+import zipfile
+from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
+from unittest.mock import patch
 
+from tools.importing.frameworks import keras_models
 from tools.importing.frameworks.keras_config import class_names, description_of
 from tools.importing.frameworks.keras_models import loaded
 from tools.importing.network import ImportProblem
@@ -92,6 +97,21 @@ class KerasConfigTest(unittest.TestCase):
             loaded(load)
         self.assertRegex(str(caught.exception), r"^Keras can't load it \(Unrecognized keyword arguments: 'later'\): ")
         self.assertRegex(str(caught.exception), "incomplete, or made by another version of Keras.*SavedModel")
+
+    def test_how_a_model_was_trained_is_neither_checked_nor_loaded(self) -> None:
+        own = {"optimizer": {"class_name": "Mine", "module": "mine", "config": {}}}
+        parts = {"config.json": json.loads(model()) | {"compile_config": own}, "metadata.json": {"keras_version": "3"}}
+        with tempfile.TemporaryDirectory() as name, patch.object(keras_models, "_load_new") as load:
+            path = Path(name, "model.keras")
+            with zipfile.ZipFile(path, "w") as archive:
+                for part, content in parts.items():
+                    archive.writestr(part, json.dumps(content))
+            keras_models.load_keras(path)
+        (_, config, _), _ = load.call_args
+        self.assertEqual(json.loads(config), json.loads(model()))
+        # Keras would load that of a model inside of the model.
+        inside = json.loads(model()) | {"compile_config": own}
+        self.assertIn("code of its author", self.refusal(inside))
 
     def test_a_broken_description_is_refused(self) -> None:
         for text in ("{", "[" * 100_000, '{"class_name": "Sequential", "config": ' + '{"a": ' * 100_000):

@@ -151,6 +151,8 @@ def keras_cases(made: Maker) -> None:
 
     augment = [keras.layers.RandomFlip(), keras.layers.RandomRotation(0.2), keras.layers.Rescaling(1 / 255)]
     model = network(keras, 0.5, before=augment)
+    # The file then names the optimizer too.
+    model.compile(keras.optimizers.Adam(0.003), "categorical_crossentropy")
     model.save(one / "augmentation.keras")
     made.run("augmentation", one / "augmentation.keras", say(model, resized))
 

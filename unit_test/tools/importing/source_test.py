@@ -178,6 +178,9 @@ class BeforeLoadingTest(FolderTest):
             (["--photo", photo, "--says", "ant"], "not a label and a number"),
             ([*known, "--says", "ant 101"], "not a label and a number"),
             ([*known, "--says", "cow 50"], "unknown label 'cow'"),
+            (["--answers", "none.txt"], "none.txt can't be read"),
+            (["--answers", labels], "has the line 'ant'; a line is like"),
+            ([*known[:2], "--answers", str(self.file("said.txt", f"{photo}: cow 50".encode()))], "unknown label 'cow'"),
             (["--name", ""], "--name '' is not a valid name"),
             (["--models", str(self.folder / "kept"), "--name", "m", "--version", "1"], "exists already"),
         ):
