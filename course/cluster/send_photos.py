@@ -11,7 +11,7 @@ from pathlib import Path
 URL = "http://preprocess-service.cat-dog:7998/predict"
 # From the image of the preprocess service.
 PHOTO = Path("/project/images/cat_1.jpg")
-PHOTOS, PER_SECOND = 600, 10
+PHOTOS, PER_SECOND = 300, 5
 
 
 def problem(photo: bytes) -> str:
