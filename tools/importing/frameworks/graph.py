@@ -98,12 +98,18 @@ class TensorFlowNetwork:
         except tf.errors.OpError:
             if not self.spec.channels_first:
                 raise
-        # On a CPU, TensorFlow's operations do not support channels first. Its compiler XLA does.
+        # On most CPUs, TensorFlow's operations do not support channels first. Its compiler XLA does; but it refuses a
+        # placeholder, also one that nothing uses any more.
         tensors = list(self._tensors.values())
+        graph = type(self._graph)()
+        graph.CopyFrom(self._graph)
+        nodes = [node for node in graph.node if node.name != self._image.partition(":")[0]]
+        del graph.node[:]
+        graph.node.extend(nodes)
 
         @tf.function(jit_compile=True, autograph=False)  # type: ignore[untyped-decorator]
         def compiled(image: Any) -> Any:
-            return tf.import_graph_def(self._graph, {self._image: image}, tensors, name="")
+            return tf.import_graph_def(graph, {self._image: image}, tensors, name="")
 
         return {name: one.numpy() for name, one in zip(self._tensors, compiled(tf.constant(values)), strict=True)}
 

@@ -105,7 +105,8 @@ class ImportTest(unittest.TestCase):
                 if name == "sigmoid_swapped":
                     self.assertEqual(recipe.labels, ("yes", "no"))
                     expected = expected[:, ::-1]
-                limit = 0.05 if "8bit" in name else 1e-3
+                # docs/models.md has the difference of 8 bits; it depends on the processor.
+                limit = 0.08 if "8bit" in name else 1e-3
                 self.assertLess(np.abs(answers - expected).max(), limit)
                 # As TensorFlow Serving would.
                 if "tensorflow" in result:
@@ -177,7 +178,9 @@ class ImportTest(unittest.TestCase):
             with self.subTest(name):
                 folder = self.folder / "models" / name / "1"
                 self.assertFalse((folder / "variables").exists())
-                self.assertEqual((folder / "openvino").exists(), "needs the embedded" in self.results[name]["out"])
+                # Whether TensorFlow computes channels first depends on the processor.
+                if not name.startswith("channels_first"):
+                    self.assertEqual((folder / "openvino").exists(), "needs the embedded" in self.results[name]["out"])
 
 
 def _post(address: str, body: Any) -> Any:
