@@ -171,7 +171,7 @@ class GoldenCheckTest(unittest.TestCase):
         write_version(self.base, 4, [self.bad])
         wait_until(lambda: self.ready(url)[0] == 503)
         wait_until(lambda: "golden" in self.ready(url)[1]["failing"])
-        for language, words in (("en", "fails its golden check"), ("pt", "fotos de exemplo")):
+        for language, words in (("en", "fails its golden check"), ("pt", "fotos de referência")):
             reason = self.ready(url, language)[1]["failing"]["golden"]
             self.assertIn("golden_1.jpg: blue 4 0.00, expected 0.95", reason)
             self.assertIn(words, reason)
