@@ -5,6 +5,7 @@ import tempfile
 import unittest
 import urllib.error
 import urllib.request
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +23,14 @@ from unit_test import processes
 THREADS = Threads(compute=1, streams=1)
 
 
-def write_version(folder: Path, factor: float = 2.0) -> Path:
-    """A version whose network multiplies by `factor`, and whose graph has nothing but the signature."""
+def write_version(folder: Path, answer_to: Callable[[Any], Any] | None = None) -> Path:
+    """A version whose network answers `answer_to(image)`, or the double. Its graph has nothing but the signature."""
     openvino = openvino_engine.import_openvino()
     from openvino import opset13 as ops
 
     image = ops.parameter([-1, 3], np.float32, name="image")
     image.output(0).set_names({"image"})
-    answer = ops.multiply(image, np.float32(factor))
+    answer = answer_to(image) if answer_to else ops.multiply(image, np.float32(2))
     answer.output(0).set_names({"answer"})
     (folder / "openvino").mkdir(parents=True)
     network = openvino.Model([ops.result(answer)], [image], "made")
@@ -115,7 +116,7 @@ class IrTest(unittest.TestCase):
         model = self.read()
         engine = LazyEngine(model, model.signatures["serving_default"], THREADS)
         other = Path(self.enterContext(tempfile.TemporaryDirectory())) / "1"
-        write_version(other, 3.0)
+        write_version(other, lambda image: image)
         (self.version / "openvino" / "model.bin").write_bytes((other / "openvino" / "model.bin").read_bytes())
         with self.assertRaises(ServingError):
             engine.run({"image": np.zeros((1, 3), np.float32)}, ["answer"])

@@ -79,10 +79,8 @@ class ExportTest(unittest.TestCase):
         found = answers(self.both, "pixels", self.pixels)
         with np.load(self.folder / "answers.npz") as tensorflow:
             for name, values in expected.items():
-                # Some processors round a multiplication with an addition once, others twice. So a sum that lies between
-                # two 8-bit steps may become either step: docs/training.md has the differences.
-                np.testing.assert_allclose(found[name], values, rtol=0.08, atol=0.01)
-                np.testing.assert_allclose(tensorflow[name], values, rtol=0.08, atol=0.01)
+                np.testing.assert_allclose(found[name], values, rtol=1e-4, atol=1e-6)
+                np.testing.assert_allclose(tensorflow[name], values, rtol=1e-4, atol=1e-6)
 
     def test_weights_and_what_is_made_of_them_alone_are_there_once(self) -> None:
         more = self.operations(self.both) - self.operations(self.plain)

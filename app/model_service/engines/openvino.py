@@ -21,6 +21,7 @@ from typing import Any
 
 import numpy as np
 
+from model_service.engines.integer_overflow import adds_in_16_bits, may_overflow
 from model_service.engines.parallelism import Threads
 from model_service.engines.tflite import read_network
 from model_service.errors import invalid_argument, one_line, without_folders
@@ -160,14 +161,15 @@ def release_memory() -> bool:
 
 
 def load(model: SavedModel, signature: Signature, threads: Threads) -> OpenVinoEngine:
-    """Compile `signature` for the CPU with float32 arithmetic; raises Unsupported."""
+    """Compile `signature` for the CPU with float32 arithmetic, and integers for 8-bit numbers; raises Unsupported."""
     _check_types(model, signature)
     openvino = import_openvino()
     core = openvino.Core()
     with _read(core, model, signature) as graph:
-        throughput_model = core.compile_model(graph, "CPU", _settings(threads.compute, threads.streams))
+        integers = not (adds_in_16_bits() and may_overflow(graph))
+        throughput_model = core.compile_model(graph, "CPU", _settings(threads.compute, threads.streams, integers))
         twice = threads.has_latency_model and _bytes_of(model.folder) <= _MOST_BYTES_TWICE
-        latency_model = core.compile_model(graph, "CPU", _settings(threads.compute, 1)) if twice else None
+        latency_model = core.compile_model(graph, "CPU", _settings(threads.compute, 1, integers)) if twice else None
     inputs = match_ports(openvino, throughput_model.inputs, signature.inputs)
     outputs = match_ports(openvino, throughput_model.outputs, signature.outputs)
     return OpenVinoEngine(openvino, throughput_model, latency_model, inputs, outputs, threads.callers)
@@ -204,11 +206,11 @@ def _read(core: Any, model: SavedModel, signature: Signature) -> Iterator[Any]:
         raise Unsupported(f"OpenVINO can't read it ({_cause(exc)})") from exc
 
 
-def _settings(threads: int, streams: int) -> dict[str, object]:
+def _settings(threads: int, streams: int, integers: bool) -> dict[str, object]:
     # Without this hint a CPU with bfloat16 uses it, and the results differ from TensorFlow's by 1e-2.
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": streams}
     # A pinned thread would wait for its core while other programs use it, even if another core is idle.
-    return {**settings, "ENABLE_CPU_PINNING": False}
+    return {**settings, "ENABLE_CPU_PINNING": False, "LP_TRANSFORMS_MODE": integers}
 
 
 def _bytes_of(folder: Path) -> int:
