@@ -1,7 +1,6 @@
 """Helps the service with base64 and images."""
 
 import base64
-import binascii
 import io
 
 from PIL import Image, UnidentifiedImageError
@@ -11,7 +10,7 @@ def is_image(image_b64: str) -> bool:
     """Return whether the text is base64 of an image that Pillow can open."""
     try:
         open_image(image_b64)
-    except (binascii.Error, UnidentifiedImageError):
+    except (ValueError, UnidentifiedImageError):
         return False
     return True
 

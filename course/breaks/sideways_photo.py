@@ -2,9 +2,9 @@
 
     python course/breaks/sideways_photo.py
 
-A phone that is held sideways stores the pixels as its sensor sees them, and notes in the file's EXIF data how to turn
-them (orientation). The script makes such files from a photo of a dog and from a part of it. It sends each one twice:
-with upright pixels, and with turned pixels and the note. Both files look the same on a screen.
+A phone stores the pixels as its sensor sees them, and notes in the file's EXIF data how to turn them (orientation). The
+script makes such files from a photo of a dog and from a part of it. It sends each one twice: with upright pixels, and
+with turned pixels and the note. Both files look the same on a screen.
 """
 
 import io

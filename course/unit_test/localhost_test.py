@@ -26,7 +26,7 @@ class LocalhostTest(unittest.TestCase):
         self.check("dog_2.jpg", "DOG")
 
     def test_text_that_is_no_base64_is_refused(self) -> None:
-        response = predict("this is not base64!")
+        response = predict("isto não é base64")
         self.assertEqual(response.status_code, 400)
         self.assertEqual(response.json(), {"status": "Failed", "msg": "Image base64 invalid"})
 
