@@ -287,6 +287,13 @@ class DecoderPoolTest(unittest.IsolatedAsyncioTestCase):
         _, alive = psutil.wait_procs(processes, timeout=30)
         self.assertEqual(alive, [])
 
+    async def test_a_call_may_end_while_the_pool_is_closed(self) -> None:
+        pool = decoder_pool.DecoderPool(self.config, self.metrics)
+        # As a process that comes back does.
+        with patch.object(decoder_pool.DecoderProcess, "end", side_effect=pool._idle.rotate) as end:
+            await pool.close()
+        self.assertEqual(end.call_count, len(pool._processes))
+
 
 class CostTest(unittest.TestCase):
     """Each kind of picture is decoded within the cost that is estimated from its header."""

@@ -115,7 +115,8 @@ class DecoderPool:
         self._threads.shutdown(wait=False, cancel_futures=True)
         for process in self._processes:
             process.kill()
-        await asyncio.to_thread(lambda: [process.end() for process in self._idle])
+        # A copy: meanwhile calls that end return their processes.
+        await asyncio.to_thread(lambda idle: [process.end() for process in idle], list(self._idle))
 
     async def check(self, timeout: float) -> ServiceError | None:
         """Start all processes; return an error if one does not start within ``timeout`` seconds, else None."""
