@@ -121,7 +121,7 @@ def test(options: argparse.Namespace) -> int:
     print(system_packages.report(), end="", flush=True)
     http_port, grpc_port, rest_port = free_ports(3)
     with pair(http_port, grpc_port, rest_port, ["CAT-DOG"]):
-        return run_tests(["*test*.py"], http_port)
+        return run_tests(["*test*.py", f"--processes={min(4, os.cpu_count() or 1)}"], http_port)
 
 
 def install(options: argparse.Namespace) -> int:

@@ -1,15 +1,25 @@
-"""Runs the tests for run.py: `python -m unit_test.runner PATTERN ...`. Each PATTERN selects files by name.
+"""Runs the tests for run.py: `python -m unit_test.runner [--processes N] PATTERN ...`. PATTERNs select files by name.
+
+Each process takes the next file when it has finished one. With one process the files run in the order of the patterns.
+A line is printed for each file, and all of its output if a test fails.
 
 At the end it checks the tests that SECURITY.md names and that are in these files. Each must have run and asserted
 something. If it was skipped because a program is missing (tools/system_packages.py), it is listed but is no failure.
 `python -m unittest` runs the same tests without this check.
 """
 
+import argparse
 import functools
+import io
+import multiprocessing
 import re
 import sys
+import time
 import unittest
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import ProcessPoolExecutor, as_completed
+from concurrent.futures.process import BrokenProcessPool
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -77,9 +87,8 @@ def ids(suite: Iterable[Any]) -> Iterator[str]:
             yield one.id()
 
 
-def written(patterns: Iterable[str]) -> set[str]:
-    """Return the names of the test methods in the files that match these patterns."""
-    files = [path for pattern in patterns for path in (PROJECT / "unit_test").rglob(pattern) if path.suffix == ".py"]
+def written(files: Iterable[Path]) -> set[str]:
+    """Return the names of the test methods in these files."""
     return {name for file in files for name in re.findall(r"def (test_\w+)\(", file.read_text(encoding="utf-8"))}
 
 
@@ -89,7 +98,7 @@ def promised() -> set[str]:
     return set(re.findall(r"`(test_\w+)`", table))
 
 
-def broken_promises(found: Iterable[str], record: Record) -> Iterator[str]:
+def broken_promises(found: Iterable[str], record: "Record | Outcome") -> Iterator[str]:
     """Yield a line for each test that SECURITY.md names, is in `found`, and did not run or did not assert anything."""
     names = promised()
     is_complete = sys.platform == "linux" and not missing()
@@ -105,22 +114,77 @@ def broken_promises(found: Iterable[str], record: Record) -> Iterator[str]:
             print(f"SECURITY.md names a test that did not run: {test}. {reason}")
 
 
-def main(patterns: Sequence[str]) -> int:
-    loader = unittest.TestLoader()
-    suite = unittest.TestSuite(
-        loader.discover(str(PROJECT / "unit_test"), pattern, str(PROJECT)) for pattern in patterns
-    )
+@dataclass
+class Outcome:
+    """What the tests of one file did, or of several. It can be sent to another process."""
+
+    found: list[str] = field(default_factory=list)
+    assertions: dict[str, int] = field(default_factory=dict)
+    reasons: dict[str, str] = field(default_factory=dict)
+    failed: list[str] = field(default_factory=list)
+    seconds: float = 0.0
+    text: str = ""
+
+    def add(self, other: "Outcome") -> None:
+        """Add the tests of another file."""
+        self.found += other.found
+        self.failed += other.failed
+        self.assertions |= other.assertions
+        self.reasons |= other.reasons
+
+    def __str__(self) -> str:
+        skipped = f", {len(self.reasons)} skipped" if self.reasons else ""
+        return f"{len(self.assertions)} tests{skipped} in {self.seconds:.1f} s"
+
+
+def run_file(path: Path) -> Outcome:
+    """Run the tests of one file."""
+    begin = time.monotonic()
+    suite = unittest.defaultTestLoader.loadTestsFromName(".".join(path.relative_to(PROJECT).with_suffix("").parts))
     # Before the run: a suite drops each test after it has run.
     found = list(ids(suite))
-    # A test that is in a file but is not found by unittest counts as one that did not run.
-    found += sorted(written(patterns) - {test.rpartition(".")[2] for test in found})
-    Assertions.watch()
-    result = unittest.TextTestRunner(resultclass=Record).run(suite)
+    text = io.StringIO()
+    result = unittest.TextTestRunner(text, resultclass=Record).run(suite)
     assert isinstance(result, Record)
-    broken = list(broken_promises(found, result))
+    failed = [test.id() for test, _ in (*result.failures, *result.errors)]
+    failed += [f"{test.id()} passes, but is expected to fail" for test in result.unexpectedSuccesses]
+    seconds = time.monotonic() - begin
+    return Outcome(found, result.assertions, result.reasons, failed, seconds, text.getvalue())
+
+
+def main(arguments: Sequence[str]) -> int:
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("patterns", nargs="+")
+    parser.add_argument("--processes", type=int, default=1, help="how many files run at the same time")
+    options = parser.parse_args(arguments)
+    files = [path for pattern in options.patterns for path in sorted((PROJECT / "unit_test").rglob(pattern))]
+    files = [path for path in dict.fromkeys(files) if path.suffix == ".py"]
+    begin, everything = time.monotonic(), Outcome()
+    # Started anew, not forked: the processes share nothing.
+    context = multiprocessing.get_context("spawn")
+    with ProcessPoolExecutor(options.processes, context, Assertions.watch) as pool:
+        runs = {pool.submit(run_file, path): path for path in files}
+        for number, run in enumerate(as_completed(runs), 1):
+            try:
+                outcome = run.result()
+            except BrokenProcessPool:
+                outcome = Outcome(failed=[f"{runs[run].name}: a test ended the process, here or in another file"])
+            everything.add(outcome)
+            state = "FAILED" if outcome.failed else "ok"
+            print(f"[{number}/{len(files)}] {state:6} {runs[run].relative_to(PROJECT)}: {outcome}", flush=True)
+            if outcome.failed:
+                print(outcome.text, flush=True)
+    everything.seconds = time.monotonic() - begin
+    # A test that is in a file but is not found by unittest counts as one that did not run.
+    found = everything.found
+    found += sorted(written(files) - {test.rpartition(".")[2] for test in found})
+    broken = list(broken_promises(found, everything))
     for text in broken:
         print(f"SECURITY.md names a test that proves nothing: {text}", file=sys.stderr)
-    return 0 if result.wasSuccessful() and not broken else 1
+    for test in everything.failed:
+        print(f"FAILED {test}", file=sys.stderr)
+    print(f"{everything}, {len(everything.failed)} failed")
+    return 1 if everything.failed or broken else 0
 
 
 if __name__ == "__main__":

@@ -73,13 +73,15 @@ class ReadinessUnderLoadTest(unittest.TestCase):
         with (
             model_server(MODEL, "CAT-DOG", *flags) as server,
             app_server(server.grpc_port, {"SERVICE_CONFIG": str(file)}) as (url, _),
-            Senders(url) as senders,
         ):
-            self.assertTrue(senders.has_answer.wait(TIMEOUT_S), senders.codes)
-            seen = []
-            for _ in range(40):
-                seen.append(requests.get(f"{url}/readyz", timeout=TIMEOUT_S).json()["failing"])
-                time.sleep(0.1)
+            # The processes that decode photos have started.
+            self.wait_for(200, url)
+            with Senders(url) as senders:
+                self.assertTrue(senders.has_answer.wait(TIMEOUT_S), senders.codes)
+                seen = []
+                for _ in range(40):
+                    seen.append(requests.get(f"{url}/readyz", timeout=TIMEOUT_S).json()["failing"])
+                    time.sleep(0.1)
         if senders.longest_gap() > readiness.BUSY_SECONDS:
             self.skipTest("this machine is so slow that it answers no photo for seconds")
         self.assertEqual([failing for failing in seen if failing], [])
