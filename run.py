@@ -37,6 +37,8 @@ from launcher.services import canary_versions, model_names, pair, wait_until_rea
 from tools import system_packages
 
 COMPOSE_FILE = ROOT / "app" / "docker-compose.embedded.yml"
+# An option of unit_test.runner: how many files run at the same time.
+SEVERAL = f"--processes={min(4, os.cpu_count() or 1)}"
 # Commands with options of their own, and the modules that read these options.
 PROGRAMS = {
     "import": "tools.importing",
@@ -121,7 +123,7 @@ def test(options: argparse.Namespace) -> int:
     print(system_packages.report(), end="", flush=True)
     http_port, grpc_port, rest_port = free_ports(3)
     with pair(http_port, grpc_port, rest_port, ["CAT-DOG"]):
-        return run_tests(["*test*.py", f"--processes={min(4, os.cpu_count() or 1)}"], http_port)
+        return run_tests(["*test*.py", SEVERAL], http_port)
 
 
 def install(options: argparse.Namespace) -> int:
@@ -161,7 +163,7 @@ def e2e(options: argparse.Namespace) -> int:
         chapter = ["-m", "tools.course.follow", "pt", "--chapters", "9", "--here"]
         return failed | subprocess.call([python(), *chapter], cwd=ROOT)
     print(system_packages.report(), end="", flush=True)
-    failed = run_tests(["*_slow.py"])
+    failed = run_tests(["*_slow.py", SEVERAL])
     compose = compose_command()
     if compose is None:
         print("\n##  SKIPPED: the containers need Docker with Compose: https://docs.docker.com/get-docker/  ##\n")
