@@ -64,9 +64,7 @@ def set_up(layer: Layer, command: str) -> None:
         ) from exc
     # Only files that the lock file names, with the right hash. Wheels run no code when they are installed.
     install = [python(), "-m", "pip", "install", "--disable-pip-version-check", "--require-hashes", "--no-deps"]
-    # Python compiles a module when it is first imported. To compile all at once takes a third of the time, for modules
-    # of which most are never imported.
-    if subprocess.call([*install, "--no-compile", "--only-binary=:all:", "-r", str(layer.lock)]):
+    if subprocess.call([*install, "--only-binary=:all:", "-r", str(layer.lock)]):
         raise Problem(f"pip could not install {layer.lock.name}; see its output above. Fix the cause and start again")
     stamp.write_text(_stamp_of(layer), encoding="utf-8")
 
