@@ -189,14 +189,12 @@ def _say_broken(broken: dict[str, str]) -> None:
 def _say_accuracy(run: Run) -> None:
     """Print the accuracy with its interval, for all classes and for each."""
     print("\naccuracy, with the interval that holds in 19 of 20 cases")
-    rows = {
-        f"on {len(run.validation.photos)} photos for validation": run.accuracy,
-        f"on {len(run.training.photos)} others, each by a model without it": run.held_out_accuracy,
-    }
+    rows = {f"on {len(run.validation.photos)} photos for validation": run.accuracy}
     right = run.probabilities.argmax(1) == run.validation.classes
     by_label = by_group(right, [run.labels[number] for number in run.validation.classes])
     if len(by_label) <= _MOST_NAMED:
         rows |= {f"  {label}": share for label, share in by_label.items()}
+    rows[f"on {len(run.training.photos)} others, each by a model without it"] = run.held_out_accuracy
     width = max(map(len, rows))
     for name, share in rows.items():
         print(f"  {name:{width}}  {share}")
