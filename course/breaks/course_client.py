@@ -6,7 +6,7 @@ import sys
 
 import requests
 
-URL = os.environ.get("COURSE_URL", "http://localhost:7999")
+URL = os.environ.get("COURSE_URL", "http://127.0.0.1:7999")
 
 
 def get(path: str) -> requests.Response:

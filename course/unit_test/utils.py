@@ -6,7 +6,7 @@ from pathlib import Path
 
 import requests
 
-ENDPOINT = os.environ.get("COURSE_URL", "http://localhost:7999") + "/predict"
+ENDPOINT = os.environ.get("COURSE_URL", "http://127.0.0.1:7999") + "/predict"
 IMAGES = Path(__file__).parents[2] / "images"
 
 

@@ -37,7 +37,7 @@ def print_results(results: Results, refused: Mapping[str, str]) -> None:
     if results.second_looks is not None:
         print(f"looked at twice {results.second_looks / len(results.photos):.2%}")
     if (flagged := results.flagged()) is not None:
-        print(f"told to be of none of the classes, wrongly: {str(flagged).strip()}")
+        print(f"told to be none of the classes, wrongly: {str(flagged).strip()}")
     if refused:
         print(f"\nrefused photos, which are in none of these figures: {len(refused)}")
         for name, reason in list(refused.items())[:_MOST_REFUSED]:
