@@ -6,7 +6,7 @@ from unit_test.preprocess_service import schemathesis_test
 
 
 class ThoroughSchemathesisTest(schemathesis_test.SchemathesisTest):
-    examples = 300
+    examples = 150
 
 
 if __name__ == "__main__":
