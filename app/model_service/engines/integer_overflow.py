@@ -1,7 +1,7 @@
 """Finds networks whose integer arithmetic would overflow on this processor.
 
 OpenVINO multiplies the 8-bit numbers of a quantized network as integers. An x86 processor without VNNI adds two
-products in 16 bits and limits the sum to 32767, but 255 * 127 * 2 is 64770. The answers are then wrong by percents.
+products in 16 bits and limits the sum to 32767, but 255 * 127 * 2 is 64770. The answers are then wrong.
 OpenVINO's documentation calls this the saturation issue, and asks for weights that use half of their steps. Those of
 CAT-DOG do. Other networks are computed in float32 on such a processor: the answers are right, and come later.
 """

@@ -210,6 +210,7 @@ def _settings(threads: int, streams: int, integers: bool) -> dict[str, object]:
     # Without this hint a CPU with bfloat16 uses it, and the results differ from TensorFlow's by 1e-2.
     settings = {"INFERENCE_PRECISION_HINT": "f32", "INFERENCE_NUM_THREADS": threads, "NUM_STREAMS": streams}
     # A pinned thread would wait for its core while other programs use it, even if another core is idle.
+    # The last one is the CPU plugin's own setting: whether 8-bit numbers are multiplied as integers.
     return {**settings, "ENABLE_CPU_PINNING": False, "LP_TRANSFORMS_MODE": integers}
 
 
