@@ -1,7 +1,8 @@
 """Runs the tests for run.py: `python -m unit_test.runner [--processes N] PATTERN ...`. PATTERNs select files by name.
 
 Each process takes the next file when it has finished one. With one process the files run in the order of the patterns.
-A line is printed for each file, and all of its output if a test fails.
+A line is printed for each file, and all of its output if a test fails. A file that fails beside others is run again
+alone, and that counts: a browser or a server may starve while other tests use all cores.
 
 At the end it checks the tests that SECURITY.md names and that are in these files. Each must have run and asserted
 something. If it was skipped because a program is missing (tools/system_packages.py), it is listed but is no failure.
@@ -152,6 +153,26 @@ def run_file(path: Path) -> Outcome:
     return Outcome(found, result.assertions, result.reasons, failed, seconds, text.getvalue())
 
 
+def run_files(files: Sequence[Path], processes: int) -> dict[Path, Outcome]:
+    """Run the tests of these files in so many processes, and print what happens."""
+    # Started anew, not forked: the processes share nothing.
+    context = multiprocessing.get_context("spawn")
+    outcomes = {}
+    with ProcessPoolExecutor(processes, context, Assertions.watch) as pool:
+        runs = {pool.submit(run_file, path): path for path in files}
+        for number, run in enumerate(as_completed(runs), 1):
+            try:
+                outcome = run.result()
+            except BrokenProcessPool:
+                outcome = Outcome(failed=[f"{runs[run].name}: a test ended the process, here or in another file"])
+            outcomes[runs[run]] = outcome
+            state = "FAILED" if outcome.failed else "ok"
+            print(f"[{number}/{len(files)}] {state:6} {runs[run].relative_to(PROJECT)}: {outcome}", flush=True)
+            if outcome.failed:
+                print(outcome.text, flush=True)
+    return outcomes
+
+
 def main(arguments: Sequence[str]) -> int:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("patterns", nargs="+")
@@ -160,20 +181,13 @@ def main(arguments: Sequence[str]) -> int:
     files = [path for pattern in options.patterns for path in sorted((PROJECT / "unit_test").rglob(pattern))]
     files = [path for path in dict.fromkeys(files) if path.suffix == ".py"]
     begin, everything = time.monotonic(), Outcome()
-    # Started anew, not forked: the processes share nothing.
-    context = multiprocessing.get_context("spawn")
-    with ProcessPoolExecutor(options.processes, context, Assertions.watch) as pool:
-        runs = {pool.submit(run_file, path): path for path in files}
-        for number, run in enumerate(as_completed(runs), 1):
-            try:
-                outcome = run.result()
-            except BrokenProcessPool:
-                outcome = Outcome(failed=[f"{runs[run].name}: a test ended the process, here or in another file"])
-            everything.add(outcome)
-            state = "FAILED" if outcome.failed else "ok"
-            print(f"[{number}/{len(files)}] {state:6} {runs[run].relative_to(PROJECT)}: {outcome}", flush=True)
-            if outcome.failed:
-                print(outcome.text, flush=True)
+    outcomes = run_files(files, options.processes)
+    again = [path for path, outcome in outcomes.items() if outcome.failed and options.processes > 1]
+    for path in again:
+        print(f"Again, alone: {path.name} failed beside others", flush=True)
+        outcomes |= run_files([path], 1)
+    for outcome in outcomes.values():
+        everything.add(outcome)
     everything.seconds = time.monotonic() - begin
     # A test that is in a file but is not found by unittest counts as one that did not run.
     found = everything.found

@@ -29,6 +29,10 @@ FILES = {
     def test_nothing(self): pass
 """,
     "no_import_test.py": "\nimport a_module_that_is_not_there\n",
+    "once_test.py": """
+    def test_once(self):
+        self.assertTrue(os.path.exists("failed"), open("failed", "w").close())
+""",
     "ends_test.py": """
     def test_end(self): os._exit(0)
 """,
@@ -76,6 +80,20 @@ class RunnerTest(unittest.TestCase):
         for name in ("good", "no_setup", "no_import"):
             self.assertIn(f"unit_test/{name}_test.py", printed)
         self.assertIn("2 failed", printed)
+
+    def test_a_file_that_fails_beside_others_is_run_again_alone(self) -> None:
+        code, printed = self.run_tests("--processes=2", "good_test.py", "once_test.py", "ends_test.py")
+        self.assertEqual(code, 1, printed)
+        self.assertIn("Again, alone: once_test.py failed beside others", printed)
+        self.assertIn("3 tests, 1 skipped", printed)
+        # Another file's end of the process harms neither of the two.
+        self.assertIn("1 failed", printed)
+        self.assertIn("FAILED ends_test.py", printed)
+
+    def test_with_one_process_nothing_is_run_again(self) -> None:
+        code, printed = self.run_tests("good_test.py", "once_test.py")
+        self.assertEqual(code, 1, printed)
+        self.assertNotIn("Again", printed)
 
     def test_a_promised_test_that_does_not_run_fails_the_run(self) -> None:
         path = self.folder / "unit_test" / "good_test.py"
