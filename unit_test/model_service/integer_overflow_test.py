@@ -41,6 +41,15 @@ class MayOverflowTest(unittest.TestCase):
                 image = ops.parameter([-1, 3], np.float32)
                 self.assertIs(self.check(product(image, largest), image), expected)
 
+    def test_weights_that_are_stored_in_16_bits_count_too(self) -> None:
+        from openvino import opset13 as ops
+
+        stored = ops.convert(ops.constant(WEIGHTS.astype(np.float16)), "f32")
+        for largest, expected in ((1.0, True), (2.0, False)):
+            with self.subTest(largest=largest):
+                limits = np.float32([-largest, largest, -largest, largest])
+                self.assertIs(self.check(ops.fake_quantize(stored, *limits, levels=255)), expected)
+
     def test_so_may_integers(self) -> None:
         from openvino import opset13 as ops
 
